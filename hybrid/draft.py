@@ -1,0 +1,71 @@
+"""The words that proposers, pipeline and LLM backends share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from trm.grid import Grids
+from trm.tasks import Puzzle
+
+Message = dict[str, str]  # {"role": "system" | "user" | "assistant", "content": …}
+
+
+class BackendError(RuntimeError):
+    """Something an LLM needs is missing: model, file, network, server. One line for people."""
+
+
+@dataclass(frozen=True)
+class Reply:
+    """One completion. A failed one is a value, counted: `error` says what was wrong with it."""
+
+    text: str
+    tokens: int  # generated
+    seconds: float
+    error: str | None = None  # "truncated at 512 tokens", "empty content", …
+
+
+@dataclass(frozen=True, eq=False)
+class Draft:
+    """A proposer's answer. grids: one for each input, symbols and shape of the task; None if none was read."""
+
+    grids: Grids | None
+    text: str = ""  # the raw reply
+    error: str | None = None  # why there is no grid, or what is odd about it
+    tokens: int = 0
+    seconds: float = 0.0
+
+
+class LLM(Protocol):
+    """A chat model. `name` is the resolved id with revision or SHA-256 and quantisation, for records."""
+
+    name: str
+
+    def chat(
+        self, messages: Sequence[Message], *, samples: int = 1, greedy_first: bool = True, seed: int = 0,
+        max_tokens: int = 512,
+    ) -> list[Reply]:
+        """`samples` replies to one conversation; the first greedy if `greedy_first`, the others sampled.
+
+        Raises BackendError when no reply can be had at all.
+        """
+        ...
+
+
+class Proposer(Protocol):
+    """Whatever drafts answers: an LLM, or nobody (`hybrid.null.Blank`)."""
+
+    name: str | None
+
+    def propose(self, puzzle: Puzzle, drafts: int = 1, feedback: Feedback | None = None, seed: int = 0) -> list[Draft]:
+        """`drafts` drafts for the puzzle; with feedback, another try at a draft that was judged."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Feedback:
+    """What was wrong with a draft: for the re-ask."""
+
+    draft: Draft
+    violations: tuple[str, ...]

@@ -1,0 +1,216 @@
+"""What a task is: rules, text forms, exact check, tokens and symmetries. One file a task exposes `TASK`."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trm.grid import Grid, Grids, PuzzleError, as_grids, shape_words
+
+PAD = 0  # token that stands for "no cell" in inputs and for "unknown" in drafts
+IGNORE = -100  # label of a cell that is not scored
+
+
+class Status(StrEnum):
+    VERIFIED = "verified"  # the exact rules hold, givens included
+    UNVERIFIED = "unverified"  # no rule can decide
+    UNSOLVED = "unsolved"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the exact rules say. `violations` are sentences for people and for prompts; empty if verified."""
+
+    status: Status
+    violations: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Puzzle:
+    """A question in a task's own symbols.
+
+    inputs: one grid for Sudoku (0 blank) and maze, one per test input for ARC.
+    answers: the labels, one grid per input, where known.
+    demos: ARC's demonstration pairs (input, output).
+    meta: whatever the source knew: rating, length of the path, file and line.
+    """
+
+    task: str
+    inputs: Grids
+    id: str = ""
+    answers: Grids | None = None
+    demos: tuple[tuple[Grid, Grid], ...] = ()
+    meta: dict[str, str | int | float] = field(default_factory=dict)
+
+    @property
+    def grid(self) -> Grid:
+        """The question of a one-input task; the first test input otherwise."""
+        return self.inputs[0]
+
+
+@dataclass(frozen=True, eq=False)
+class Symmetry:
+    """Move cells, rename symbols: forward(g) = symbols[g[rows][:, cols]], transposed if `transpose`.
+
+    rows [H], cols [W]: permutations of g's rows and columns. symbols [256]: a permutation of symbols.
+    """
+
+    rows: NDArray[np.int64]
+    cols: NDArray[np.int64]
+    transpose: bool
+    symbols: Grid
+
+    def forward(self, grid: Grid) -> Grid:
+        moved = self.symbols[grid[self.rows][:, self.cols]]
+        return np.ascontiguousarray(moved.T if self.transpose else moved)
+
+    def inverse(self, grid: Grid) -> Grid:
+        moved = grid.T if self.transpose else grid
+        moved = moved[np.argsort(self.rows)][:, np.argsort(self.cols)]
+        return np.argsort(self.symbols).astype(np.uint8)[moved]
+
+
+@dataclass(frozen=True, eq=False)
+class SymmetryGroup:
+    """A task's symmetries as tables, from which NumPy and the device draw alike (`trm.data`).
+
+    rows [R, H], cols [C, W]: the row and column permutations to choose from. transpose: whether the
+    transposed puzzle is one too. symbols: those that may be renamed among each other.
+    """
+
+    rows: NDArray[np.int64]
+    cols: NDArray[np.int64]
+    transpose: bool
+    symbols: tuple[int, ...] = ()
+
+    def draw(self, rng: np.random.Generator) -> Symmetry:
+        table = np.arange(256, dtype=np.uint8)
+        if self.symbols:
+            table[list(self.symbols)] = rng.permutation(np.array(self.symbols, dtype=np.uint8))
+        rows = self.rows[rng.integers(len(self.rows))]
+        cols = self.cols[rng.integers(len(self.cols))]
+        return Symmetry(rows, cols, bool(self.transpose and rng.integers(2)), table)
+
+
+class Task(ABC):
+    """A kind of puzzle. Stateless: one instance serves everybody.
+
+    Tokens: a canvas of `height` x `width` cells, flattened row by row, grids at its top left. Token 0 is PAD;
+    `symbols[i]` has token i + 1 + `reserved`.
+    """
+
+    name: ClassVar[str]
+    rules: ClassVar[str]  # in words, for prompts: what is asked, which symbols, how the answer is written
+    height: ClassVar[int]  # of the canvas
+    width: ClassVar[int]
+    symbols: ClassVar[tuple[int, ...]]  # in token order
+    reserved: ClassVar[int] = 0  # tokens between PAD and the first symbol (ARC's end marker)
+    decidable: ClassVar[bool]  # whether exact rules can verify an answer
+
+    # -- text ------------------------------------------------------------------------------------------
+    @abstractmethod
+    def parse(self, text: str) -> Puzzle:
+        """One puzzle as a person writes it. Raises GridParseError (row and cell named) or PuzzleError."""
+
+    @abstractmethod
+    def parse_answer(self, puzzle: Puzzle, text: str) -> Grids:
+        """An answer written strictly as `text` writes it, white space aside (`hybrid check`, CSV files).
+
+        Raises GridParseError. Prose around a grid is the business of `hybrid.prompting`.
+        """
+
+    @abstractmethod
+    def question_text(self, puzzle: Puzzle) -> str:
+        """The question as `parse` reads it, rows on lines where the task has them (prompts, JSON)."""
+
+    @abstractmethod
+    def text(self, grids: Grids) -> str:
+        """The answer as the commands print it: 81 digits, maze rows joined by newlines, ARC JSON rows."""
+
+    @abstractmethod
+    def render(self, puzzle: Puzzle, grids: Grids | None = None, colour: bool = False) -> str:
+        """The puzzle, or an answer to it, drawn for a terminal; ANSI colours if `colour`.
+
+        With an answer, cells that were given, that were filled in and that break a rule look different.
+        """
+
+    # -- rules -----------------------------------------------------------------------------------------
+    @abstractmethod
+    def validate(self, puzzle: Puzzle) -> None:
+        """Raise PuzzleError if the puzzle breaks the rules before anyone moved (CONTRACT: "Refused")."""
+
+    @abstractmethod
+    def check(self, puzzle: Puzzle, answer: Grid | Grids) -> Verdict:
+        """Judge by the exact rules alone. Never raises on a wrong answer, whatever its shape or symbols."""
+
+    # -- symmetries and samples ------------------------------------------------------------------------
+    @abstractmethod
+    def symmetries(self, shape: tuple[int, int]) -> SymmetryGroup:
+        """The symmetries of puzzles of this shape that map right answers to right answers."""
+
+    @abstractmethod
+    def samples(self) -> list[Puzzle]:
+        """Bundled puzzles with answers, easiest first. Written or generated by this project."""
+
+    # -- tokens ----------------------------------------------------------------------------------------
+    @property
+    def seq_len(self) -> int:
+        return self.height * self.width
+
+    @property
+    def vocab_size(self) -> int:
+        return len(self.symbols) + 1 + self.reserved
+
+    def encode(self, grid: Grid) -> NDArray[np.int64]:
+        """Grid [h, w] of the task's symbols to tokens [L], padded."""
+        if grid.ndim != 2 or grid.shape[0] > self.height or grid.shape[1] > self.width:
+            raise PuzzleError(
+                f"{self.name}: grid of {shape_words(grid)}, expected at most {self.height}x{self.width}"
+            )
+        table = np.full(256, -1, dtype=np.int64)
+        table[list(self.symbols)] = np.arange(len(self.symbols)) + 1 + self.reserved
+        canvas = np.full((self.height, self.width), PAD, dtype=np.int64)
+        canvas[: grid.shape[0], : grid.shape[1]] = table[grid]
+        if (canvas < 0).any():
+            row, col = np.argwhere(canvas < 0)[0]
+            raise PuzzleError(f"{self.name}: row {row + 1}, cell {col + 1}: symbol {grid[row, col]} is unknown")
+        return canvas.reshape(-1)
+
+    def encode_question(self, puzzle: Puzzle, index: int = 0) -> NDArray[np.int64]:
+        """Tokens [L] of the puzzle's input number `index`."""
+        return self.encode(puzzle.inputs[index])
+
+    def encode_label(self, puzzle: Puzzle, index: int = 0) -> NDArray[np.int64]:
+        """Labels [L] of the answer: IGNORE outside the grid."""
+        if puzzle.answers is None:
+            raise PuzzleError(f"{puzzle.id or self.name}: no answer, expected one to learn from")
+        tokens = self.encode(puzzle.answers[index])
+        return np.where(tokens == PAD, IGNORE, tokens)
+
+    def encode_draft(self, puzzle: Puzzle, draft: Grid, index: int = 0) -> NDArray[np.int64]:
+        """Draft tokens [L], 0 where the draft says nothing. Raises PuzzleError if the shape is not right."""
+        expected = puzzle.inputs[index]
+        if draft.shape != expected.shape:
+            raise PuzzleError(f"draft of {shape_words(draft)}, expected {shape_words(expected)}")
+        return self.encode(draft)
+
+    def decode(self, puzzle: Puzzle, tokens: NDArray[np.int64], index: int = 0) -> Grid:
+        """The network's tokens [L] to a grid shaped like the input; a token without symbol becomes 0."""
+        h, w = puzzle.inputs[index].shape
+        table = np.zeros(self.vocab_size, dtype=np.uint8)
+        table[1 + self.reserved :] = self.symbols
+        return table[tokens.reshape(self.height, self.width)[:h, :w]]
+
+
+def describe(verdict: Verdict, most: int = 3) -> str:
+    """`unsolved: row 3 has two 5s; and 4 more`, for one line of a terminal."""
+    shown: Sequence[str] = verdict.violations[:most]
+    more = len(verdict.violations) - len(shown)
+    tail = f"; and {more} more" if more else ""
+    return f"{verdict.status}: {'; '.join(shown)}{tail}" if shown else str(verdict.status)
