@@ -9,7 +9,18 @@ from importlib import import_module
 from trm.grid import PuzzleError
 from trm.tasks.base import PAD, Puzzle, Status, Symmetry, SymmetryGroup, Task, Verdict, describe
 
-__all__ = ["PAD", "Puzzle", "Status", "Symmetry", "SymmetryGroup", "Task", "Verdict", "describe", "get", "names"]
+__all__ = [
+    "PAD",
+    "Puzzle",
+    "Status",
+    "Symmetry",
+    "SymmetryGroup",
+    "Task",
+    "Verdict",
+    "describe",
+    "get",
+    "names",
+]
 
 
 @cache

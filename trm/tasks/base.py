@@ -11,7 +11,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from trm.grid import Grid, Grids, PuzzleError, as_grids, shape_words
+from trm.grid import Grid, Grids, PuzzleError, shape_words
 
 PAD = 0  # token that stands for "no cell" in inputs and for "unknown" in drafts
 IGNORE = -100  # label of a cell that is not scored
@@ -127,7 +127,11 @@ class Task(ABC):
 
     @abstractmethod
     def question_text(self, puzzle: Puzzle) -> str:
-        """The question as `parse` reads it, rows on lines where the task has them (prompts, JSON)."""
+        """The question as `parse` reads it and as JSON and CSV files hold it."""
+
+    def prompt_text(self, puzzle: Puzzle) -> str:
+        """The question as a prompt shows it; `parse` reads it too. Rows on lines where the task has them."""
+        return self.question_text(puzzle)
 
     @abstractmethod
     def text(self, grids: Grids) -> str:
@@ -179,7 +183,9 @@ class Task(ABC):
         canvas[: grid.shape[0], : grid.shape[1]] = table[grid]
         if (canvas < 0).any():
             row, col = np.argwhere(canvas < 0)[0]
-            raise PuzzleError(f"{self.name}: row {row + 1}, cell {col + 1}: symbol {grid[row, col]} is unknown")
+            raise PuzzleError(
+                f"{self.name}: row {row + 1}, cell {col + 1}: symbol {grid[row, col]} is unknown"
+            )
         return canvas.reshape(-1)
 
     def encode_question(self, puzzle: Puzzle, index: int = 0) -> NDArray[np.int64]:
