@@ -148,8 +148,8 @@ class Maze(Task):
     name = "maze"
     rules = (
         "Find a shortest path from S to G in the maze. # is a wall, a space is free. A step goes up, down, "
-        "left or right to a cell that is no wall. The answer is the whole maze, line by line, with every free "
-        "cell of one shortest path marked with the letter o; walls, S, G and all other cells stay as they are."
+        "left or right to a cell that is no wall. The answer is the whole maze, line by line, with every "
+        "free cell of one shortest path marked with the letter o; walls, S, G and all other cells stay."
     )
     height = MOST
     width = MOST
@@ -192,7 +192,7 @@ class Maze(Task):
         return "\n".join("".join(map(chr, row)) for row in grids[0].tolist())
 
     def render(self, puzzle: Puzzle, grids: Grids | None = None, colour: bool = False) -> str:
-        """The maze itself, cells that break a rule as `!`; in colour walls are blocks, cells two columns wide."""
+        """The maze itself, cells that break a rule as `!`; in colour cells are two columns wide."""
         question, grid = puzzle.grid, (grids or puzzle.inputs)[0]
         wrong: set[tuple[int, int]] = set()
         if grids and grid.shape == question.shape:

@@ -168,7 +168,7 @@ class Sudoku(Task):
             cell = int(np.argmax(grid > 9))
             raise PuzzleError(f"sudoku: {place(cell)} holds {grid.flat[cell]}, expected 0 to 9")
         if faults := clashes(grid):
-            where = " and ".join(place(cell) for cell in faults[0].cells)
+            where = " and ".join(place(cell) for cell in faults[0].cells[:2])
             raise PuzzleError(f"sudoku: the givens break a rule: {faults[0].words} ({where})")
 
     def check(self, puzzle: Puzzle, answer: Grid | Grids) -> Verdict:

