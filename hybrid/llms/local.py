@@ -1,0 +1,177 @@
+"""Chat models on this machine, through transformers."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from hybrid.draft import BackendError, Message, Reply
+from hybrid.llms.identity import resolved_name, weights
+from hybrid.llms.quiet import quiet
+
+TEMPERATURE, TOP_P = 0.8, 0.95
+BATCH = 16  # replies generated at once; a CPU gains little beyond 8
+# How the chat formats of common families close a turn: some models name only their text's end as EOS.
+_TURN_ENDS = ("<|im_end|>", "<|eot_id|>", "<end_of_turn>", "<|end|>")
+
+
+class LocalLLM:
+    """A causal language model with its tokenizer.
+
+    on_token: called with the number of tokens each reply of the batch has so far, for live displays.
+    """
+
+    def __init__(self, folder: Path, device: str = "auto") -> None:
+        """Load a folder of safetensors. Raises BackendError, in one line, if it holds no such model."""
+        if not weights(folder):
+            raise BackendError(f"{folder}: no model, expected config.json and whole safetensors weights")
+        import torch
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+
+        self.device = _device(device)
+        dtype = _dtype(self.device)
+        try:
+            with quiet():
+                self._tokenizer: Any = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+                model: Any = AutoModelForCausalLM.from_pretrained(
+                    folder, dtype=dtype, use_safetensors=True, trust_remote_code=False
+                )
+        except (ValueError, OSError, KeyError, ImportError, RuntimeError) as error:
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise BackendError(f"{folder}: cannot be loaded as a language model: {reason}") from error
+        self._model: Any = model.to(self.device).eval()
+        self._ends = _end_tokens(self._tokenizer, model)
+        self._window = int(getattr(model.config, "max_position_embeddings", 0) or 1 << 30)
+        self._lock = threading.Lock()  # one generation at a time: they share the generators' state
+        self.on_token: Callable[[int], None] | None = None
+        self.name = resolved_name(folder, {torch.bfloat16: "bf16", torch.float32: "fp32"}[dtype])
+
+    def chat(
+        self,
+        messages: Sequence[Message],
+        *,
+        samples: int = 1,
+        greedy_first: bool = True,
+        seed: int = 0,
+        max_tokens: int = 512,
+    ) -> list[Reply]:
+        """`samples` replies; `hybrid.draft.LLM` says more. Deterministic for a seed, a device and a count.
+
+        Replies are generated in one batch, the greedy one included: eight cost little more than one.
+        """
+        import torch
+
+        prompt = self._prompt(messages)
+        room = self._window - len(prompt)
+        if room < 1:
+            error = f"prompt of {len(prompt)} tokens, the model's window holds {self._window}"
+            return [Reply("", 0, 0.0, error) for _ in range(samples)]
+        accelerators = [] if self.device == "cpu" else [torch.device(self.device)]
+        replies: list[Reply] = []
+        own_randomness = torch.random.fork_rng(accelerators, device_type=self.device.partition(":")[0])
+        with self._lock, quiet(), torch.inference_mode(), own_randomness:
+            torch.manual_seed(seed)
+            while len(replies) < samples:
+                count = min(BATCH, samples - len(replies))
+                greedy = greedy_first and not replies
+                replies += self._generate(prompt, count, greedy, min(max_tokens, room))
+        return replies
+
+    def _prompt(self, messages: Sequence[Message]) -> list[int]:
+        """Token ids of the conversation, up to where the assistant speaks."""
+        if self._tokenizer.chat_template:
+            encoded = self._tokenizer.apply_chat_template(
+                list(messages), add_generation_prompt=True, tokenize=True, return_dict=True
+            )
+            return list(encoded["input_ids"])
+        # A base model: the conversation as a plain script.
+        script = "\n\n".join(f"{message['role'].title()}: {message['content']}" for message in messages)
+        return list(self._tokenizer(f"{script}\n\nAssistant:")["input_ids"])
+
+    def _generate(self, prompt: list[int], count: int, greedy: bool, max_tokens: int) -> list[Reply]:
+        import torch
+        from transformers import GenerationConfig
+
+        started = time.perf_counter()
+        # A fresh configuration: the model's own may penalise repetition, which no grid survives.
+        settings = GenerationConfig(
+            max_new_tokens=max_tokens, eos_token_id=self._ends, pad_token_id=self._ends[0], use_cache=True
+        )
+        if count > 1 or not greedy:
+            settings.update(do_sample=True, temperature=TEMPERATURE, top_p=TOP_P, top_k=0)
+        ids = torch.tensor([prompt] * count, device=self.device)
+        produced = self._model.generate(
+            input_ids=ids,
+            attention_mask=torch.ones_like(ids),
+            generation_config=settings,
+            logits_processor=[_first_row_greedy] if greedy and count > 1 else [],
+            stopping_criteria=[self._report(len(prompt))],
+        )
+        # Shares of the batch's time, so that the seconds of all replies add up to what was waited.
+        seconds = (time.perf_counter() - started) / count
+        return [self._reply(row, seconds) for row in produced[:, len(prompt) :].tolist()]
+
+    def _report(self, prompt_length: int) -> Callable[..., Any]:
+        """A stopping criterion that stops nothing: it passes the number of tokens on."""
+        import torch
+
+        def report(ids: Any, scores: Any, **_: Any) -> Any:  # ids [B, prompt + generated] -> [B] bool
+            if self.on_token:
+                self.on_token(ids.shape[1] - prompt_length)
+            return torch.zeros(ids.shape[0], dtype=torch.bool, device=ids.device)
+
+        return report
+
+    def _reply(self, ids: list[int], seconds: float) -> Reply:
+        end = next((place for place, token in enumerate(ids) if token in self._ends), None)
+        text = str(self._tokenizer.decode(ids[:end], skip_special_tokens=True))
+        error = None
+        if end is None:
+            error = f"truncated at {len(ids)} tokens"
+        elif not text.strip():
+            error = "empty content"
+        return Reply(text, len(ids) if end is None else end + 1, seconds, error)
+
+
+def _first_row_greedy(ids: Any, scores: Any) -> Any:  # ids [B, L], scores [B, V] -> [B, V]
+    """Leave the batch's first reply only its likeliest token, so that sampling is greedy there."""
+    best = scores[0].argmax()
+    kept = scores[0, best].clone()
+    scores = scores.clone()
+    scores[0] = float("-inf")
+    scores[0, best] = kept
+    return scores
+
+
+def _end_tokens(tokenizer: Any, model: Any) -> list[int]:
+    declared = model.generation_config.eos_token_id
+    ends = declared if isinstance(declared, list) else [declared]
+    known = tokenizer.get_vocab()
+    ends = [*ends, tokenizer.eos_token_id, *(known[mark] for mark in _TURN_ENDS if mark in known)]
+    return list(dict.fromkeys(int(token) for token in ends if token is not None)) or [0]
+
+
+def _device(wish: str) -> str:
+    """`auto`, `cpu`, `cuda`, `cuda:1` or `mps` to a device that is there. Raises BackendError."""
+    import torch
+
+    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if wish == "auto":
+        return next(kind for kind in ("cuda", "mps", "cpu") if there[kind])
+    if not there.get(wish.partition(":")[0], False):
+        expected = ", ".join(kind for kind, found in there.items() if found)
+        raise BackendError(f"device {wish!r} is not available here, expected auto or one of: {expected}")
+    return wish
+
+
+def _dtype(device: str) -> Any:
+    """bf16 where it is at least as fast as fp32: on accelerators, and on CPUs that multiply it natively."""
+    import torch
+
+    if device != "cpu":
+        return torch.bfloat16
+    able = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    return torch.bfloat16 if able.get("avx512_bf16") or able.get("amx_bf16") else torch.float32

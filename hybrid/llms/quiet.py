@@ -1,0 +1,34 @@
+"""Keeps the libraries' own warnings and progress bars off the terminal, and puts everything back."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """transformers and huggingface_hub log errors only, and draw nothing, inside this block.
+
+    What they have to say here (unauthenticated requests, packed GGUF kernels, generation flags) is about
+    choices made on purpose; what goes wrong is raised.
+    """
+    from huggingface_hub.utils import logging as hub_log
+    from transformers.utils import logging as log
+
+    level, hub_level, bars = log.get_verbosity(), hub_log.get_verbosity(), log.is_progress_bar_enabled()
+    log.set_verbosity_error()
+    hub_log.set_verbosity_error()
+    log.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            # Raised inside these libraries, not by calls of ours.
+            for module in ("transformers", "huggingface_hub", "gguf", "torch"):
+                warnings.filterwarnings("ignore", module=rf"{module}(\.|$)")
+            yield
+    finally:
+        log.set_verbosity(level)
+        hub_log.set_verbosity(hub_level)
+        if bars:
+            log.enable_progress_bar()
