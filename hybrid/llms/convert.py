@@ -63,7 +63,9 @@ def _convert(gguf: Path, into: Path) -> None:
     if hasattr(transformers, "GgufConfig"):
         # Newer releases leave the blocks packed where they have a kernel for them.
         options["quantization_config"] = transformers.GgufConfig(dequantize=True)
-    model = transformers.AutoModelForCausalLM.from_pretrained(gguf.parent, dtype=torch.bfloat16, **options)
+    model: Any = transformers.AutoModelForCausalLM.from_pretrained(
+        gguf.parent, dtype=torch.bfloat16, **options
+    )
     # save_pretrained takes the model for a quantised one, and refuses, as long as these are there.
     model.hf_quantizer = None
     for holder, attribute in ((model.config, "quantization_config"), (model, "quantization_method")):

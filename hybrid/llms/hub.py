@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from hybrid.draft import BackendError
 from hybrid.llms.identity import weights
@@ -72,16 +73,17 @@ def _is_network(error: Exception) -> bool:
 @contextmanager
 def _calm(progress: bool) -> Iterator[None]:
     """No log lines below errors, and bars only if asked for, inside this block."""
-    from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+    import huggingface_hub.utils
 
+    bars: Any = huggingface_hub.utils  # exports these functions without saying so
     logger = logging.getLogger("huggingface_hub")
-    level, silent = logger.level, are_progress_bars_disabled()
+    level, silent = logger.level, bars.are_progress_bars_disabled()
     logger.setLevel(logging.ERROR)
     if not progress:
-        disable_progress_bars()
+        bars.disable_progress_bars()
     try:
         yield
     finally:
         logger.setLevel(level)
         if not silent and not progress:
-            enable_progress_bars()
+            bars.enable_progress_bars()

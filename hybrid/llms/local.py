@@ -93,11 +93,12 @@ class LocalLLM:
 
     def _generate(self, prompt: list[int], count: int, greedy: bool, max_tokens: int) -> list[Reply]:
         import torch
-        from transformers import GenerationConfig
+        import transformers
 
         started = time.perf_counter()
         # A fresh configuration: the model's own may penalise repetition, which no grid survives.
-        settings = GenerationConfig(
+        configuration: Any = transformers.GenerationConfig  # untyped
+        settings = configuration(
             max_new_tokens=max_tokens, eos_token_id=self._ends, pad_token_id=self._ends[0], use_cache=True
         )
         if count > 1 or not greedy:

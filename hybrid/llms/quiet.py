@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 
 @contextmanager
@@ -14,9 +15,11 @@ def quiet() -> Iterator[None]:
     What they have to say here (unauthenticated requests, packed GGUF kernels, generation flags) is about
     choices made on purpose; what goes wrong is raised.
     """
-    from huggingface_hub.utils import logging as hub_log
-    from transformers.utils import logging as log
+    import huggingface_hub.utils.logging
+    import transformers.utils.logging
 
+    log: Any = transformers.utils.logging  # the module is untyped
+    hub_log: Any = huggingface_hub.utils.logging
     level, hub_level, bars = log.get_verbosity(), hub_log.get_verbosity(), log.is_progress_bar_enabled()
     log.set_verbosity_error()
     hub_log.set_verbosity_error()

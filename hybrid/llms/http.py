@@ -1,0 +1,218 @@
+"""Chat models behind any OpenAI-compatible server, over httpx."""
+
+from __future__ import annotations
+
+import os
+import random
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+
+from hybrid.draft import BackendError, Message, Reply
+from hybrid.llms import wire
+from hybrid.llms.wire import Refused
+
+TEMPERATURE, TOP_P = 0.8, 0.95
+BODY_LIMIT = 10_000_000  # bytes of one response
+_BUSY = frozenset({429, 502, 503, 504})  # over the limit, or a model still loading behind the server
+_LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+
+
+@dataclass(frozen=True)
+class Patience:
+    """When to ask again. Waits double from `first_wait`, halved or not at random, and end at `longest_wait`.
+
+    attempts: at a connection that is refused, reset or cut. busy_seconds: waited in all for a server that
+    answers 429, 502, 503 or 504; its Retry-After is honoured within that.
+    """
+
+    attempts: int = 4
+    first_wait: float = 0.5
+    longest_wait: float = 30.0
+    busy_seconds: float = 120.0
+
+
+class HTTPLLM:
+    """A model that a server names; the server is asked once at the start which it serves.
+
+    on_reply: called with each reply as it arrives, from the thread that asked, for live displays.
+    """
+
+    def __init__(
+        self,
+        spec: str,
+        *,
+        concurrency: int = 8,
+        patience: Patience | None = None,
+        transport: httpx.BaseTransport | None = None,
+        sleep: Callable[[float], None] = time.sleep,
+        rng: random.Random | None = None,
+    ) -> None:
+        """spec: `http(s)://host[:port]/v1[#model]`; without a model the first that the server lists.
+
+        The environment's OPENAI_API_KEY, if set, goes into the header and nowhere else.
+        Raises BackendError, in one line, if the server or the model is not there.
+        """
+        try:
+            url = httpx.URL(spec)
+        except httpx.InvalidURL as error:
+            raise BackendError(f"{spec}: not a URL ({error}), expected http(s)://host[:port]/v1") from error
+        if not url.host:
+            raise BackendError(f"{spec}: no host, expected http(s)://host[:port]/v1")
+        self._base = str(url.copy_with(fragment=None)).rstrip("/")
+        # Credentials may be part of a URL; they are used, and never shown.
+        self._shown = str(url.copy_with(fragment=None, username=None, password=None)).rstrip("/")
+        key = os.environ.get("OPENAI_API_KEY")
+        self._client = httpx.Client(
+            headers={"Authorization": f"Bearer {key}"} if key else {},
+            timeout=httpx.Timeout(120.0, connect=5.0),
+            transport=transport,
+            trust_env=url.host not in _LOOPBACK,  # a proxy would look for the server on its own machine
+        )
+        self._patience = patience or Patience()
+        self._concurrency = concurrency
+        self._sleep = sleep
+        self._rng = rng or random.Random()
+        self._rng_lock = threading.Lock()
+        self.on_reply: Callable[[Reply], None] | None = None
+        try:
+            self._model = self._choose(url.fragment)
+        except BaseException:
+            self._client.close()
+            raise
+        self.name = f"{self._model} ({self._shown})"
+
+    def close(self) -> None:
+        self._client.close()
+
+    def chat(
+        self,
+        messages: Sequence[Message],
+        *,
+        samples: int = 1,
+        greedy_first: bool = True,
+        seed: int = 0,
+        max_tokens: int = 512,
+    ) -> list[Reply]:
+        """`samples` replies, one request each, `concurrency` at a time; `hybrid.draft.LLM` says more.
+
+        Unusable replies are values with an error. BackendError if every request failed.
+        """
+
+        def request(number: int) -> dict[str, Any]:
+            greedy = greedy_first and number == 0
+            body: dict[str, Any] = {
+                "model": self._model,
+                "messages": list(messages),
+                "max_tokens": max_tokens,
+            }
+            body |= {"temperature": 0} if greedy else {"temperature": TEMPERATURE, "top_p": TOP_P}
+            return body | {"seed": seed + number, "stream": False}
+
+        started = time.perf_counter()
+        with ThreadPoolExecutor(max_workers=max(1, min(self._concurrency, samples))) as pool:
+            outcomes = list(pool.map(self._ask, (request(number) for number in range(samples))))
+        replies = [outcome for outcome in outcomes if isinstance(outcome, Reply)]
+        refusals = [outcome for outcome in outcomes if isinstance(outcome, Refused)]
+        if refusals and not replies:
+            raise BackendError(f"{self._shown}: {refusals[0]}{self._served_hint(refusals[0])}") from refusals[
+                0
+            ]
+        # Shares of the wall time, so that the seconds of all replies add up to what was waited.
+        share = (time.perf_counter() - started) / max(1, samples)
+        return [
+            Reply(outcome.text, outcome.tokens, share, outcome.error)
+            if isinstance(outcome, Reply)
+            else Reply("", 0, share, str(outcome))
+            for outcome in outcomes
+        ]
+
+    # -- models ----------------------------------------------------------------------------------------
+    def _choose(self, wanted: str) -> str:
+        try:
+            served = self._served()
+        except Refused as error:
+            # Some servers list nothing; then the name given is all there is to go by.
+            if wanted and error.status in (404, 405, 501):
+                return wanted
+            if error.status in (404, 405, 501):
+                raise BackendError(
+                    f"{self._shown}: lists no models; name one: {self._shown}#MODEL"
+                ) from error
+            raise BackendError(f"{self._shown}: {error}") from error
+        if wanted and served and wanted not in served:
+            raise BackendError(f"{self._shown}: serves no model {wanted!r}, expected {wire.listed(served)}")
+        if not wanted and not served:
+            raise BackendError(f"{self._shown}: serves no model yet; name one: {self._shown}#MODEL")
+        return wanted or served[0]
+
+    def _served(self) -> list[str]:
+        listing = self._exchange("GET", "/models", None)
+        entries = listing.get("data") if isinstance(listing, dict) else listing
+        found = [entry.get("id") for entry in entries or [] if isinstance(entry, dict)]
+        return [name for name in found if isinstance(name, str)]
+
+    def _served_hint(self, refusal: Refused) -> str:
+        """`; it serves a, b` after an answer that may mean a wrong model name."""
+        if refusal.status not in (400, 404, 422):
+            return ""
+        try:
+            served = self._served()
+        except Refused:
+            return ""
+        return f"; it serves {wire.listed(served)}" if served and self._model not in served else ""
+
+    # -- requests --------------------------------------------------------------------------------------
+    def _ask(self, body: dict[str, Any]) -> Reply | Refused:
+        try:
+            reply = wire.read_reply(self._exchange("POST", "/chat/completions", body))
+        except Refused as error:
+            if error.status is None or error.status >= 400:
+                return error
+            reply = Reply("", 0, 0.0, str(error))  # it answered, but nothing that can be used: counted
+        if self.on_reply:
+            self.on_reply(reply)
+        return reply
+
+    def _exchange(self, method: str, path: str, body: dict[str, Any] | None) -> Any:
+        """The decoded JSON of one successful request, asked again as `Patience` says. Raises Refused."""
+        faults, waited, wait = 0, 0.0, self._patience.first_wait
+        while True:
+            try:
+                status, headers, content = self._request(method, path, body)
+            except (httpx.TransportError, httpx.DecodingError) as error:
+                faults += 1
+                if faults >= self._patience.attempts or isinstance(error, httpx.ReadTimeout):
+                    raise Refused(wire.fault_words(error, faults)) from error
+                pause = self._jitter(wait)
+            else:
+                if status not in _BUSY:
+                    return wire.decode(status, content)
+                asked = wire.retry_after(headers.get("retry-after"))
+                pause = self._jitter(wait) if asked is None else asked
+                if waited + pause > self._patience.busy_seconds:
+                    reason = f"still {status} after {waited:.0f} s: {wire.server_message(content)}"
+                    raise Refused(reason, status)
+                waited += pause
+            self._sleep(pause)
+            wait = min(2 * wait, self._patience.longest_wait)
+
+    def _request(
+        self, method: str, path: str, body: dict[str, Any] | None
+    ) -> tuple[int, httpx.Headers, bytes]:
+        content = bytearray()
+        with self._client.stream(method, self._base + path, json=body) as response:
+            for chunk in response.iter_bytes():
+                content += chunk
+                if len(content) > BODY_LIMIT:
+                    raise Refused(f"reply over {BODY_LIMIT // 1_000_000} MB", response.status_code)
+            return response.status_code, response.headers, bytes(content)
+
+    def _jitter(self, wait: float) -> float:
+        with self._rng_lock:
+            return wait * self._rng.uniform(0.5, 1.0)
