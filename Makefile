@@ -1,0 +1,40 @@
+# make solve   install into .venv, fetch the language model, solve one sample of each kind
+# make test    install into .venv, lint, check types, run the tests
+# make lint    formatting and lint only
+#
+# PYTHON names the interpreter that .venv is made with (3.11 or later); ARGS is passed on to `hybrid solve`.
+
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.installed
+
+.PHONY: solve test lint install clean
+.DEFAULT_GOAL := solve
+
+# Exit 1 is an answer too: some puzzles stayed unsolved. Without a puzzle named, piped standard input would be
+# read; here the samples are meant.
+solve: $(STAMP)
+	-$(BIN)/hybrid pull qwen
+	$(BIN)/hybrid solve --llm qwen --refiner ckpt/trm.pt $(ARGS) < /dev/null || [ $$? -eq 1 ]
+
+test: lint
+	$(BIN)/mypy
+	$(BIN)/pytest -n auto
+
+lint: $(STAMP)
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+install: $(STAMP)
+
+# Touched last, so that an installation cut short is taken up again.
+$(STAMP): pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt -e '.[dev,report]'
+	touch $@
+
+$(BIN)/python:
+	$(PYTHON) -c 'import sys; v = sys.version.split()[0]; sys.exit(sys.version_info < (3, 11) and f"Python {v}, expected 3.11 or later: make PYTHON=...")'
+	$(PYTHON) -m venv .venv
+
+clean:
+	rm -rf .venv build dist *.egg-info

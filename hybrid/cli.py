@@ -1,0 +1,234 @@
+"""The `hybrid` command. Heavy libraries are imported when a command needs them, not before."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+
+from trm import __version__
+
+if TYPE_CHECKING:
+    from hybrid.pipeline import Options
+
+DEVICES = ("auto", "cpu", "cuda", "mps")
+
+app = typer.Typer(
+    name="hybrid",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Puzzles = Annotated[
+    list[str] | None, typer.Argument(metavar="[PUZZLE]…", help="File, inline puzzle, or - for standard input")
+]
+TaskName = Annotated[str, typer.Option("--task", metavar="auto|sudoku|maze|arc", help="Kind of puzzle")]
+LLMName = Annotated[
+    str,
+    typer.Option(
+        "--llm",
+        metavar="NAME",
+        help="qwen, smollm2, hub id, folder, .gguf file, http(s)://host[:port]/v1\\[#model], or none",
+    ),
+]
+RefinerName = Annotated[
+    str, typer.Option("--refiner", metavar="NAME", help="Checkpoint file, folder or hub id, or none")
+]
+Drafts = Annotated[int, typer.Option("--drafts", min=1, help="LLM drafts a puzzle")]
+Rounds = Annotated[int, typer.Option("--rounds", min=0, help="Re-asks with the rule violations named")]
+Steps = Annotated[int, typer.Option("--steps", min=1, help="Supervision steps")]
+Restarts = Annotated[int, typer.Option("--restarts", min=0, help="Extra rollouts while unverified")]
+Budget = Annotated[float | None, typer.Option("--budget", min=0.0, help="Seconds a puzzle, while unverified")]
+Answers = Annotated[int, typer.Option("--answers", min=1, help="Up to so many distinct verified answers")]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="Of everything random")]
+Device = Annotated[str, typer.Option("--device", metavar="auto|cpu|cuda|mps", help="Where networks run")]
+Json = Annotated[bool, typer.Option("--json", help="One JSON object a puzzle")]
+Out = Annotated[
+    Path | None,
+    typer.Option("-o", "--out", metavar="FILE", help="Write there, answer by answer: Ctrl-C loses none"),
+]
+Trace = Annotated[bool, typer.Option("--trace", help="Show the grid after every supervision step")]
+
+OVERVIEW = """A small language model drafts, a Tiny Recursive Model refines, exact rules verify.
+
+\b
+Examples:
+  hybrid solve                 (one bundled sample of each kind)
+  hybrid solve puzzles.csv --json -o answers.jsonl
+  hybrid solve --llm none --answers 3 maze.txt
+  hybrid solve --llm http://localhost:8000/v1 --rounds 2 task.json
+  hybrid draft --llm smollm2 puzzles.txt
+  hybrid check puzzle.txt answer.txt
+
+\b
+Exit: 0  every puzzle verified (ARC: answered)
+      1  some unsolved
+      2  bad input or usage
+      3  something is missing, so that nothing can answer
+"""
+
+
+def fail(message: object, code: int = 2) -> NoReturn:
+    """One line on standard error, and out."""
+    print(f"hybrid: {message}", file=sys.stderr)
+    raise typer.Exit(code)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"hybrid {__version__}")
+        raise typer.Exit
+
+
+@app.callback(help=OVERVIEW)
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and leave")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command(
+    epilog="Examples: hybrid solve; hybrid solve sudokus.csv --json; hybrid solve --llm none - < mazes.txt"
+)
+def solve(
+    puzzles: Puzzles = None,
+    task: TaskName = "auto",
+    llm: LLMName = "qwen",
+    refiner: RefinerName = "ckpt/trm.pt",
+    drafts: Drafts = 1,
+    rounds: Rounds = 0,
+    steps: Steps = 16,
+    restarts: Restarts = 8,
+    budget: Budget = None,
+    answers: Answers = 1,
+    seed: Seed = 0,
+    device: Device = "auto",
+    as_json: Json = False,
+    out: Out = None,
+    trace: Trace = False,
+) -> None:
+    """Answer puzzles: the LLM drafts, the network refines beside a cold start, the rules verify.
+
+    Without a PUZZLE: piped standard input, else one bundled sample of each kind.
+    """
+    from hybrid.pipeline import Options
+
+    spending = Options(drafts, rounds, steps, restarts, budget, answers, seed, trace)
+    _run(puzzles, task, llm, refiner, device, spending, as_json, out)
+
+
+@app.command(epilog="Example: hybrid draft --llm smollm2 --drafts 4 puzzles.txt")
+def draft(
+    puzzles: Puzzles = None,
+    task: TaskName = "auto",
+    llm: LLMName = "qwen",
+    drafts: Drafts = 1,
+    rounds: Rounds = 0,
+    seed: Seed = 0,
+    device: Device = "auto",
+    as_json: Json = False,
+    out: Out = None,
+) -> None:
+    """Let the LLM alone answer, judged by the rules: `hybrid solve --refiner none`."""
+    from hybrid.pipeline import Options
+
+    _run(puzzles, task, llm, "none", device, Options(drafts=drafts, rounds=rounds, seed=seed), as_json, out)
+
+
+def _run(
+    specs: list[str] | None,
+    task: str,
+    llm: str,
+    refiner: str,
+    device: str,
+    spending: Options,
+    as_json: bool,
+    out: Path | None,
+) -> NoReturn:
+    from hybrid import inputs, solving
+
+    setup = solving.Setup(llm, refiner, device)
+    if llm == refiner == solving.NOBODY:
+        fail("neither an LLM nor a refiner, expected one of them to answer")
+    if device not in DEVICES:
+        fail(f"--device {device}: expected one of {', '.join(DEVICES)}")
+    loaded = inputs.read(specs or [], _task(task))
+    raise typer.Exit(solving.run(loaded, setup, spending, as_json, out))
+
+
+def _task(name: str) -> str | None:
+    """The task's name; None for `auto`."""
+    from trm import tasks
+
+    if name not in ("auto", *tasks.names()):
+        fail(f"--task {name}: expected auto, {', '.join(tasks.names())}")
+    return None if name == "auto" else name
+
+
+@app.command(epilog="Example: hybrid check puzzle.txt answer.txt")
+def check(
+    puzzle: Annotated[str, typer.Argument(help="File, inline puzzle, or - for standard input")],
+    answer: Annotated[str, typer.Argument(help="File, inline answer, or - for standard input")],
+    task: TaskName = "auto",
+) -> None:
+    """Judge an answer by the exact rules alone. Exit 0 if they hold (ARC: if it is well formed), else 1."""
+    from hybrid import inputs
+    from trm import tasks
+    from trm.grid import PuzzleError
+    from trm.tasks.source import load, strict
+
+    try:
+        loaded = strict(load(puzzle, _task(task)))
+        if len(loaded) != 1:
+            fail(f"{puzzle}: {len(loaded)} puzzles, expected one")
+        kind = tasks.get(loaded[0].task)
+        verdict = kind.check(loaded[0], kind.parse_answer(loaded[0], inputs.text_of(answer)))
+    except PuzzleError as error:
+        fail(error)
+    print(verdict.status)
+    for violation in verdict.violations:
+        print(f"  {violation}")
+    raise typer.Exit(int(verdict.status is tasks.Status.UNSOLVED))
+
+
+@app.command(epilog="Example: hybrid pull qwen")
+def pull(name: Annotated[str, typer.Argument(help="qwen, smollm2, or a hub id")]) -> None:
+    """Fetch a language model ahead of its first use, and print where it lies."""
+    from hybrid.draft import BackendError
+    from hybrid.llms.fetch import pull as fetch
+
+    try:
+        print(fetch(name))
+    except BackendError as error:
+        fail(error, 3)
+    except KeyboardInterrupt:
+        fail("interrupted", 130)
+
+
+@app.command()
+def env(
+    refiner: RefinerName = "ckpt/trm.pt",
+) -> None:
+    """Versions, devices and models: for a bug report."""
+    from hybrid.environment import describe
+
+    for line in describe(refiner):
+        print(line)
+
+
+def main() -> None:
+    """Entry point of the `hybrid` command."""
+    try:
+        app()
+    except KeyboardInterrupt:  # outside of what a command guards
+        raise SystemExit(130) from None
+
+
+if __name__ == "__main__":
+    main()

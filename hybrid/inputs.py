@@ -1,0 +1,81 @@
+"""What a command line names: puzzles as arguments, piped, or bundled; an answer as text."""
+
+from __future__ import annotations
+
+import io
+import os
+import stat
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import BinaryIO
+
+from trm import tasks
+from trm.grid import PuzzleError
+from trm.tasks import Puzzle
+from trm.tasks.source import Loaded, load
+
+STDIN = "-"
+
+
+def read(specs: Sequence[str], task: str | None) -> Loaded:
+    """The puzzles of files, inline text and `-`; of piped standard input if none is named; else samples."""
+    if not specs and not piped():
+        kinds = [task] if task else tasks.names()
+        return [tasks.get(kind).samples()[0] for kind in kinds]
+    return _apart([item for spec in specs or [STDIN] for item in load(spec, task)])
+
+
+def _apart(loaded: Loaded) -> Loaded:
+    """Ids made distinct: two inline puzzles, or two files of one name, would share theirs."""
+    seen: Counter[str] = Counter()
+    result: Loaded = []
+    for item in loaded:
+        if isinstance(item, Puzzle):
+            seen[item.id] += 1
+            if seen[item.id] > 1:
+                item = replace(item, id=f"{item.id}#{seen[item.id]}")
+        result.append(item)
+    return result
+
+
+def piped() -> bool:
+    """Whether someone feeds standard input: a file or a pipe that is not at its end.
+
+    A terminal feeds nothing, nor does /dev/null or the socket of a service; neither does an empty pipe, as
+    schedulers leave behind.
+    """
+    stream = sys.stdin
+    if stream is None or stream.closed or stream.isatty():
+        return False
+    try:
+        mode = os.fstat(stream.fileno()).st_mode
+    except OSError:  # a stand-in without a descriptor: io.UnsupportedOperation is one
+        return bool(stream.readable()) and _at_hand(stream.buffer)
+    return (stat.S_ISFIFO(mode) or stat.S_ISREG(mode)) and _at_hand(stream.buffer)
+
+
+def _at_hand(raw: BinaryIO) -> bool:
+    """Waits for the first byte, and leaves it there; False at the end of the stream."""
+    if isinstance(raw, io.BufferedReader):
+        return bool(raw.peek(1))
+    here = raw.tell()
+    first = raw.read(1)
+    raw.seek(here)
+    return bool(first)
+
+
+def text_of(spec: str) -> str:
+    """The text that an argument names: standard input's, a file's, or itself. Raises PuzzleError."""
+    if spec == STDIN:
+        return sys.stdin.read()
+    if "\n" in spec or not os.path.isfile(spec):  # False too for what is too long to be a name
+        return spec
+    try:
+        return Path(spec).read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise PuzzleError(f"{spec}: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise PuzzleError(f"{spec}: byte {error.start} is no UTF-8, expected text") from None

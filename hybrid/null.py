@@ -1,0 +1,74 @@
+"""Null objects, so that the pipeline needs no modes: nobody drafts, or nobody refines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from hybrid.draft import Draft, Feedback
+from trm import tasks
+from trm.grid import Grid, Grids
+from trm.tasks import Puzzle, Verdict
+
+
+class Blank:
+    """A proposer that drafts nothing: with it the refiner works alone."""
+
+    name: str | None = None
+
+    def propose(
+        self, puzzle: Puzzle, drafts: int = 1, feedback: Feedback | None = None, seed: int = 0
+    ) -> list[Draft]:
+        return []
+
+
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """What `Passthrough` makes of a draft: the fields of `trm.refine.Refinement`, without a network."""
+
+    grids: Grids | None
+    candidates: list[list[Grid]] | None
+    verdict: Verdict
+    confidence: float | None = None  # nobody is there to be confident
+    source: str = "llm"
+    steps: int = 0
+    restarts: int = 0
+    seconds: float = 0.0
+    trace: tuple[Grid, ...] = ()
+    alternatives: tuple[Grid, ...] = ()
+
+
+class Passthrough:
+    """A refiner that leaves every draft as it is and lets the rules judge it."""
+
+    name: str | None = None
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        return tuple(tasks.names())
+
+    def accepts_drafts(self, task: str) -> bool:
+        return True
+
+    def refine(
+        self,
+        question: Sequence[Puzzle],
+        draft: Sequence[Grids | None],
+        *,
+        cold: bool = True,
+        steps: int = 16,
+        restarts: int = 0,
+        seed: int = 0,
+        budget: float | None = None,
+        answers: int = 1,
+        trace: bool = False,
+        progress: Callable[..., None] | None = None,
+    ) -> list[Judged]:
+        """One `Judged` for each puzzle. Only the first two arguments matter."""
+        return [_judge(puzzle, grids) for puzzle, grids in zip(question, draft, strict=True)]
+
+
+def _judge(puzzle: Puzzle, grids: Grids | None) -> Judged:
+    if grids is None:
+        return Judged(None, None, Verdict(tasks.Status.UNSOLVED, ("no answer could be read",)))
+    return Judged(grids, [[grid] for grid in grids], tasks.get(puzzle.task).check(puzzle, grids))

@@ -1,0 +1,186 @@
+"""From names on a command line to a pipeline, through puzzles to answers and an exit code."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from hybrid import render
+from hybrid.answer import Answer
+from hybrid.draft import BackendError, Proposer
+from hybrid.null import Blank, Passthrough
+from hybrid.pipeline import GridRefiner, Options, Pipeline
+from trm.grid import PuzzleError
+from trm.tasks import Puzzle, Status
+from trm.tasks.source import Loaded
+
+NOBODY = "none"
+DEFAULT_REFINER = "ckpt/trm.pt"
+SOLVED, UNSOLVED, BAD_INPUT, MISSING = 0, 1, 2, 3
+WORST = (BAD_INPUT, MISSING, UNSOLVED, SOLVED)
+INTERRUPTED = 130  # as shells count it: 128 + SIGINT
+TOGETHER = 16  # puzzles a batch where nothing slower than the network is asked: what a CPU's slots hold
+
+
+class MissingError(RuntimeError):
+    """Something that is needed is not there. One line for people."""
+
+
+@dataclass(frozen=True)
+class Setup:
+    """Who is to answer, and where it runs. `none` names nobody."""
+
+    llm: str
+    refiner: str
+    device: str = "auto"
+
+
+def worst(codes: list[int]) -> int:
+    return min(codes, key=WORST.index, default=SOLVED)
+
+
+def code_of(answer: Answer) -> int:
+    if answer.missing:
+        return MISSING
+    return UNSOLVED if answer.verdict.status is Status.UNSOLVED else SOLVED
+
+
+def complain(message: object) -> None:
+    """One line on standard error."""
+    print(f"hybrid: {message}", file=sys.stderr)
+
+
+def run(loaded: Loaded, setup: Setup, options: Options, as_json: bool, out: Path | None) -> int:
+    """Answer what can be read, complain of the rest, and return the exit code."""
+    for item in loaded:
+        if isinstance(item, PuzzleError):
+            complain(item)
+    puzzles = [item for item in loaded if isinstance(item, Puzzle)]
+    codes = [BAD_INPUT] if len(puzzles) < len(loaded) else []
+    if not puzzles:
+        return worst(codes)
+    errors = Console(stderr=True)
+    watcher = render.Live(errors, render.colourful(errors)) if errors.is_terminal else render.Notes(errors)
+    answered = 0
+    try:
+        with _sink(as_json, options, out) as put:
+            pipeline = build(setup, watcher)
+            for answer in pipeline.solve(puzzles, options):
+                watcher.rest()
+                put(answer)
+                answered += 1
+                codes.append(code_of(answer))
+    except MissingError as error:
+        watcher.rest()
+        complain(error)
+        codes.append(MISSING)
+    except OSError as error:
+        if out is None or error.filename != str(out):
+            raise
+        complain(f"{out}: {error.strerror}, expected a file that can be written")
+        codes.append(BAD_INPUT)
+    except KeyboardInterrupt:
+        watcher.rest()
+        complain(f"interrupted, {answered} of {len(puzzles)} puzzles answered")
+        return INTERRUPTED
+    finally:
+        watcher.rest()
+    return worst(codes)
+
+
+@contextmanager
+def _sink(as_json: bool, options: Options, out: Path | None) -> Iterator[Callable[[Answer], None]]:
+    """Where answers go, one by one, each flushed before the next is begun.
+
+    A file is written in place, line by line: an interruption keeps what is there. What it held before goes
+    when the first answer comes, not when the command starts.
+    """
+    if out is None and not as_json and sys.stdout.isatty():
+        screen = Console()
+        colour = render.colourful(screen)
+        yield lambda answer: screen.print(render.drawing(answer, colour, options.trace))
+        return
+
+    def form(answer: Answer) -> str:
+        if not as_json:
+            return render.plain(answer, options.trace)
+        return json.dumps(
+            answer.to_json(answers=options.answers > 1, trace=options.trace), ensure_ascii=False
+        )
+
+    if out is None:
+        yield lambda answer: print(form(answer), flush=True)
+        return
+    with out.open("a", encoding="utf-8") as file:
+        fresh = True
+
+        def put(answer: Answer) -> None:
+            nonlocal fresh
+            if fresh:
+                file.truncate(0)
+                fresh = False
+            print(form(answer), file=file, flush=True)
+
+        yield put
+
+
+def build(setup: Setup, watcher: render.Notes) -> Pipeline:
+    """The pipeline for a setup. What is missing is a warning as long as something is left that can answer."""
+    missing: list[str] = []
+    proposer: Proposer = Blank()
+    refiner: GridRefiner = Passthrough()
+    try:
+        refiner = _refiner(setup, watcher)
+    except MissingError as error:
+        missing.append(str(error))
+    try:
+        proposer = _proposer(setup, watcher)
+    except BackendError as error:
+        missing.append(str(error))
+    watcher.rest()
+    if proposer.name is None and refiner.name is None:
+        raise MissingError("; ".join(missing))
+    for message in missing:
+        left = "the network answers alone" if proposer.name is None else "drafts are judged alone"
+        watcher.warned(f"{message}; {left}")
+    return Pipeline(proposer, refiner, at_once=TOGETHER if proposer.name is None else 1, watcher=watcher)
+
+
+def _proposer(setup: Setup, watcher: render.Notes) -> Proposer:
+    if setup.llm == NOBODY:
+        return Blank()
+    watcher.busy(f"loading {setup.llm}")
+    from hybrid.llms import connect
+    from hybrid.prompting import LLMProposer
+
+    llm = connect(setup.llm, setup.device)
+    watcher.listen(llm)
+    return LLMProposer(llm)
+
+
+def _refiner(setup: Setup, watcher: render.Notes) -> GridRefiner:
+    if setup.refiner == NOBODY:
+        return Passthrough()
+    watcher.busy(f"loading {setup.refiner}")
+    from trm.refine import Refiner
+
+    from trm.checkpoint import CheckpointError
+
+    try:
+        return Refiner.from_pretrained(refiner_path(setup.refiner), device=setup.device)
+    except CheckpointError as error:
+        raise MissingError(str(error)) from error
+
+
+def refiner_path(spec: str) -> str:
+    """The default checkpoint lies in the current folder, or else where this code was checked out."""
+    shipped = Path(__file__).parent.parent / DEFAULT_REFINER
+    if spec == DEFAULT_REFINER and not Path(spec).exists() and shipped.exists():
+        return str(shipped)
+    return spec
