@@ -1,0 +1,34 @@
+"""Tiny Recursive Model: train, load and use small recursive reasoners.
+
+    from trm import Refiner, TRM, TRMConfig
+
+Importing this package costs no torch: names are loaded when first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from trm.config import TRMConfig
+    from trm.model import TRM
+    from trm.refine import Refinement, Refiner
+    from trm.tasks import Puzzle
+
+__all__ = ["TRM", "Puzzle", "Refinement", "Refiner", "TRMConfig", "__version__"]
+__version__ = "0.1.0"
+
+_HOME = {
+    "Refiner": "trm.refine",
+    "Refinement": "trm.refine",
+    "TRM": "trm.model",
+    "TRMConfig": "trm.config",
+    "Puzzle": "trm.tasks",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(import_module(_HOME[name]), name)
+    raise AttributeError(f"module 'trm' has no attribute {name!r}")

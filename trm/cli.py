@@ -1,0 +1,236 @@
+"""`trm`: train, evaluate, make data, convert, pack, measure."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+import trm
+
+app = typer.Typer(
+    name="trm",
+    help="Tiny Recursive Models: train, evaluate, convert and measure small recursive reasoners.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps")]
+
+
+def fail(error: Exception | str, code: int = 2) -> NoReturn:
+    """One line on standard error, and out."""
+    print(f"trm: {error}", file=sys.stderr)
+    raise typer.Exit(code)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"trm {trm.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True)] = False) -> None:
+    pass
+
+
+@app.command(
+    epilog="Example: trm train configs/tiny.toml train.seconds=60 --out runs/mine",
+    context_settings={"ignore_unknown_options": False},
+)
+def train(
+    config: Annotated[Path, typer.Argument(help="configs/NAME.toml")],
+    overrides: Annotated[list[str] | None, typer.Argument(metavar="[SECTION.KEY=VALUE]…")] = None,
+    resume: Annotated[Path | None, typer.Option(help="run folder to go on with")] = None,
+    out: Annotated[Path | None, typer.Option(help="run folder; runs/NAME if not given")] = None,
+    device: Device = "auto",
+) -> None:
+    """Train a network. Runs unchanged under `accelerate launch`."""
+    from trm.checkpoint import CheckpointError
+    from trm.config import ConfigError, load_config
+    from trm.data import training_puzzles
+    from trm.grid import PuzzleError
+
+    try:
+        settings = load_config(config, overrides or [])
+        folder = resume or out or Path("runs") / config.stem
+        if resume is None and (folder / "metrics.jsonl").exists():
+            fail(f"{folder} holds a run already: --resume {folder} goes on with it, --out names another folder")
+        puzzles, held_out = training_puzzles(settings.data, settings.train.seed)
+        from trm.train import Trainer
+
+        trainer = Trainer(settings, folder, puzzles, held_out, device)
+        if resume is not None:
+            trainer.resume()
+        trainer.open_folder()
+        result = trainer.run()
+    except (ConfigError, PuzzleError) as error:
+        fail(error)
+    except CheckpointError as error:
+        fail(error, 3)
+    except KeyboardInterrupt:
+        trainer.save("last")
+        fail(f"interrupted at step {trainer.done_steps}; go on with --resume {folder}", 130)
+    if result and trainer.accelerator.is_main_process:
+        print(f"held out {result['accuracy']:.1%} of {result['n']} exact; {folder}/checkpoints/best")
+
+
+@app.command(name="eval", epilog="Example: trm eval ckpt/trm.pt --task sudoku --data test.csv --limit 500 --json")
+def evaluate_command(
+    checkpoint: Annotated[str, typer.Argument(help="file, folder or hub id")],
+    task: Annotated[str, typer.Option(help="sudoku, maze or arc")],
+    data: Annotated[str, typer.Option(help="file of puzzles with answers, or hub:ID")],
+    limit: Annotated[int, typer.Option(help="the first so many puzzles; 0: all", min=0)] = 0,
+    steps: Annotated[int, typer.Option(help="supervision steps", min=1)] = 16,
+    restarts: Annotated[int, typer.Option(help="extra noisy rollouts for what the rules reject", min=0)] = 0,
+    device: Device = "auto",
+    as_json: Annotated[bool, typer.Option("--json", help="one JSON object")] = False,
+) -> None:
+    """Accuracy on labelled puzzles: one cold pass, by step, with halting, and by the exact rules."""
+    from trm.checkpoint import CheckpointError
+    from trm.corpus import labelled
+    from trm.grid import PuzzleError
+    from trm.progress import bar
+
+    try:
+        from trm.refine import Refiner
+
+        puzzles = labelled(data, task, limit)
+        refiner = Refiner.from_pretrained(checkpoint, device=device)
+        with bar("evaluating", len(puzzles)) as tick:
+            result = refiner.evaluate(puzzles, steps=steps, restarts=restarts, progress=tick)
+    except PuzzleError as error:
+        fail(error)
+    except CheckpointError as error:
+        fail(error, 3)
+    if as_json:
+        print(json.dumps(result))
+        return
+    print(f"{task}: n {result['n']}  exact {result['accuracy']:.2%}  verified {result['verified']:.2%}")
+    print(f"with learned halting {result['halt_accuracy']:.2%} in {result['mean_steps']:.1f} steps on average")
+    for step, share in result["by_step"].items():
+        print(f"  step {int(step):3d}  {share:7.2%}")
+    print(f"{result['seconds']:.1f} s")
+
+
+@app.command(epilog="Example: trm data sudoku --n 1000 --seed 1 --out easy.csv clues=[40,50]")
+def data(
+    task: Annotated[str, typer.Argument(help="sudoku, maze or arc")],
+    overrides: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]…", help="of the generator")] = None,
+    n: Annotated[int, typer.Option("--n", help="puzzles", min=1)] = 1000,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    out: Annotated[Path | None, typer.Option(help=".csv, .jsonl or (ARC) .json")] = None,
+) -> None:
+    """Make puzzles with answers from a seed."""
+    from trm.corpus import write
+    from trm.generate import generate
+    from trm.grid import PuzzleError
+    from trm.progress import bar
+
+    if out is None:
+        fail("--out is missing: expected a .csv, .jsonl or (ARC) .json file")
+    try:
+        puzzles = []
+        with bar("generating", n) as tick:
+            for count, puzzle in enumerate(generate(task, n, seed, **parse_options(overrides or [])), 1):
+                puzzles.append(puzzle)
+                tick(count)
+        write(out, task, puzzles)
+    except (PuzzleError, TypeError, OSError) as error:
+        fail(error)
+    print(f"{len(puzzles)} {task} puzzles in {out}")
+
+
+def parse_options(pairs: Iterable[str]) -> dict[str, Any]:
+    """`clues=[40,50]` to {"clues": (40, 50)}, values as in TOML."""
+    import tomllib
+
+    from trm.grid import PuzzleError
+
+    result: dict[str, Any] = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        try:
+            parsed = tomllib.loads(f"v = {value}")["v"] if equals else None
+        except tomllib.TOMLDecodeError:
+            parsed = value
+        if parsed is None:
+            raise PuzzleError(f"option {pair!r}: expected key=value")
+        result[key] = tuple(parsed) if isinstance(parsed, list) else parsed
+    return result
+
+
+@app.command(epilog="Example: trm convert step_65100 converted/ --task sudoku")
+def convert(
+    upstream: Annotated[Path, typer.Argument(help="checkpoint of the reference implementation")],
+    out: Annotated[Path, typer.Argument(help="folder to write")],
+    task: Annotated[str, typer.Option(help="sudoku, maze or arc")],
+    config: Annotated[Path | None, typer.Option(help="JSON with the reference's own keys")] = None,
+) -> None:
+    """Turn reference weights into a folder that `TRM.from_pretrained` and `--refiner` accept."""
+    from trm.checkpoint import CheckpointError, replacing, save_folder
+    from trm.checkpoint import convert as convert_weights
+    from trm.grid import PuzzleError
+
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        fail(f"{out} exists and is not an empty folder")
+    try:
+        overrides = json.loads(config.read_text()) if config is not None else {}
+        expert = convert_weights(upstream, task, overrides)
+        with replacing(out) as temporary:
+            save_folder(temporary, expert)
+    except (CheckpointError, PuzzleError, OSError, json.JSONDecodeError) as error:
+        fail(f"{config}: {error}" if isinstance(error, json.JSONDecodeError) else error)
+    shape = expert.config
+    print(f"{out}: {shape.mixer}, {shape.layers} layers of width {shape.hidden_size}, {shape.seq_len} cells")
+
+
+@app.command(epilog="Example: trm pack ckpt/trm.pt runs/sudoku/checkpoints/best runs/maze/checkpoints/best")
+def pack(
+    out: Annotated[Path, typer.Argument(help="file to write")],
+    checkpoints: Annotated[list[str], typer.Argument(help="files, folders or hub ids")],
+) -> None:
+    """Gather experts of several checkpoints in one file; for a task that two have, the later one counts."""
+    from trm.checkpoint import CheckpointError
+    from trm.checkpoint import pack as pack_experts
+
+    try:
+        experts = pack_experts(out, checkpoints)
+    except (CheckpointError, OSError) as error:
+        fail(error)
+    print(f"{out}: {', '.join(sorted(experts))} ({out.stat().st_size / 1e6:.1f} MB)")
+
+
+@app.command(epilog="Example: trm bench train --config configs/sudoku.toml --json")
+def bench(
+    what: Annotated[str, typer.Argument(help="train or infer")],
+    config: Annotated[Path | None, typer.Option(help="configs/NAME.toml; a small one on CPU if not given")] = None,
+    overrides: Annotated[list[str] | None, typer.Option("--set", metavar="SECTION.KEY=VALUE")] = None,
+    device: Device = "auto",
+    as_json: Annotated[bool, typer.Option("--json")] = False,
+) -> None:
+    """Milliseconds a step, puzzles a second, and arithmetic as a share of this machine's measured peak."""
+    from trm.bench import bench_infer, bench_train
+    from trm.config import ConfigError
+
+    if what not in ("train", "infer"):
+        fail(f"bench {what!r}: expected train or infer")
+    try:
+        result = (bench_train if what == "train" else bench_infer)(config, overrides or [], device)
+    except ConfigError as error:
+        fail(error)
+    if as_json:
+        print(json.dumps(result))
+        return
+    for key, value in result.items():
+        print(f"{key:24} {value:.4g}" if isinstance(value, float) else f"{key:24} {value}")
+
+
+def main() -> None:
+    app()

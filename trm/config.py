@@ -1,0 +1,222 @@
+"""Strict, frozen configuration: an unknown key is an error that names the nearest known one."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Sequence
+from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+
+T = TypeVar("T")
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot be meant. The message says file, section, key and what was expected."""
+
+
+@dataclass(frozen=True)
+class TRMConfig:
+    """Shape and arithmetic of a `TRM`. Defaults are those of the reference (arXiv:2510.04871)."""
+
+    seq_len: int  # cells L
+    vocab_size: int  # V
+    canvas_width: int = 0  # cells a row, for positions by row and column; 0: the sequence has no rows
+    hidden_size: int = 512  # D
+    layers: int = 2
+    heads: int = 8
+    expansion: float = 4.0  # SwiGLU's hidden width is round_up(expansion · d · 2/3, 256)
+    mixer: Literal["mlp_t", "attention"] = "attention"
+    positions: Literal["none", "rope", "rowcol", "rowcolbox"] = "rope"
+    box: int = 3  # side of a box, for rowcolbox
+    prefix: int = 16  # P positions before the cells
+    h_cycles: int = 3  # T
+    l_cycles: int = 6  # n
+    qk_norm: bool = False  # RMS-normalise queries and keys, no weight
+    gated_norm: bool = False  # σ(g) ⊙ rms(g ⊙ v) in place of silu(g) ⊙ v: what Muon needs
+    draft: bool = False  # a draft input, and a head that judges the draft
+    feedback: bool = False  # the last decoded grid is the draft of later steps
+    identities: int = 0  # puzzle identities (reference checkpoints); 0: one learned prefix
+    identity_dim: int = 0
+
+    def __post_init__(self) -> None:
+        if self.hidden_size % self.heads or (self.hidden_size // self.heads) % 2:
+            raise ConfigError(
+                f"[model] hidden_size {self.hidden_size} does not split into {self.heads} even-sized heads"
+            )
+        if self.positions in ("rowcol", "rowcolbox") and (
+            self.canvas_width <= 0 or self.seq_len % self.canvas_width
+        ):
+            raise ConfigError(f"[model] positions '{self.positions}' need a canvas_width that divides seq_len")
+        if self.mixer == "mlp_t" and self.positions == "rope":
+            raise ConfigError("[model] positions 'rope' need mixer 'attention'; say 'none', 'rowcol' or 'rowcolbox'")
+        if self.feedback and not self.draft:
+            raise ConfigError("[model] feedback needs draft = true")
+        if self.identities and self.identity_dim > self.prefix * self.hidden_size:
+            raise ConfigError("[model] identity_dim is larger than prefix · hidden_size")
+        if min(self.h_cycles, self.l_cycles, self.layers) < 1 or self.prefix < 0:
+            raise ConfigError("[model] h_cycles, l_cycles and layers must be at least 1, prefix at least 0")
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Where the puzzles come from: a file, a hub data set, or the task's generator."""
+
+    task: str
+    train: str = ""  # file or `hub:ID[:SPLIT]`; empty: generated
+    held_out: str = ""  # training puzzles never trained on; empty: taken from `train`
+    held_out_size: int = 256  # puzzles
+    limit: int = 0  # use the first so many training puzzles; 0: all
+    generate: int = 0  # puzzles to generate when `train` is empty
+    options: dict[str, Any] = field(default_factory=dict)  # of the generator
+    augment: bool = True  # draw symmetries of the task on the device
+
+
+@dataclass(frozen=True)
+class OptimConfig:
+    """Muon on the blocks' matrices and AdamW on the rest, or AdamW on everything."""
+
+    name: Literal["muon", "adamw"] = "muon"
+    lr: float = 0.02  # of Muon, or of AdamW alone
+    momentum: float = 0.6  # Muon, Nesterov
+    weight_decay: float = 0.1  # decoupled
+    adamw_lr: float = 1e-4  # of what Muon does not train
+    adamw_weight_decay: float = 0.1
+    betas: tuple[float, float] = (0.9, 0.95)
+    clip: float = 1.0  # global gradient norm; 0: off
+    schedule: Literal["cosine", "constant"] = "cosine"
+    warmup: float = 0.02  # share of the horizon
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    name: Literal["softmax", "stablemax"] = "softmax"
+    label_smoothing: float = 0.0
+    halt_weight: float = 0.5
+    judge_weight: float = 0.5  # of the head that judges the draft
+
+
+@dataclass(frozen=True)
+class DraftConfig:
+    """Drafts to train with; needs `model.draft`."""
+
+    start_rate: float = 0.0  # share of fresh puzzles that start from a corrupted answer
+    noise_rate: float = 0.5  # share of fed-back grids that get noise
+    noise_cells: float = 0.15  # share of their free cells that become random
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Length, batch and housekeeping of a run. The horizon is `seconds` where given, else `steps`."""
+
+    steps: int = 0  # optimiser steps
+    seconds: float = 0.0  # of training proper: compiling, evaluation and saving are not counted
+    batch: int = 384  # slots, over all processes
+    max_steps: int = 16  # supervision steps a puzzle stays at most
+    halting: bool = True  # puzzles leave when the network says so
+    exploration: float = 0.1
+    ema: float = 0.999  # 0: off
+    ema_from: int = 0  # optimiser steps
+    seed: int = 0
+    precision: Literal["auto", "bf16", "fp32"] = "auto"  # auto: bf16 on CUDA
+    compile: Literal["auto", "on", "off"] = "auto"  # auto: compiled kernels and one CUDA graph a step on CUDA
+    evaluate_every: float = 0.1  # share of the horizon
+    save_every_seconds: float = 300.0
+    eval_steps: int = 16  # supervision steps when evaluating
+    save_pool: bool = True  # keep the slots in the checkpoint: an exact resume
+
+
+@dataclass(frozen=True)
+class Config:
+    """A whole training run, as written in `configs/NAME.toml`."""
+
+    model: TRMConfig
+    data: DataConfig
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    draft: DraftConfig = field(default_factory=DraftConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+
+    def __post_init__(self) -> None:
+        if not (self.train.steps or self.train.seconds):
+            raise ConfigError("[train]: give steps or seconds")
+        if self.draft.start_rate and not self.model.draft:
+            raise ConfigError("[draft]: start_rate needs [model] draft = true")
+
+
+def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
+    """Read a TOML file and apply `section.key=value` overrides. Raises ConfigError."""
+    path = Path(path)
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror or error}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: {error}") from None
+    for override in overrides:
+        _override(raw, override)
+    return from_dict(Config, raw, path.name)
+
+
+def _override(raw: dict[str, Any], text: str) -> None:
+    key, equals, value = text.partition("=")
+    section, dot, name = key.strip().partition(".")
+    if not (equals and dot and name):
+        raise ConfigError(f"override {text!r}: expected section.key=value")
+    try:
+        parsed: Any = tomllib.loads(f"v = {value}")["v"]
+    except tomllib.TOMLDecodeError:
+        parsed = value.strip()
+    table = raw.setdefault(section, {})
+    *parents, leaf = name.split(".")
+    for parent in parents:
+        table = table.setdefault(parent, {})
+    table[leaf] = parsed
+
+
+def from_dict(cls: type[T], raw: dict[str, Any], where: str = "config", section: str = "") -> T:
+    """Build a frozen dataclass from plain data, refusing unknown keys and wrong types."""
+    hints = get_type_hints(cls)
+    known = {f.name: f for f in fields(cls)}  # type: ignore[arg-type]
+    prefix = f"{where} [{section}]: " if section else f"{where}: "
+    for key in raw:
+        if key not in known:
+            close = difflib.get_close_matches(key, known, n=1)
+            hint = f"; did you mean '{close[0]}'?" if close else f"; known: {', '.join(known)}"
+            raise ConfigError(f"{prefix}unknown '{key}'{hint}")
+    for name, f in known.items():
+        if f.default is MISSING and f.default_factory is MISSING and name not in raw:
+            raise ConfigError(f"{prefix}'{name}' is missing")
+    values = {
+        name: _convert(value, hints[name], where, f"{section}.{name}" if section else name)
+        for name, value in raw.items()
+    }
+    return cls(**values)
+
+
+def _convert(value: Any, hint: Any, where: str, key: str) -> Any:
+    if is_dataclass(hint):
+        if not isinstance(value, dict):
+            raise ConfigError(f"{where}: '{key}' must be a table")
+        return from_dict(hint, value, where, key)  # type: ignore[arg-type]
+    origin = get_origin(hint)
+    if origin is Literal:
+        if value not in get_args(hint):
+            raise ConfigError(f"{where}: {key} = {value!r}, expected one of {', '.join(map(repr, get_args(hint)))}")
+        return value
+    if origin is tuple:
+        if not isinstance(value, list | tuple) or len(value) != len(get_args(hint)):
+            raise ConfigError(f"{where}: {key} = {value!r}, expected {len(get_args(hint))} numbers")
+        return tuple(float(v) for v in value)
+    expected = origin or hint
+    if expected is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, expected) or (expected is int and isinstance(value, bool)):
+        raise ConfigError(f"{where}: {key} = {value!r}, expected {getattr(expected, '__name__', expected)}")
+    return value
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """Plain data for JSON and checkpoints."""
+    return asdict(config)

@@ -1,0 +1,61 @@
+"""Files and data sets of puzzles with answers, read and written."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from trm.grid import PuzzleError
+from trm.tasks import Puzzle, get
+from trm.tasks.source import hub, load, strict
+
+
+def puzzles_of(spec: str, task: str) -> list[Puzzle]:
+    """All puzzles of a file, folder or `hub:ID[:SPLIT]`. The first bad one raises PuzzleError."""
+    if spec.startswith("hub:"):
+        name, _, split = spec.removeprefix("hub:").partition(":")
+        return strict(hub(name, split or "train", task))
+    return strict(load(Path(spec), task))
+
+
+def labelled(spec: str, task: str, limit: int = 0) -> list[Puzzle]:
+    """Puzzles with answers, at most `limit`. Raises PuzzleError where one has none."""
+    puzzles = puzzles_of(spec, task)
+    puzzles = puzzles[:limit] if limit else puzzles
+    if not puzzles:
+        raise PuzzleError(f"{spec}: no puzzles")
+    for puzzle in puzzles:
+        if puzzle.answers is None:
+            raise PuzzleError(f"{spec}: {puzzle.id}: no answer, expected one")
+    return puzzles
+
+
+def write(path: Path, task_name: str, puzzles: Sequence[Puzzle]) -> None:
+    """Write puzzles as `.csv`, `.jsonl` (`question`, `answer`) or, for ARC, one `.json` of many tasks."""
+    from trm.checkpoint import replacing
+
+    task = get(task_name)
+    kinds = (".json",) if task_name == "arc" else (".csv", ".jsonl")
+    if path.suffix not in kinds:
+        raise PuzzleError(f"{path}: expected a file ending in {' or '.join(kinds)}")
+    rows = [{"question": task.question_text(p), "answer": task.text(p.answers or ())} for p in puzzles]
+    with replacing(path) as temporary, temporary.open("w", newline="") as file:
+        if path.suffix == ".csv":
+            writer = csv.DictWriter(file, ["question", "answer"])
+            writer.writeheader()
+            writer.writerows(rows)
+        elif path.suffix == ".jsonl":
+            file.writelines(json.dumps(row) + "\n" for row in rows)
+        else:
+            json.dump({p.id or str(i): _arc_json(p) for i, p in enumerate(puzzles)}, file)
+
+
+def _arc_json(puzzle: Puzzle) -> dict[str, Any]:
+    answers = puzzle.answers or ()
+    return {
+        "train": [{"input": a.tolist(), "output": b.tolist()} for a, b in puzzle.demos],
+        "test": [{"input": a.tolist(), "output": b.tolist()} for a, b in zip(puzzle.inputs, answers, strict=True)],
+    }

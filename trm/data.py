@@ -1,0 +1,147 @@
+"""Training puzzles on the device: drawn, moved by a random symmetry, given a draft, without a host in between."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from trm.config import ConfigError, DataConfig, DraftConfig
+from trm.corpus import labelled
+from trm.tasks import Puzzle, Task, get
+from trm.tasks.base import IGNORE
+
+
+class Batch(NamedTuple):
+    tokens: Tensor  # [B, L] int64
+    labels: Tensor  # [B, L] int64, IGNORE where nothing is scored
+    draft: Tensor  # [B, L] int64, 0 where nothing is said
+
+
+class Bank:
+    """All training puzzles as tensors, and the task's symmetries as tables (see `SymmetryGroup`)."""
+
+    def __init__(self, task: Task, puzzles: Sequence[Puzzle], augment: bool, device: torch.device) -> None:
+        pairs = [(p, i) for p in puzzles for i in range(len(p.inputs))]
+        tokens = np.stack([task.encode_question(p, i) for p, i in pairs])
+        labels = np.stack([task.encode_label(p, i) for p, i in pairs])
+        self.tokens = torch.from_numpy(tokens).to(device)
+        self.labels = torch.from_numpy(labels).to(device)
+        self.device = device
+        self.width = task.width
+        # What a cell of an answer can be: what random and wrong cells are drawn from.
+        stated = np.unique(labels)
+        self.answer_tokens = torch.from_numpy(stated[stated != IGNORE]).to(device)
+        group = task.symmetries((task.height, task.width))
+        self.augment = augment
+        self.transpose = group.transpose
+        self.rows = torch.from_numpy(group.rows).to(device)  # [R, H]
+        self.cols = torch.from_numpy(group.cols).to(device)  # [C, W]
+        renamed = [task.symbols.index(s) + 1 + task.reserved for s in group.symbols]
+        self.renamed = torch.tensor(renamed, dtype=torch.int64, device=device)  # tokens
+        self.vocab_size = task.vocab_size
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def draw(self, batch: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """`batch` puzzles, each under its own symmetry: tokens and labels [B, L]."""
+        index = torch.randint(len(self), (batch,), generator=generator, device=self.device)
+        tokens, labels = self.tokens[index], self.labels[index]
+        if not self.augment:
+            return tokens, labels
+        cells, names = self.draw_symmetries(batch, generator)
+        tokens, labels = tokens.gather(1, cells), labels.gather(1, cells)
+        named = names.gather(1, labels.clamp(min=0))
+        return names.gather(1, tokens), torch.where(labels == IGNORE, labels, named)
+
+    def draw_symmetries(self, batch: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Where each cell comes from [B, L] and what each token becomes [B, V]."""
+        device = self.device
+        row = self.rows[torch.randint(len(self.rows), (batch,), generator=generator, device=device)]
+        col = self.cols[torch.randint(len(self.cols), (batch,), generator=generator, device=device)]
+        cells = row[:, :, None] * self.width + col[:, None, :]
+        if self.transpose:
+            turn = torch.rand(batch, 1, 1, generator=generator, device=device) < 0.5
+            cells = torch.where(turn, cells.mT, cells)
+        names = torch.arange(self.vocab_size, device=device).expand(batch, -1).clone()
+        if len(self.renamed):
+            order = torch.rand(batch, len(self.renamed), generator=generator, device=device).argsort(1)
+            names[:, self.renamed] = self.renamed[order]
+        return cells.reshape(batch, -1), names
+
+    def random_answers(self, like: Tensor, generator: torch.Generator) -> Tensor:
+        """Uniformly random answer tokens, shaped like `like` [B, L]."""
+        pick = torch.randint(len(self.answer_tokens), like.shape, generator=generator, device=self.device)
+        return self.answer_tokens[pick]
+
+    def given_drafts(self, tokens: Tensor, labels: Tensor, rate: float, generator: torch.Generator) -> Tensor:
+        """Drafts [B, L] to start from: for a share `rate` of the puzzles the answer, corrupted; else 0.
+
+        How much is known and how much of it is wrong is drawn for each puzzle: half of the drafts are complete,
+        a quarter has only a few wrong cells (what a verifier must see), a quarter makes one *consistent*
+        mistake, two symbols exchanged throughout (what an LLM or a stuck network does), the rest is wrong in
+        a random share of cells. Givens are never corrupted.
+        """
+        batch = len(tokens)
+
+        def uniform(*shape: int) -> Tensor:
+            return torch.rand(*shape, generator=generator, device=self.device)
+
+        free = (labels != IGNORE) & (tokens != labels)
+        known = torch.where(uniform(batch, 1) < 0.5, 1.0, uniform(batch, 1))
+        kind = uniform(batch, 1)
+        few = torch.randint(0, 5, (batch, 1), generator=generator, device=self.device) / free.sum(1, True).clamp(min=1)
+        wrong = torch.where(kind < 0.25, few, uniform(batch, 1))
+        draft = torch.where(uniform(*tokens.shape) < wrong, self.random_answers(labels, generator), labels)
+        swap = self.random_answers(labels[:, :2], generator)
+        first, second = swap[:, :1], swap[:, 1:]
+        swapped = torch.where(labels == first, second, torch.where(labels == second, first, labels))
+        draft = torch.where(kind > 0.75, swapped, draft)
+        draft = torch.where(free & (uniform(*tokens.shape) < known), draft, torch.where(free, 0, tokens))
+        given = uniform(batch, 1) < rate
+        return torch.where(given & (labels != IGNORE), draft, 0)
+
+    def noisy(self, draft: Tensor, batch: Batch, config: DraftConfig, generator: torch.Generator) -> Tensor:
+        """A share of the fed-back grids with some free cells random: the network must not trust them. [B, L]"""
+        chosen = torch.rand(len(draft), 1, generator=generator, device=self.device) < config.noise_rate
+        cell = torch.rand(draft.shape, generator=generator, device=self.device) < config.noise_cells
+        free = (batch.labels != IGNORE) & (batch.tokens != batch.labels)
+        return torch.where(chosen & cell & free, self.random_answers(draft, generator), draft)
+
+
+def training_puzzles(config: DataConfig, seed: int) -> tuple[list[Puzzle], list[Puzzle]]:
+    """Training and held-out puzzles of a run. What is held out is never trained on."""
+    task, size = get(config.task), config.held_out_size
+    if config.train:
+        puzzles = labelled(config.train, task.name, config.limit)
+    elif config.generate:
+        from trm.generate import generate
+
+        count = config.generate + (0 if config.held_out else size)
+        puzzles = list(generate(task.name, count, seed, **_tuples(config.options)))
+    else:
+        raise ConfigError("[data]: give train (a file or hub:ID) or generate (a number)")
+    if config.held_out:
+        held_out = labelled(config.held_out, task.name, size)
+        seen = {_key(p) for p in puzzles}
+        if both := sum(_key(p) in seen for p in held_out):
+            held_out = [p for p in held_out if _key(p) not in seen]
+            if not held_out:
+                raise ConfigError(f"[data] held_out: all {both} puzzles are trained on as well")
+        return puzzles, held_out
+    if size >= len(puzzles):
+        raise ConfigError(f"[data] held_out_size {size}, expected less than the {len(puzzles)} puzzles there are")
+    order = np.random.default_rng(seed).permutation(len(puzzles))
+    return [puzzles[i] for i in order[size:]], [puzzles[i] for i in order[:size]]
+
+
+def _key(puzzle: Puzzle) -> tuple[bytes, ...]:
+    return tuple(grid.tobytes() for grid in puzzle.inputs)
+
+
+def _tuples(options: dict[str, Any]) -> dict[str, Any]:
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in options.items()}

@@ -1,0 +1,163 @@
+"""Inference: rollouts stream through fixed slots. Knows tokens, not puzzles.
+
+A rollout leaves its slot when the network halts, when the caller's `stop` says so, or after `steps`; the next
+waiting one takes the slot. In float32 the result equals that of a plain loop over one rollout, whatever shares
+the batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from trm.model import TRM, State
+
+Tokens = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Rollout:
+    """One run of the network over one question."""
+
+    tokens: Tokens  # [L]
+    draft: Tokens | None = None  # [L], 0 = unknown
+    context: int = 0  # puzzle identity, for reference checkpoints
+    noise: float = 0.0  # σ of the Gaussian noise added to y before every supervision step
+    seed: int = 0  # of the noise
+    hold_draft: bool = False  # give the draft at every step, in place of the network's own last grid
+
+
+@dataclass(eq=False)
+class Trajectory:
+    """What a rollout did: after every supervision step the decoded grid and the logits of halt and judge."""
+
+    grids: list[Tokens] = field(default_factory=list)  # each [L]
+    halts: list[float] = field(default_factory=list)
+    judges: list[float] = field(default_factory=list)
+
+    @property
+    def steps(self) -> int:
+        return len(self.grids)
+
+    def first_halt(self) -> int:
+        """Index of the step at which learned halting stops: the first with halt > 0, else the last."""
+        return next((i for i, halt in enumerate(self.halts) if halt > 0), len(self.halts) - 1)
+
+
+Stop = Callable[[int, Tokens], bool]  # (index of the rollout, its grid [L]) -> leave now?
+
+
+class Engine:
+    """Runs rollouts of one network in at most `slots` slots."""
+
+    def __init__(self, model: TRM, slots: int = 0) -> None:
+        self.model = model
+        self.slots = slots or (384 if model.device.type == "cuda" else 16)
+
+    @torch.inference_mode()
+    def run(
+        self,
+        rollouts: Sequence[Rollout],
+        steps: int = 16,
+        halting: bool = False,
+        stop: Stop | None = None,
+        progress: Callable[[int], None] | None = None,
+    ) -> list[Trajectory]:
+        """Every rollout's trajectory, in order. `progress` hears how many are done, after every step."""
+        results = [Trajectory() for _ in rollouts]
+        waiting = list(range(len(rollouts)))[::-1]
+        slots = _Slots(self.model, min(self.slots, len(rollouts)))
+        done = 0
+        while waiting or slots.busy:
+            slots.fill(waiting, rollouts)
+            grids, halts, judges = slots.step()
+            leaving = []
+            for slot, index in slots.busy.items():
+                result, grid = results[index], grids[slot]
+                result.grids.append(grid)
+                result.halts.append(float(halts[slot]))
+                if judges is not None:
+                    result.judges.append(float(judges[slot]))
+                halted = halting and halts[slot] > 0
+                if halted or result.steps >= steps or (stop is not None and stop(index, grid)):
+                    leaving.append(slot)
+            slots.free(leaving)
+            done += len(leaving)
+            if progress is not None:
+                progress(done)
+        return results
+
+
+class _Slots:
+    """The tensors of the batch. A freed slot idles until a rollout enters."""
+
+    def __init__(self, model: TRM, count: int) -> None:
+        config, device = model.config, model.device
+        self.model = model
+        self.busy: dict[int, int] = {}  # slot -> index of its rollout
+        self.idle = list(range(count))[::-1]
+        self.tokens = torch.zeros(count, config.seq_len, dtype=torch.int64, device=device)
+        self.draft = torch.zeros_like(self.tokens)
+        self.context = torch.zeros(count, dtype=torch.int64, device=device)
+        self.state = model.initial_state(count)
+        self.fresh = model.initial_state(1)
+        self.rollouts: dict[int, Rollout] = {}
+        self.noise: dict[int, torch.Generator] = {}
+
+    def fill(self, waiting: list[int], rollouts: Sequence[Rollout]) -> None:
+        device = self.model.device
+        while waiting and self.idle:
+            slot, index = self.idle.pop(), waiting.pop()
+            one = rollouts[index]
+            if one.draft is not None and not self.model.config.draft:
+                raise ValueError("this network was not trained on drafts, expected draft=None")
+            self.busy[slot], self.rollouts[slot] = index, one
+            self.tokens[slot] = torch.from_numpy(one.tokens).to(device)
+            self.draft[slot] = 0 if one.draft is None else torch.from_numpy(one.draft).to(device)
+            self.context[slot] = one.context
+            self.state.y[slot], self.state.z[slot] = self.fresh.y[0], self.fresh.z[0]
+            if one.noise:
+                self.noise[slot] = torch.Generator(device).manual_seed(one.seed)
+
+    def step(self) -> tuple[Tokens, NDArray[np.float32], NDArray[np.float32] | None]:
+        """One supervision step of the busy slots: grids [B, L], halt [B], judge [B] on the host."""
+        config, device = self.model.config, self.model.device
+        for slot, generator in self.noise.items():
+            y = self.state.y[slot]
+            shock = torch.randn(y.shape, generator=generator, device=device)
+            self.state.y[slot] = y + self.rollouts[slot].noise * shock.to(y.dtype)
+        # A GPU runs all slots, so that the shape never changes; a CPU only those that work.
+        whole = device.type != "cpu" or not self.idle
+        rows = torch.arange(len(self.tokens)) if whole else torch.tensor(sorted(self.busy))
+        rows = rows.to(device)
+        state, out = self.model.step(
+            self.state if whole else State(self.state.y[rows], self.state.z[rows]),
+            self.tokens[rows],
+            self.context[rows] if config.identities else None,
+            self.draft[rows] if config.draft else None,
+        )
+        self.state.y[rows], self.state.z[rows] = state.y, state.z
+        grids = self._spread(out.logits.argmax(-1), rows)
+        if config.draft:
+            held = torch.tensor([s in self.busy and self.rollouts[s].hold_draft for s in range(len(grids))])
+            later = grids if config.feedback else torch.zeros_like(grids)
+            self.draft = torch.where(held.to(device)[:, None], self.draft, later)
+        judges = None if out.judge is None else self._spread(out.judge, rows).cpu().numpy()
+        return grids.cpu().numpy(), self._spread(out.halt, rows).cpu().numpy(), judges
+
+    def _spread(self, values: Tensor, rows: Tensor) -> Tensor:
+        """Values of `rows` put at their slots, zeros elsewhere."""
+        spread = values.new_zeros((len(self.tokens), *values.shape[1:]))
+        spread[rows] = values
+        return spread
+
+    def free(self, leaving: list[int]) -> None:
+        for slot in leaving:
+            del self.busy[slot], self.rollouts[slot]
+            self.noise.pop(slot, None)
+            self.idle.append(slot)

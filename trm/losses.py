@@ -1,0 +1,60 @@
+"""What the network is trained on: cells, halting, and the judgement of drafts."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from trm.config import LossConfig
+from trm.model import Output
+from trm.tasks.base import IGNORE
+
+
+class Losses(NamedTuple):
+    total: Tensor  # [] summed over the batch
+    cells: Tensor  # [] the cross-entropy's part of it
+    right: Tensor  # [B] bool: every labelled cell right
+
+
+def log_stablemax(logits: Tensor) -> Tensor:
+    """log s(v)/Σs, s(v) = v + 1 for v ≥ 0, else 1/(1 − v) (arXiv:2501.04697). [..., V]"""
+    s = torch.where(logits >= 0, logits + 1, 1 / (1 - logits.clamp(max=0)))
+    return s.log() - s.sum(-1, keepdim=True).log()
+
+
+def cell_losses(logits: Tensor, labels: Tensor, config: LossConfig) -> Tensor:
+    """−log p of each labelled cell, 0 elsewhere. logits [B, L, V], labels [B, L]; returns [B, L]."""
+    log_p = log_stablemax(logits) if config.name == "stablemax" else F.log_softmax(logits, dim=-1)
+    scored = labels != IGNORE
+    picked = log_p.gather(-1, labels.clamp(min=0).unsqueeze(-1)).squeeze(-1)
+    if config.label_smoothing:
+        picked = (1 - config.label_smoothing) * picked + config.label_smoothing * log_p.mean(-1)
+    return torch.where(scored, -picked, 0.0)
+
+
+def draft_right(draft: Tensor, labels: Tensor) -> Tensor:
+    """Whether every cell that a draft states is right. draft, labels [B, L]; returns [B] bool."""
+    return ((draft == labels) | (draft == 0) | (labels == IGNORE)).all(-1)
+
+
+def losses(output: Output, labels: Tensor, config: LossConfig, draft: Tensor | None = None) -> Losses:
+    """The loss of one supervision step, summed over the batch.
+
+    A puzzle's part: mean cross-entropy of its labelled cells + halt_weight · BCE(halt, all cells right)
+    + judge_weight · BCE(judge, draft right) where a draft was given.
+    """
+    scored = labels != IGNORE
+    count = scored.sum(-1).clamp(min=1)
+    right = ((output.logits.argmax(-1) == labels) | ~scored).all(-1)
+    cells = (cell_losses(output.logits, labels, config).sum(-1) / count).sum()
+    halt = F.binary_cross_entropy_with_logits(output.halt, right.float(), reduction="sum")
+    total = cells + config.halt_weight * halt
+    if output.judge is not None and draft is not None:
+        given = (draft != 0).any(-1)
+        target = draft_right(draft, labels).float()
+        judged = F.binary_cross_entropy_with_logits(output.judge, target, reduction="none")
+        total = total + config.judge_weight * torch.where(given, judged, 0.0).sum()
+    return Losses(total, cells.detach(), right)

@@ -1,0 +1,302 @@
+"""The Tiny Recursive Model (arXiv:2510.04871): one small network, applied over and over to two states.
+
+Tokens only: nothing here knows a puzzle. Annotations are evaluated (no `from __future__ import annotations`)
+because `PyTorchModelHubMixin` reads the type of `config` to rebuild it from `config.json`.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple, Optional
+
+import torch
+import torch.nn.functional as F
+from huggingface_hub import PyTorchModelHubMixin
+from torch import Tensor, nn
+
+from trm.config import TRMConfig
+
+NORM_EPS = 1e-5
+
+
+class State(NamedTuple):
+    """What a puzzle carries from one supervision step to the next."""
+
+    y: Tensor  # [B, P+L, D] the answer
+    z: Tensor  # [B, P+L, D] the reasoning
+
+
+class Output(NamedTuple):
+    logits: Tensor  # [B, L, V] float32
+    halt: Tensor  # [B] float32 logit: all cells right
+    judge: Optional[Tensor] = None  # [B] float32 logit: every cell the given draft states is right
+
+
+def rms(v: Tensor) -> Tensor:
+    """Root-mean-square norm over the last axis, in float32, without weight."""
+    v32 = v.float()
+    return (v32 * torch.rsqrt(v32.square().mean(-1, keepdim=True) + NORM_EPS)).to(v.dtype)
+
+
+def truncated_normal_(tensor: Tensor, std: float) -> Tensor:
+    """Normal cut at two standard deviations, rescaled so that `std` is the result's own."""
+    lower = 2.0
+    pdf = math.exp(-0.5 * lower**2) / math.sqrt(2 * math.pi)
+    mass = math.erf(lower / math.sqrt(2))
+    kept = math.sqrt(1 - 2 * lower * pdf / mass)
+    return nn.init.trunc_normal_(tensor, std=1.0, a=-lower, b=lower).mul_(std / kept)
+
+
+class Linear(nn.Module):
+    """Matrix without bias, cast to its input's dtype."""
+
+    def __init__(self, fan_in: int, fan_out: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(truncated_normal_(torch.empty(fan_out, fan_in), fan_in**-0.5))
+
+    def forward(self, h: Tensor) -> Tensor:
+        return F.linear(h, self.weight.to(h.dtype))
+
+
+class SwiGLU(nn.Module):
+    def __init__(self, width: int, expansion: float, gated_norm: bool) -> None:
+        super().__init__()
+        hidden = -(-round(expansion * width * 2 / 3) // 256) * 256
+        self.gate_up = Linear(width, 2 * hidden)
+        self.down = Linear(hidden, width)
+        self.gated_norm = gated_norm
+
+    def forward(self, h: Tensor) -> Tensor:
+        gate, up = self.gate_up(h).chunk(2, dim=-1)
+        if self.gated_norm:
+            return self.down(torch.sigmoid(gate) * rms(gate * up))
+        return self.down(F.silu(gate) * up)
+
+
+class Attention(nn.Module):
+    def __init__(self, config: TRMConfig) -> None:
+        super().__init__()
+        self.heads = config.heads
+        self.qk_norm = config.qk_norm
+        self.qkv = Linear(config.hidden_size, 3 * config.hidden_size)
+        self.out = Linear(config.hidden_size, config.hidden_size)
+
+    def forward(self, h: Tensor, rope: Optional[tuple[Tensor, Tensor]]) -> Tensor:
+        batch, n, width = h.shape
+        q, k, v = self.qkv(h).view(batch, n, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
+        if self.qk_norm:
+            q, k = rms(q), rms(k)
+        if rope is not None:
+            q, k = rotate(q, *rope), rotate(k, *rope)
+        mixed = F.scaled_dot_product_attention(q, k, v)
+        return self.out(mixed.transpose(1, 2).reshape(batch, n, width))
+
+
+def rope_tables(n: int, head_dim: int, base: float = 10_000.0) -> tuple[Tensor, Tensor]:
+    """cos and sin [n, head_dim] of rotary positions 0 … n−1."""
+    frequency = base ** (-torch.arange(0, head_dim, 2, dtype=torch.float32) / head_dim)
+    angle = torch.outer(torch.arange(n, dtype=torch.float32), frequency)
+    angle = torch.cat((angle, angle), dim=-1)
+    return angle.cos(), angle.sin()
+
+
+def rotate(v: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotate pairs of `v` [B, heads, n, head_dim], in the rotate-half form."""
+    first, second = v.float().chunk(2, dim=-1)
+    turned = torch.cat((-second, first), dim=-1)
+    return (v.float() * cos + turned * sin).to(v.dtype)
+
+
+class Block(nn.Module):
+    """Mix positions, then channels; each with a residual and a norm after it."""
+
+    def __init__(self, config: TRMConfig) -> None:
+        super().__init__()
+        self.mix: nn.Module
+        self.transposed = config.mixer == "mlp_t"
+        if self.transposed:
+            positions = config.prefix + config.seq_len
+            self.mix = SwiGLU(positions, config.expansion, config.gated_norm)
+        else:
+            self.mix = Attention(config)
+        self.mlp = SwiGLU(config.hidden_size, config.expansion, config.gated_norm)
+
+    def forward(self, h: Tensor, rope: Optional[tuple[Tensor, Tensor]]) -> Tensor:
+        if self.transposed:
+            ht = h.transpose(1, 2)
+            h = rms(ht + self.mix(ht)).transpose(1, 2)
+        else:
+            h = rms(h + self.mix(h, rope))
+        return rms(h + self.mlp(h))
+
+
+class Network(nn.Module):
+    """`net(h)`: the few layers that everything is made of."""
+
+    def __init__(self, config: TRMConfig) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
+        self.rope = config.positions == "rope"
+        if self.rope:
+            n = config.prefix + config.seq_len
+            cos, sin = rope_tables(n, config.hidden_size // config.heads)
+            self.register_buffer("cos", cos, persistent=False)
+            self.register_buffer("sin", sin, persistent=False)
+
+    def forward(self, h: Tensor) -> Tensor:
+        rope = (self.cos, self.sin) if self.rope else None
+        for block in self.blocks:
+            h = block(h, rope)
+        return h
+
+
+class Embedding(nn.Module):
+    """Tokens, positions, draft and prefix to e [B, P+L, D]."""
+
+    def __init__(self, config: TRMConfig) -> None:
+        super().__init__()
+        self.config = config
+        width = config.hidden_size
+
+        def table(rows: int) -> nn.Parameter:
+            return nn.Parameter(truncated_normal_(torch.empty(rows, width), width**-0.5))
+
+        self.tokens = table(config.vocab_size)
+        if config.identities:
+            self.identities = nn.Parameter(torch.zeros(config.identities, config.identity_dim))
+        elif config.prefix:
+            self.prefix = table(config.prefix)
+        if config.positions in ("rowcol", "rowcolbox"):
+            height = config.seq_len // config.canvas_width
+            cells = torch.arange(config.seq_len)
+            row, col = cells // config.canvas_width, cells % config.canvas_width
+            self.rows, self.cols = table(height), table(config.canvas_width)
+            self.register_buffer("row_of", row, persistent=False)
+            self.register_buffer("col_of", col, persistent=False)
+            if config.positions == "rowcolbox":
+                boxes_a_row = -(-config.canvas_width // config.box)
+                box = row // config.box * boxes_a_row + col // config.box
+                self.boxes = table(int(box.max()) + 1)
+                self.register_buffer("box_of", box, persistent=False)
+        if config.draft:
+            # Zero at first: an untrained draft channel says nothing. Row 0 ("unknown") is never used.
+            self.draft = nn.Parameter(torch.zeros(config.vocab_size, width))
+
+    def forward(self, tokens: Tensor, context: Optional[Tensor], draft: Optional[Tensor]) -> Tensor:
+        config = self.config
+        e = F.embedding(tokens, self.tokens)
+        if config.positions in ("rowcol", "rowcolbox"):
+            e = e + self.rows[self.row_of] + self.cols[self.col_of]
+            if config.positions == "rowcolbox":
+                e = e + self.boxes[self.box_of]
+        if draft is not None:
+            if not config.draft:
+                raise ValueError("this network was not trained on drafts, expected draft=None")
+            e = e + F.embedding(draft, self.draft) * (draft != 0).unsqueeze(-1)
+        if config.prefix:
+            e = torch.cat((self._prefix(tokens, context).to(e.dtype), e), dim=1)
+        return math.sqrt(config.hidden_size) * e
+
+    def _prefix(self, tokens: Tensor, context: Optional[Tensor]) -> Tensor:
+        config, batch = self.config, tokens.shape[0]
+        if not config.identities:
+            return self.prefix.expand(batch, -1, -1)
+        if context is None:
+            context = tokens.new_zeros(batch)
+        vector = F.embedding(context, self.identities)
+        vector = F.pad(vector, (0, config.prefix * config.hidden_size - config.identity_dim))
+        return vector.view(batch, config.prefix, config.hidden_size)
+
+
+class TRM(
+    nn.Module,
+    PyTorchModelHubMixin,
+    library_name="hybrid-trm",
+    tags=["tiny-recursive-model"],
+):
+    """Refines an answer y and a reasoning z for at most a few supervision steps.
+
+    One `step`: T times { n times z ← net(z + y + e); y ← net(y + z) }, the first T−1 without gradient; then
+    logits = W y, halt = q(y at position 0). `dtype` sets the arithmetic of the recursion; heads and losses
+    are float32 outside.
+    """
+
+    def __init__(self, config: TRMConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.embed = Embedding(config)
+        self.net = Network(config)
+        self.head = Linear(config.hidden_size, config.vocab_size)
+        # Two logits as the reference saves them; the published recipe uses the first (halt) alone.
+        self.halt = nn.Linear(config.hidden_size, 2)
+        nn.init.zeros_(self.halt.weight)
+        nn.init.constant_(self.halt.bias, -5.0)
+        if config.draft:
+            self.judge = nn.Linear(config.hidden_size, 1)
+            nn.init.zeros_(self.judge.weight)
+            nn.init.zeros_(self.judge.bias)
+        self.register_buffer("y_init", truncated_normal_(torch.empty(config.hidden_size), 1.0))
+        self.register_buffer("z_init", truncated_normal_(torch.empty(config.hidden_size), 1.0))
+        self.dtype = torch.float32
+
+    @property
+    def device(self) -> torch.device:
+        return self.head.weight.device
+
+    def initial_state(self, batch_size: int) -> State:
+        """A fresh state: the same fixed vectors at every position. y, z [B, P+L, D]."""
+        shape = (batch_size, self.config.prefix + self.config.seq_len, self.config.hidden_size)
+        return State(
+            self.y_init.to(self.dtype).expand(shape).contiguous(),
+            self.z_init.to(self.dtype).expand(shape).contiguous(),
+        )
+
+    def cycle(self, y: Tensor, z: Tensor, e: Tensor) -> tuple[Tensor, Tensor]:
+        """n updates of the reasoning, one of the answer."""
+        injected = y + e
+        for _ in range(self.config.l_cycles):
+            z = self.net(z + injected)
+        return self.net(y + z), z
+
+    def step(
+        self, state: State, tokens: Tensor, context: Optional[Tensor] = None, draft: Optional[Tensor] = None
+    ) -> tuple[State, Output]:
+        """One supervision step.
+
+        tokens, draft [B, L] int (draft 0 = unknown); context [B] int, the puzzle identity of reference
+        checkpoints. Returns the detached next state and logits [B, L, V], halt [B], judge [B] (float32).
+        """
+        e = self.embed(tokens, context, draft).to(self.dtype)
+        y, z = state
+        with torch.no_grad():
+            for _ in range(self.config.h_cycles - 1):
+                y, z = self.cycle(y, z, e)
+        y, z = self.cycle(y, z, e)  # only the last cycle carries gradient (arXiv:2510.04871)
+        logits = self.head(y[:, self.config.prefix :]).float()
+        summary = y[:, 0].float()
+        judge = self.judge(summary)[:, 0] if self.config.draft else None
+        return State(y.detach(), z.detach()), Output(logits, self.halt(summary)[:, 0], judge)
+
+
+@dataclass(frozen=True)
+class FlopCount:
+    """Arithmetic of one puzzle, counted: a multiply and an add are two operations."""
+
+    network: float  # one application of `net`
+    step: float  # one supervision step, forward only
+    training_step: float  # the same with the backward pass of the last cycle
+
+
+def count_flops(config: TRMConfig) -> FlopCount:
+    """Matrix products alone, which is where the arithmetic is."""
+    n, d = config.prefix + config.seq_len, config.hidden_size
+
+    def swiglu(width: int, rows: int) -> float:
+        hidden = -(-round(config.expansion * width * 2 / 3) // 256) * 256
+        return 2.0 * rows * width * hidden * 3
+
+    mix = swiglu(n, d) if config.mixer == "mlp_t" else 2.0 * n * d * 4 * d + 4.0 * n * n * d
+    network = config.layers * (mix + swiglu(d, n))
+    head = 2.0 * config.seq_len * d * config.vocab_size
+    cycle = (config.l_cycles + 1) * network
+    step = config.h_cycles * cycle + head
+    return FlopCount(network, step, step + 2 * (cycle + head))

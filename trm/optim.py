@@ -1,0 +1,167 @@
+"""Muon for matrices, AdamW for the rest, and the moving average of weights.
+
+`torch.optim.Muon` reads its learning rate on the host, which a captured CUDA graph cannot; this one keeps it in
+a tensor and orthogonalises matrices of one shape together.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from trm.config import OptimConfig
+
+# Quintic Newton–Schulz coefficients and five steps (Keller Jordan's Muon, 2024).
+NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
+
+
+def orthogonalise(updates: Tensor, steps: int = 5) -> Tensor:
+    """The nearest semi-orthogonal matrices, roughly: singular values end between 0.7 and 1.2.
+
+    updates [K, out, in]; bfloat16 inside on CUDA.
+    """
+    a, b, c = NEWTON_SCHULZ
+    x = updates.bfloat16() if updates.is_cuda else updates
+    if tall := x.shape[-2] > x.shape[-1]:
+        x = x.mT
+    x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
+    for _ in range(steps):
+        gram = x @ x.mT
+        x = a * x + (b * gram + c * gram @ gram) @ x
+    return (x.mT if tall else x).to(updates.dtype)
+
+
+class Muon(torch.optim.Optimizer):
+    """Momentum, orthogonalised; step size × √max(1, out/in); weight decay decoupled. `lr` is a tensor []."""
+
+    def __init__(self, params: list[nn.Parameter], lr: Tensor, momentum: float, weight_decay: float) -> None:
+        super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        for group in self.param_groups:
+            by_shape: dict[torch.Size, list[nn.Parameter]] = defaultdict(list)
+            for p in group["params"]:
+                by_shape[p.shape].append(p)
+            for shape, params in by_shape.items():
+                self._step(params, group, math.sqrt(max(1.0, shape[0] / shape[1])))
+
+    def _step(self, params: list[nn.Parameter], group: dict[str, Any], scale: float) -> None:
+        buffers = []
+        for p in params:
+            if "momentum" not in self.state[p]:
+                self.state[p]["momentum"] = torch.zeros_like(p)
+            buffers.append(self.state[p]["momentum"])
+        grads = [p.grad for p in params]
+        torch._foreach_lerp_(buffers, grads, 1 - group["momentum"])
+        ahead = torch._foreach_lerp(grads, buffers, group["momentum"])  # Nesterov
+        updates = orthogonalise(torch.stack(ahead)) * (group["lr"] * scale)
+        torch._foreach_mul_(params, 1 - group["lr"] * group["weight_decay"])
+        torch._foreach_sub_(params, list(updates.unbind()))
+
+
+class Optimizer:
+    """The optimisers of a run, their schedule and the gradient clip, all usable inside a CUDA graph."""
+
+    def __init__(self, model: nn.Module, config: OptimConfig) -> None:
+        self.config = config
+        self.params = [p for p in model.parameters() if p.requires_grad]
+        device = self.params[0].device
+        matrices = {
+            id(p) for n, p in model.named_parameters() if n.startswith("net.") and p.ndim == 2
+        } if config.name == "muon" else set()
+        rest = [p for p in self.params if id(p) not in matrices]
+        self.lrs: list[tuple[float, Tensor]] = []  # (peak, the tensor that holds today's)
+
+        def lr(peak: float) -> Tensor:
+            self.lrs.append((peak, torch.tensor(0.0, device=device)))
+            return self.lrs[-1][1]
+
+        alone = config.name == "adamw"
+        self.parts: list[torch.optim.Optimizer] = [
+            torch.optim.AdamW(
+                rest,
+                lr=lr(config.lr if alone else config.adamw_lr),
+                betas=config.betas,
+                weight_decay=config.weight_decay if alone else config.adamw_weight_decay,
+                capturable=device.type == "cuda",
+                foreach=True if device.type == "cuda" else None,
+            )
+        ]
+        if not alone:
+            muon = [p for p in self.params if id(p) in matrices]
+            self.parts.append(Muon(muon, lr(config.lr), config.momentum, config.weight_decay))
+
+    def schedule(self, progress: float) -> float:
+        """Share of the peak learning rate when `progress` (0 to 1) of the horizon is behind."""
+        warm = min(1.0, progress / self.config.warmup) if self.config.warmup else 1.0
+        if self.config.schedule == "constant":
+            return warm
+        if progress < self.config.warmup:
+            return warm
+        done = (progress - self.config.warmup) / (1 - self.config.warmup)
+        return 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+
+    def set_progress(self, progress: float) -> None:
+        """Set the learning rates (host to device) for the step about to run."""
+        share = self.schedule(progress)
+        for peak, tensor in self.lrs:
+            tensor.fill_(peak * share)
+
+    def clip(self) -> Tensor:
+        """Scale the gradients to norm `clip` at most; returns the norm before []."""
+        grads = [p.grad for p in self.params if p.grad is not None]
+        norm = torch.stack(torch._foreach_norm(grads)).norm()
+        if self.config.clip:
+            torch._foreach_mul_(grads, (self.config.clip / (norm + 1e-6)).clamp(max=1.0))
+        return norm
+
+    def step(self) -> None:
+        for part in self.parts:
+            part.step()
+
+    def zero_grad(self) -> None:
+        for part in self.parts:
+            part.zero_grad(set_to_none=True)
+
+    def state_dict(self) -> list[dict[str, Any]]:
+        return [part.state_dict() for part in self.parts]
+
+    def load_state_dict(self, states: list[dict[str, Any]]) -> None:
+        for part, state in zip(self.parts, states, strict=True):
+            # The learning rates are this object's own tensors; the schedule sets them anew.
+            lr = [group["lr"] for group in part.param_groups]
+            part.load_state_dict(state)
+            for group, mine in zip(part.param_groups, lr, strict=True):
+                group["lr"] = mine
+
+
+class Ema:
+    """Exponential moving average of the weights; `decay` 0 keeps the weights themselves."""
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        self.live = [p for p in model.parameters() if p.requires_grad]
+        self.mean = [p.detach().clone() for p in self.live]
+        self.keep = torch.tensor(0.0, device=self.live[0].device)  # 0 copies: before `ema_from`
+        self.decay = decay
+
+    @torch.no_grad()
+    def update(self) -> None:
+        step = torch._foreach_sub(self.live, self.mean)
+        torch._foreach_mul_(step, 1 - self.keep)
+        torch._foreach_add_(self.mean, step)
+
+    def start(self) -> None:
+        self.keep.fill_(self.decay)
+
+    @torch.no_grad()
+    def swap(self) -> None:
+        """Exchange live weights and averages: call twice around an evaluation."""
+        for live, mean in zip(self.live, self.mean, strict=True):
+            kept = live.clone()
+            live.copy_(mean)
+            mean.copy_(kept)

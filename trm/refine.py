@@ -1,0 +1,461 @@
+"""The refiner: a question and perhaps a draft in, a grid with a verdict and a confidence out."""
+
+from __future__ import annotations
+
+import time
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trm.grid import Grid, Grids, PuzzleError, as_grids
+from trm.tasks import Puzzle, Status, Symmetry, Task, Verdict, get
+from trm.tasks.source import detect
+
+if TYPE_CHECKING:
+    from trm.checkpoint import Checkpoint
+    from trm.engine import Engine, Tokens, Trajectory
+
+Question = str | Grid | Puzzle
+GivenDraft = str | Grid | Grids
+# σ of the noise on y in restarts: what PTRM found best (see docs and LOG.md for our own measurement).
+NOISE = {"sudoku": 0.3, "maze": 1.0, "arc": 0.2}
+JUDGE_STEPS = 2  # supervision steps after which the judge of a held candidate is read
+
+
+@dataclass(frozen=True, eq=False)
+class Refinement:
+    """What came of one question. `confidence` is learned, `verdict` is exact; they are never merged.
+
+    candidates: where no rule decides, for every input one or two grids, best first. steps: supervision steps of
+    all rollouts. trace: the grid after every step of the rollout that gave the answer. alternatives: further
+    distinct verified answers.
+    """
+
+    task: str
+    grids: Grids
+    confidence: float
+    verdict: Verdict
+    source: str  # "refiner" | "refiner+draft"
+    steps: int
+    restarts: int
+    seconds: float
+    trace: tuple[Grid, ...] = ()
+    candidates: list[list[Grid]] | None = None
+    alternatives: tuple[Grid, ...] = ()
+
+    @property
+    def grid(self) -> Grid:
+        """The answer to a one-input puzzle, uint8 [H, W]."""
+        return self.grids[0]
+
+    @property
+    def text(self) -> str:
+        """The answer as the commands print it."""
+        return get(self.task).text(self.grids)
+
+
+@dataclass(frozen=True, eq=False)
+class _Plan:
+    """One attempt at a puzzle: a rollout for each of its inputs, under one symmetry."""
+
+    job: int
+    source: str
+    puzzle: Puzzle  # as the network sees it
+    draft: Grids | None
+    symmetry: Symmetry | None = None
+    noise: float = 0.0
+    seed: int = 0
+    restart: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class _Attempt:
+    """How it went."""
+
+    source: str
+    grids: Grids
+    confidence: float
+    verdict: Verdict
+    steps: int
+    trace: tuple[Grid, ...]
+
+
+@dataclass(eq=False)
+class _Job:
+    puzzle: Puzzle
+    draft: Grids | None
+    begun: float
+    attempts: list[_Attempt] = field(default_factory=list)
+    restarts: int = 0
+
+    def verified(self) -> list[_Attempt]:
+        """Attempts that the rules accept, one for each distinct answer, in order of coming."""
+        seen: dict[bytes, _Attempt] = {}
+        for attempt in self.attempts:
+            if attempt.verdict.status is Status.VERIFIED:
+                seen.setdefault(b"".join(g.tobytes() for g in attempt.grids), attempt)
+        return list(seen.values())
+
+
+class Refiner:
+    """Experts for one or more tasks, ready to refine and to judge. Loads with `from_pretrained`."""
+
+    def __init__(self, checkpoint: Checkpoint, device: str = "auto", slots: int = 0) -> None:
+        import torch
+
+        from trm.checkpoint import CheckpointError
+
+        if device == "auto":
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        if device not in ("cpu", "mps") and not device.startswith("cuda"):
+            raise CheckpointError(f"device {device!r}: expected auto, cpu, cuda or mps")
+        if device.startswith("cuda") and not torch.cuda.is_available():
+            raise CheckpointError("device cuda: there is none here, expected auto or cpu")
+        if device == "mps" and not torch.backends.mps.is_available():
+            raise CheckpointError("device mps: there is none here, expected auto or cpu")
+        self.checkpoint, self.device, self.slots = checkpoint, device, slots
+        self._engines: dict[str, Engine] = {}
+
+    @classmethod
+    def from_pretrained(cls, source: str | Path, device: str = "auto", slots: int = 0) -> Refiner:
+        """A file, a folder or a hub id. Raises `trm.checkpoint.CheckpointError`."""
+        from trm.checkpoint import load
+
+        return cls(load(source), device, slots)
+
+    @property
+    def name(self) -> str:
+        """Where the weights came from, with their hash."""
+        return self.checkpoint.name
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """The tasks there is an expert for."""
+        return tuple(sorted(self.checkpoint.experts))
+
+    def accepts_drafts(self, task: str) -> bool:
+        """Whether the task's expert was trained on drafts."""
+        return self.checkpoint.experts[task].config.draft
+
+    def engine(self, task: str) -> Engine:
+        """The engine of a task's expert. Raises PuzzleError where there is none."""
+        import torch
+
+        from trm.engine import Engine
+
+        if task not in self.checkpoint.experts:
+            raise PuzzleError(f"{self.name}: no expert for {task}, expected one of {', '.join(self.tasks)}")
+        if task not in self._engines:
+            # float32 on CPU, where rows of a product do not depend on their neighbours; bfloat16, as
+            # trained, on a GPU.
+            dtype = torch.bfloat16 if self.device.startswith("cuda") else torch.float32
+            self._engines[task] = Engine(self.checkpoint.experts[task].model(self.device, dtype), self.slots)
+        return self._engines[task]
+
+    # -- refining --------------------------------------------------------------------------------------
+    @overload
+    def refine(self, question: Question, draft: GivenDraft | None = None, **options: Any) -> Refinement: ...
+    @overload
+    def refine(
+        self, question: list[Question], draft: Sequence[GivenDraft | None] | None = None, **options: Any
+    ) -> list[Refinement]: ...
+    @overload
+    def refine(
+        self, question: list[Puzzle], draft: Sequence[GivenDraft | None] | None = None, **options: Any
+    ) -> list[Refinement]: ...
+
+    def refine(self, question: Any, draft: Any = None, **options: Any) -> Refinement | list[Refinement]:
+        """Answer a question, from a cold start and from a draft of it where there is one.
+
+        question: a string, an array of the task's symbols or a `Puzzle`; a list of them is a batch, `draft` then a
+        list too (None where there is no draft). A draft may be partial (blanks) or wrong.
+        task: the kind, where it cannot be told. cold: run a cold start beside the draft. steps: supervision steps
+        of a rollout at most. restarts: extra rollouts, with noise σ `noise` and under a random symmetry, for what
+        the rules reject; budget: seconds a puzzle after which none begins. seed: of the restarts. answers: look
+        for so many distinct verified answers. progress: called with (done, total, grid or None) as rollouts end.
+
+        What verifies wins, else the most confident. Results do not depend on what else is in the batch.
+        Raises PuzzleError for a draft of the wrong shape (both named), or one that the expert was not trained on.
+        """
+        if not isinstance(question, list):
+            return self._refine([question], [draft], **options)[0]
+        if draft is not None and (not isinstance(draft, list | tuple) or len(draft) != len(question)):
+            raise PuzzleError(f"{len(question)} questions: expected a list of as many drafts, or None")
+        return self._refine(question, list(draft) if draft is not None else [None] * len(question), **options)
+
+    def _refine(
+        self,
+        questions: Sequence[Question],
+        drafts: Sequence[GivenDraft | None],
+        task: str | None = None,
+        cold: bool = True,
+        steps: int = 16,
+        restarts: int = 0,
+        noise: float | None = None,
+        seed: int = 0,
+        budget: float | None = None,
+        answers: int = 1,
+        trace: bool = False,
+        progress: Callable[[int, int, Grid | None], None] | None = None,
+    ) -> list[Refinement]:
+        if steps < 1 or restarts < 0 or answers < 1:
+            raise PuzzleError(f"steps {steps}, restarts {restarts}, answers {answers}: expected at least 1, 0, 1")
+        begun = time.perf_counter()
+        puzzles = [as_puzzle(q, task) for q in questions]
+        jobs = [_Job(p, self._draft(p, d), begun) for p, d in zip(puzzles, drafts, strict=True)]
+        plans = []
+        for index, job in enumerate(jobs):
+            if cold or job.draft is None:
+                plans.append(_Plan(index, "refiner", job.puzzle, None))
+            if job.draft is not None:
+                plans.append(_Plan(index, "refiner+draft", job.puzzle, job.draft))
+        self._run(plans, jobs, steps, None, trace, progress)
+        spread = {name: NOISE.get(name, 0.3) if noise is None else noise for name in {p.task for p in puzzles}}
+        for turn in range(restarts):
+            now = time.perf_counter()
+            # Judged once a turn and for each puzzle alone: a puzzle's restarts do not depend on its neighbours.
+            again = [
+                self._restart(index, job, turn, cold, spread[job.puzzle.task], seed)
+                for index, job in enumerate(jobs)
+                if get(job.puzzle.task).decidable
+                and len(job.verified()) < answers
+                and (budget is None or now - job.begun < budget)
+            ]
+            if not again:
+                break
+            deadline = None if budget is None else begun + budget
+            self._run(again, jobs, steps, deadline, trace, progress)
+        seconds = (time.perf_counter() - begun) / len(jobs) if jobs else 0.0
+        return [_settle(job, answers, seconds) for job in jobs]
+
+    def _draft(self, puzzle: Puzzle, draft: GivenDraft | None) -> Grids | None:
+        """The draft as grids, checked against the puzzle's shape."""
+        if draft is None:
+            return None
+        if not self.accepts_drafts(puzzle.task) if puzzle.task in self.tasks else False:
+            raise PuzzleError(f"{self.name}: the {puzzle.task} expert was not trained on drafts, expected draft=None")
+        task = get(puzzle.task)
+        grids = task.parse_answer(puzzle, draft) if isinstance(draft, str) else as_grids(_uint8(draft))
+        if len(grids) != len(puzzle.inputs):
+            raise PuzzleError(f"draft of {len(grids)} grids, expected {len(puzzle.inputs)}")
+        for index, grid in enumerate(grids):
+            task.encode_draft(puzzle, grid, index)  # refuses shapes and symbols
+        return grids
+
+    def _restart(self, index: int, job: _Job, turn: int, cold: bool, noise: float, seed: int) -> _Plan:
+        """Another attempt: noise, a random symmetry where the task has any, starts taken in turn."""
+        crc = zlib.crc32(b"".join(g.tobytes() for g in job.puzzle.inputs))
+        rng = np.random.default_rng([seed, crc, turn])
+        from_draft = job.draft is not None and (not cold or turn % 2 == 1)
+        source, draft = ("refiner+draft", job.draft) if from_draft else ("refiner", None)
+        group = get(job.puzzle.task).symmetries(_shape(job.puzzle))
+        job.restarts += 1
+        noise_seed = int(rng.integers(2**62))
+        symmetry = group.draw(rng)
+        moved = Puzzle(job.puzzle.task, tuple(symmetry.forward(g) for g in job.puzzle.inputs))
+        moved_draft = None if draft is None else tuple(symmetry.forward(g) for g in draft)
+        return _Plan(index, source, moved, moved_draft, symmetry, noise, noise_seed, restart=True)
+
+    def _run(
+        self,
+        plans: Sequence[_Plan],
+        jobs: Sequence[_Job],
+        steps: int,
+        deadline: float | None,
+        trace: bool,
+        progress: Callable[[int, int, Grid | None], None] | None,
+    ) -> None:
+        """Run the plans, task by task, and file what came of them with their jobs."""
+        for name in sorted({plan.puzzle.task for plan in plans}):
+            mine = [plan for plan in plans if plan.puzzle.task == name]
+            runs = _rollouts(self.engine(name), get(name), mine, jobs, steps, deadline, progress)
+            for plan, trajectories in zip(mine, runs, strict=True):
+                jobs[plan.job].attempts.append(_attempt(get(name), plan, jobs[plan.job].puzzle, trajectories, trace))
+
+    # -- judging ---------------------------------------------------------------------------------------
+    def score(
+        self, question: Question, candidates: Sequence[GivenDraft], task: str | None = None
+    ) -> NDArray[np.float32]:
+        """How sure the network is that each candidate is right: float32 [n] in [0, 1], higher is better.
+
+        The network reads the candidate and judges it, by itself: neither the rules nor the answer that it would
+        give are asked. Blank cells state nothing.
+        """
+        from trm.engine import Rollout
+
+        puzzle = as_puzzle(question, task)
+        if not self.accepts_drafts(puzzle.task):
+            raise PuzzleError(f"{self.name}: the {puzzle.task} expert was not trained on drafts, so it cannot score")
+        engine, spec = self.engine(puzzle.task), get(puzzle.task)
+        rollouts = []
+        for candidate in candidates:
+            for index, grid in enumerate(self._draft(puzzle, candidate) or ()):
+                rollouts.append(
+                    Rollout(
+                        spec.encode_question(puzzle, index),
+                        spec.encode_draft(puzzle, grid, index),
+                        hold_draft=True,
+                    )
+                )
+        runs = engine.run(rollouts, JUDGE_STEPS)
+        judged = np.array([run.judges[-1] for run in runs], dtype=np.float64)
+        # A candidate is right if each of its grids is.
+        return _sigmoid(judged.reshape(len(candidates), -1).min(axis=1)).astype(np.float32)
+
+    def evaluate(
+        self,
+        puzzles: Sequence[Puzzle],
+        steps: int = 16,
+        restarts: int = 0,
+        seed: int = 0,
+        progress: Callable[[int], None] | None = None,
+    ) -> dict[str, Any]:
+        """Accuracy on labelled puzzles of one task (`trm.evaluate.evaluate`), with restarts where asked for.
+
+        Restarts change `accuracy` and `verified` alone; the other figures are of the cold pass.
+        """
+        from trm.evaluate import evaluate
+
+        begun = time.perf_counter()
+        task = get(puzzles[0].task)
+        result = {"task": task.name, **evaluate(self.engine(task.name), task, puzzles, steps, progress)}
+        if restarts:
+            outs = self.refine(list(puzzles), steps=steps, restarts=restarts, seed=seed)
+            right = [
+                all(np.array_equal(g, a) for g, a in zip(out.grids, puzzle.answers or (), strict=True))
+                for out, puzzle in zip(outs, puzzles, strict=True)
+            ]
+            result["accuracy"] = float(np.mean(right))
+            result["verified"] = float(np.mean([out.verdict.status is Status.VERIFIED for out in outs]))
+        return {**result, "restarts": restarts, "seconds": time.perf_counter() - begun}
+
+
+def as_puzzle(question: Question, task: str | None = None) -> Puzzle:
+    """A question in whatever form it came, validated. Raises PuzzleError."""
+    if isinstance(question, Puzzle):
+        puzzle = question
+    elif isinstance(question, str):
+        puzzle = get(task or detect(question)).parse(question)
+    else:
+        grid = np.asarray(_uint8(question))
+        name = task or ("sudoku" if grid.shape == (9, 9) and grid.max() <= 9 else "maze")
+        puzzle = Puzzle(name, (grid,))
+    get(puzzle.task).validate(puzzle)
+    return puzzle
+
+
+def _uint8(grid: Any) -> Any:
+    """Arrays of whole numbers as uint8; tuples one by one."""
+    if isinstance(grid, tuple):
+        return tuple(_uint8(g) for g in grid)
+    array = np.asarray(grid)
+    if array.dtype != np.uint8:
+        if not np.issubdtype(array.dtype, np.integer) or array.min(initial=0) < 0 or array.max(initial=0) > 255:
+            raise PuzzleError(f"grid of {array.dtype}, expected whole numbers from 0 to 255")
+        array = array.astype(np.uint8)
+    return array
+
+
+def _shape(puzzle: Puzzle) -> tuple[int, int]:
+    height, width = puzzle.grid.shape
+    return height, width
+
+
+def _sigmoid(logit: NDArray[np.float64]) -> NDArray[np.float64]:
+    return 1 / (1 + np.exp(-np.clip(logit, -60, 60)))
+
+
+def _back(plan: _Plan, grid: Grid) -> Grid:
+    return grid if plan.symmetry is None else plan.symmetry.inverse(grid)
+
+
+def _rollouts(
+    engine: Engine,
+    task: Task,
+    plans: Sequence[_Plan],
+    jobs: Sequence[_Job],
+    steps: int,
+    deadline: float | None,
+    progress: Callable[[int, int, Grid | None], None] | None,
+) -> list[list[Trajectory]]:
+    """One trajectory for each input of each plan. A rollout ends as soon as its grid verifies."""
+    from trm.engine import Rollout
+
+    owners = [(plan, i) for plan in plans for i in range(len(plan.puzzle.inputs))]
+    rollouts = [
+        Rollout(
+            task.encode_question(plan.puzzle, i),
+            None if plan.draft is None else task.encode_draft(plan.puzzle, plan.draft[i], i),
+            noise=plan.noise,
+            seed=plan.seed,
+        )
+        for plan, i in owners
+    ]
+    latest: list[Grid | None] = [None]
+
+    def stop(index: int, tokens: Tokens) -> bool:
+        plan, i = owners[index]
+        grid = _back(plan, task.decode(plan.puzzle, tokens, i))
+        if index == 0:
+            latest[0] = grid
+        if deadline is not None and time.perf_counter() > deadline:
+            return True
+        return task.check(jobs[plan.job].puzzle, grid).status is Status.VERIFIED
+
+    def tick(done: int) -> None:
+        if progress is not None:
+            progress(done, len(rollouts), latest[0])
+
+    # Where rules decide, they also say when to stop; elsewhere the network's own halting does.
+    runs = engine.run(rollouts, steps, halting=not task.decidable, stop=stop if task.decidable else None, progress=tick)
+    grouped: list[list[Trajectory]] = []
+    at = 0
+    for plan in plans:
+        grouped.append(runs[at : at + len(plan.puzzle.inputs)])
+        at += len(plan.puzzle.inputs)
+    return grouped
+
+
+def _attempt(task: Task, plan: _Plan, puzzle: Puzzle, runs: Sequence[Trajectory], trace: bool) -> _Attempt:
+    grids = tuple(_back(plan, task.decode(plan.puzzle, run.grids[-1], i)) for i, run in enumerate(runs))
+    steps = tuple(_back(plan, task.decode(plan.puzzle, tokens, 0)) for tokens in runs[0].grids) if trace else ()
+    halt = np.array([run.halts[-1] for run in runs], dtype=np.float64)
+    confidence = float(_sigmoid(halt).min())
+    return _Attempt(plan.source, grids, confidence, task.check(puzzle, grids), sum(r.steps for r in runs), steps)
+
+
+def _settle(job: _Job, answers: int, seconds: float) -> Refinement:
+    """What verifies wins, a cold start's first (the draft added nothing); else the most confident."""
+    task = get(job.puzzle.task)
+    verified = sorted(job.verified(), key=lambda a: a.source != "refiner")
+    ranked = verified or sorted(job.attempts, key=lambda a: -a.confidence)
+    best = ranked[0]
+    if best.verdict.status is Status.VERIFIED:
+        cold_too = any(a.source == "refiner" and a.verdict.status is Status.VERIFIED for a in job.attempts)
+        source = "refiner" if cold_too else best.source
+    else:
+        source = best.source
+    candidates: list[list[Grid]] | None = None
+    if not task.decidable:
+        candidates = []
+        for index in range(len(job.puzzle.inputs)):
+            distinct = {a.grids[index].tobytes() + bytes(a.grids[index].shape): a.grids[index] for a in ranked[::-1]}
+            candidates.append(list(distinct.values())[::-1][:2])
+    return Refinement(
+        task=task.name,
+        grids=best.grids,
+        confidence=best.confidence,
+        verdict=best.verdict,
+        source=source,
+        steps=sum(a.steps for a in job.attempts),
+        restarts=job.restarts,
+        seconds=seconds,
+        trace=best.trace,
+        candidates=candidates,
+        alternatives=tuple(a.grids[0] for a in verified[1:answers]),
+    )
