@@ -1,0 +1,128 @@
+"""Asks a language model for drafts: prompts from `prompts/`, rules from the task, grids out of replies."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cache
+from string import Template
+
+import numpy as np
+
+from hybrid import resources
+from hybrid.draft import LLM, Draft, Feedback, Message, Reply
+from hybrid.reading import Reading, read_grid
+from trm import tasks
+from trm.grid import Grid
+from trm.tasks import Puzzle, Task
+
+MOST_VIOLATIONS = 8  # named in a re-ask: small models lose the thread of long lists
+LONGEST_ECHO = 4000  # characters of an unreadable reply that are shown to the model again
+
+
+class LLMProposer:
+    """A proposer that prompts an `LLM`. max_tokens: of a reply; by default enough for the task's answer."""
+
+    def __init__(self, llm: LLM, max_tokens: int | None = None) -> None:
+        self.llm = llm
+        self.name: str | None = llm.name
+        self._max_tokens = max_tokens
+
+    def propose(
+        self, puzzle: Puzzle, drafts: int = 1, feedback: Feedback | None = None, seed: int = 0
+    ) -> list[Draft]:
+        """`drafts` drafts, the first of them greedy. Raises BackendError if the model cannot be asked.
+
+        A puzzle with several inputs (ARC) takes one conversation for each.
+        """
+        replies = [self._ask(puzzle, index, drafts, feedback, seed) for index in range(len(puzzle.inputs))]
+        return [read_draft(puzzle, of_inputs) for of_inputs in zip(*replies, strict=True)]
+
+    def _ask(
+        self, puzzle: Puzzle, index: int, drafts: int, feedback: Feedback | None, seed: int
+    ) -> list[Reply]:
+        return self.llm.chat(
+            conversation(puzzle, index, feedback),
+            samples=drafts,
+            seed=seed,
+            max_tokens=self._max_tokens or answer_tokens(puzzle, index),
+        )
+
+
+def conversation(puzzle: Puzzle, index: int = 0, feedback: Feedback | None = None) -> list[Message]:
+    """The messages that ask for the answer to the puzzle's input number `index`.
+
+    An example of the same task goes before, question and answer as the model is to write it. With feedback,
+    the judged answer and what was wrong with it follow.
+    """
+    task = tasks.get(puzzle.task)
+    asked = replace(puzzle, inputs=(puzzle.inputs[index],), answers=None)
+    system, user = template("draft")["system"], template("draft")["user"]
+    messages: list[Message] = [{"role": "system", "content": system.template}]
+    for question in (*examples(task, puzzle), asked):
+        content = user.substitute(rules=task.rules, question=task.prompt_text(question))
+        messages.append({"role": "user", "content": content})
+        if question.answers:
+            messages.append({"role": "assistant", "content": _fenced(question.answers[0])})
+    if feedback:
+        grids = feedback.draft.grids
+        said = _fenced(grids[index]) if grids else feedback.draft.text[:LONGEST_ECHO]
+        listed = "\n".join(f"- {violation}" for violation in feedback.violations[:MOST_VIOLATIONS])
+        again = template("repair")["user"].substitute(violations=listed or "- it cannot be read as a grid")
+        messages += [{"role": "assistant", "content": said}, {"role": "user", "content": again}]
+    return messages
+
+
+def examples(task: Task, puzzle: Puzzle) -> list[Puzzle]:
+    """One solved sample of the task, never the puzzle itself; none where the puzzle brings its own."""
+    if puzzle.demos:
+        return []
+    others = [s for s in task.samples() if s.answers and not np.array_equal(s.grid, puzzle.grid)]
+    return others[:1]
+
+
+def answer_tokens(puzzle: Puzzle, index: int = 0) -> int:
+    """Tokens that an answer may take: two a cell (digit and separator), line ends, a sentence around it."""
+    grids = [puzzle.inputs[index], *(output for _, output in puzzle.demos)]
+    return max(2 * grid.size + 4 * len(grid) for grid in grids) + 64
+
+
+def read_draft(puzzle: Puzzle, replies: Sequence[Reply]) -> Draft:
+    """One reply for each input, read leniently. Grids only if every input has one."""
+    task = tasks.get(puzzle.task)
+    readings = [
+        _reading(task, question, reply, free=bool(puzzle.demos))
+        for question, reply in zip(puzzle.inputs, replies, strict=True)
+    ]
+    grids = tuple(reading.grid for reading in readings if reading.grid is not None)
+    errors = [reading.error for reading in readings if reading.error]
+    return Draft(
+        grids if len(grids) == len(readings) else None,
+        "\n\n".join(reply.text for reply in replies),
+        "; ".join(errors) or None,
+        sum(reply.tokens for reply in replies),
+        sum(reply.seconds for reply in replies),
+    )
+
+
+def _reading(task: Task, question: Grid, reply: Reply, free: bool) -> Reading:
+    """The reply's grid. A reply that was cut off or empty is named, unless the grid is whole all the same."""
+    if not reply.text.strip():
+        return Reading(None, reply.error or "empty reply")
+    reading = read_grid(reply.text, task, question, free)
+    cut = reply.error and (reading.error or free)  # where any shape goes, a grid cut short looks whole
+    return Reading(reading.grid, "; ".join(filter(None, (reply.error, reading.error)))) if cut else reading
+
+
+@cache
+def template(purpose: str) -> dict[str, Template]:
+    """The parts of prompts/PURPOSE.md by role: `# system`, `# user`."""
+    parts = re.split(r"^# (\w+)\n", resources.text("hybrid.prompts", f"{purpose}.md"), flags=re.M)
+    return {role: Template(text.strip("\n")) for role, text in zip(parts[1::2], parts[2::2], strict=True)}
+
+
+def _fenced(grid: Grid) -> str:
+    """A grid as the prompt asks for it: rows on lines in a code block, digits as digits."""
+    rows = ("".join(str(cell) if cell < 10 else chr(cell) for cell in row) for row in grid.tolist())
+    return "```\n" + "\n".join(rows) + "\n```"
