@@ -32,7 +32,7 @@ LLMName = Annotated[
     typer.Option(
         "--llm",
         metavar="NAME",
-        help="qwen, smollm2, hub id, folder, .gguf file, http(s)://host[:port]/v1\\[#model], or none",
+        help="qwen, smollm2, hub id, folder, .gguf file, http(s)://host/v1\\[#model], or none",
     ),
 ]
 RefinerName = Annotated[

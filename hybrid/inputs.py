@@ -24,7 +24,7 @@ def read(specs: Sequence[str], task: str | None) -> Loaded:
     """The puzzles of files, inline text and `-`; of piped standard input if none is named; else samples."""
     if not specs and not piped():
         kinds = [task] if task else tasks.names()
-        return [tasks.get(kind).samples()[0] for kind in kinds]
+        return [sample for kind in kinds for sample in tasks.get(kind).samples()[:1]]
     return _apart([item for spec in specs or [STDIN] for item in load(spec, task)])
 
 

@@ -7,57 +7,25 @@ LLM alone is `Pipeline(llm, Passthrough())`, the network alone `Pipeline(Blank()
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from hybrid.answer import Answer, Candidates, JudgedDraft, Seconds
 from hybrid.draft import BackendError, Draft, Feedback, Proposer
-from hybrid.null import Passthrough
+from hybrid.null import Judged, Passthrough
 from trm import tasks
 from trm.grid import Grid, Grids, PuzzleError
 from trm.tasks import Puzzle, Status, Verdict
 
+if TYPE_CHECKING:
+    from trm.refine import Refinement, Refiner
+
+Refined: TypeAlias = "Refinement | Judged"
+AnyRefiner: TypeAlias = "Refiner | Passthrough"
 CANDIDATES = 2  # grids an answer may name for one input where no rule can decide (ARC's two attempts)
-
-
-class Refined(Protocol):
-    """What the pipeline reads of `trm.refine.Refinement`."""
-
-    @property
-    def grids(self) -> Grids | None: ...
-    @property
-    def candidates(self) -> list[list[Grid]] | None: ...
-    @property
-    def verdict(self) -> Verdict: ...
-    @property
-    def confidence(self) -> float | None: ...
-    @property
-    def source(self) -> str: ...
-    @property
-    def steps(self) -> int: ...
-    @property
-    def restarts(self) -> int: ...
-    @property
-    def seconds(self) -> float: ...
-    @property
-    def trace(self) -> tuple[Grid, ...]: ...
-    @property
-    def alternatives(self) -> tuple[Grid, ...]: ...
-
-
-class GridRefiner(Protocol):
-    """What the pipeline asks of a refiner: `trm.Refiner`, or `hybrid.null.Passthrough`."""
-
-    @property
-    def name(self) -> str | None: ...
-    @property
-    def tasks(self) -> tuple[str, ...]: ...
-    def accepts_drafts(self, task: str) -> bool: ...
-    @property
-    def refine(self) -> Callable[..., Any]: ...  # a list of puzzles to a list of `Refined`
 
 
 class Watcher:
@@ -69,8 +37,8 @@ class Watcher:
     def drafted(self, puzzle: Puzzle, draft: JudgedDraft) -> None:
         """A draft came and was checked."""
 
-    def refining(self, done: int, total: int, grids: Any = None) -> None:
-        """`done` of `total` supervision steps; `grids` as `Refiner.refine`'s progress callback gives them."""
+    def refining(self, done: int, total: int, grid: Grid | None = None) -> None:
+        """`done` of `total` rollouts have ended; `grid`: where the first of them stands."""
 
     def warned(self, message: str) -> None:
         """Something is missing, yet there will be answers."""
@@ -98,8 +66,13 @@ class _Work:
     begun: float
     drafts: list[JudgedDraft] = field(default_factory=list)
     refined: list[Refined] = field(default_factory=list)
+    llm_seconds: float = 0.0
     refine_seconds: float = 0.0
     answerable: bool = False  # an LLM replied or a network ran
+
+    def newest(self) -> Grids | None:
+        """The last draft that could be read."""
+        return next((d.draft.grids for d in reversed(self.drafts) if d.draft.grids is not None), None)
 
     def verified(self) -> list[Grids]:
         """The distinct answers that the rules accept so far, whatever anyone said of them."""
@@ -115,7 +88,7 @@ class Pipeline:
     """Answers puzzles. `at_once`: how many are refined together; with a slow proposer, one."""
 
     def __init__(
-        self, proposer: Proposer, refiner: GridRefiner, at_once: int = 1, watcher: Watcher | None = None
+        self, proposer: Proposer, refiner: AnyRefiner, at_once: int = 1, watcher: Watcher | None = None
     ) -> None:
         self.proposer = proposer
         self.refiner = refiner
@@ -133,58 +106,86 @@ class Pipeline:
     def _solve_together(self, puzzles: list[Puzzle], options: Options) -> list[Answer]:
         self.watcher.started(puzzles)
         group = [_Work(puzzle, time.perf_counter()) for puzzle in puzzles]
-        asked = [self._propose(work, options.seed) for work in group]
-        further = options.drafts - 1 + options.rounds if any(asked) else 0
-        self._refine(group, options, last=not further)
         for work in group:
-            for turn in range(1, further + 1):
-                if not self._open(work, options):
-                    break
-                # Drafts first, then rounds, which name what is wrong with the last one.
-                feedback = _feedback(work) if turn >= options.drafts else None
-                self._propose(work, options.seed + turn, feedback)
-                if turn == further or work.drafts[-1].draft.grids is not None:
-                    self._refine([work], options, last=turn == further)
+            self._propose(work, seed=options.seed)
+        # Who drafted nothing is not asked again: then the first pass is the last, and restarts come with it.
+        further = any(work.drafts for work in group) and (options.drafts > 1 or options.rounds > 0)
+        self._refine(
+            group,
+            [work.newest() for work in group],
+            options,
+            restarts=0 if further else options.restarts,
+        )
+        if further:
+            for work in group:
+                self._go_on(work, options)
         return [self._answer(work, options, len(group)) for work in group]
+
+    def _go_on(self, work: _Work, options: Options) -> None:
+        """Further drafts, then rounds, then restarts, as long as the puzzle is open."""
+        drafts = self._further(work, options)
+        while self._open(work, options) and (judged := next(drafts, None)) is not None:
+            if judged.draft.grids is not None and self._open(work, options):
+                self._refine([work], [judged.draft.grids], options, cold=False)
+        if options.restarts and self._open(work, options):
+            self._refine([work], [work.newest()], options, restarts=options.restarts)
+
+    def _further(self, work: _Work, options: Options) -> Iterator[JudgedDraft]:
+        """Drafts after the first, each asked for when its turn comes."""
+        if options.drafts > 1:
+            # Asked for together: a batch of replies costs hardly more than one. The first is greedy, and known.
+            yield from self._propose(work, options.drafts, options.seed)
+        for turn in range(1, options.rounds + 1):
+            last = work.drafts[-1]
+            yield from self._propose(work, 1, options.seed + turn, Feedback(last.draft, last.faults))
 
     def _open(self, work: _Work, options: Options) -> bool:
         """Whether more is to be spent: not enough verified answers yet, and seconds left."""
         left = _seconds_left(work, options)
         return len(work.verified()) < options.answers and (left is None or left > 0)
 
-    def _propose(self, work: _Work, seed: int, feedback: Feedback | None = None) -> bool:
-        """Ask for one draft and judge it; whether the proposer said anything. Failures are counted values."""
+    def _propose(
+        self, work: _Work, drafts: int = 1, seed: int = 0, feedback: Feedback | None = None
+    ) -> list[JudgedDraft]:
+        """Ask for drafts and judge them, of several all but the first. Failures are counted values."""
         begun = time.perf_counter()
         try:
-            drafts = self.proposer.propose(work.puzzle, drafts=1, feedback=feedback, seed=seed)
-            work.answerable |= bool(drafts)
+            replies = self.proposer.propose(work.puzzle, drafts=drafts, feedback=feedback, seed=seed)
+            work.answerable |= bool(replies)
         except BackendError as error:
             self._warn(str(error))
-            drafts = [Draft(None, error=str(error), seconds=time.perf_counter() - begun)]
-        task = tasks.get(work.puzzle.task)
-        for draft in drafts:
-            verdict = None if draft.grids is None else task.check(work.puzzle, draft.grids)
-            work.drafts.append(JudgedDraft(draft, verdict))
-            self.watcher.drafted(work.puzzle, work.drafts[-1])
-        return bool(drafts)
+            replies = [Draft(None, error=str(error))] * drafts
+        work.llm_seconds += time.perf_counter() - begun
+        judged = [self._judge(work.puzzle, draft) for draft in (replies if drafts == 1 else replies[1:])]
+        for draft in judged:
+            self.watcher.drafted(work.puzzle, draft)
+        work.drafts += judged
+        return judged
 
-    def _refine(self, group: list[_Work], options: Options, last: bool) -> None:
-        """Refine every work's newest draft beside a cold start. Restarts are for the last try."""
+    def _judge(self, puzzle: Puzzle, draft: Draft) -> JudgedDraft:
+        task = tasks.get(puzzle.task)
+        return JudgedDraft(draft, None if draft.grids is None else task.check(puzzle, draft.grids))
+
+    def _refine(
+        self,
+        group: list[_Work],
+        drafts: list[Grids | None],
+        options: Options,
+        cold: bool = True,
+        restarts: int = 0,
+    ) -> None:
+        """Refine a draft for each; `cold`: beside a cold start. Restarts are for what stays open."""
         begun = time.perf_counter()
         first = group[0]
         refiner = self._refiner_for(first.puzzle.task)
         takes_drafts = refiner.accepts_drafts(first.puzzle.task)
-        if not takes_drafts and any(work.drafts for work in group):
+        if not takes_drafts and any(draft is not None for draft in drafts):
             self._warn(f"{refiner.name} was not trained on drafts of {first.puzzle.task}: cold start only")
-        wanted = last and any(self._open(work, options) for work in group)
         asks: dict[str, Any] = {
-            "draft": [
-                work.drafts[-1].draft.grids if work.drafts and takes_drafts else None for work in group
-            ],
-            # A later draft need not repeat the first one's cold start, unless restarts begin from it.
-            "cold": last or not first.refined,
+            "draft": [draft if takes_drafts else None for draft in drafts],
+            "cold": cold,
             "steps": options.steps,
-            "restarts": options.restarts if wanted else 0,
+            "restarts": restarts if any(self._open(work, options) for work in group) else 0,
             "seed": options.seed,
             "budget": _seconds_left(first, options),
             "answers": options.answers,
@@ -204,7 +205,7 @@ class Pipeline:
             work.refine_seconds += share
             work.answerable |= refiner.name is not None
 
-    def _refiner_for(self, task: str) -> GridRefiner:
+    def _refiner_for(self, task: str) -> AnyRefiner:
         if task in self.refiner.tasks:
             return self.refiner
         has = ", ".join(self.refiner.tasks) or "none"
@@ -243,7 +244,7 @@ class Pipeline:
             steps=sum(out.steps for out in work.refined),
             restarts=sum(out.restarts for out in work.refined),
             drafts=tuple(work.drafts),
-            seconds=Seconds(sum(d.draft.seconds for d in work.drafts), work.refine_seconds, total),
+            seconds=Seconds(work.llm_seconds, work.refine_seconds, total),
             llm=self.proposer.name,
             refiner=self.refiner.name,
             seed=options.seed,
@@ -266,10 +267,6 @@ def _merged(ranked: list[Refined]) -> Candidates:
         tuple(grids[0] for grids in _distinct((grid,) for choice in choices for grid in choice)[:CANDIDATES])
         for choices in zip(*named, strict=True)
     )
-
-
-def _feedback(work: _Work) -> Feedback | None:
-    return Feedback(work.drafts[-1].draft, work.drafts[-1].faults) if work.drafts else None
 
 
 def _seconds_left(work: _Work, options: Options) -> float | None:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from typing import Any
 
-import numpy as np
 from rich.columns import Columns
 from rich.console import Console, Group, RenderableType
 from rich.live import Live as RichLive
@@ -17,7 +15,7 @@ from rich.text import Text
 from hybrid.answer import Answer, JudgedDraft
 from hybrid.pipeline import Watcher
 from trm import tasks
-from trm.grid import Grids
+from trm.grid import Grid, Grids
 from trm.tasks import Puzzle, Status, describe
 
 STYLES = {Status.VERIFIED: "green", Status.UNVERIFIED: "yellow", Status.UNSOLVED: "red"}
@@ -198,11 +196,11 @@ class Live(Notes):
             self._grid = _panel(_drawn(puzzle, draft.draft.grids, self.colour), "draft", _count(draft))
         self.busy(f"{self._name()}: draft {_said(draft)}; refining")
 
-    def refining(self, done: int, total: int, grids: Any = None) -> None:
-        self._words = f"{self._name()}: refining, {done} of {total} steps"
-        newest = next(iter(grids.values()), None) if isinstance(grids, dict) else None
-        if isinstance(newest, np.ndarray):
-            self._grid = _panel(_drawn(self._puzzles[0], (newest,), self.colour), f"step {done}")
+    def refining(self, done: int, total: int, grid: Grid | None = None) -> None:
+        rollouts = f"{done} of {total} rollouts done" if total > 1 else "a rollout"
+        self._words = f"{self._name()}: refining, {rollouts}"
+        if grid is not None:
+            self._grid = _panel(_drawn(self._puzzles[0], (grid,), self.colour), "refining")
 
     def rest(self) -> None:
         if self._live is not None:

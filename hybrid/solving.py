@@ -15,7 +15,7 @@ from hybrid import render
 from hybrid.answer import Answer
 from hybrid.draft import BackendError, Proposer
 from hybrid.null import Blank, Passthrough
-from hybrid.pipeline import GridRefiner, Options, Pipeline
+from hybrid.pipeline import AnyRefiner, Options, Pipeline
 from trm.grid import PuzzleError
 from trm.tasks import Puzzle, Status
 from trm.tasks.source import Loaded
@@ -134,7 +134,7 @@ def build(setup: Setup, watcher: render.Notes) -> Pipeline:
     """The pipeline for a setup. What is missing is a warning as long as something is left that can answer."""
     missing: list[str] = []
     proposer: Proposer = Blank()
-    refiner: GridRefiner = Passthrough()
+    refiner: AnyRefiner = Passthrough()
     try:
         refiner = _refiner(setup, watcher)
     except MissingError as error:
@@ -164,13 +164,12 @@ def _proposer(setup: Setup, watcher: render.Notes) -> Proposer:
     return LLMProposer(llm)
 
 
-def _refiner(setup: Setup, watcher: render.Notes) -> GridRefiner:
+def _refiner(setup: Setup, watcher: render.Notes) -> AnyRefiner:
     if setup.refiner == NOBODY:
         return Passthrough()
     watcher.busy(f"loading {setup.refiner}")
-    from trm.refine import Refiner
-
     from trm.checkpoint import CheckpointError
+    from trm.refine import Refiner
 
     try:
         return Refiner.from_pretrained(refiner_path(setup.refiner), device=setup.device)

@@ -1,0 +1,139 @@
+"""Stand-ins for a language model and a network, scripted, and puzzles to try them on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from hybrid.draft import BackendError, Draft, Feedback
+from trm import tasks
+from trm.grid import Grid, Grids, PuzzleError
+from trm.tasks import Puzzle, Status, Verdict
+
+SUDOKU = "53..7....6..195....98....6.8...6...34..8.3..17...2...6.6....28....419..5....8..79"
+SOLUTION = "534678912672195348198342567859761423426853791713924856961537284287419635345286179"
+MAZE = "S  \n # \n  G"  # two shortest paths
+PATHS = ("So \n#o \n oG", "Soo\n #o\n  G", "S  \no# \nooG")
+
+
+def sudoku(name: str = "s1") -> Puzzle:
+    task = tasks.get("sudoku")
+    puzzle = task.parse(SUDOKU)
+    return Puzzle("sudoku", puzzle.inputs, id=name, answers=task.parse_answer(puzzle, SOLUTION))
+
+
+def maze(name: str = "m1") -> Puzzle:
+    return Puzzle("maze", tasks.get("maze").parse(MAZE).inputs, id=name)
+
+
+def grids(puzzle: Puzzle, text: str) -> Grids:
+    return tasks.get(puzzle.task).parse_answer(puzzle, text)
+
+
+def right(puzzle: Puzzle) -> Grids:
+    assert puzzle.answers is not None
+    return puzzle.answers
+
+
+def wrong(puzzle: Puzzle) -> Grids:
+    """The solution with the last two digits of the first row exchanged."""
+    grid = right(puzzle)[0].copy()
+    grid[0, -2:] = grid[0, -2:][::-1]
+    return (grid,)
+
+
+@dataclass
+class Scripted:
+    """A proposer that gives these grids in turn; None stands for an unreadable reply, an error is raised."""
+
+    replies: Sequence[Grids | BackendError | None]
+    name: str | None = "scripted"
+    asked: list[dict[str, Any]] = field(default_factory=list)
+
+    def propose(
+        self, puzzle: Puzzle, drafts: int = 1, feedback: Feedback | None = None, seed: int = 0
+    ) -> list[Draft]:
+        reply = self.replies[min(len(self.asked), len(self.replies) - 1)]
+        self.asked.append({"drafts": drafts, "feedback": feedback, "seed": seed})
+        if isinstance(reply, BackendError):
+            raise reply
+        error = "reply held 7 rows, expected 9" if reply is None else None
+        return [Draft(reply, "raw", error, tokens=9, seconds=0.5) for _ in range(drafts)]
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    grids: Grids
+    verdict: Verdict
+    source: str
+    confidence: float = 0.75
+    candidates: list[list[Grid]] | None = None
+    steps: int = 16
+    restarts: int = 0
+    seconds: float = 0.1
+    trace: tuple[Grid, ...] = ()
+    alternatives: tuple[Grid, ...] = ()
+
+
+Policy = Callable[[Puzzle, Grids | None, dict[str, Any]], tuple[Grids, str]]
+
+
+@dataclass
+class FakeRefiner:
+    """A refiner whose answers a function gives: (puzzle, draft, options) -> (grids, source)."""
+
+    policy: Policy
+    tasks: tuple[str, ...] = ("arc", "maze", "sudoku")
+    drafts: bool = True
+    name: str | None = "fake.pt sha256:0"
+    calls: list[dict[str, Any]] = field(default_factory=list)
+    claims: Status | None = None  # what it says of its answers; None: the truth
+    alternatives: tuple[Grid, ...] = ()
+
+    def accepts_drafts(self, task: str) -> bool:
+        return self.drafts
+
+    def refine(self, question: list[Puzzle], draft: list[Grids | None], **options: Any) -> list[Outcome]:
+        self.calls.append({"n": len(question), "draft": draft, **options})
+        if options["progress"] is not None:
+            options["progress"](1, 1, question[0].grid)
+        return [self._one(*pair, options) for pair in zip(question, draft, strict=True)]
+
+    def _one(self, puzzle: Puzzle, draft: Grids | None, options: dict[str, Any]) -> Outcome:
+        answer, source = self.policy(puzzle, draft, options)
+        verdict = tasks.get(puzzle.task).check(puzzle, answer)
+        if self.claims is not None:
+            verdict = Verdict(self.claims)
+        undecidable = not tasks.get(puzzle.task).decidable
+        return Outcome(
+            answer,
+            verdict,
+            source,
+            candidates=[[g, np.flip(g)] for g in answer] if undecidable else None,
+            restarts=options["restarts"],
+            trace=(puzzle.grid, answer[0]) if options["trace"] else (),
+            alternatives=self.alternatives,
+        )
+
+
+def cold_solves(puzzle: Puzzle, draft: Grids | None, options: dict[str, Any]) -> tuple[Grids, str]:
+    return right(puzzle), "refiner"
+
+
+def never_solves(puzzle: Puzzle, draft: Grids | None, options: dict[str, Any]) -> tuple[Grids, str]:
+    return wrong(puzzle), "refiner"
+
+
+def solves_from_a_draft(puzzle: Puzzle, draft: Grids | None, options: dict[str, Any]) -> tuple[Grids, str]:
+    return (wrong(puzzle), "refiner") if draft is None else (right(puzzle), "refiner+draft")
+
+
+def solves_with_restarts(puzzle: Puzzle, draft: Grids | None, options: dict[str, Any]) -> tuple[Grids, str]:
+    return (right(puzzle) if options["restarts"] else wrong(puzzle)), "refiner"
+
+
+def refuses(puzzle: Puzzle, draft: Grids | None, options: dict[str, Any]) -> tuple[Grids, str]:
+    raise PuzzleError("maze: grid of 40x40, expected at most 30x30")

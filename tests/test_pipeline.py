@@ -1,0 +1,265 @@
+"""The pipeline against scripted proposers and refiners: who is asked what, and what the record says."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+import doubles
+import pytest
+from doubles import FakeRefiner, Scripted, grids, maze, right, sudoku, wrong
+
+from hybrid.answer import Answer
+from hybrid.draft import BackendError
+from hybrid.null import Blank, Passthrough
+from hybrid.pipeline import Options, Pipeline, Watcher
+from trm.grid import Grids
+from trm.tasks import Puzzle, Status
+
+KEYS = [
+    *(
+        "id",
+        "task",
+        "question",
+        "answer",
+        "status",
+        "violations",
+        "confidence",
+        "source",
+        "steps",
+        "restarts",
+    ),
+    *("drafts", "seconds", "llm", "refiner", "seed"),
+]
+
+
+class Ears(Watcher):
+    def __init__(self) -> None:
+        self.heard: list[str] = []
+
+    def warned(self, message: str) -> None:
+        self.heard.append(message)
+
+
+def solve(proposer: object, refiner: object, *puzzles: Puzzle, **options: object) -> list[Answer]:
+    pipeline = Pipeline(proposer, refiner)  # type: ignore[arg-type]
+    return list(pipeline.solve(puzzles or [sudoku()], Options(**options)))  # type: ignore[arg-type]
+
+
+def one(proposer: object, refiner: object, *puzzles: Puzzle, **options: object) -> Answer:
+    (answer,) = solve(proposer, refiner, *puzzles, **options)
+    return answer
+
+
+# -- sources -----------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("reply", "policy", "source"),
+    [
+        (right, doubles.cold_solves, "refiner"),  # both verify: the draft added nothing
+        (wrong, doubles.cold_solves, "refiner"),
+        (wrong, doubles.solves_from_a_draft, "refiner+draft"),
+        (right, doubles.never_solves, "llm"),
+        (right, doubles.solves_from_a_draft, "llm"),
+    ],
+)
+def test_source(reply: object, policy: doubles.Policy, source: str) -> None:
+    answer = one(Scripted([reply(sudoku())]), FakeRefiner(policy))  # type: ignore[operator]
+    assert answer.verdict.status is Status.VERIFIED
+    assert answer.source == source
+    assert answer.to_json()["answer"] == doubles.SOLUTION
+
+
+def test_llm_alone() -> None:
+    answer = one(Scripted([right(sudoku())]), Passthrough())
+    assert (answer.source, answer.verdict.status) == ("llm", Status.VERIFIED)
+    assert answer.confidence is None
+    assert answer.refiner is None
+
+
+def test_network_alone() -> None:
+    answer = one(Blank(), FakeRefiner(doubles.cold_solves))
+    assert (answer.source, answer.llm, answer.drafts) == ("refiner", None, ())
+    assert answer.confidence == 0.75
+
+
+def test_a_wrong_answer_is_unsolved_and_says_why() -> None:
+    answer = one(Scripted([wrong(sudoku())]), FakeRefiner(doubles.never_solves))
+    assert answer.verdict.status is Status.UNSOLVED
+    assert answer.verdict.violations
+    assert answer.grids is not None
+
+
+def test_nobody_takes_a_refiners_word_for_it() -> None:
+    liar = FakeRefiner(doubles.never_solves, claims=Status.VERIFIED)
+    answer = one(Blank(), liar)
+    assert answer.verdict.status is Status.UNSOLVED
+    assert answer.to_json()["status"] == "unsolved"
+
+
+def test_an_unreadable_reply_is_a_counted_value() -> None:
+    answer = one(Scripted([None]), Passthrough())
+    record = answer.to_json()
+    assert (record["status"], record["answer"], record["source"]) == ("unsolved", None, "llm")
+    assert record["violations"] == ["reply held 7 rows, expected 9"]
+    draft = {
+        "answer": None,
+        "valid": False,
+        "error": "reply held 7 rows, expected 9",
+        "tokens": 9,
+        "seconds": 0.5,
+    }
+    assert record["drafts"] == [draft]
+
+
+# -- what is asked -----------------------------------------------------------------------------------------
+def test_one_draft_is_always_made_and_refined_beside_a_cold_start() -> None:
+    proposer, refiner = Scripted([right(sudoku())]), FakeRefiner(doubles.cold_solves)
+    one(proposer, refiner, steps=5)
+    (call,) = refiner.calls
+    assert len(proposer.asked) == 1
+    assert call["cold"] is True
+    assert call["draft"] == [right_of(proposer)]
+    assert call["steps"] == 5
+    assert call["restarts"] == 0  # the draft had verified
+
+
+def right_of(proposer: Scripted) -> object:
+    return proposer.replies[0]
+
+
+def test_a_verified_answer_stops_what_comes_after() -> None:
+    proposer, refiner = Scripted([wrong(sudoku())]), FakeRefiner(doubles.solves_from_a_draft)
+    answer = one(proposer, refiner, drafts=3, rounds=2)
+    assert len(proposer.asked) == len(refiner.calls) == 1
+    assert answer.restarts == 0
+
+
+def test_an_unverified_one_gets_drafts_then_rounds_then_restarts() -> None:
+    proposer = Scripted([wrong(sudoku()), None, wrong(sudoku()), right(sudoku())])
+    refiner = FakeRefiner(doubles.never_solves)
+    answer = one(proposer, refiner, drafts=2, rounds=3, restarts=4, seed=7)
+    assert answer.source == "llm"
+    # The second draft comes of a batch of two, whose first, greedy, is known.
+    assert [(ask["drafts"], ask["seed"]) for ask in proposer.asked] == [(1, 7), (2, 7), (1, 8), (1, 9)]
+    feedback = [ask["feedback"] for ask in proposer.asked]
+    assert feedback[:2] == [None, None]
+    assert feedback[2].violations == ("reply held 7 rows, expected 9",)
+    assert feedback[3].violations == answer.drafts[2].verdict.violations  # type: ignore[union-attr]
+    assert len(answer.drafts) == 4
+    # Refined: the first draft beside a cold start, the third; then one verified, and no restarts were due.
+    assert [(call["cold"], call["restarts"]) for call in refiner.calls] == [(True, 0), (False, 0)]
+
+
+def test_restarts_come_last() -> None:
+    proposer, refiner = Scripted([wrong(sudoku())]), FakeRefiner(doubles.solves_with_restarts)
+    answer = one(proposer, refiner, rounds=1, restarts=4)
+    assert [call["restarts"] for call in refiner.calls] == [0, 0, 4]
+    assert (answer.verdict.status, answer.restarts, answer.steps) == (Status.VERIFIED, 4, 48)
+
+
+def test_a_blank_is_asked_once() -> None:
+    refiner = FakeRefiner(doubles.solves_with_restarts)
+    one(Blank(), refiner, drafts=3, rounds=3, restarts=2)
+    assert [call["restarts"] for call in refiner.calls] == [2]
+
+
+def test_no_seconds_left_stops_further_tries() -> None:
+    proposer, refiner = Scripted([wrong(sudoku())]), FakeRefiner(doubles.never_solves)
+    one(proposer, refiner, drafts=3, budget=0.0)
+    assert len(proposer.asked) == 1
+    assert [call["budget"] for call in refiner.calls] == [0.0]
+
+
+def test_several_answers() -> None:
+    paths = [grids(maze(), text) for text in doubles.PATHS[1:]]
+
+    def finds(puzzle: Puzzle, draft: Grids | None, options: dict[str, object]) -> tuple[Grids, str]:
+        return paths[0], "refiner"
+
+    refiner = FakeRefiner(finds, alternatives=(paths[1][0], paths[0][0]))
+    answer = one(Blank(), refiner, maze(), answers=3)
+    assert answer.to_json(answers=True)["answers"] == list(doubles.PATHS[1:])
+    assert len(one(Blank(), refiner, maze()).answers) == 1
+    assert "answers" not in answer.to_json()
+
+
+# -- what is missing ---------------------------------------------------------------------------------------
+def warnings_of(
+    proposer: object, refiner: object, puzzles: Sequence[Puzzle]
+) -> tuple[list[Answer], list[str]]:
+    ears = Ears()
+    pipeline = Pipeline(proposer, refiner, watcher=ears)  # type: ignore[arg-type]
+    return list(pipeline.solve(puzzles)), ears.heard
+
+
+def test_a_missing_expert_is_one_warning_and_the_draft_is_judged_alone() -> None:
+    proposer, refiner = Scripted([right(sudoku())]), FakeRefiner(doubles.cold_solves, tasks=("maze",))
+    answers, heard = warnings_of(proposer, refiner, [sudoku("a"), sudoku("b")])
+    assert [answer.source for answer in answers] == ["llm", "llm"]
+    assert answers[0].confidence is None
+    assert len(heard) == 1
+    assert "no expert for sudoku" in heard[0]
+
+
+def test_a_missing_expert_and_no_llm_leave_nobody() -> None:
+    answers, heard = warnings_of(Blank(), FakeRefiner(doubles.cold_solves, tasks=("maze",)), [sudoku()])
+    assert answers[0].missing
+    assert answers[0].to_json()["source"] is None
+    assert len(heard) == 1
+
+
+def test_an_expert_without_drafts_starts_cold() -> None:
+    proposer, refiner = Scripted([wrong(sudoku())]), FakeRefiner(doubles.cold_solves, drafts=False)
+    answers, heard = warnings_of(proposer, refiner, [sudoku("a"), sudoku("b")])
+    assert [call["draft"] for call in refiner.calls] == [[None], [None]]
+    assert [answer.source for answer in answers] == ["refiner", "refiner"]
+    assert len(heard) == 1
+
+
+def test_a_server_that_fails_is_a_warning_while_the_network_answers() -> None:
+    proposer = Scripted([BackendError("localhost: connection refused")])
+    answers, heard = warnings_of(proposer, FakeRefiner(doubles.cold_solves), [sudoku("a"), sudoku("b")])
+    assert [answer.missing for answer in answers] == [False, False]
+    assert heard == ["localhost: connection refused"]
+    assert answers[0].drafts[0].draft.error == "localhost: connection refused"
+
+
+def test_a_server_that_fails_alone_leaves_nobody() -> None:
+    answers, _ = warnings_of(Scripted([BackendError("connection refused")]), Passthrough(), [sudoku()])
+    assert answers[0].missing
+
+
+def test_a_puzzle_too_large_for_the_expert_is_a_warning() -> None:
+    answers, heard = warnings_of(Scripted([right(sudoku())]), FakeRefiner(doubles.refuses), [sudoku()])
+    assert answers[0].source == "llm"
+    assert "expected at most 30x30" in heard[0]
+
+
+# -- the record --------------------------------------------------------------------------------------------
+def test_the_records_keys_are_the_contracts() -> None:
+    record = one(Scripted([wrong(sudoku())]), FakeRefiner(doubles.cold_solves), seed=3).to_json()
+    assert list(record) == KEYS
+    assert list(record["drafts"][0]) == ["answer", "valid", "error", "tokens", "seconds"]
+    assert list(record["seconds"]) == ["llm", "refine", "total"]
+    assert record["seed"] == 3
+    assert (record["llm"], record["refiner"]) == ("scripted", "fake.pt sha256:0")
+    assert record["question"] == doubles.SUDOKU
+    assert json.loads(json.dumps(record)) == record
+
+
+def test_batches_are_runs_of_one_task() -> None:
+    refiner = FakeRefiner(doubles.cold_solves)
+    pipeline = Pipeline(Blank(), refiner, at_once=2)
+    names = ["a", "b", "c", "d", "e"]
+    answers = list(pipeline.solve([sudoku(name) for name in names]))
+    assert [answer.puzzle.id for answer in answers] == names
+    assert [call["n"] for call in refiner.calls] == [2, 2, 1]
+
+
+def test_answers_come_as_soon_as_they_are_there() -> None:
+    def endless():
+        yield sudoku("a")
+        raise AssertionError("the second puzzle was asked for before the first answer")
+
+    pipeline = Pipeline(Blank(), FakeRefiner(doubles.cold_solves))
+    assert next(pipeline.solve(endless())).puzzle.id == "a"
