@@ -148,9 +148,7 @@ def shortest_path(grid: Grid) -> Grid | None:
     Of the shortest paths it marks the one that the published Maze-Hard labels mark: that of a plain
     first-in-first-out breadth-first search from S that tries Down, Left, Right, Up.
     """
-    stride = (
-        grid.shape[1] + 1
-    )  # one wall between a row's end and the next row, and a row of walls at either end
+    stride = grid.shape[1] + 1  # one wall after each row, and a row of walls at either end
     cells = [WALL] * stride
     for row in grid.tolist():
         cells += [*row, WALL]

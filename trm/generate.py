@@ -16,8 +16,7 @@ from trm.tasks.base import Puzzle
 from trm.tasks.maze import FREE, GOAL, LEAST, MOST, START, WALL, Field
 from trm.tasks.sudoku import UNITS
 
-Range = tuple[float, float]
-TRIES = 100_000  # draws a puzzle before a request is called impossible
+TRIES = 100_000  # draws for a puzzle before a request is called impossible
 
 
 def generate(task_name: str, n: int, seed: int | np.random.Generator, **options: Any) -> Iterator[Puzzle]:
@@ -40,9 +39,7 @@ def generate(task_name: str, n: int, seed: int | np.random.Generator, **options:
 # -- Sudoku ------------------------------------------------------------------------------------------------
 
 _IN_UNITS = [[unit for unit in UNITS.tolist() if cell in unit] for cell in range(81)]
-_UNIT_BITS = [
-    [sum(1 << c for c in unit if c != cell) for unit in units] for cell, units in enumerate(_IN_UNITS)
-]
+_UNIT_BITS = [[sum(1 << c for c in unit if c != cell) for unit in _IN_UNITS[cell]] for cell in range(81)]
 _PEERS = [row | column | box for row, column, box in _UNIT_BITS]  # 81-bit sets of cells
 
 
@@ -119,61 +116,158 @@ def _clues(cells: list[int], given: list[int]) -> Grid:
 
 # -- mazes -------------------------------------------------------------------------------------------------
 
+STARTS = 16  # tried in one layout of walls before another is drawn
+
 
 def maze(
     rng: np.random.Generator,
     height: int | tuple[int, int] = 30,
     width: int | tuple[int, int] | None = None,
-    wall: float | Range = (0.3, 0.5),
+    wall: float | tuple[float, float] = (0.3, 0.5),
     min_path: int | None = None,
 ) -> Puzzle:
     """A maze whose cells are walls independently of each other; the label follows the benchmark's tie-break.
 
-    wall: the chance of a wall, drawn anew for every maze from a range. min_path: the fewest moves from S to G;
-    None asks for what the benchmark's 109 on 30x30 are on this area. width: None is a square.
+    wall: the chance of a wall, drawn anew for every layout from a range. min_path: the fewest moves from S to
+    G; None asks for what the benchmark's 109 on 30x30 are on this area. width: None is a square.
     """
-    h_low, h_high = _whole_range("height", height, LEAST, MOST)
-    w_low, w_high = _whole_range("width", width, LEAST, MOST) if width is not None else (0, 0)
-    wall_low, wall_high = wall if isinstance(wall, tuple) else (wall, wall)
+    heights = _whole_range("height", height, LEAST, MOST)
+    widths = heights if width is None else _whole_range("width", width, LEAST, MOST)
+    walls = (wall, wall) if isinstance(wall, (int, float)) else wall
+    if not 0 <= walls[0] <= walls[1] < 1:
+        raise PuzzleError(f"wall {wall}: expected shares of the cells from 0 to below 1, the smaller first")
     for _ in range(TRIES):
-        h = int(rng.integers(h_low, h_high + 1))
-        w = int(rng.integers(w_low, w_high + 1)) if width is not None else h
-        moves = max(1, 109 * h * w // 900) if min_path is None else min_path
-        grid = np.where(rng.random((h, w)) < rng.uniform(wall_low, wall_high), WALL, FREE).astype(np.uint8)
-        start = (int(rng.integers(h)), int(rng.integers(w)))
-        grid[start] = START
-        far = _far_cells(grid, start, moves)
-        # In proportion to the number of goals to choose from: every maze with S and G is then as likely as
-        # any other, which taking the first that has a goal would not give.
-        if rng.random() * h * w * FAR_SHARE >= len(far):
-            continue
-        grid[divmod(far[int(rng.integers(len(far)))], w)] = GOAL
-        label = shortest_path(grid)
-        assert label is not None
-        length = int((label != grid).sum()) + 1
-        return Puzzle("maze", (grid,), answers=(label,), meta={"moves": length})
-    raise PuzzleError(f"maze: {min_path} moves or more in {height}x{width or height}: none in {TRIES} tries")
+        h = int(rng.integers(heights[0], heights[1] + 1))
+        w = h if width is None else int(rng.integers(widths[0], widths[1] + 1))
+        moves = max(1, 109 * h * w // 900 if min_path is None else min_path)
+        open_cells = rng.random((h, w)) >= rng.uniform(*walls)
+        ends = _ends(open_cells, moves, rng) if open_cells.any() else None
+        if ends is not None:
+            grid = np.where(open_cells, FREE, WALL).astype(np.uint8)
+            grid[ends[0]], grid[ends[1]] = START, GOAL
+            label = shortest_path(grid)
+            assert label is not None
+            taken = int((label != grid).sum()) + 1
+            return Puzzle("maze", (grid,), answers=(label,), meta={"moves": taken})
+    size = f"{height}x{height if width is None else width}"
+    raise PuzzleError(f"maze: {size} with {moves} moves or more and walls {wall}: none in {TRIES} tries")
 
 
-FAR_SHARE = 1.0
+def _ends(
+    open_cells: NDArray[np.bool_], moves: int, rng: np.random.Generator
+) -> tuple[tuple[int, int], tuple[int, int]] | None:
+    """S and G at least `moves` moves apart in open_cells [H, W]; None if this layout is not to be used.
+
+    Layouts are used, and S drawn, in proportion to the number of cells that are far enough to be G, so that
+    all mazes with their S and G are about equally likely. Taking the first S that has such a cell would not
+    give that: it favours mazes in which hardly anything is far away. What is not exact: a layout is given up
+    early where the longest way that two sweeps find is too short, and yields one maze at most.
+    """
+    field = Field(open_cells)
+    first = field.bit(tuple(rng.choice(np.argwhere(open_cells)).tolist()))
+    inside, edge, _ = _sweep(field, first)
+    if _sweep(field, edge & -edge)[2] < moves:
+        return None
+    side = open_cells.size**0.5
+    most = max(0.1, 0.7 - moves / side / 6) * open_cells.size  # about as many as are ever found so far away
+    for start in rng.permutation(_places(field, inside))[:STARTS].tolist():
+        far = _places(field, inside & ~_near(field, 1 << start, moves - 1))
+        if rng.random() * most < len(far):
+            goal = int(rng.choice(far))
+            return divmod(start, field.stride), divmod(goal, field.stride)
+    return None
 
 
-def _far_cells(grid: Grid, start: tuple[int, int], moves: int) -> list[int]:
-    """Flat numbers of the cells that are at least `moves` moves from start, and can be reached."""
-    field = Field(grid != WALL)
-    near = field.bit(start)
-    for _ in range(moves - 1):
-        wider = field.spread(near)
-        if wider == near:
-            return []
-        near = wider
-    far, found = field.connected(start) & ~near, []
-    while far:
-        lowest = far & -far
-        row, column = divmod(lowest.bit_length() - 1, field.stride)
-        found.append(row * grid.shape[1] + column)
-        far ^= lowest
-    return found
+def _sweep(field: Field, start: int) -> tuple[int, int, int]:
+    """From a set of one cell: all cells reached, those reached last, and in how many moves."""
+    reached, last, moves = start, start, 0
+    while (wider := field.spread(reached)) != reached:
+        reached, last, moves = wider, wider & ~reached, moves + 1
+    return reached, last, moves
+
+
+def _near(field: Field, start: int, moves: int) -> int:
+    for _ in range(moves):
+        wider = field.spread(start)
+        if wider == start:
+            break
+        start = wider
+    return start
+
+
+def _places(field: Field, cells: int) -> NDArray[np.int64]:
+    """The bit numbers of a set of cells."""
+    packed = np.frombuffer(cells.to_bytes((cells.bit_length() + 7) // 8 or 1, "little"), dtype=np.uint8)
+    return np.flatnonzero(np.unpackbits(packed, bitorder="little"))
+
+
+# -- ARC ---------------------------------------------------------------------------------------------------
+
+
+def _recoloured(grid: Grid, colours: Grid) -> Grid:
+    return colours[grid]
+
+
+def _fallen(grid: Grid, colours: Grid) -> Grid:
+    """Cells that are not background fall to the bottom of their column."""
+    order = np.argsort(grid != 0, axis=0, kind="stable")
+    return np.take_along_axis(grid, order, axis=0)
+
+
+def _cropped(grid: Grid, colours: Grid) -> Grid:
+    rows, cols = np.flatnonzero(grid.any(axis=1)), np.flatnonzero(grid.any(axis=0))
+    return grid[rows[0] : rows[-1] + 1, cols[0] : cols[-1] + 1]
+
+
+RULES: dict[str, Callable[[Grid, Grid], Grid]] = {
+    "recolour": _recoloured,
+    "gravity": _fallen,
+    "crop": _cropped,
+    "mirror": lambda grid, colours: grid[:, ::-1],
+    "flip": lambda grid, colours: grid[::-1],
+    "turn": lambda grid, colours: np.rot90(grid),
+    "transpose": lambda grid, colours: grid.T,
+    "double": lambda grid, colours: np.repeat(np.repeat(grid, 2, axis=0), 2, axis=1),
+    "tile": lambda grid, colours: np.hstack([grid, grid]),
+}
+
+
+def arc(
+    rng: np.random.Generator, rule: str | None = None, demos: int = 3, size: int | tuple[int, int] = (3, 8)
+) -> Puzzle:
+    """A synthetic ARC task of one simple rule (of RULES; None draws one), with `demos` pairs and one test."""
+    if rule is not None and rule not in RULES:
+        raise PuzzleError(f"arc: unknown rule {rule!r}, expected one of {', '.join(RULES)}")
+    if demos < 1:
+        raise PuzzleError(f"arc: {demos} demonstrations, expected one at least")
+    low, high = _whole_range("size", size, 2, MOST // 2)
+    name = rule or str(rng.choice(list(RULES)))
+    colours = np.arange(10, dtype=np.uint8)
+    colours[1:] = rng.permutation(9) + 1
+    for _ in range(TRIES):
+        shown = rng.choice(np.arange(1, 10, dtype=np.uint8), size=3, replace=False)
+        pairs = []
+        for _ in range(demos + 1):
+            grid = _scattered(rng, low, high, shown)
+            pairs.append((grid, np.ascontiguousarray(RULES[name](grid, colours))))
+        if all(before.shape != after.shape or (before != after).any() for before, after in pairs):
+            meta: dict[str, str | int | float] = {"synthetic": name}
+            *train, (question, answer) = pairs
+            return Puzzle("arc", (question,), answers=(answer,), demos=tuple(train), meta=meta)
+    raise PuzzleError(f"arc: rule {name} changes nothing in grids of {size}: none in {TRIES} tries")
+
+
+def _scattered(rng: np.random.Generator, low: int, high: int, colours: Grid) -> Grid:
+    """A rectangle of coloured cells somewhere on a background of 0."""
+    h, w = rng.integers(low, high + 1, size=2).tolist()
+    grid = np.zeros((h, w), dtype=np.uint8)
+    top, left = int(rng.integers(h)), int(rng.integers(w))
+    tall, wide = int(rng.integers(1, h - top + 1)), int(rng.integers(1, w - left + 1))
+    patch = rng.choice(colours, size=(tall, wide))
+    patch[rng.random((tall, wide)) < 0.3] = 0
+    patch[0, 0] = colours[0]  # never empty
+    grid[top : top + tall, left : left + wide] = patch
+    return grid
 
 
 def _whole_range(name: str, value: int | tuple[int, int], least: int, most: int) -> tuple[int, int]:
@@ -183,4 +277,4 @@ def _whole_range(name: str, value: int | tuple[int, int], least: int, most: int)
     return low, high
 
 
-MAKERS: dict[str, Callable[..., Puzzle]] = {"sudoku": sudoku, "maze": maze}
+MAKERS: dict[str, Callable[..., Puzzle]] = {"sudoku": sudoku, "maze": maze, "arc": arc}

