@@ -24,10 +24,10 @@ PACKAGES = (
 
 def describe(refiner: str) -> Iterator[str]:
     """One line a fact. Whatever cannot be told is said, not raised: a bug report is wanted just then."""
-    yield f"hybrid-trm    {__version__}"
-    yield f"python        {platform.python_version()} on {platform.platform()}"
+    yield f"hybrid-trm      {__version__}"
+    yield f"python          {platform.python_version()} on {platform.platform()}"
     for package in PACKAGES:
-        yield f"{package:<13} {_version(package)}"
+        yield f"{package:<15} {_version(package)}"
     yield from _devices()
     yield from _llms()
     yield from _experts(refiner)
@@ -42,20 +42,20 @@ def _version(package: str) -> str:
 
 def _devices() -> Iterator[str]:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    yield f"cpu           {cores} cores, {platform.machine()}"
+    yield f"cpu             {cores} cores, {platform.machine()}"
     try:
         import torch
     except ImportError as error:
-        yield f"torch         cannot be imported: {error}"
+        yield f"torch           cannot be imported: {error}"
         return
-    yield f"threads       {torch.get_num_threads()}"
+    yield f"threads         {torch.get_num_threads()}"
     for index in range(torch.cuda.device_count()):
         found = torch.cuda.get_device_properties(index)
         gib = found.total_memory / 2**30
-        yield f"cuda:{index}        {found.name}, {gib:.0f} GiB, CUDA {torch.version.cuda}"
+        yield f"cuda:{index}          {found.name}, {gib:.0f} GiB, CUDA {torch.version.cuda}"
     if not torch.cuda.is_available():
-        yield "cuda          none"
-    yield f"mps           {'available' if torch.backends.mps.is_available() else 'none'}"
+        yield "cuda            none"
+    yield f"mps             {'available' if torch.backends.mps.is_available() else 'none'}"
 
 
 def _llms() -> Iterator[str]:
@@ -65,9 +65,9 @@ def _llms() -> Iterator[str]:
         try:
             folder = fetch.cached(name)
         except (BackendError, OSError) as error:
-            yield f"llm {name:<9} {error}"
+            yield f"llm {name:<11} {error}"
         else:
-            yield f"llm {name:<9} {folder or 'not here yet: hybrid pull ' + name}"
+            yield f"llm {name:<11} {folder or 'not here yet: hybrid pull ' + name}"
 
 
 def _experts(spec: str) -> Iterator[str]:
@@ -77,8 +77,8 @@ def _experts(spec: str) -> Iterator[str]:
     try:
         checkpoint = load(refiner_path(spec))
     except CheckpointError as error:
-        yield f"refiner       {error}"
+        yield f"refiner         {error}"
         return
-    yield f"refiner       {checkpoint.name}"
+    yield f"refiner         {checkpoint.name}"
     for task, expert in checkpoint.experts.items():
-        yield f"expert        {task}: {expert.config}"
+        yield f"expert          {task}: {expert.config}"

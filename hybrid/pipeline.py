@@ -133,7 +133,7 @@ class Pipeline:
     def _further(self, work: _Work, options: Options) -> Iterator[JudgedDraft]:
         """Drafts after the first, each asked for when its turn comes."""
         if options.drafts > 1:
-            # Asked for together: a batch of replies costs hardly more than one. The first is greedy, and known.
+            # Together: a batch of replies costs hardly more than one. The first is greedy, and known.
             yield from self._propose(work, options.drafts, options.seed)
         for turn in range(1, options.rounds + 1):
             last = work.drafts[-1]
@@ -193,12 +193,13 @@ class Pipeline:
             "progress": self.watcher.refining,
         }
         puzzles = [work.puzzle for work in group]
+        outs: list[Refined]
         try:
-            outs = refiner.refine(puzzles, **asks)
+            outs = list(refiner.refine(puzzles, **asks))
         except PuzzleError as error:  # the expert's canvas is too small for it, say
             self._warn(f"{refiner.name}: {error}; the draft is judged alone")
             refiner = Passthrough()
-            outs = refiner.refine(puzzles, **asks)
+            outs = list(refiner.refine(puzzles, **asks))
         share = (time.perf_counter() - begun) / len(group)
         for work, out in zip(group, outs, strict=True):
             work.refined.append(out)
