@@ -112,7 +112,8 @@ class TrainConfig:
 
     steps: int = 0  # optimiser steps
     seconds: float = 0.0  # of training proper: compiling, evaluation and saving are not counted
-    batch: int = 384  # slots, over all processes
+    batch: int = 384  # puzzles a step, over all processes
+    pool: int = 1  # batches' worth of slots, visited in turn
     max_steps: int = 16  # supervision steps a puzzle stays at most
     halting: bool = True  # puzzles leave when the network says so
     exploration: float = 0.1

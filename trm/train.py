@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from accelerate import Accelerator
@@ -35,7 +35,9 @@ METERS = ("loss", "cells", "norm", "finished", "right", "steps")
 class Pool:
     """The slots of one process: puzzles under way, and the states they carry. All tensors stay in place.
 
-    tokens, labels, draft [B, L]; y, z [B, P+L, D]; steps, done [B].
+    Slots are visited in turn, one batch of them a step: with more slots than a batch, one update's puzzles are
+    not the next one's, which the network would otherwise learn by heart while they stay.
+    tokens, labels, draft [S, L]; y, z [S, P+L, D]; steps, done [S]; turn [1].
     """
 
     def __init__(self, model: TRM, slots: int) -> None:
@@ -46,7 +48,8 @@ class Pool:
         self.draft = torch.zeros(cells, dtype=torch.int64, device=device)
         self.y, self.z = model.initial_state(slots)
         self.steps = torch.zeros(slots, dtype=torch.int64, device=device)
-        self.done = torch.ones(slots, dtype=torch.bool, device=device)
+        self.done = torch.zeros(slots, dtype=torch.bool, device=device)
+        self.turn = torch.zeros(1, dtype=torch.int64, device=device)
 
     def state_dict(self) -> dict[str, Tensor]:
         return dict(vars(self))
@@ -54,6 +57,15 @@ class Pool:
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         for name, tensor in vars(self).items():
             tensor.copy_(state[name])
+
+
+class Visit(NamedTuple):
+    """The slots whose turn it is, refilled: what one step works on."""
+
+    rows: Tensor  # [B] their places in the pool
+    batch: Batch
+    state: State
+    steps: Tensor  # [B] supervision steps including this one
 
 
 class Learner:
@@ -68,14 +80,27 @@ class Learner:
         batch, world = config.train.batch, accelerator.num_processes
         if batch % world:
             raise ConfigError(f"[train] batch {batch} does not divide among {world} processes")
-        share = batch // world
-        self.mine = slice(accelerator.process_index * share, (accelerator.process_index + 1) * share)
-        self.pool = Pool(model, share)
+        self.share = batch // world
+        first = accelerator.process_index * self.share
+        self.mine = slice(first, first + self.share)
         self.optimizer = Optimizer(model, config.optim)
         self.ema = Ema(model, config.train.ema)
         self.generator = torch.Generator(model.device).manual_seed(config.train.seed)
+        self.pool = self._filled_pool()
         self.meters = torch.zeros(len(METERS), device=model.device)
         self.graph: torch.cuda.CUDAGraph | None = None
+
+    def _filled_pool(self) -> Pool:
+        """A pool whose puzzles are of every age, so that they do not all leave at once."""
+        train = self.config.train
+        pool = Pool(self.model, self.share * train.pool)
+        for turn in range(train.pool):
+            rows = slice(turn * self.share, (turn + 1) * self.share)
+            tokens, labels = self.bank.draw(train.batch, self.generator)
+            ages = torch.randint(train.max_steps, (train.batch,), generator=self.generator, device=tokens.device)
+            pool.tokens[rows], pool.labels[rows] = tokens[self.mine], labels[self.mine]
+            pool.steps[rows] = ages[self.mine]
+        return pool
 
     def set_step(self, step: int, progress: float) -> None:
         """Host to device: what depends on how far the run is."""
@@ -101,32 +126,40 @@ class Learner:
             self._step()
         self.graph = graph
 
-    def _refill(self) -> Batch:
+    def _visit(self) -> Visit:
+        """Take the next slots; put a fresh puzzle where the last one left."""
         config, pool, batch = self.config, self.pool, self.config.train.batch
+        rows = pool.turn * self.share + torch.arange(self.share, device=pool.turn.device)
+        pool.turn.copy_((pool.turn + 1) % config.train.pool)
+        done = pool.done[rows]
+        fresh = done[:, None]
         tokens, labels = self.bank.draw(batch, self.generator)
-        fresh = pool.done[:, None]
+        old = Batch(pool.tokens[rows], pool.labels[rows], pool.draft[rows])
+        draft = old.draft
         if self.model.config.draft:
             given = self.bank.given_drafts(tokens, labels, config.draft.start_rate, self.generator)
-            fed = torch.zeros_like(given)
-            fed[self.mine] = pool.draft
-            whole = Batch(tokens.clone(), labels.clone(), fed)
-            whole.tokens[self.mine], whole.labels[self.mine] = pool.tokens, pool.labels
-            fed = self.bank.noisy(fed, whole, config.draft, self.generator)
-            pool.draft.copy_(torch.where(fresh, given[self.mine], fed[self.mine]))
-        pool.tokens.copy_(torch.where(fresh, tokens[self.mine], pool.tokens))
-        pool.labels.copy_(torch.where(fresh, labels[self.mine], pool.labels))
+            # Drawn for the whole batch, used for this process's part of it.
+            fed, full_tokens, full_labels = torch.zeros_like(given), tokens.clone(), labels.clone()
+            fed[self.mine], full_tokens[self.mine], full_labels[self.mine] = draft, old.tokens, old.labels
+            fed = self.bank.noisy(fed, Batch(full_tokens, full_labels, fed), config.draft, self.generator)
+            draft = torch.where(fresh, given[self.mine], fed[self.mine])
         start = self.model.initial_state(1)
-        pool.y.copy_(torch.where(fresh[:, :, None], start.y, pool.y))
-        pool.z.copy_(torch.where(fresh[:, :, None], start.z, pool.z))
-        pool.steps.copy_(torch.where(pool.done, 0, pool.steps) + 1)
-        return Batch(pool.tokens, pool.labels, pool.draft)
+        state = State(
+            torch.where(fresh[:, :, None], start.y, pool.y[rows]),
+            torch.where(fresh[:, :, None], start.z, pool.z[rows]),
+        )
+        new_tokens = torch.where(fresh, tokens[self.mine], old.tokens)
+        new_labels = torch.where(fresh, labels[self.mine], old.labels)
+        steps = torch.where(done, 0, pool.steps[rows]) + 1
+        return Visit(rows, Batch(new_tokens, new_labels, draft), state, steps)
 
     def _step(self) -> None:
         config, pool = self.config, self.pool
-        batch = self._refill()
+        visit = self._visit()
+        batch, rows = visit.batch, visit.rows
         draft = batch.draft if self.model.config.draft else None
         self.optimizer.zero_grad()
-        state, out = self.model.step(State(pool.y, pool.z), batch.tokens, draft=draft)
+        state, out = self.model.step(visit.state, batch.tokens, draft=draft)
         loss = losses(out, batch.labels, config.loss, draft)
         (loss.total / config.train.batch).backward()  # type: ignore[no-untyped-call]
         self._reduce_gradients()
@@ -134,37 +167,39 @@ class Learner:
         self.optimizer.step()
         self.ema.update()
         with torch.no_grad():
-            pool.y.copy_(state.y)
-            pool.z.copy_(state.z)
-            if self.model.config.feedback:
-                pool.draft.copy_(out.logits.argmax(-1))
-            else:
-                pool.draft.zero_()
-            pool.done.copy_(self._halts(out.halt))
-            done = pool.done.float()
-            self.meters += torch.stack(
-                (
-                    loss.total.detach() / len(done),
-                    loss.cells / len(done),
-                    norm,
-                    done.sum(),
-                    (done * loss.right).sum(),
-                    (done * pool.steps).sum(),
-                )
+            done = self._halts(out.halt, visit.steps)
+            grid = out.logits.argmax(-1) if self.model.config.feedback else torch.zeros_like(batch.tokens)
+            new = {
+                "tokens": batch.tokens,
+                "labels": batch.labels,
+                "draft": grid,
+                "y": state.y,
+                "z": state.z,
+                "steps": visit.steps,
+                "done": done,
+            }
+            for name, values in new.items():
+                getattr(pool, name).index_copy_(0, rows, values)
+            left = done.float()
+            sums = (
+                loss.total.detach() / len(left),
+                loss.cells / len(left),
+                norm,
+                left.sum(),
+                (left * loss.right).sum(),
+                (left * visit.steps).sum(),
             )
+            self.meters += torch.stack(sums)
 
-    def _halts(self, halt: Tensor) -> Tensor:
+    def _halts(self, halt: Tensor, steps: Tensor) -> Tensor:
         """Which puzzles leave: those that halt, save a share explored to a random minimum, and the oldest."""
         train, batch = self.config.train, self.config.train.batch
         explore = torch.rand(batch, generator=self.generator, device=halt.device) < train.exploration
-        least = torch.randint(
-            2, max(3, train.max_steps + 1), (batch,), generator=self.generator, device=halt.device
-        )
+        most = max(3, train.max_steps + 1)
+        least = torch.randint(2, most, (batch,), generator=self.generator, device=halt.device)
         least = torch.where(explore, least, 0)[self.mine]
-        last = self.pool.steps >= train.max_steps
-        if not train.halting:
-            return last
-        return last | ((halt > 0) & (self.pool.steps >= least))
+        last = steps >= train.max_steps
+        return last | ((halt > 0) & (steps >= least)) if train.halting else last
 
     def _reduce_gradients(self) -> None:
         if self.accelerator.num_processes == 1:
@@ -230,7 +265,7 @@ class Trainer:
             model.net.compile(dynamic=False)  # in place: parameter names stay
         bank = Bank(self.task, train, config.data.augment, model.device)
         self.learner = Learner(config, model, bank, self.accelerator)
-        self.engine = Engine(model, slots=len(self.learner.pool.steps))
+        self.engine = Engine(model, slots=self.learner.share)
         self.train_size = len(train)
         self.done_steps, self.seconds, self.best = 0, 0.0, -1.0
         self._reported = (0, 0.0)  # steps and seconds at the last report
