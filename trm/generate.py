@@ -136,7 +136,8 @@ def maze(
     walls = (wall, wall) if isinstance(wall, (int, float)) else wall
     if not 0 <= walls[0] <= walls[1] < 1:
         raise PuzzleError(f"wall {wall}: expected shares of the cells from 0 to below 1, the smaller first")
-    for _ in range(TRIES):
+    tries = TRIES if min_path is None or min_path < heights[1] * widths[1] else 0
+    for _ in range(tries):
         h = int(rng.integers(heights[0], heights[1] + 1))
         w = h if width is None else int(rng.integers(widths[0], widths[1] + 1))
         moves = max(1, 109 * h * w // 900 if min_path is None else min_path)
@@ -150,7 +151,7 @@ def maze(
             taken = int((label != grid).sum()) + 1
             return Puzzle("maze", (grid,), answers=(label,), meta={"moves": taken})
     size = f"{height}x{height if width is None else width}"
-    raise PuzzleError(f"maze: {size} with {moves} moves or more and walls {wall}: none in {TRIES} tries")
+    raise PuzzleError(f"maze: {size} with {min_path} moves or more and walls {wall}: none in {tries} tries")
 
 
 def _ends(

@@ -42,7 +42,20 @@ def _read(pair: Any, key: str, where: str) -> Grid:
 
 
 def _depth(value: Any) -> int:
-    return 1 + _depth(value[0]) if isinstance(value, list) and value else 0
+    depth = 0
+    while isinstance(value, list) and value:
+        value, depth = value[0], depth + 1
+    return depth
+
+
+def _grids(data: Any) -> list[Any]:
+    """What stands for each test input in JSON: a grid, grids, or lists of tries (the first counts)."""
+    depth = _depth(data)
+    if depth <= 2:
+        return [data]
+    return (
+        data if depth == 3 else [tries[0] if isinstance(tries, list) and tries else tries for tries in data]
+    )
 
 
 def _fault(grid: Grid) -> str | None:
@@ -110,13 +123,9 @@ class Arc(Task):
         a list of one or two, of which the first is taken."""
         if text.lstrip().startswith("["):
             try:
-                data = json.loads(text)
+                grids = _grids(json.loads(text))
             except (RecursionError, ValueError) as error:
                 raise GridParseError(f"no JSON grid: {error}") from None
-            depth = _depth(data)
-            grids = (
-                [data] if depth <= 2 else data if depth == 3 else [tries[:1] and tries[0] for tries in data]
-            )
         else:
             lines = [line.replace(",", " ").split() for line in text.strip().splitlines()]
             blocks: list[list[list[Any]]] = [[]]

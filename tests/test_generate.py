@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from trm.exact import shortest_path, solve_sudoku
+from trm.generate import RULES, generate
+from trm.grid import PuzzleError
+from trm.tasks import Status, get
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("sudoku", {"clues": (30, 40)}), ("maze", {"height": 8}), ("arc", {})],
+)
+def test_same_seed_same_puzzles_and_all_valid(name: str, options: dict[str, object]) -> None:
+    task = get(name)
+    first, again, other = (list(generate(name, 5, seed, **options)) for seed in (3, 3, 4))
+    texts = [task.question_text(puzzle) for puzzle in first]
+    assert texts == [task.question_text(puzzle) for puzzle in again]
+    assert len(set(texts) | {task.question_text(puzzle) for puzzle in other}) == 10
+    assert len({puzzle.id for puzzle in first + other}) == 10
+    for puzzle in first:
+        task.validate(puzzle)
+        assert puzzle.answers is not None
+        expected = Status.VERIFIED if task.decidable else Status.UNVERIFIED
+        assert task.check(puzzle, puzzle.answers).status is expected
+
+
+@pytest.mark.parametrize("clues", [28, (40, 44), 81])
+def test_sudokus_have_one_solution_and_the_clues_asked_for(clues: int | tuple[int, int]) -> None:
+    low, high = (clues, clues) if isinstance(clues, int) else clues
+    for puzzle in generate("sudoku", 4, 0, clues=clues):
+        assert low <= np.count_nonzero(puzzle.grid) <= high
+        assert len(solve_sudoku(puzzle.grid).solutions) == 1
+
+
+def test_sudokus_are_as_hard_as_asked_for() -> None:
+    for puzzle in generate("sudoku", 3, 0, clues=(22, 27), guesses=(4, 60)):
+        assert 4 <= solve_sudoku(puzzle.grid).guesses <= 60
+    for puzzle in generate("sudoku", 3, 0, clues=(26, 32), guesses=(0, 0)):
+        assert solve_sudoku(puzzle.grid).guesses == 0
+
+
+def test_mazes_have_shape_length_and_label_asked_for() -> None:
+    task = get("maze")
+    for puzzle in generate("maze", 10, 0, height=(5, 7), width=12, wall=0.3, min_path=9):
+        height, width = puzzle.grid.shape
+        assert 5 <= height <= 7
+        assert width == 12
+        assert puzzle.answers is not None
+        path = shortest_path(puzzle.grid)
+        assert path is not None
+        assert np.array_equal(path, puzzle.answers[0])
+        moves = np.count_nonzero(path != puzzle.grid) + 1
+        assert puzzle.meta["moves"] == moves >= 9
+        assert task.check(puzzle, path).status is Status.VERIFIED
+
+
+def test_large_mazes_look_like_the_benchmark() -> None:
+    (puzzle,) = generate("maze", 1, 0)
+    assert puzzle.grid.shape == (30, 30)
+    assert isinstance(puzzle.meta["moves"], int)
+    assert puzzle.meta["moves"] >= 109
+    assert 0.25 < (puzzle.grid == ord("#")).mean() < 0.5
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_arc_tasks_follow_their_rule(rule: str) -> None:
+    for puzzle in generate("arc", 3, 0, rule=rule, demos=4, size=(3, 5)):
+        assert puzzle.answers is not None
+        assert puzzle.meta["synthetic"] == rule
+        pairs = [*puzzle.demos, (puzzle.grid, puzzle.answers[0])]
+        assert len(pairs) == 5
+        if rule == "recolour":
+            named = {(a, b) for before, after in pairs for a, b in zip(before.flat, after.flat, strict=True)}
+            assert len({a for a, _ in named}) == len(named)  # one colour to one colour, in all pairs
+        else:
+            for before, after in pairs:
+                assert np.array_equal(RULES[rule](before, np.arange(10, dtype=np.uint8)), after)
+        assert json.loads(get("arc").question_text(puzzle))["train"]
+
+
+def test_gravity_pulls_down() -> None:
+    grid = np.array([[1, 0], [0, 2], [3, 0]], dtype=np.uint8)
+    assert RULES["gravity"](grid, grid).tolist() == [[0, 0], [1, 0], [3, 2]]
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("chess", {}, "unknown task 'chess'"),
+        (
+            "maze",
+            {"hieght": 5},
+            "maze: unknown option 'hieght', expected one of height, width, wall, min_path",
+        ),
+        ("maze", {"height": 31}, "height 31: expected whole numbers from 2 to 30"),
+        ("maze", {"wall": 1.0}, "wall 1.0: expected shares"),
+        ("maze", {"height": 2, "min_path": 9}, "maze: 2x2 with 9 moves or more"),
+        ("sudoku", {"clues": (40, 30)}, "clues"),
+        ("arc", {"rule": "fly"}, "unknown rule 'fly'"),
+        ("arc", {"demos": 0}, "0 demonstrations"),
+    ],
+)
+def test_requests_that_cannot_be_met_are_refused(name: str, options: dict[str, object], message: str) -> None:
+    with pytest.raises(PuzzleError, match=message):
+        list(generate(name, 1, 0, **options))

