@@ -27,9 +27,10 @@ lint: $(STAMP)
 
 install: $(STAMP)
 
-# Touched last, so that an installation cut short is taken up again.
+# Touched last, so that an installation cut short is taken up again. The warning silenced is of folders named as
+# packages are, which is what an editable installation is about.
 $(STAMP): pyproject.toml constraints.txt | $(BIN)/python
-	$(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt -e '.[dev,report]'
+	PYTHONWARNINGS=ignore $(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt -e '.[dev,report]'
 	touch $@
 
 $(BIN)/python:

@@ -1,0 +1,103 @@
+"""The wheel holds all that the commands need: built, installed elsewhere, used from an empty folder."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+
+import doubles
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PARTS = ("pyproject.toml", "README.md", "LICENSE", "trm", "hybrid", "configs", "prompts")
+
+
+def run(*command: str, **options: object) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run([sys.executable, *command], capture_output=True, text=True, **options)  # type: ignore[call-overload]
+    assert isinstance(done, subprocess.CompletedProcess)
+    return done
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Built from a copy: setuptools would leave its folders in the checkout, and read old ones there."""
+    source, out = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel")
+    for part in PARTS:
+        if (ROOT / part).is_dir():
+            shutil.copytree(ROOT / part, source / part, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(ROOT / part, source / part)
+    done = run("-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "-w", str(out), str(source))
+    assert done.returncode == 0, done.stderr
+    (built,) = out.glob("*.whl")
+    return built
+
+
+@pytest.fixture(scope="module")
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """An environment in which the wheel's packages come first; dependencies are at hand already."""
+    target = tmp_path_factory.mktemp("site")
+    done = run("-m", "pip", "install", "--no-deps", "--target", str(target), str(wheel))
+    assert done.returncode == 0, done.stderr
+    return {**os.environ, "PYTHONPATH": str(target), "SITE": str(target)}
+
+
+def test_it_holds_every_module_and_file(wheel: Path) -> None:
+    held = set(zipfile.ZipFile(wheel).namelist())
+    for room in ("trm", "hybrid"):
+        expected = {path.relative_to(ROOT).as_posix() for path in (ROOT / room).rglob("*.py")}
+        assert expected <= held
+    for folder, package, kind in (("configs", "trm/configs", "toml"), ("prompts", "hybrid/prompts", "md")):
+        expected = {f"{package}/{path.name}" for path in (ROOT / folder).glob(f"*.{kind}")}
+        assert expected
+        assert expected <= held
+    assert any(name.endswith("licenses/LICENSE") for name in held)
+
+
+def test_resources_are_found_without_a_checkout(installed: dict[str, str], tmp_path: Path) -> None:
+    code = (
+        "import hybrid, json; from hybrid.resources import text; "
+        "texts = text('hybrid.prompts', 'draft.md'), text('trm.configs', 'llms.toml'); "
+        "print(json.dumps([hybrid.__file__, *texts]))"
+    )
+    done = run("-c", code, cwd=tmp_path, env=installed)
+    assert done.returncode == 0, done.stderr
+    file, prompt, llms = json.loads(done.stdout)
+    assert file.startswith(installed["SITE"])
+    assert prompt == (ROOT / "prompts" / "draft.md").read_text()
+    assert "qwen" in tomllib.loads(llms)
+
+
+def test_check_and_solve_from_an_empty_folder(installed: dict[str, str], tmp_path: Path) -> None:
+    from trm.checkpoint import Expert, save
+    from trm.config import TRMConfig
+    from trm.model import TRM
+
+    done = run("-m", "hybrid.cli", "check", doubles.SUDOKU, doubles.SOLUTION, cwd=tmp_path, env=installed)
+    assert (done.returncode, done.stdout) == (0, "verified\n")
+
+    config = TRMConfig(81, 11, hidden_size=16, layers=1, heads=2, prefix=1, h_cycles=1, l_cycles=1)
+    save(tmp_path / "tiny.pt", {"sudoku": Expert("sudoku", config, TRM(config).state_dict())})
+    command = [
+        "-m",
+        "hybrid.cli",
+        "solve",
+        "--llm",
+        "none",
+        "--refiner",
+        "tiny.pt",
+        "--json",
+        "--restarts",
+        "0",
+    ]
+    done = run(*command, doubles.SUDOKU, cwd=tmp_path, env=installed)
+    assert done.returncode == 1, done.stderr  # untrained, so unsolved; yet it runs
+    record = json.loads(done.stdout)
+    assert (record["status"], record["source"], record["steps"]) == ("unsolved", "refiner", 16)
+    assert "sha256:" in record["refiner"]
