@@ -100,9 +100,14 @@ def test_gravity_pulls_down() -> None:
         ("maze", {"height": 31}, "height 31: expected whole numbers from 2 to 30"),
         ("maze", {"wall": 1.0}, "wall 1.0: expected shares"),
         ("maze", {"height": 2, "min_path": 9}, "maze: 2x2 with 9 moves or more"),
-        ("sudoku", {"clues": (40, 30)}, "clues"),
+        ("maze", {"wall": (0.4, 0.3)}, "smaller first"),
+        ("maze", {"min_path": "far"}, "min_path 'far': expected a number"),
+        ("sudoku", {"clues": (40, 30)}, "smaller first"),
+        ("sudoku", {"clues": (40,)}, "clues .* expected a number, or two"),
+        ("sudoku", {"clues": 16}, "clues 16: expected whole numbers from 17 to 81"),
+        ("sudoku", {"guesses": 1.5}, "guesses 1.5"),
         ("arc", {"rule": "fly"}, "unknown rule 'fly'"),
-        ("arc", {"demos": 0}, "0 demonstrations"),
+        ("arc", {"demos": 0}, "demos 0: expected whole numbers from 1"),
     ],
 )
 def test_requests_that_cannot_be_met_are_refused(name: str, options: dict[str, object], message: str) -> None:

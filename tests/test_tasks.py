@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
@@ -90,7 +91,7 @@ def test_check_accepts_the_answer_and_rejects_what_is_not_one(task: Task, puzzle
     assert task.check(puzzle, answers).violations == ()
 
     first, rest = answers[0], answers[1:]
-    wrong = [first[:0], first[None], np.full_like(first, 200), first.astype(np.int64) - 1000]
+    wrong: list[Any] = [first[:0], first[None], np.full_like(first, 200), first.astype(np.int64) - 1000]
     wrong += [puzzle.inputs[0], first[:-1], np.roll(first, 1)] if task.decidable else []
     for grid in wrong:
         verdict = task.check(puzzle, (grid, *rest))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -46,11 +47,14 @@ _PEERS = [row | column | box for row, column, box in _UNIT_BITS]  # 81-bit sets 
 def sudoku(
     rng: np.random.Generator,
     clues: int | tuple[int, int] = (24, 36),
-    guesses: tuple[int, int] | None = None,
+    guesses: int | tuple[int, int] | None = None,
 ) -> Puzzle:
     """A Sudoku with one solution. clues: how many are given. guesses: how many the exact solver needs."""
     low, high = _whole_range("clues", clues, 17, 81)
-    for _ in range(TRIES):
+    easiest, hardest = (
+        (0, sys.maxsize) if guesses is None else _whole_range("guesses", guesses, 0, sys.maxsize)
+    )
+    for _ in range(TRIES // 10):
         solution = _full_grid(rng)
         wanted = int(rng.integers(low, high + 1))
         question = _dig(solution, wanted, rng)
@@ -58,11 +62,11 @@ def sudoku(
         if given > high:
             continue
         needed = solve_sudoku(question).guesses
-        if guesses is None or guesses[0] <= needed <= guesses[1]:
+        if easiest <= needed <= hardest:
             return Puzzle(
                 "sudoku", (question,), answers=(solution,), meta={"clues": given, "guesses": needed}
             )
-    raise PuzzleError(f"sudoku: clues {clues} with guesses {guesses}: none in {TRIES} tries")
+    raise PuzzleError(f"sudoku: clues {clues} with guesses {guesses}: none in {TRIES // 10} tries")
 
 
 def _full_grid(rng: np.random.Generator) -> Grid:
@@ -133,9 +137,11 @@ def maze(
     """
     heights = _whole_range("height", height, LEAST, MOST)
     widths = heights if width is None else _whole_range("width", width, LEAST, MOST)
-    walls = (wall, wall) if isinstance(wall, (int, float)) else wall
+    walls = _pair("wall", wall, (int, float))
     if not 0 <= walls[0] <= walls[1] < 1:
-        raise PuzzleError(f"wall {wall}: expected shares of the cells from 0 to below 1, the smaller first")
+        raise PuzzleError(f"wall {wall}: expected shares of the cells from 0 to below 1")
+    if min_path is not None:
+        _whole_range("min_path", min_path, 1, MOST * MOST)
     tries = TRIES if min_path is None or min_path < heights[1] * widths[1] else 0
     for _ in range(tries):
         h = int(rng.integers(heights[0], heights[1] + 1))
@@ -239,8 +245,7 @@ def arc(
     """A synthetic ARC task of one simple rule (of RULES; None draws one), with `demos` pairs and one test."""
     if rule is not None and rule not in RULES:
         raise PuzzleError(f"arc: unknown rule {rule!r}, expected one of {', '.join(RULES)}")
-    if demos < 1:
-        raise PuzzleError(f"arc: {demos} demonstrations, expected one at least")
+    _whole_range("demos", demos, 1, 100)
     low, high = _whole_range("size", size, 2, MOST // 2)
     name = rule or str(rng.choice(list(RULES)))
     colours = np.arange(10, dtype=np.uint8)
@@ -271,10 +276,18 @@ def _scattered(rng: np.random.Generator, low: int, high: int, colours: Grid) -> 
     return grid
 
 
-def _whole_range(name: str, value: int | tuple[int, int], least: int, most: int) -> tuple[int, int]:
-    low, high = (value, value) if isinstance(value, int) else value
+def _pair(name: str, value: Any, kinds: type | tuple[type, ...]) -> tuple[Any, Any]:
+    """A range as its two ends; a single value is both."""
+    low, high = value if isinstance(value, (tuple, list)) and len(value) == 2 else (value, value)
+    if not all(isinstance(end, kinds) and not isinstance(end, bool) for end in (low, high)) or low > high:
+        raise PuzzleError(f"{name} {value!r}: expected a number, or two with the smaller first")
+    return low, high
+
+
+def _whole_range(name: str, value: Any, least: int, most: int) -> tuple[int, int]:
+    low, high = _pair(name, value, int)
     if not least <= low <= high <= most:
-        raise PuzzleError(f"{name} {value}: expected whole numbers from {least} to {most}, the smaller first")
+        raise PuzzleError(f"{name} {value}: expected whole numbers from {least} to {most}")
     return low, high
 
 

@@ -1,4 +1,4 @@
-"""Forms of puzzle files: grids, CSV, JSON lines and ARC's JSON, each read into `Item`s, and written back.
+"""Forms of puzzle files: grids, CSV, JSON lines and ARC's JSON, each read into `Item`s.
 
 A reader knows no rules: it says which text is a question and which an answer, and where they stood. What it
 cannot read is a `PuzzleError` in the item's place.
@@ -12,7 +12,6 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from trm.grid import PuzzleError
@@ -202,23 +201,3 @@ def _text(value: Any) -> str | None:
     if isinstance(value, str):
         return value or None
     return json.dumps(value) if isinstance(value, (dict, list)) else None
-
-
-def write(path: Path, records: list[dict[str, Any]]) -> None:
-    """Records with question and answer as .csv, .jsonl or .txt; ARC tasks by id, whole, as .json."""
-    suffix = path.suffix.lower()
-    with path.open("w", encoding="utf-8", newline="") as file:
-        if suffix == ".csv":
-            columns = list(dict.fromkeys(key for record in records for key in record))
-            table = csv.DictWriter(file, columns, restval="", lineterminator="\n")
-            table.writeheader()
-            table.writerows(records)
-        elif suffix == ".jsonl":
-            file.writelines(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
-        elif suffix == ".txt":
-            flat = all("\n" not in record["question"] for record in records)
-            file.write(("\n" if flat else "\n\n").join(record["question"] for record in records) + "\n")
-        elif suffix == ".json":
-            json.dump({record["id"]: record["question"] for record in records}, file)
-        else:
-            raise PuzzleError(f"{path}: expected a file that ends in .csv, .jsonl, .txt or, for ARC, .json")

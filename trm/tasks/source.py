@@ -8,15 +8,12 @@ that want all or nothing.
 from __future__ import annotations
 
 import gzip
-import json
 import sys
 import warnings
 import zlib
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from trm.grid import PuzzleError
 from trm.tasks import formats, get, names
@@ -78,33 +75,6 @@ def strict(loaded: Loaded) -> list[Puzzle]:
             raise item
         puzzles.append(item)
     return puzzles
-
-
-def save(path: str | Path, puzzles: Iterable[Puzzle]) -> None:
-    """Write puzzles, with answers where known, to a file that `load` reads: .csv, .jsonl, .txt, ARC .json.
-
-    Square mazes are written flat, in the layout of the published benchmark. A .txt holds questions alone.
-    """
-    path, records = Path(path), []
-    for puzzle in puzzles:
-        if (path.suffix.lower() == ".json") != (puzzle.task == "arc"):
-            raise PuzzleError(f"{path}: {puzzle.task} puzzles, expected .json for ARC and no other task")
-        records.append({"id": puzzle.id, **_written(puzzle), **puzzle.meta})
-    formats.write(path, records)
-
-
-def _written(puzzle: Puzzle) -> dict[str, Any]:
-    task = get(puzzle.task)
-    question = task.question_text(puzzle)
-    if puzzle.task == "arc":
-        data = json.loads(question)
-        for pair, grid in zip(data["test"], puzzle.answers or (), strict=False):
-            pair["output"] = grid.tolist()
-        return {"question": data}
-    answer = task.text(puzzle.answers) if puzzle.answers else None
-    if puzzle.task == "maze" and puzzle.grid.shape[0] == puzzle.grid.shape[1]:
-        question, answer = question.replace("\n", ""), answer and answer.replace("\n", "")
-    return {"question": question, **({"answer": answer} if answer else {})}
 
 
 def detect(text: str) -> str:
