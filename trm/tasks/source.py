@@ -35,7 +35,7 @@ def load(spec: str | Path, task: str | None = None) -> Loaded:
     try:
         return _finish(_open(spec), task, str(spec))
     except PuzzleError as error:
-        return [error]
+        return [_one_line(error)]
 
 
 def hub(dataset_id: str, split: str, task: str | None = None, limit: int | None = None) -> Loaded:
@@ -90,8 +90,15 @@ def detect(text: str) -> str:
 
 
 def _finish(items: Items, task: str | None, where: str) -> Loaded:
-    loaded: Loaded = [item if isinstance(item, PuzzleError) else _puzzle(item, task) for item in items]
-    return loaded or [PuzzleError(f"{where}: no puzzle found, expected at least one")]
+    loaded = [item if isinstance(item, PuzzleError) else _puzzle(item, task) for item in items]
+    if not loaded:
+        return [PuzzleError(f"{shorten(where, 80)}: no puzzle found, expected at least one")]
+    return [_one_line(item) if isinstance(item, PuzzleError) else item for item in loaded]
+
+
+def _one_line(error: PuzzleError) -> PuzzleError:
+    """Names quoted from a file, such as a CSV header's, may hold line breaks."""
+    return type(error)(str(error).replace("\r", "\\r").replace("\n", "\\n"))
 
 
 def _puzzle(item: Item, task: str | None) -> Puzzle | PuzzleError:
