@@ -22,7 +22,7 @@ class Reply:
 
     text: str
     tokens: int  # generated
-    seconds: float
+    seconds: float  # its share of what the call took, so that the replies of one call add up to that
     error: str | None = None  # "truncated at 512 tokens", "empty content", …
 
 

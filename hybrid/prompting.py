@@ -58,16 +58,18 @@ def conversation(puzzle: Puzzle, index: int = 0, feedback: Feedback | None = Non
     """
     task = tasks.get(puzzle.task)
     asked = replace(puzzle, inputs=(puzzle.inputs[index],), answers=None)
-    system, user = template("draft")["system"], template("draft")["user"]
-    messages: list[Message] = [{"role": "system", "content": system.template}]
+    parts = template("draft")
+    closing = parts["blanks" if _has_blanks(task) else "other"].template
+    messages: list[Message] = [{"role": "system", "content": parts["system"].template}]
     for question in (*examples(task, puzzle), asked):
-        content = user.substitute(rules=task.rules, question=task.prompt_text(question))
+        shown = _spread(task.prompt_text(question), task)
+        content = parts["user"].substitute(rules=task.rules, question=shown, closing=closing)
         messages.append({"role": "user", "content": content})
         if question.answers:
-            messages.append({"role": "assistant", "content": _fenced(question.answers[0])})
+            messages.append({"role": "assistant", "content": _fenced(question.answers[0], task)})
     if feedback:
         grids = feedback.draft.grids
-        said = _fenced(grids[index]) if grids else feedback.draft.text[:LONGEST_ECHO]
+        said = _fenced(grids[index], task) if grids else feedback.draft.text[:LONGEST_ECHO]
         listed = "\n".join(f"- {violation}" for violation in feedback.violations[:MOST_VIOLATIONS])
         again = template("repair")["user"].substitute(violations=listed or "- it cannot be read as a grid")
         messages += [{"role": "assistant", "content": said}, {"role": "user", "content": again}]
@@ -122,7 +124,23 @@ def template(purpose: str) -> dict[str, Template]:
     return {role: Template(text.strip("\n")) for role, text in zip(parts[1::2], parts[2::2], strict=True)}
 
 
-def _fenced(grid: Grid) -> str:
-    """A grid as the prompt asks for it: rows on lines in a code block, digits as digits."""
-    rows = ("".join(str(cell) if cell < 10 else chr(cell) for cell in row) for row in grid.tolist())
-    return "```\n" + "\n".join(rows) + "\n```"
+def _has_blanks(task: Task) -> bool:
+    return task.decidable and 0 in task.symbols  # in ARC, 0 is a colour
+
+
+def _spread(text: str, task: Task) -> str:
+    """Digits apart and blanks as `_`, in tasks that have blanks: each cell is then a token of its own.
+
+    Written close together, or with dots for blanks, Qwen2.5-Coder-0.5B copies the question (LOG.md).
+    """
+    if not _has_blanks(task):
+        return text
+    return "\n".join(" ".join(line) for line in text.replace(".", "_").split("\n"))
+
+
+def _fenced(grid: Grid, task: Task) -> str:
+    """A grid as the prompt asks for it: rows on lines in a code block."""
+    blank = "_" if _has_blanks(task) else "0"
+    characters = {0: blank} | {digit: str(digit) for digit in range(1, 10)}
+    rows = ("".join(characters.get(cell, chr(cell)) for cell in row) for row in grid.tolist())
+    return "```\n" + _spread("\n".join(rows), task) + "\n```"

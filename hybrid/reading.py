@@ -120,6 +120,8 @@ def _cut(block: Block, shape: tuple[int, int] | None) -> Iterator[Block]:
 
 def _row(line: str, alphabet: dict[str, int], shape: tuple[int, int] | None) -> Row | None:
     """The cells of a line; None if it is no row. Of several ways to read it, one with the right width."""
+    if _RULER.match(line):
+        return None
     bare = _NUMBERED.sub("", line, count=1)
     ways = _spaced_ways(line, bare) if " " in alphabet else _digit_ways(line, bare, "_" in alphabet)
     read = [[alphabet[c] for c in way] for way in ways if way and all(c in alphabet for c in way)]
@@ -144,8 +146,9 @@ def _spaced_ways(line: str, bare: str) -> list[str]:
     for form in dict.fromkeys((line, bare)):
         quoted = "".join(match[1] for match in _QUOTED.findall(form))
         inner = re.sub(r"""^\s*\[?\s*["'`|]|["'`|]\s*\]?\s*,?\s*$""", "", form)
-        spread = form.strip("[]|, ") if set(form[1::2]) <= set(" ,|") else ""
-        ways += [form, inner, quoted, spread[::2], inner[::2] if set(inner[1::2]) <= set(" ,|") else ""]
+        spread = form.strip("[]|, ") if set(form[1::2]) <= set(" ,") else ""
+        table = "".join(cell.strip() or " " for cell in form.strip().strip("|").split("|"))
+        ways += [form, inner, quoted, spread[::2], table if "|" in form else ""]
     return ways
 
 
