@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
+
+import numpy as np
 
 from hybrid.draft import Draft
 from trm import tasks
@@ -119,3 +122,19 @@ def answer_json(task: Task, grids: Grids, candidates: Candidates) -> str | list[
     if task.decidable:
         return task.text(grids)
     return [[grid.tolist() for grid in choice] for choice in candidates]
+
+
+def same(one: Grids | None, other: Grids | None) -> bool:
+    """Whether two answers are equal, grid by grid; no answer equals only no answer."""
+    if one is None or other is None:
+        return one is other
+    return len(one) == len(other) and all(map(np.array_equal, one, other))
+
+
+def distinct(answers: Iterable[Grids]) -> list[Grids]:
+    """Each answer once, in order."""
+    seen: list[Grids] = []
+    for grids in answers:
+        if not any(same(grids, other) for other in seen):
+            seen.append(grids)
+    return seen

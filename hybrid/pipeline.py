@@ -11,9 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-import numpy as np
-
-from hybrid.answer import Answer, Candidates, JudgedDraft, Seconds
+from hybrid.answer import Answer, Candidates, JudgedDraft, Seconds, distinct, same
 from hybrid.draft import BackendError, Draft, Feedback, Proposer
 from hybrid.null import Judged, Passthrough
 from trm import tasks
@@ -80,8 +78,8 @@ class _Work:
         named = [draft.draft.grids for draft in self.drafts]
         for out in self.refined:
             named += [out.grids, *((grid,) for grid in out.alternatives)]
-        distinct = _distinct(grids for grids in named if grids is not None)
-        return [grids for grids in distinct if task.check(self.puzzle, grids).status is Status.VERIFIED]
+        found = distinct(grids for grids in named if grids is not None)
+        return [grids for grids in found if task.check(self.puzzle, grids).status is Status.VERIFIED]
 
 
 class Pipeline:
@@ -229,11 +227,11 @@ class Pipeline:
         if own is not None and not cold_verified:
             grids, source = own.grids, "llm"
             # The network's confidence is in its own grid: it says nothing of another one.
-            confidence = best.confidence if _same(grids, best.grids) else None
+            confidence = best.confidence if same(grids, best.grids) else None
         faults = next((draft.faults for draft in reversed(work.drafts)), ("no answer",))
         # Whatever anyone claimed: the rules decide here, last, on the very grids that are handed out.
         verdict = Verdict(Status.UNSOLVED, faults) if grids is None else task.check(work.puzzle, grids)
-        others = [other for other in work.verified() if not _same(other, grids)][: options.answers - 1]
+        others = [other for other in work.verified() if not same(other, grids)][: options.answers - 1]
         total = (time.perf_counter() - work.begun) / group_size
         return Answer(
             puzzle=work.puzzle,
@@ -265,7 +263,7 @@ def _merged(ranked: list[Refined]) -> Candidates:
     """The candidates for every input, the best refinement's first, each grid once."""
     named = [out.candidates for out in ranked if out.candidates]
     return tuple(
-        tuple(grids[0] for grids in _distinct((grid,) for choice in choices for grid in choice)[:CANDIDATES])
+        tuple(grids[0] for grids in distinct((grid,) for choice in choices for grid in choice)[:CANDIDATES])
         for choices in zip(*named, strict=True)
     )
 
@@ -274,20 +272,6 @@ def _seconds_left(work: _Work, options: Options) -> float | None:
     if options.budget is None:
         return None
     return max(0.0, options.budget - (time.perf_counter() - work.begun))
-
-
-def _same(one: Grids | None, other: Grids | None) -> bool:
-    if one is None or other is None:
-        return one is other
-    return len(one) == len(other) and all(map(np.array_equal, one, other))
-
-
-def _distinct(answers: Iterable[Grids]) -> list[Grids]:
-    seen: list[Grids] = []
-    for grids in answers:
-        if not any(_same(grids, other) for other in seen):
-            seen.append(grids)
-    return seen
 
 
 def _groups(puzzles: Iterable[Puzzle], size: int) -> Iterator[list[Puzzle]]:

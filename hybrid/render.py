@@ -12,7 +12,7 @@ from rich.panel import Panel
 from rich.spinner import Spinner
 from rich.text import Text
 
-from hybrid.answer import Answer, JudgedDraft
+from hybrid.answer import Answer, JudgedDraft, same
 from hybrid.pipeline import Watcher
 from trm import tasks
 from trm.grid import Grid, Grids
@@ -78,7 +78,7 @@ def drawing(answer: Answer, colour: bool = True, trace: bool = False) -> Rendera
     puzzle, style = answer.puzzle, STYLES[answer.verdict.status]
     panels = [_panel(_drawn(puzzle, None, colour), puzzle.id)]
     for number, draft in enumerate(answer.drafts, 1):
-        if draft.draft.grids is not None:
+        if draft.draft.grids is not None and not same(draft.draft.grids, answer.grids):
             name = "draft" if len(answer.drafts) == 1 else f"draft {number}"
             panels.append(_panel(_drawn(puzzle, draft.draft.grids, colour), name, _count(draft)))
     newest = next((d.draft.grids for d in reversed(answer.drafts) if d.draft.grids is not None), None)
@@ -91,8 +91,9 @@ def drawing(answer: Answer, colour: bool = True, trace: bool = False) -> Rendera
             _panel(_drawn(puzzle, (grid,), colour), f"step {step}")
             for step, grid in enumerate(answer.trace, 1)
         ]
+    drafted = any(same(draft.draft.grids, answer.grids) for draft in answer.drafts)
     for number, grids in enumerate(_choices(answer), 1):
-        name = "answer" if number == 1 else f"answer {number}"
+        name = f"answer {number}" if number > 1 else "draft = answer" if drafted else "answer"
         panels.append(_panel(_drawn(puzzle, grids, colour), name, str(answer.verdict.status), style))
     lines = [Text(f"{puzzle.id}: {summary(answer)}", style=style)]
     lines += [Text(f"  draft {n}: {_said(draft)}", style="dim") for n, draft in enumerate(answer.drafts, 1)]
