@@ -187,10 +187,14 @@ def check(
         loaded = strict(load(puzzle, _task(task)))
         if len(loaded) != 1:
             fail(f"{puzzle}: {len(loaded)} puzzles, expected one")
-        kind = tasks.get(loaded[0].task)
-        verdict = kind.check(loaded[0], kind.parse_answer(loaded[0], inputs.text_of(answer)))
+        text = inputs.text_of(answer)
     except PuzzleError as error:
         fail(error)
+    kind = tasks.get(loaded[0].task)
+    try:
+        verdict = kind.check(loaded[0], kind.parse_answer(loaded[0], text))
+    except PuzzleError as error:
+        fail(f"answer: {error}")
     print(verdict.status)
     for violation in verdict.violations:
         print(f"  {violation}")

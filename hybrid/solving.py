@@ -25,7 +25,8 @@ DEFAULT_REFINER = "ckpt/trm.pt"
 SOLVED, UNSOLVED, BAD_INPUT, MISSING = 0, 1, 2, 3
 WORST = (BAD_INPUT, MISSING, UNSOLVED, SOLVED)
 INTERRUPTED = 130  # as shells count it: 128 + SIGINT
-TOGETHER = 16  # puzzles a batch where nothing slower than the network is asked: what a CPU's slots hold
+# Puzzles a batch where nothing slower than the network is asked: more make a GPU faster, and only delay a CPU.
+TOGETHER, TOGETHER_ON_CPU = 256, 16
 
 
 class MissingError(RuntimeError):
@@ -149,7 +150,8 @@ def build(setup: Setup, watcher: render.Notes) -> Pipeline:
     for message in missing:
         left = "the network answers alone" if proposer.name is None else "drafts are judged alone"
         watcher.warned(f"{message}; {left}")
-    return Pipeline(proposer, refiner, at_once=TOGETHER if proposer.name is None else 1, watcher=watcher)
+    together = TOGETHER_ON_CPU if getattr(refiner, "device", "cpu") == "cpu" else TOGETHER
+    return Pipeline(proposer, refiner, at_once=together if proposer.name is None else 1, watcher=watcher)
 
 
 def _proposer(setup: Setup, watcher: render.Notes) -> Proposer:
