@@ -25,7 +25,7 @@ DEFAULT_REFINER = "ckpt/trm.pt"
 SOLVED, UNSOLVED, BAD_INPUT, MISSING = 0, 1, 2, 3
 WORST = (BAD_INPUT, MISSING, UNSOLVED, SOLVED)
 INTERRUPTED = 130  # as shells count it: 128 + SIGINT
-# Puzzles a batch where nothing slower than the network is asked: more make a GPU faster, and only delay a CPU.
+# Puzzles a batch where only the network is asked: more make a GPU faster, and only delay a CPU.
 TOGETHER, TOGETHER_ON_CPU = 256, 16
 
 
