@@ -122,9 +122,13 @@ class Pipeline:
     def _go_on(self, work: _Work, options: Options) -> None:
         """Further drafts, then rounds, then restarts, as long as the puzzle is open."""
         drafts = self._further(work, options)
+        tried = [work.newest()]
         while self._open(work, options) and (judged := next(drafts, None)) is not None:
-            if judged.draft.grids is not None and self._open(work, options):
-                self._refine([work], [judged.draft.grids], options, cold=False)
+            grids = judged.draft.grids
+            # Refined once, a draft comes out the same when a model repeats itself.
+            if not any(same(grids, other) for other in (None, *tried)) and self._open(work, options):
+                self._refine([work], [grids], options, cold=False)
+                tried.append(grids)
         if options.restarts and self._open(work, options):
             self._refine([work], [work.newest()], options, restarts=options.restarts)
 

@@ -67,7 +67,7 @@ def run(loaded: Loaded, setup: Setup, options: Options, as_json: bool, out: Path
     if not puzzles:
         return worst(codes)
     errors = Console(stderr=True)
-    watcher = render.Live(errors, render.colourful(errors)) if errors.is_terminal else render.Notes(errors)
+    watcher = render.Live(errors, render.colourful(errors)) if sys.stderr.isatty() else render.Notes(errors)
     answered = 0
     try:
         with _sink(as_json, options, out) as put:

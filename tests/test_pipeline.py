@@ -135,7 +135,8 @@ def test_a_verified_answer_stops_what_comes_after() -> None:
 
 
 def test_an_unverified_one_gets_drafts_then_rounds_then_restarts() -> None:
-    proposer = Scripted([wrong(sudoku()), None, wrong(sudoku()), right(sudoku())])
+    blank = sudoku().inputs
+    proposer = Scripted([wrong(sudoku()), None, blank, right(sudoku())])
     refiner = FakeRefiner(doubles.never_solves)
     answer = one(proposer, refiner, drafts=2, rounds=3, restarts=4, seed=7)
     assert answer.source == "llm"
@@ -153,8 +154,9 @@ def test_an_unverified_one_gets_drafts_then_rounds_then_restarts() -> None:
 def test_restarts_come_last() -> None:
     proposer, refiner = Scripted([wrong(sudoku())]), FakeRefiner(doubles.solves_with_restarts)
     answer = one(proposer, refiner, rounds=1, restarts=4)
-    assert [call["restarts"] for call in refiner.calls] == [0, 0, 4]
-    assert (answer.verdict.status, answer.restarts, answer.steps) == (Status.VERIFIED, 4, 48)
+    # The round repeats the draft: nothing to refine anew.
+    assert [call["restarts"] for call in refiner.calls] == [0, 4]
+    assert (answer.verdict.status, answer.restarts, answer.steps) == (Status.VERIFIED, 4, 32)
 
 
 def test_a_blank_is_asked_once() -> None:
@@ -263,3 +265,33 @@ def test_answers_come_as_soon_as_they_are_there() -> None:
 
     pipeline = Pipeline(Blank(), FakeRefiner(doubles.cold_solves))
     assert next(pipeline.solve(endless())).puzzle.id == "a"
+
+
+# -- with a network ----------------------------------------------------------------------------------------
+def untrained() -> object:
+    """A real refiner, too small and too young to solve anything."""
+    from trm.checkpoint import Checkpoint, Expert
+    from trm.config import TRMConfig
+    from trm.model import TRM
+    from trm.refine import Refiner
+
+    shape = {"hidden_size": 16, "layers": 1, "heads": 2, "prefix": 1, "h_cycles": 1, "l_cycles": 1}
+    config = TRMConfig(81, 11, draft=True, feedback=True, **shape)  # type: ignore[arg-type]
+    return Refiner(
+        Checkpoint("untrained", {"sudoku": Expert("sudoku", config, TRM(config).state_dict())}), "cpu"
+    )
+
+
+def test_a_real_refiner_fits_the_pipeline() -> None:
+    proposer = Scripted([wrong(sudoku())])
+    answer = one(proposer, untrained(), steps=2, restarts=3, drafts=2, rounds=1, trace=True)
+    assert answer.verdict.status is Status.UNSOLVED
+    assert answer.restarts == 3
+    # Cold and draft; nothing for drafts that repeat it; cold and draft again, then the restarts.
+    assert answer.steps == 2 * (2 + 2 + 3)
+    assert len(answer.trace) == 2
+    assert answer.confidence is not None
+    assert 0 <= answer.confidence <= 1
+    proposer = Scripted([right(sudoku())])
+    answer = one(proposer, untrained(), steps=2)
+    assert (answer.source, answer.verdict.status, answer.restarts) == ("llm", Status.VERIFIED, 0)
