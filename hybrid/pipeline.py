@@ -139,6 +139,8 @@ class Pipeline:
             yield from self._propose(work, options.drafts, options.seed)
         for turn in range(1, options.rounds + 1):
             last = work.drafts[-1]
+            if last.valid:  # nothing is wrong with it that could be named
+                return
             yield from self._propose(work, 1, options.seed + turn, Feedback(last.draft, last.faults))
 
     def _open(self, work: _Work, options: Options) -> bool:
@@ -183,6 +185,8 @@ class Pipeline:
         takes_drafts = refiner.accepts_drafts(first.puzzle.task)
         if not takes_drafts and any(draft is not None for draft in drafts):
             self._warn(f"{refiner.name} was not trained on drafts of {first.puzzle.task}: cold start only")
+            if not cold:
+                return
         asks: dict[str, Any] = {
             "draft": [draft if takes_drafts else None for draft in drafts],
             "cold": cold,

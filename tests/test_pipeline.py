@@ -13,6 +13,7 @@ from hybrid.answer import Answer
 from hybrid.draft import BackendError
 from hybrid.null import Blank, Passthrough
 from hybrid.pipeline import Options, Pipeline, Watcher
+from trm import tasks
 from trm.grid import Grids
 from trm.tasks import Puzzle, Status
 
@@ -216,6 +217,24 @@ def test_an_expert_without_drafts_starts_cold() -> None:
     assert [call["draft"] for call in refiner.calls] == [[None], [None]]
     assert [answer.source for answer in answers] == ["refiner", "refiner"]
     assert len(heard) == 1
+
+
+def test_without_drafts_further_ones_are_judged_and_no_more() -> None:
+    refiner = FakeRefiner(doubles.never_solves, drafts=False)
+    proposer = Scripted([wrong(sudoku()), right(sudoku())])
+    assert one(proposer, refiner, rounds=2, restarts=0).source == "llm"
+    proposer = Scripted([wrong(sudoku()), sudoku().inputs])
+    one(proposer, refiner, rounds=2, restarts=0)
+    assert len(refiner.calls) == 2  # the cold start of each puzzle
+
+
+def test_a_draft_that_no_rule_faults_is_not_asked_for_again() -> None:
+    puzzle = tasks.get("arc").samples()[0]
+    proposer = Scripted([right(puzzle)])
+    answer = one(proposer, Passthrough(), puzzle, rounds=3)
+    assert len(proposer.asked) == 1
+    assert (answer.verdict.status, answer.source) == (Status.UNVERIFIED, "llm")
+    assert answer.to_json()["answer"] == [[grid.tolist()] for grid in right(puzzle)]
 
 
 def test_a_server_that_fails_is_a_warning_while_the_network_answers() -> None:
