@@ -165,7 +165,7 @@ def test_no_solver_is_reachable(start: str) -> None:
         pytest.fail(f"{start} reaches {solver} through {found[solver]}")
 
 
-# They make puzzles, or train (`bench`: for a few steps) on puzzles made as they go, and so need the generators.
+# They make puzzles, or train (`bench`: a few steps) on puzzles made as they go, and so need the generators.
 GENERATING = {"data", "train", "bench"}
 
 
