@@ -43,7 +43,12 @@ class LLM(Protocol):
     name: str
 
     def chat(
-        self, messages: Sequence[Message], *, samples: int = 1, greedy_first: bool = True, seed: int = 0,
+        self,
+        messages: Sequence[Message],
+        *,
+        samples: int = 1,
+        greedy_first: bool = True,
+        seed: int = 0,
         max_tokens: int = 512,
     ) -> list[Reply]:
         """`samples` replies to one conversation; the first greedy if `greedy_first`, the others sampled.
@@ -58,7 +63,9 @@ class Proposer(Protocol):
 
     name: str | None
 
-    def propose(self, puzzle: Puzzle, drafts: int = 1, feedback: Feedback | None = None, seed: int = 0) -> list[Draft]:
+    def propose(
+        self, puzzle: Puzzle, drafts: int = 1, feedback: Feedback | None = None, seed: int = 0
+    ) -> list[Draft]:
         """`drafts` drafts for the puzzle; with feedback, another try at a draft that was judged."""
         ...
 

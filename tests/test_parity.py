@@ -49,7 +49,9 @@ def test_gradients_repeat_the_reference(variant: str, tmp_path: Path) -> None:
     torch.testing.assert_close(total, io["train.loss_sum"][0], rtol=1e-4, atol=0)
     (total / len(tokens)).backward()
     ours = {name: p.grad for name, p in model.named_parameters() if name != "embed.identities"}
-    theirs = {reference_name(k.removeprefix("train.grad.")): v for k, v in io.items() if k.startswith("train.grad.")}
+    theirs = {
+        reference_name(k.removeprefix("train.grad.")): v for k, v in io.items() if k.startswith("train.grad.")
+    }
     assert set(ours) == set(theirs)
     for name, reference in theirs.items():
         grad = ours[name]

@@ -83,7 +83,9 @@ def _load_file(path: Path, name: str) -> Checkpoint:
     except Exception as error:  # torch raises many kinds for a file that is not its own
         raise CheckpointError(f"{name}: not a checkpoint: {str(error).splitlines()[0]}") from None
     if not isinstance(raw, dict) or raw.get("format") != FORMAT or "experts" not in raw:
-        raise CheckpointError(f"{name}: not a checkpoint of format {FORMAT}; `trm convert` reads reference ones")
+        raise CheckpointError(
+            f"{name}: not a checkpoint of format {FORMAT}; `trm convert` reads reference ones"
+        )
     experts = {
         task: Expert(task, _config(one["config"], name), one["state"], one.get("meta", {}))
         for task, one in raw["experts"].items()
@@ -103,7 +105,9 @@ def _load_folder(path: Path, name: str) -> Checkpoint:
     task = meta.get("task") or _guess_task(config)
     if task is None:
         raise CheckpointError(f"{name}: {META} names no task, expected one")
-    return Checkpoint(f"{name}@sha256:{_sha256(weights)[:16]}", {task: Expert(task, config, load_file(weights), meta)})
+    return Checkpoint(
+        f"{name}@sha256:{_sha256(weights)[:16]}", {task: Expert(task, config, load_file(weights), meta)}
+    )
 
 
 def _load_hub(repo: str) -> Checkpoint:
@@ -129,7 +133,11 @@ def _guess_task(config: TRMConfig) -> str | None:
     """Sudoku, maze and ARC differ in shape: what a folder without `trm.json` must be for."""
     from trm.tasks import names
 
-    fits = [n for n in names() if (get_task(n).seq_len, get_task(n).vocab_size) == (config.seq_len, config.vocab_size)]
+    fits = [
+        n
+        for n in names()
+        if (get_task(n).seq_len, get_task(n).vocab_size) == (config.seq_len, config.vocab_size)
+    ]
     return fits[0] if len(fits) == 1 else None
 
 
@@ -256,7 +264,9 @@ def reference_config(state: Mapping[str, Tensor], task: str, overrides: Mapping[
         heads=int(overrides.get("num_heads", 8)),
         expansion=float(overrides.get("expansion", 4)),
         mixer=mixer,  # type: ignore[arg-type]
-        positions="rope" if mixer == "attention" and overrides.get("pos_encodings", "rope") == "rope" else "none",
+        positions="rope"
+        if mixer == "attention" and overrides.get("pos_encodings", "rope") == "rope"
+        else "none",
         prefix=prefix,
         h_cycles=int(overrides.get("H_cycles", 3)),
         l_cycles=int(overrides.get("L_cycles", 6 if task == "sudoku" else 4)),

@@ -36,7 +36,9 @@ def _version(wanted: bool) -> None:
 
 
 @app.callback()
-def options(version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True)] = False) -> None:
+def options(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True)] = False,
+) -> None:
     pass
 
 
@@ -61,7 +63,9 @@ def train(
         settings = load_config(config, overrides or [])
         folder = resume or out or Path("runs") / config.stem
         if resume is None and (folder / "metrics.jsonl").exists():
-            fail(f"{folder} holds a run already: --resume {folder} goes on with it, --out names another folder")
+            fail(
+                f"{folder} holds a run already: --resume {folder} goes on with it, --out names another folder"
+            )
         puzzles, held_out = training_puzzles(settings.data, settings.train.seed)
         from trm.train import Trainer
 
@@ -81,7 +85,9 @@ def train(
         print(f"held out {result['accuracy']:.1%} of {result['n']} exact; {folder}/checkpoints/best")
 
 
-@app.command(name="eval", epilog="Example: trm eval ckpt/trm.pt --task sudoku --data test.csv --limit 500 --json")
+@app.command(
+    name="eval", epilog="Example: trm eval ckpt/trm.pt --task sudoku --data test.csv --limit 500 --json"
+)
 def evaluate_command(
     checkpoint: Annotated[str, typer.Argument(help="file, folder or hub id")],
     task: Annotated[str, typer.Option(help="sudoku, maze or arc")],
@@ -113,7 +119,9 @@ def evaluate_command(
         print(json.dumps(result))
         return
     print(f"{task}: n {result['n']}  exact {result['accuracy']:.2%}  verified {result['verified']:.2%}")
-    print(f"with learned halting {result['halt_accuracy']:.2%} in {result['mean_steps']:.1f} steps on average")
+    print(
+        f"with learned halting {result['halt_accuracy']:.2%} in {result['mean_steps']:.1f} steps on average"
+    )
     for step, share in result["by_step"].items():
         print(f"  step {int(step):3d}  {share:7.2%}")
     print(f"{result['seconds']:.1f} s")
@@ -122,7 +130,9 @@ def evaluate_command(
 @app.command(epilog="Example: trm data sudoku --n 1000 --seed 1 --out easy.csv clues=[40,50]")
 def data(
     task: Annotated[str, typer.Argument(help="sudoku, maze or arc")],
-    overrides: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]…", help="of the generator")] = None,
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="[KEY=VALUE]…", help="of the generator")
+    ] = None,
     n: Annotated[int, typer.Option("--n", help="puzzles", min=1)] = 1000,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     out: Annotated[Path | None, typer.Option(help=".csv, .jsonl or (ARC) .json")] = None,
@@ -210,7 +220,9 @@ def pack(
 @app.command(epilog="Example: trm bench train --config configs/sudoku.toml --json")
 def bench(
     what: Annotated[str, typer.Argument(help="train or infer")],
-    config: Annotated[Path | None, typer.Option(help="configs/NAME.toml; a small one on CPU if not given")] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="configs/NAME.toml; a small one on CPU if not given")
+    ] = None,
     overrides: Annotated[list[str] | None, typer.Option("--set", metavar="SECTION.KEY=VALUE")] = None,
     device: Device = "auto",
     as_json: Annotated[bool, typer.Option("--json")] = False,

@@ -48,9 +48,13 @@ class TRMConfig:
         if self.positions in ("rowcol", "rowcolbox") and (
             self.canvas_width <= 0 or self.seq_len % self.canvas_width
         ):
-            raise ConfigError(f"[model] positions '{self.positions}' need a canvas_width that divides seq_len")
+            raise ConfigError(
+                f"[model] positions '{self.positions}' need a canvas_width that divides seq_len"
+            )
         if self.mixer == "mlp_t" and self.positions == "rope":
-            raise ConfigError("[model] positions 'rope' need mixer 'attention'; say 'none', 'rowcol' or 'rowcolbox'")
+            raise ConfigError(
+                "[model] positions 'rope' need mixer 'attention'; say 'none', 'rowcol' or 'rowcolbox'"
+            )
         if self.feedback and not self.draft:
             raise ConfigError("[model] feedback needs draft = true")
         if self.identities and self.identity_dim > self.prefix * self.hidden_size:
@@ -204,7 +208,9 @@ def _convert(value: Any, hint: Any, where: str, key: str) -> Any:
     origin = get_origin(hint)
     if origin is Literal:
         if value not in get_args(hint):
-            raise ConfigError(f"{where}: {key} = {value!r}, expected one of {', '.join(map(repr, get_args(hint)))}")
+            raise ConfigError(
+                f"{where}: {key} = {value!r}, expected one of {', '.join(map(repr, get_args(hint)))}"
+            )
         return value
     if origin is tuple:
         if not isinstance(value, list | tuple) or len(value) != len(get_args(hint)):

@@ -57,5 +57,7 @@ def _arc_json(puzzle: Puzzle) -> dict[str, Any]:
     answers = puzzle.answers or ()
     return {
         "train": [{"input": a.tolist(), "output": b.tolist()} for a, b in puzzle.demos],
-        "test": [{"input": a.tolist(), "output": b.tolist()} for a, b in zip(puzzle.inputs, answers, strict=True)],
+        "test": [
+            {"input": a.tolist(), "output": b.tolist()} for a, b in zip(puzzle.inputs, answers, strict=True)
+        ],
     }

@@ -94,7 +94,9 @@ class Bank:
         free = (labels != IGNORE) & (tokens != labels)
         known = torch.where(uniform(batch, 1) < 0.5, 1.0, uniform(batch, 1))
         kind = uniform(batch, 1)
-        few = torch.randint(0, 5, (batch, 1), generator=generator, device=self.device) / free.sum(1, True).clamp(min=1)
+        few = torch.randint(0, 5, (batch, 1), generator=generator, device=self.device) / free.sum(
+            1, True
+        ).clamp(min=1)
         wrong = torch.where(kind < 0.25, few, uniform(batch, 1))
         draft = torch.where(uniform(*tokens.shape) < wrong, self.random_answers(labels, generator), labels)
         swap = self.random_answers(labels[:, :2], generator)
@@ -110,7 +112,8 @@ class Bank:
         chosen = torch.rand(len(draft), 1, generator=generator, device=self.device) < config.noise_rate
         cell = torch.rand(draft.shape, generator=generator, device=self.device) < config.noise_cells
         free = (batch.labels != IGNORE) & (batch.tokens != batch.labels)
-        return torch.where(chosen & cell & free, self.random_answers(draft, generator), draft)
+        stated = free & (draft != 0)
+        return torch.where(chosen & cell & stated, self.random_answers(draft, generator), draft)
 
 
 def training_puzzles(config: DataConfig, seed: int) -> tuple[list[Puzzle], list[Puzzle]]:
@@ -134,7 +137,9 @@ def training_puzzles(config: DataConfig, seed: int) -> tuple[list[Puzzle], list[
                 raise ConfigError(f"[data] held_out: all {both} puzzles are trained on as well")
         return puzzles, held_out
     if size >= len(puzzles):
-        raise ConfigError(f"[data] held_out_size {size}, expected less than the {len(puzzles)} puzzles there are")
+        raise ConfigError(
+            f"[data] held_out_size {size}, expected less than the {len(puzzles)} puzzles there are"
+        )
     order = np.random.default_rng(seed).permutation(len(puzzles))
     return [puzzles[i] for i in order[size:]], [puzzles[i] for i in order[:size]]
 

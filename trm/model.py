@@ -6,7 +6,7 @@ because `PyTorchModelHubMixin` reads the type of `config` to rebuild it from `co
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple, Optional
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -28,7 +28,7 @@ class State(NamedTuple):
 class Output(NamedTuple):
     logits: Tensor  # [B, L, V] float32
     halt: Tensor  # [B] float32 logit: all cells right
-    judge: Optional[Tensor] = None  # [B] float32 logit: every cell the given draft states is right
+    judge: Tensor | None = None  # [B] float32 logit: every cell the given draft states is right
 
 
 def rms(v: Tensor) -> Tensor:
@@ -67,9 +67,9 @@ class SwiGLU(nn.Module):
 
     def forward(self, h: Tensor) -> Tensor:
         gate, up = self.gate_up(h).chunk(2, dim=-1)
-        if self.gated_norm:
-            return self.down(torch.sigmoid(gate) * rms(gate * up))
-        return self.down(F.silu(gate) * up)
+        inner = torch.sigmoid(gate) * rms(gate * up) if self.gated_norm else F.silu(gate) * up
+        result: Tensor = self.down(inner)
+        return result
 
 
 class Attention(nn.Module):
@@ -80,7 +80,7 @@ class Attention(nn.Module):
         self.qkv = Linear(config.hidden_size, 3 * config.hidden_size)
         self.out = Linear(config.hidden_size, config.hidden_size)
 
-    def forward(self, h: Tensor, rope: Optional[tuple[Tensor, Tensor]]) -> Tensor:
+    def forward(self, h: Tensor, rope: tuple[Tensor, Tensor] | None) -> Tensor:
         batch, n, width = h.shape
         q, k, v = self.qkv(h).view(batch, n, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
         if self.qk_norm:
@@ -88,7 +88,8 @@ class Attention(nn.Module):
         if rope is not None:
             q, k = rotate(q, *rope), rotate(k, *rope)
         mixed = F.scaled_dot_product_attention(q, k, v)
-        return self.out(mixed.transpose(1, 2).reshape(batch, n, width))
+        result: Tensor = self.out(mixed.transpose(1, 2).reshape(batch, n, width))
+        return result
 
 
 def rope_tables(n: int, head_dim: int, base: float = 10_000.0) -> tuple[Tensor, Tensor]:
@@ -120,7 +121,7 @@ class Block(nn.Module):
             self.mix = Attention(config)
         self.mlp = SwiGLU(config.hidden_size, config.expansion, config.gated_norm)
 
-    def forward(self, h: Tensor, rope: Optional[tuple[Tensor, Tensor]]) -> Tensor:
+    def forward(self, h: Tensor, rope: tuple[Tensor, Tensor] | None) -> Tensor:
         if self.transposed:
             ht = h.transpose(1, 2)
             h = rms(ht + self.mix(ht)).transpose(1, 2)
@@ -152,6 +153,10 @@ class Network(nn.Module):
 class Embedding(nn.Module):
     """Tokens, positions, draft and prefix to e [B, P+L, D]."""
 
+    row_of: Tensor  # [L] which row, column and box each cell is in
+    col_of: Tensor
+    box_of: Tensor
+
     def __init__(self, config: TRMConfig) -> None:
         super().__init__()
         self.config = config
@@ -181,7 +186,7 @@ class Embedding(nn.Module):
             # Zero at first: an untrained draft channel says nothing. Row 0 ("unknown") is never used.
             self.draft = nn.Parameter(torch.zeros(config.vocab_size, width))
 
-    def forward(self, tokens: Tensor, context: Optional[Tensor], draft: Optional[Tensor]) -> Tensor:
+    def forward(self, tokens: Tensor, context: Tensor | None, draft: Tensor | None) -> Tensor:
         config = self.config
         e = F.embedding(tokens, self.tokens)
         if config.positions in ("rowcol", "rowcolbox"):
@@ -196,7 +201,7 @@ class Embedding(nn.Module):
             e = torch.cat((self._prefix(tokens, context).to(e.dtype), e), dim=1)
         return math.sqrt(config.hidden_size) * e
 
-    def _prefix(self, tokens: Tensor, context: Optional[Tensor]) -> Tensor:
+    def _prefix(self, tokens: Tensor, context: Tensor | None) -> Tensor:
         config, batch = self.config, tokens.shape[0]
         if not config.identities:
             return self.prefix.expand(batch, -1, -1)
@@ -219,6 +224,9 @@ class TRM(
     logits = W y, halt = q(y at position 0). `dtype` sets the arithmetic of the recursion; heads and losses
     are float32 outside.
     """
+
+    y_init: Tensor  # [D]
+    z_init: Tensor
 
     def __init__(self, config: TRMConfig) -> None:
         super().__init__()
@@ -258,7 +266,7 @@ class TRM(
         return self.net(y + z), z
 
     def step(
-        self, state: State, tokens: Tensor, context: Optional[Tensor] = None, draft: Optional[Tensor] = None
+        self, state: State, tokens: Tensor, context: Tensor | None = None, draft: Tensor | None = None
     ) -> tuple[State, Output]:
         """One supervision step.
 

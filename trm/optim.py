@@ -32,7 +32,8 @@ def orthogonalise(updates: Tensor, steps: int = 5) -> Tensor:
     for _ in range(steps):
         gram = x @ x.mT
         x = a * x + (b * gram + c * gram @ gram) @ x
-    return (x.mT if tall else x).to(updates.dtype)
+    result: Tensor = x.mT if tall else x
+    return result.to(updates.dtype)
 
 
 class Muon(torch.optim.Optimizer):
@@ -56,12 +57,13 @@ class Muon(torch.optim.Optimizer):
             if "momentum" not in self.state[p]:
                 self.state[p]["momentum"] = torch.zeros_like(p)
             buffers.append(self.state[p]["momentum"])
-        grads = [p.grad for p in params]
+        grads = [p.grad for p in params if p.grad is not None]
+        weights: list[Tensor] = list(params)
         torch._foreach_lerp_(buffers, grads, 1 - group["momentum"])
         ahead = torch._foreach_lerp(grads, buffers, group["momentum"])  # Nesterov
         updates = orthogonalise(torch.stack(ahead)) * (group["lr"] * scale)
-        torch._foreach_mul_(params, 1 - group["lr"] * group["weight_decay"])
-        torch._foreach_sub_(params, list(updates.unbind()))
+        torch._foreach_mul_(weights, 1 - group["lr"] * group["weight_decay"])
+        torch._foreach_sub_(weights, list(updates.unbind()))
 
 
 class Optimizer:
@@ -71,9 +73,11 @@ class Optimizer:
         self.config = config
         self.params = [p for p in model.parameters() if p.requires_grad]
         device = self.params[0].device
-        matrices = {
-            id(p) for n, p in model.named_parameters() if n.startswith("net.") and p.ndim == 2
-        } if config.name == "muon" else set()
+        matrices = (
+            {id(p) for n, p in model.named_parameters() if n.startswith("net.") and p.ndim == 2}
+            if config.name == "muon"
+            else set()
+        )
         rest = [p for p in self.params if id(p) not in matrices]
         self.lrs: list[tuple[float, Tensor]] = []  # (peak, the tensor that holds today's)
 
@@ -115,7 +119,7 @@ class Optimizer:
     def clip(self) -> Tensor:
         """Scale the gradients to norm `clip` at most; returns the norm before []."""
         grads = [p.grad for p in self.params if p.grad is not None]
-        norm = torch.stack(torch._foreach_norm(grads)).norm()
+        norm: Tensor = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(grads)))
         if self.config.clip:
             torch._foreach_mul_(grads, (self.config.clip / (norm + 1e-6)).clamp(max=1.0))
         return norm
@@ -144,14 +148,14 @@ class Ema:
     """Exponential moving average of the weights; `decay` 0 keeps the weights themselves."""
 
     def __init__(self, model: nn.Module, decay: float) -> None:
-        self.live = [p for p in model.parameters() if p.requires_grad]
+        self.live: list[Tensor] = [p for p in model.parameters() if p.requires_grad]
         self.mean = [p.detach().clone() for p in self.live]
         self.keep = torch.tensor(0.0, device=self.live[0].device)  # 0 copies: before `ema_from`
         self.decay = decay
 
     @torch.no_grad()
     def update(self) -> None:
-        step = torch._foreach_sub(self.live, self.mean)
+        step = list(torch._foreach_sub(self.live, self.mean))
         torch._foreach_mul_(step, 1 - self.keep)
         torch._foreach_add_(self.mean, step)
 

@@ -204,7 +204,9 @@ class Refiner:
         progress: Callable[[int, int, Grid | None], None] | None = None,
     ) -> list[Refinement]:
         if steps < 1 or restarts < 0 or answers < 1:
-            raise PuzzleError(f"steps {steps}, restarts {restarts}, answers {answers}: expected at least 1, 0, 1")
+            raise PuzzleError(
+                f"steps {steps}, restarts {restarts}, answers {answers}: expected at least 1, 0, 1"
+            )
         begun = time.perf_counter()
         puzzles = [as_puzzle(q, task) for q in questions]
         jobs = [_Job(p, self._draft(p, d), begun) for p, d in zip(puzzles, drafts, strict=True)]
@@ -215,7 +217,9 @@ class Refiner:
             if job.draft is not None:
                 plans.append(_Plan(index, "refiner+draft", job.puzzle, job.draft))
         self._run(plans, jobs, steps, None, trace, progress)
-        spread = {name: NOISE.get(name, 0.3) if noise is None else noise for name in {p.task for p in puzzles}}
+        spread = {
+            name: NOISE.get(name, 0.3) if noise is None else noise for name in {p.task for p in puzzles}
+        }
         for turn in range(restarts):
             now = time.perf_counter()
             # Judged once a turn and for each puzzle alone: a puzzle's restarts do not depend on its neighbours.
@@ -238,7 +242,9 @@ class Refiner:
         if draft is None:
             return None
         if not self.accepts_drafts(puzzle.task) if puzzle.task in self.tasks else False:
-            raise PuzzleError(f"{self.name}: the {puzzle.task} expert was not trained on drafts, expected draft=None")
+            raise PuzzleError(
+                f"{self.name}: the {puzzle.task} expert was not trained on drafts, expected draft=None"
+            )
         task = get(puzzle.task)
         grids = task.parse_answer(puzzle, draft) if isinstance(draft, str) else as_grids(_uint8(draft))
         if len(grids) != len(puzzle.inputs):
@@ -275,7 +281,9 @@ class Refiner:
             mine = [plan for plan in plans if plan.puzzle.task == name]
             runs = _rollouts(self.engine(name), get(name), mine, jobs, steps, deadline, progress)
             for plan, trajectories in zip(mine, runs, strict=True):
-                jobs[plan.job].attempts.append(_attempt(get(name), plan, jobs[plan.job].puzzle, trajectories, trace))
+                jobs[plan.job].attempts.append(
+                    _attempt(get(name), plan, jobs[plan.job].puzzle, trajectories, trace)
+                )
 
     # -- judging ---------------------------------------------------------------------------------------
     def score(
@@ -290,7 +298,9 @@ class Refiner:
 
         puzzle = as_puzzle(question, task)
         if not self.accepts_drafts(puzzle.task):
-            raise PuzzleError(f"{self.name}: the {puzzle.task} expert was not trained on drafts, so it cannot score")
+            raise PuzzleError(
+                f"{self.name}: the {puzzle.task} expert was not trained on drafts, so it cannot score"
+            )
         engine, spec = self.engine(puzzle.task), get(puzzle.task)
         rollouts = []
         for candidate in candidates:
@@ -355,7 +365,11 @@ def _uint8(grid: Any) -> Any:
         return tuple(_uint8(g) for g in grid)
     array = np.asarray(grid)
     if array.dtype != np.uint8:
-        if not np.issubdtype(array.dtype, np.integer) or array.min(initial=0) < 0 or array.max(initial=0) > 255:
+        if (
+            not np.issubdtype(array.dtype, np.integer)
+            or array.min(initial=0) < 0
+            or array.max(initial=0) > 255
+        ):
             raise PuzzleError(f"grid of {array.dtype}, expected whole numbers from 0 to 255")
         array = array.astype(np.uint8)
     return array
@@ -412,7 +426,9 @@ def _rollouts(
             progress(done, len(rollouts), latest[0])
 
     # Where rules decide, they also say when to stop; elsewhere the network's own halting does.
-    runs = engine.run(rollouts, steps, halting=not task.decidable, stop=stop if task.decidable else None, progress=tick)
+    runs = engine.run(
+        rollouts, steps, halting=not task.decidable, stop=stop if task.decidable else None, progress=tick
+    )
     grouped: list[list[Trajectory]] = []
     at = 0
     for plan in plans:
@@ -423,10 +439,14 @@ def _rollouts(
 
 def _attempt(task: Task, plan: _Plan, puzzle: Puzzle, runs: Sequence[Trajectory], trace: bool) -> _Attempt:
     grids = tuple(_back(plan, task.decode(plan.puzzle, run.grids[-1], i)) for i, run in enumerate(runs))
-    steps = tuple(_back(plan, task.decode(plan.puzzle, tokens, 0)) for tokens in runs[0].grids) if trace else ()
+    steps = (
+        tuple(_back(plan, task.decode(plan.puzzle, tokens, 0)) for tokens in runs[0].grids) if trace else ()
+    )
     halt = np.array([run.halts[-1] for run in runs], dtype=np.float64)
     confidence = float(_sigmoid(halt).min())
-    return _Attempt(plan.source, grids, confidence, task.check(puzzle, grids), sum(r.steps for r in runs), steps)
+    return _Attempt(
+        plan.source, grids, confidence, task.check(puzzle, grids), sum(r.steps for r in runs), steps
+    )
 
 
 def _settle(job: _Job, answers: int, seconds: float) -> Refinement:
@@ -444,7 +464,9 @@ def _settle(job: _Job, answers: int, seconds: float) -> Refinement:
     if not task.decidable:
         candidates = []
         for index in range(len(job.puzzle.inputs)):
-            distinct = {a.grids[index].tobytes() + bytes(a.grids[index].shape): a.grids[index] for a in ranked[::-1]}
+            distinct = {
+                a.grids[index].tobytes() + bytes(a.grids[index].shape): a.grids[index] for a in ranked[::-1]
+            }
             candidates.append(list(distinct.values())[::-1][:2])
     return Refinement(
         task=task.name,

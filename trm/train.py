@@ -97,7 +97,9 @@ class Learner:
         for turn in range(train.pool):
             rows = slice(turn * self.share, (turn + 1) * self.share)
             tokens, labels = self.bank.draw(train.batch, self.generator)
-            ages = torch.randint(train.max_steps, (train.batch,), generator=self.generator, device=tokens.device)
+            ages = torch.randint(
+                train.max_steps, (train.batch,), generator=self.generator, device=tokens.device
+            )
             pool.tokens[rows], pool.labels[rows] = tokens[self.mine], labels[self.mine]
             pool.steps[rows] = ages[self.mine]
         return pool
@@ -286,7 +288,7 @@ class Trainer:
         next_line, saved = 0.0, time.monotonic()
         result: dict[str, Any] = {}
         while (progress := self.progress()) < 1:
-            self._advance(progress)
+            self.advance(progress)
             now = time.monotonic()
             if now >= next_line:
                 self._report(progress)
@@ -301,7 +303,7 @@ class Trainer:
         self.save("last")
         return result
 
-    def _advance(self, progress: float) -> None:
+    def advance(self, progress: float) -> None:
         """One step, timed; the first ones on CUDA warm up and capture the graph, off the clock."""
         learner = self.learner
         learner.set_step(self.done_steps, progress)
@@ -314,10 +316,10 @@ class Trainer:
             # Stay one step ahead of the device, so that the clock is true and it never idles.
             previous = self._event
             learner.step()
-            self._event = torch.cuda.Event()
-            self._event.record()  # type: ignore[no-untyped-call]
+            self._event = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            self._event.record()
             if previous is not None:
-                previous.synchronize()  # type: ignore[no-untyped-call]
+                previous.synchronize()
         else:
             learner.step()
         self.seconds += time.perf_counter() - start
@@ -325,7 +327,7 @@ class Trainer:
 
     def _warm_up(self, progress: float) -> None:
         learner = self.learner
-        stream = torch.cuda.Stream()
+        stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
             for _ in range(WARM_UP_STEPS):
@@ -396,7 +398,9 @@ class Trainer:
             return
         self.folder.mkdir(parents=True, exist_ok=True)
         (self.folder / "config.json").write_text(json.dumps(asdict(self.config), indent=1) + "\n")
-        (self.folder / "environment.json").write_text(json.dumps(environment(), indent=1) + "\n")
+        (self.folder / "environment.json").write_text(
+            json.dumps(environment(self.accelerator.num_processes), indent=1) + "\n"
+        )
 
     def save(self, name: str, metrics: dict[str, Any] | None = None) -> None:
         """Write checkpoints/NAME: averaged weights, and for `last` everything a resume needs."""
@@ -466,7 +470,7 @@ class Trainer:
             self.say(text)
 
 
-def environment() -> dict[str, Any]:
+def environment(processes: int = 1) -> dict[str, Any]:
     """Versions and devices, for a run folder and a bug report."""
     devices = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     return {
@@ -476,12 +480,15 @@ def environment() -> dict[str, Any]:
         "platform": platform.platform(),
         "devices": devices or ["cpu"],
         "threads": torch.get_num_threads(),
+        "processes": processes,
     }
 
 
 def saved_config(folder: Path) -> Config:
     """The configuration a run folder was started with. Raises ConfigError."""
     try:
-        return from_dict(Config, json.loads((folder / "config.json").read_text()), str(folder / "config.json"))
+        return from_dict(
+            Config, json.loads((folder / "config.json").read_text()), str(folder / "config.json")
+        )
     except OSError as error:
         raise ConfigError(f"{folder}: no config.json ({error.strerror}), expected a run folder") from None

@@ -1,0 +1,105 @@
+"""Checkpoints: what goes in comes out, and what is none is refused in one line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.test_engine import model
+from tests.test_model import SMALL
+from trm.checkpoint import CheckpointError, Expert, convert, load, pack, replacing, save, save_folder
+from trm.refine import Refiner
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+def expert(**meta: Any) -> Expert:
+    network = model()
+    return Expert("sudoku", network.config, network.state_dict(), meta)
+
+
+def test_a_file_keeps_weights_and_origin(tmp_path: Path) -> None:
+    save(tmp_path / "a.pt", {"sudoku": expert(step=7)})
+    again = load(tmp_path / "a.pt")
+    assert again.name.startswith(str(tmp_path / "a.pt") + "@sha256:")
+    one = again.experts["sudoku"]
+    assert one.config == SMALL
+    assert one.meta["step"] == 7
+    assert one.meta["code_version"]
+    for name, tensor in expert().state.items():
+        expected = tensor.to(torch.bfloat16) if tensor.ndim > 1 else tensor
+        assert one.state[name].equal(expected)
+
+
+def test_a_folder_is_as_good_as_a_file(tmp_path: Path) -> None:
+    save_folder(tmp_path / "m", expert(step=3))
+    refiner = Refiner.from_pretrained(tmp_path / "m", device="cpu")
+    assert refiner.tasks == ("sudoku",)
+    assert refiner.checkpoint.experts["sudoku"].meta["step"] == 3
+    (tmp_path / "m" / "trm.json").unlink()  # what push_to_hub alone would leave: the shape tells the task
+    assert load(tmp_path / "m").experts["sudoku"].config == SMALL
+
+
+def test_pack_gathers_and_the_later_counts(tmp_path: Path) -> None:
+    save(tmp_path / "a.pt", {"sudoku": expert(step=1)})
+    save(tmp_path / "b.pt", {"sudoku": expert(step=2), "maze": expert(step=3)})
+    pack(tmp_path / "all.pt", [str(tmp_path / "a.pt"), str(tmp_path / "b.pt")])
+    experts = load(tmp_path / "all.pt").experts
+    assert {task: one.meta["step"] for task, one in experts.items()} == {"sudoku": 2, "maze": 3}
+
+
+def test_what_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "text.pt").write_text("hello")
+    with pytest.raises(CheckpointError, match="not a checkpoint"):
+        load(tmp_path / "text.pt")
+    torch.save({"weights": torch.zeros(1)}, tmp_path / "other.pt")
+    with pytest.raises(CheckpointError, match="format 1"):
+        load(tmp_path / "other.pt")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(CheckpointError, match=r"config\.json and model\.safetensors"):
+        load(tmp_path / "empty")
+    with pytest.raises(CheckpointError, match="no such file"):
+        load(tmp_path / "none.pt")
+
+
+class Evil:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (print, ("pickled code ran",))
+
+
+def test_nothing_pickled_is_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    torch.save({"format": 1, "experts": Evil()}, tmp_path / "evil.pt")
+    with pytest.raises(CheckpointError):
+        load(tmp_path / "evil.pt")
+    with pytest.raises(CheckpointError):
+        convert(tmp_path / "evil.pt", "sudoku")
+    assert "ran" not in capsys.readouterr().out
+
+
+def test_an_interrupted_write_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    with pytest.raises(RuntimeError), replacing(path) as temporary:
+        temporary.write_text("half")
+        raise RuntimeError
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_convert_reads_the_shape_off_the_weights_and_refuses_what_does_not_fit(tmp_path: Path) -> None:
+    overrides = json.loads((GOLDEN / "attention.config.json").read_text())
+    one = convert(GOLDEN / "attention.upstream.pt", "arc", overrides)
+    assert (one.task, one.config.seq_len, one.config.heads, one.config.l_cycles) == ("arc", 81, 4, 4)
+    with pytest.raises(CheckpointError, match="unknown H_cycle"):
+        convert(GOLDEN / "attention.upstream.pt", "sudoku", {"H_cycle": 2})
+    with pytest.raises(CheckpointError, match="do not fit"):
+        convert(GOLDEN / "mlp_t.upstream.pt", "sudoku", {"seq_len": 50, "puzzle_emb_len": 16})
+    with pytest.raises(CheckpointError, match="No such file"):
+        convert(tmp_path / "none", "sudoku")
+    torch.save({"a": torch.zeros(2)}, tmp_path / "other.pt")
+    with pytest.raises(CheckpointError, match="missing; not a TRM"):
+        convert(tmp_path / "other.pt", "sudoku")

@@ -1,0 +1,66 @@
+"""Configuration: strict, frozen, overridable."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from trm.config import Config, ConfigError, TRMConfig, from_dict, load_config, to_dict
+
+CONFIGS = Path(__file__).parent.parent / "configs"
+MINIMAL = "[model]\nseq_len = 81\nvocab_size = 11\n[data]\ntask = 'sudoku'\n[train]\nsteps = 5\n"
+
+
+def written(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "one.toml"
+    path.write_text(text)
+    return path
+
+
+RECIPES = sorted(path for path in CONFIGS.glob("*.toml") if path.stem != "llms")  # that one names LLMs
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda p: p.stem)
+def test_every_shipped_recipe_loads(path: Path) -> None:
+    config = load_config(path)
+    assert from_dict(Config, to_dict(config)) == config
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (MINIMAL + "h_cycle = 3", r"one.toml \[train\]: unknown 'h_cycle'"),
+        (MINIMAL.replace("vocab_size = 11", "vocab_size = 11\nh_cycle = 2"), "did you mean 'h_cycles'"),
+        (MINIMAL.replace("seq_len = 81\n", ""), "'seq_len' is missing"),
+        (MINIMAL.replace("81", "'81'"), "expected int"),
+        (MINIMAL.replace("81", "true"), "expected int"),
+        (MINIMAL.replace("[data]", "mixer = 'lstm'\n[data]"), "expected one of 'mlp_t', 'attention'"),
+        (MINIMAL.replace("steps = 5", ""), "give steps or seconds"),
+        ("[model", "one.toml: "),
+    ],
+)
+def test_mistakes_are_named(tmp_path: Path, text: str, words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        load_config(written(tmp_path, text))
+
+
+def test_overrides_reach_their_key_and_are_as_strict(tmp_path: Path) -> None:
+    path = written(tmp_path, MINIMAL)
+    config = load_config(path, ["train.steps=7", "optim.name=adamw", "data.options.clues=[40, 50]"])
+    assert config.train.steps == 7
+    assert config.optim.name == "adamw"
+    assert config.data.options == {"clues": [40, 50]}
+    with pytest.raises(ConfigError, match="did you mean 'steps'"):
+        load_config(path, ["train.step=7"])
+    with pytest.raises(ConfigError, match=r"section\.key=value"):
+        load_config(path, ["steps"])
+
+
+def test_a_missing_file_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="No such file"):
+        load_config(tmp_path / "none.toml")
+
+
+def test_whole_numbers_are_fine_where_shares_are_expected() -> None:
+    assert from_dict(TRMConfig, {"seq_len": 4, "vocab_size": 3, "expansion": 2}).expansion == 2.0

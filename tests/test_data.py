@@ -1,0 +1,87 @@
+"""Training puzzles on the device: symmetries, drafts, noise."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from trm.config import DraftConfig
+from trm.data import Bank, Batch
+from trm.generate import generate
+from trm.tasks import Puzzle, Status, get
+from trm.tasks.base import IGNORE
+
+TASK = get("sudoku")
+PUZZLES = list(generate("sudoku", 20, 0, clues=(40, 50)))
+
+
+def bank(augment: bool = True) -> Bank:
+    return Bank(TASK, PUZZLES, augment, torch.device("cpu"))
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def grid(tokens: torch.Tensor) -> np.ndarray:
+    return (tokens.numpy() - 1).astype(np.uint8).reshape(9, 9)
+
+
+def test_every_drawn_puzzle_is_one_with_its_answer() -> None:
+    tokens, labels = bank().draw(64, generator())
+    for question, answer in zip(tokens, labels, strict=True):
+        puzzle = Puzzle("sudoku", (grid(question),))
+        assert TASK.check(puzzle, grid(answer)).status is Status.VERIFIED
+    assert len({tuple(row.tolist()) for row in tokens}) == 64  # no two under the same symmetry
+
+
+def test_without_augmentation_puzzles_come_as_they_are() -> None:
+    known = {TASK.encode_question(p).tobytes() for p in PUZZLES}
+    tokens, _ = bank(augment=False).draw(32, generator())
+    assert {row.numpy().tobytes() for row in tokens} <= known
+
+
+def test_drawing_is_a_matter_of_the_seed() -> None:
+    first, again, other = (bank().draw(8, generator(s))[0] for s in (1, 1, 2))
+    assert first.equal(again)
+    assert not first.equal(other)
+
+
+def test_mazes_are_not_turned_since_their_labels_break_ties() -> None:
+    mazes = list(generate("maze", 3, 0, height=6, width=6))
+    maze_bank = Bank(get("maze"), mazes, True, torch.device("cpu"))
+    tokens, _ = maze_bank.draw(16, generator())
+    assert {row.numpy().tobytes() for row in tokens} <= {
+        get("maze").encode_question(p).tobytes() for p in mazes
+    }
+
+
+def test_given_drafts_keep_givens_and_come_in_every_quality() -> None:
+    source = bank()
+    tokens, labels = source.draw(400, generator())
+    draft = source.given_drafts(tokens, labels, 0.5, generator(1))
+    present = (draft != 0).any(1)
+    assert 0.4 < present.float().mean() < 0.6
+    given = tokens == labels
+    assert (draft[present][given[present]] == labels[present][given[present]]).all()
+    free = ~given
+    wrong = ((draft != labels) & (draft != 0) & free).sum(1)[present]
+    assert (wrong == 0).any()
+    assert ((wrong > 0) & (wrong < 5)).any()
+    assert (wrong > 15).any()
+    blank = ((draft == 0) & free).sum(1)[present]
+    assert (blank == 0).any()
+    assert (blank > 5).any()
+    assert source.given_drafts(tokens, labels, 0.0, generator(1)).eq(0).all()
+
+
+def test_noise_touches_free_cells_of_chosen_grids_alone() -> None:
+    source = bank()
+    tokens, labels = source.draw(200, generator())
+    batch = Batch(tokens, labels, labels)
+    noisy = source.noisy(labels, batch, DraftConfig(noise_rate=0.5, noise_cells=0.3), generator(1))
+    assert (noisy == labels)[tokens == labels].all()
+    changed = (noisy != labels).any(1).float().mean()
+    assert 0.35 < changed < 0.55
+    assert ((noisy >= 2) & (noisy <= 10)).all()
+    assert (labels != IGNORE).all()

@@ -1,0 +1,118 @@
+"""Slots: fast equals plain, halting and stopping free a slot, noise is reproducible."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from tests.test_model import SMALL
+from trm.config import TRMConfig
+from trm.engine import Engine, Rollout, Trajectory
+from trm.model import TRM
+
+
+def model(config: TRMConfig = SMALL, halt_bias: float = -5.0) -> TRM:
+    """A network with random halt and draft weights, scaled down so that rounding is not amplified."""
+    torch.manual_seed(1)
+    made = TRM(config).eval()
+    with torch.no_grad():
+        for name, p in made.named_parameters():
+            if name.startswith("net."):
+                p.mul_(0.6)
+        made.halt.weight.normal_(std=0.5)
+        made.halt.bias.fill_(halt_bias)
+        if config.draft:
+            made.embed.draft.normal_(std=0.05)
+            made.judge.weight.normal_()
+    return made
+
+
+def questions(count: int, seed: int = 0) -> list[np.ndarray]:
+    rng = np.random.default_rng(seed)
+    return [rng.integers(1, 11, 81) for _ in range(count)]
+
+
+@torch.no_grad()
+def plain(network: TRM, rollout: Rollout, steps: int) -> Trajectory:
+    """The recursion as anyone would write it, one puzzle at a time."""
+    config = network.config
+    tokens = torch.from_numpy(rollout.tokens)[None]
+    draft = torch.zeros_like(tokens) if rollout.draft is None else torch.from_numpy(rollout.draft)[None]
+    state, result = network.initial_state(1), Trajectory()
+    for _ in range(steps):
+        state, out = network.step(state, tokens, draft=draft if config.draft else None)
+        grid = out.logits.argmax(-1)
+        result.grids.append(grid[0].numpy())
+        result.halts.append(float(out.halt))
+        draft = grid if config.feedback else torch.zeros_like(grid)
+    return result
+
+
+@pytest.mark.parametrize("slots", [1, 3, 16])
+@pytest.mark.parametrize("feedback", [True, False])
+def test_fast_equals_plain_whatever_shares_the_batch(slots: int, feedback: bool) -> None:
+    network = model(replace(SMALL, feedback=feedback))
+    drafts = questions(7, seed=9)
+    rollouts = [
+        Rollout(q, d if i % 2 else None) for i, (q, d) in enumerate(zip(questions(7), drafts, strict=True))
+    ]
+    for rollout, run in zip(rollouts, Engine(network, slots).run(rollouts, steps=4), strict=True):
+        expected = plain(network, rollout, 4)
+        assert all(np.array_equal(a, b) for a, b in zip(run.grids, expected.grids, strict=True))
+        assert run.halts == pytest.approx(expected.halts, abs=1e-5)
+
+
+def test_a_halted_rollout_leaves_and_another_takes_its_slot() -> None:
+    network, rollouts = model(), [Rollout(q) for q in questions(12)]
+    probe = Engine(network, 4).run(rollouts, steps=6)
+    middle = float(np.median([max(run.halts) for run in probe]))
+    with torch.no_grad():
+        network.halt.bias -= middle  # half of them now halt at some step
+    whole = Engine(network, 4).run(rollouts, steps=6)
+    halted = Engine(network, 4).run(rollouts, steps=6, halting=True)
+    assert {run.steps for run in whole} == {6}
+    assert len({run.steps for run in halted}) > 1  # some leave early, some never halt
+    for short, long in zip(halted, whole, strict=True):
+        assert short.steps == long.first_halt() + 1
+        assert np.array_equal(short.grids[-1], long.grids[short.steps - 1])
+
+
+def test_stop_ends_a_rollout() -> None:
+    runs = Engine(model(), 2).run([Rollout(q) for q in questions(4)], steps=5, stop=lambda i, grid: i == 2)
+    assert [run.steps for run in runs] == [5, 5, 1, 5]
+
+
+def test_noise_is_the_seeds_and_does_not_depend_on_company() -> None:
+    network, (first, second) = model(), questions(2)
+    noisy = Rollout(first, noise=0.5, seed=3)
+    alone = Engine(network).run([noisy], steps=3)[0]
+    shared = Engine(network).run([Rollout(second), noisy, Rollout(second, noise=0.5, seed=4)], steps=3)[1]
+    assert alone.halts == pytest.approx(shared.halts, abs=1e-5)
+    other = Engine(network).run([replace(noisy, seed=5)], steps=3)[0]
+    quiet = Engine(network).run([Rollout(first)], steps=3)[0]
+    assert alone.halts != pytest.approx(other.halts, abs=1e-5)
+    assert alone.halts != pytest.approx(quiet.halts, abs=1e-5)
+
+
+def test_a_held_draft_is_judged_at_every_step() -> None:
+    network, (question, draft) = model(), questions(2)
+    held = Engine(network).run([Rollout(question, draft, hold_draft=True)], steps=3)[0]
+    fed = Engine(network).run([Rollout(question, draft)], steps=3)[0]
+    assert held.judges[0] == fed.judges[0]
+    assert held.judges[2] != fed.judges[2]
+
+
+def test_a_draft_for_a_network_without_drafts_is_refused() -> None:
+    network = model(replace(SMALL, draft=False, feedback=False))
+    with pytest.raises(ValueError, match="not trained on drafts"):
+        Engine(network).run([Rollout(questions(1)[0], questions(1)[0])])
+
+
+def test_progress_counts_up_to_all() -> None:
+    heard: list[int] = []
+    Engine(model(), 2).run([Rollout(q) for q in questions(5)], steps=2, progress=heard.append)
+    assert heard[-1] == 5
+    assert heard == sorted(heard)

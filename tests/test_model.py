@@ -1,0 +1,132 @@
+"""The recursion: shapes, gradient, draft channel, positions, counting."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from trm.config import ConfigError, TRMConfig
+from trm.model import TRM, State, count_flops, truncated_normal_
+
+SMALL = TRMConfig(
+    seq_len=81, vocab_size=11, canvas_width=9, hidden_size=32, heads=2, prefix=2, h_cycles=2, l_cycles=2,
+    positions="rowcolbox", qk_norm=True, gated_norm=True, draft=True, feedback=True,
+)  # fmt: skip
+VARIANTS = {
+    "reference attention": replace(
+        SMALL, positions="rope", qk_norm=False, gated_norm=False, draft=False, feedback=False
+    ),
+    "reference mixer": replace(
+        SMALL, mixer="mlp_t", positions="none", qk_norm=False, gated_norm=False, draft=False, feedback=False
+    ),
+    "everything": SMALL,
+    "rows and columns, no prefix": replace(SMALL, positions="rowcol", prefix=0),
+    "identities": replace(SMALL, identities=5, identity_dim=40),
+}
+
+
+def tokens(batch: int = 3) -> torch.Tensor:
+    return torch.randint(1, 11, (batch, 81), generator=torch.Generator().manual_seed(0))
+
+
+def small(config: TRMConfig = SMALL) -> TRM:
+    torch.manual_seed(0)
+    return TRM(config)
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_a_step_has_the_promised_shapes(name: str) -> None:
+    config = VARIANTS[name]
+    model = small(config)
+    context = torch.tensor([0, 1, 4]) if config.identities else None
+    state, out = model.step(model.initial_state(3), tokens(), context, tokens() if config.draft else None)
+    n = config.prefix + 81
+    assert state.y.shape == state.z.shape == (3, n, 32)
+    assert not state.y.requires_grad
+    assert out.logits.shape == (3, 81, 11)
+    assert out.logits.dtype == out.halt.dtype == torch.float32
+    assert out.halt.shape == (3,)
+    assert (out.judge is not None) == config.draft
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_save_pretrained_keeps_every_output(name: str, tmp_path: Path) -> None:
+    model = small(VARIANTS[name])
+    model.save_pretrained(tmp_path / "m")
+    again = TRM.from_pretrained(tmp_path / "m")
+    assert again.config == model.config
+    _, a = model.step(model.initial_state(3), tokens())
+    _, b = again.step(again.initial_state(3), tokens())
+    assert a.logits.equal(b.logits)
+
+
+def test_only_the_last_cycle_carries_gradient() -> None:
+    """With y and z replaced by what the earlier cycles make of them, one cycle gives the same gradient."""
+    model = small()
+    _, out = model.step(model.initial_state(3), tokens())
+    out.logits.sum().backward()
+    deep = {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
+    model.zero_grad()
+    with torch.no_grad():
+        e = model.embed(tokens(), None, None)
+        y, z = model.cycle(*model.initial_state(3), e)
+    shallow = small(replace(SMALL, h_cycles=1))
+    shallow.load_state_dict(model.state_dict())
+    _, out = shallow.step(State(y, z), tokens())
+    out.logits.sum().backward()
+    for name, p in shallow.named_parameters():
+        if p.grad is not None:
+            torch.testing.assert_close(p.grad, deep[name], rtol=1e-4, atol=1e-5)
+
+
+def test_an_untrained_draft_channel_says_nothing_and_a_trained_one_speaks() -> None:
+    model = small()
+    _, without = model.step(model.initial_state(3), tokens())
+    _, ignored = model.step(model.initial_state(3), tokens(), draft=tokens())
+    assert without.logits.equal(ignored.logits)
+    with torch.no_grad():
+        model.embed.draft.normal_()
+    _, heard = model.step(model.initial_state(3), tokens(), draft=tokens())
+    assert not without.logits.equal(heard.logits)
+    _, unknown = model.step(model.initial_state(3), tokens(), draft=torch.zeros_like(tokens()))
+    assert without.logits.equal(unknown.logits)
+
+
+def test_a_network_without_draft_channel_refuses_one() -> None:
+    model = small(VARIANTS["reference mixer"])
+    with pytest.raises(ValueError, match="not trained on drafts"):
+        model.step(model.initial_state(3), tokens(), draft=tokens())
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"hidden_size": 30, "heads": 4}, "does not split"),
+        ({"canvas_width": 0}, "canvas_width"),
+        ({"mixer": "mlp_t", "positions": "rope"}, "mixer 'attention'"),
+        ({"draft": False}, "needs draft"),
+        ({"h_cycles": 0}, "at least 1"),
+    ],
+)
+def test_shapes_that_cannot_be_meant_are_refused(change: dict[str, object], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        replace(SMALL, **change)  # type: ignore[arg-type]
+
+
+def test_initial_weights_have_the_said_spread() -> None:
+    torch.manual_seed(0)
+    drawn = truncated_normal_(torch.empty(200_000), 0.5)
+    assert drawn.std() == pytest.approx(0.5, rel=0.01)
+    assert drawn.abs().max() < 0.5 * 2 / 0.87  # cut at two standard deviations before rescaling
+    model = small()
+    assert model.halt.weight.abs().max() == 0
+    assert (model.halt.bias == -5).all()
+
+
+def test_counted_arithmetic_is_that_of_the_published_configuration() -> None:
+    """Reference mlp_t: 97 positions, token-mixing hidden 512, T3 n6, batch 768: 33 TFLOP a training step."""
+    config = TRMConfig(seq_len=81, vocab_size=11, mixer="mlp_t", positions="none", prefix=16)
+    assert count_flops(config).training_step * 768 / 1e12 == pytest.approx(33, rel=0.03)

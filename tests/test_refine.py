@@ -1,0 +1,225 @@
+"""The refiner: what wins, what a draft does, restarts, scores, and that company changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from tests import doubles
+from tests.test_engine import model
+from tests.test_model import SMALL
+from trm.checkpoint import Checkpoint, CheckpointError, Expert
+from trm.engine import Rollout, Stop, Trajectory
+from trm.exact import solve_sudoku
+from trm.grid import Grid, PuzzleError
+from trm.refine import Refiner, as_puzzle
+from trm.tasks import Status, get
+
+TASK = get("sudoku")
+PUZZLE = doubles.sudoku()
+RIGHT, WRONG = doubles.right(PUZZLE)[0], doubles.wrong(PUZZLE)[0]
+
+
+@dataclass
+class ScriptedEngine:
+    """Plays grids instead of running a network: `play(rollout)` gives each step's (grid, halt logit)."""
+
+    play: Callable[[Rollout], Sequence[tuple[Grid, float]]]
+    seen: list[Rollout] = field(default_factory=list)
+
+    def run(
+        self, rollouts: Sequence[Rollout], steps: int = 16, halting: bool = False, stop: Stop | None = None,
+        progress: Callable[[int], None] | None = None,
+    ) -> list[Trajectory]:  # fmt: skip
+        runs = []
+        for index, rollout in enumerate(rollouts):
+            self.seen.append(rollout)
+            run = Trajectory()
+            for grid, halt in self.play(rollout)[:steps]:
+                run.grids.append(TASK.encode(grid))
+                run.halts.append(halt)
+                if stop is not None and stop(index, run.grids[-1]):
+                    break
+            runs.append(run)
+        return runs
+
+
+def refiner(draft: bool = True, **changes: Any) -> Refiner:
+    """Random weights behind a real refiner."""
+    network = model(SMALL if draft else doubles_config())
+    return Refiner(Checkpoint("test", {"sudoku": Expert("sudoku", network.config, network.state_dict())}), "cpu")
+
+
+def doubles_config() -> Any:
+    from dataclasses import replace
+
+    return replace(SMALL, draft=False, feedback=False)
+
+
+def scripted(play: Callable[[Rollout], Sequence[tuple[Grid, float]]]) -> tuple[Refiner, ScriptedEngine]:
+    made, engine = refiner(), ScriptedEngine(play)
+    made._engines["sudoku"] = engine  # type: ignore[assignment]
+    return made, engine
+
+
+def test_a_cold_start_runs_beside_the_draft_and_what_verifies_wins() -> None:
+    made, engine = scripted(lambda r: [(RIGHT if r.draft is not None else WRONG, 0.0)])
+    out = made.refine(PUZZLE, WRONG)
+    assert [r.draft is None for r in engine.seen] == [True, False]
+    assert (out.source, out.verdict.status, out.text) == ("refiner+draft", Status.VERIFIED, doubles.SOLUTION)
+
+
+def test_when_both_verify_the_draft_added_nothing() -> None:
+    made, _ = scripted(lambda r: [(RIGHT, 1.0 if r.draft is not None else 0.0)])
+    assert made.refine(PUZZLE, WRONG).source == "refiner"
+
+
+def test_when_nothing_verifies_the_more_confident_answer_is_given() -> None:
+    other = WRONG.copy()
+    other[1, :2] = other[1, 1::-1]
+    made, _ = scripted(lambda r: [(WRONG, -1.0) if r.draft is None else (other, 2.0)])
+    out = made.refine(PUZZLE, WRONG)
+    assert (out.source, out.verdict.status) == ("refiner+draft", Status.UNSOLVED)
+    assert np.array_equal(out.grid, other)
+    assert out.confidence == pytest.approx(1 / (1 + np.exp(-2.0)))
+
+
+def test_cold_false_refines_the_draft_alone() -> None:
+    made, engine = scripted(lambda r: [(WRONG, 0.0)])
+    made.refine(PUZZLE, WRONG, cold=False)
+    assert [r.draft is None for r in engine.seen] == [False]
+
+
+def test_a_rollout_stops_when_the_rules_accept_it() -> None:
+    made, _ = scripted(lambda r: [(WRONG, -9.0), (RIGHT, -9.0), (WRONG, 9.0)])
+    out = made.refine(PUZZLE, steps=3, trace=True)
+    assert (out.steps, out.verdict.status) == (2, Status.VERIFIED)
+    assert [np.array_equal(g, e) for g, e in zip(out.trace, (WRONG, RIGHT), strict=True)] == [True, True]
+
+
+def test_restarts_see_the_puzzle_under_a_symmetry_with_noise_and_come_back() -> None:
+    """Cold it fails; each restart is solved as the network saw it, and the answer fits the question asked."""
+
+    def play(rollout: Rollout) -> list[tuple[Grid, float]]:
+        if not rollout.noise:
+            return [(WRONG, 0.0)]
+        question = TASK.decode(PUZZLE, rollout.tokens)
+        return [(solve_sudoku(question, most=1).solutions[0], 0.0)]
+
+    made, engine = scripted(play)
+    out = made.refine(PUZZLE, restarts=5, noise=0.7, seed=3)
+    assert (out.restarts, out.verdict.status, out.text) == (1, Status.VERIFIED, doubles.SOLUTION)
+    assert engine.seen[1].noise == 0.7
+    assert not np.array_equal(engine.seen[1].tokens, engine.seen[0].tokens)
+
+
+def test_restarts_take_turns_and_end() -> None:
+    made, engine = scripted(lambda r: [(WRONG, 0.0)])
+    out = made.refine(PUZZLE, WRONG, restarts=4, seed=1)
+    assert [r.draft is None for r in engine.seen] == [True, False, True, False, True, False]
+    assert (out.restarts, out.verdict.status) == (4, Status.UNSOLVED)
+    seeds = [r.seed for r in engine.seen[2:]]
+    again, second = scripted(lambda r: [(WRONG, 0.0)])
+    again.refine(PUZZLE, WRONG, restarts=4, seed=1)
+    assert [r.seed for r in second.seen[2:]] == seeds
+    assert len(set(seeds)) == 4
+
+
+def test_a_spent_budget_begins_no_restart() -> None:
+    made, _ = scripted(lambda r: [(WRONG, 0.0)])
+    assert made.refine(PUZZLE, restarts=4, budget=0.0).restarts == 0
+
+
+def test_several_answers_are_distinct_and_verified() -> None:
+    blank = np.zeros((9, 9), dtype=np.uint8)
+    band = {b"": 0}
+
+    def play(rollout: Rollout) -> list[tuple[Grid, float]]:
+        band[b""] += 1
+        return [(solve_sudoku(blank, most=1, rng=np.random.default_rng(band[b""])).solutions[0], 0.0)]
+
+    made, _ = scripted(play)
+    out = made.refine(blank, restarts=6, answers=3)
+    grids = [out.grid, *out.alternatives]
+    assert len(grids) == len({g.tobytes() for g in grids}) == 3
+    assert all(TASK.check(as_puzzle(blank), g).status is Status.VERIFIED for g in grids)
+
+
+def test_results_do_not_depend_on_company() -> None:
+    made = refiner()
+    rng = np.random.default_rng(0)
+    shuffled = [TASK.symmetries((9, 9)).draw(rng).forward(PUZZLE.grid) for _ in range(5)]
+    alone = [made.refine(q, WRONG if i == 2 else None, steps=3, restarts=2) for i, q in enumerate(shuffled)]
+    together = made.refine(shuffled, [WRONG if i == 2 else None for i in range(5)], steps=3, restarts=2)
+    for a, b in zip(alone, together, strict=True):
+        assert np.array_equal(a.grid, b.grid)
+        assert (a.steps, a.restarts, a.source) == (b.steps, b.restarts, b.source)
+        assert a.confidence == pytest.approx(b.confidence, abs=1e-6)
+
+
+def test_a_draft_changes_what_the_network_does() -> None:
+    made = refiner()
+    cold, drafted = made.refine(PUZZLE, steps=1), made.refine(PUZZLE, RIGHT, cold=False, steps=1)
+    assert not np.array_equal(cold.grid, drafted.grid)
+
+
+@pytest.mark.parametrize(
+    ("draft", "words"),
+    [
+        (np.ones((3, 4), dtype=np.uint8), "draft of 3x4, expected 9x9"),
+        (np.full((9, 9), 12, dtype=np.uint8), "12 is unknown"),
+        ((RIGHT, RIGHT), "draft of 2 grids, expected 1"),
+    ],
+)
+def test_bad_drafts_are_refused(draft: Any, words: str) -> None:
+    with pytest.raises(PuzzleError, match=words):
+        refiner().refine(PUZZLE, draft)
+
+
+def test_an_expert_without_drafts_refuses_one_and_cannot_score() -> None:
+    made = refiner(draft=False)
+    assert not made.accepts_drafts("sudoku")
+    with pytest.raises(PuzzleError, match="not trained on drafts"):
+        made.refine(PUZZLE, RIGHT)
+    with pytest.raises(PuzzleError, match="cannot score"):
+        made.score(PUZZLE, [RIGHT])
+
+
+def test_score_and_confidence_know_no_rules(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = refiner()
+    before = made.score(PUZZLE, [RIGHT, WRONG])
+    confidence = made.refine(PUZZLE, steps=2).confidence
+    assert before.dtype == np.float32
+    assert before.shape == (2,)
+    assert before[0] != before[1]
+    unsolved = TASK.check(PUZZLE, WRONG)
+    monkeypatch.setattr(type(TASK), "check", lambda *_: unsolved)
+    assert np.array_equal(made.score(PUZZLE, [RIGHT, WRONG]), before)
+    assert made.refine(PUZZLE, steps=2).confidence == confidence
+
+
+def test_questions_come_as_text_arrays_or_puzzles() -> None:
+    made, _ = scripted(lambda r: [(RIGHT, 0.0)])
+    for question in (doubles.SUDOKU, PUZZLE.grid, PUZZLE.grid.astype(int), PUZZLE):
+        assert made.refine(question).text == doubles.SOLUTION
+    with pytest.raises(PuzzleError):
+        made.refine("55" + doubles.SUDOKU[2:])
+    with pytest.raises(PuzzleError, match="no expert for maze"):
+        made.refine(doubles.maze())
+    with pytest.raises(PuzzleError, match="list of as many drafts"):
+        made.refine([PUZZLE, PUZZLE], [None])
+    with pytest.raises(PuzzleError, match="at least 1"):
+        made.refine(PUZZLE, steps=0)
+
+
+def test_devices_that_are_not_there_are_one_line() -> None:
+    with pytest.raises(CheckpointError, match="expected auto"):
+        Refiner(Checkpoint("x", {}), "tpu")
+    if not torch.cuda.is_available():
+        with pytest.raises(CheckpointError, match="there is none here"):
+            Refiner(Checkpoint("x", {}), "cuda")

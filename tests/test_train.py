@@ -1,0 +1,227 @@
+"""The trainer: what a step does, exact resume, processes that match one, and a real little training."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from trm.checkpoint import CheckpointError, load
+from trm.config import Config, ConfigError, from_dict
+from trm.data import training_puzzles
+from trm.train import Trainer
+
+ROOT = Path(__file__).parent.parent
+
+
+def config(**changes: Any) -> Config:
+    """A network small enough to train in a test; `train__batch=8` sets [train] batch."""
+    raw: dict[str, dict[str, Any]] = {
+        "model": {
+            "seq_len": 81, "vocab_size": 11, "canvas_width": 9, "hidden_size": 32, "heads": 2, "prefix": 1,
+            "positions": "rowcolbox", "h_cycles": 1, "l_cycles": 1, "draft": True, "feedback": True,
+        },
+        "data": {"task": "sudoku", "generate": 40, "held_out_size": 8, "options": {"clues": (60, 70)}},
+        "draft": {"start_rate": 0.3},
+        "train": {"steps": 6, "batch": 8, "max_steps": 3, "pool": 2, "evaluate_every": 1.0, "eval_steps": 2},
+    }  # fmt: skip
+    for name, value in changes.items():
+        section, _, key = name.partition("__")
+        raw.setdefault(section, {})[key] = value
+    return from_dict(Config, raw)
+
+
+def trainer(folder: Path, settings: Config) -> Trainer:
+    puzzles, held_out = training_puzzles(settings.data, settings.train.seed)
+    made = Trainer(settings, folder, puzzles, held_out, device="cpu", say=lambda line: None)
+    made.open_folder()
+    return made
+
+
+def weights(made: Trainer) -> dict[str, torch.Tensor]:
+    return {k: v.clone() for k, v in made.learner.model.state_dict().items()}
+
+
+def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return all(a[k].equal(b[k]) for k in a)
+
+
+def test_a_run_leaves_what_it_should(tmp_path: Path) -> None:
+    made = trainer(tmp_path, config())
+    result = made.run()
+    assert result["n"] == 8
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert any("held_out" in line for line in lines)
+    assert {"loss", "lr", "ms_per_step", "pool_accuracy"} <= set(lines[0])
+    assert json.loads((tmp_path / "config.json").read_text())["train"]["steps"] == 6
+    assert json.loads((tmp_path / "environment.json").read_text())["torch"] == torch.__version__
+    for name in ("last", "best"):
+        expert = load(tmp_path / "checkpoints" / name).experts["sudoku"]
+        assert expert.config == made.config.model
+        assert expert.meta["step"] == 6
+        assert expert.meta["training_puzzles"] == 40
+    assert made.learner.optimizer.schedule(1.0) == pytest.approx(0)
+
+
+def test_the_checkpoint_holds_the_averaged_weights(tmp_path: Path) -> None:
+    made = trainer(tmp_path, config(train__ema=0.9))
+    made.run()
+    saved = load(tmp_path / "checkpoints" / "last").experts["sudoku"].state
+    live = weights(made)
+    assert not same(live, saved)
+    with made.averaged():
+        assert same(weights(made), saved)
+    off = trainer(tmp_path / "off", config(train__ema=0.0))
+    off.run()
+    plain = load(tmp_path / "off" / "checkpoints" / "last").experts["sudoku"].state
+    for name, tensor in weights(off).items():
+        torch.testing.assert_close(tensor, plain[name])
+
+
+def test_resume_goes_on_as_if_nothing_had_happened(tmp_path: Path) -> None:
+    whole = trainer(tmp_path / "whole", config())
+    whole.run()
+    first = trainer(tmp_path / "parts", config())
+    for _ in range(3):
+        first.advance(first.progress())
+    first.save("last")
+    second = trainer(tmp_path / "parts", config())
+    second.resume()
+    assert second.done_steps == 3
+    second.run()
+    assert same(weights(whole), weights(second))
+    assert all(a.equal(b) for a, b in zip(whole.learner.ema.mean, second.learner.ema.mean, strict=True))
+    assert same(whole.learner.pool.state_dict(), second.learner.pool.state_dict())
+
+
+def test_resume_without_a_checkpoint_says_so(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="no checkpoints/last"):
+        trainer(tmp_path, config()).resume()
+
+
+def test_runs_are_their_seeds(tmp_path: Path) -> None:
+    runs = [trainer(tmp_path / str(i), config(train__seed=s)) for i, s in enumerate((0, 0, 1))]
+    for one in runs:
+        one.run()
+    assert same(weights(runs[0]), weights(runs[1]))
+    assert not same(weights(runs[0]), weights(runs[2]))
+
+
+def test_slots_turn_over_when_puzzles_halt(tmp_path: Path) -> None:
+    """Halting on: a sure network lets puzzles go at once. Off: they stay for max_steps."""
+    ages = {}
+    for halting in (True, False):
+        made = trainer(tmp_path / str(halting), config(train__halting=halting, train__exploration=0.0))
+        with torch.no_grad():
+            made.learner.model.halt.bias.fill_(50.0)
+        for _ in range(12):
+            made.learner.set_step(0, 0.0)  # learning rate 0
+            made.learner.step()
+        ages[halting] = int(made.learner.pool.steps.max())
+    assert ages == {True: 1, False: 3}
+
+
+def test_exploration_keeps_some_puzzles_longer(tmp_path: Path) -> None:
+    made = trainer(tmp_path, config(train__exploration=1.0))
+    halt, steps = torch.full((8,), 5.0), torch.ones(8, dtype=torch.int64)
+    assert not made.learner._halts(halt, steps).any()  # everyone explores to at least 2
+    assert made.learner._halts(halt, steps * 3).all()
+
+
+def test_drafts_reach_the_network(tmp_path: Path) -> None:
+    """The draft embedding learns only if drafts come in; its first row, "unknown", never does."""
+    made = trainer(tmp_path, config(model__feedback=False))
+    made.run()
+    moved = made.learner.model.embed.draft.detach().abs().sum(1)
+    assert moved[2:].min() > 0
+    without = trainer(tmp_path / "without", config(model__feedback=False, draft__start_rate=0.0))
+    without.run()
+    assert without.learner.model.embed.draft.abs().max() == 0
+
+
+def test_bad_settings_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="expected 81 and 11 for sudoku"):
+        trainer(tmp_path, config(model__vocab_size=12))
+    with pytest.raises(ConfigError, match="expected less than the 5"):
+        training_puzzles(config(data__train=str(_few(tmp_path)), data__held_out_size=99).data, 0)
+    with pytest.raises(ConfigError, match="give train"):
+        training_puzzles(config(data__generate=0).data, 0)
+    with pytest.raises(ConfigError, match="start_rate needs"):
+        config(model__draft=False, model__feedback=False)
+
+
+def _few(tmp_path: Path) -> Path:
+    from trm.corpus import write
+    from trm.generate import generate
+
+    path = tmp_path / "few.csv"
+    write(path, "sudoku", list(generate("sudoku", 5, 1, clues=(60, 70))))
+    return path
+
+
+def test_what_is_held_out_is_never_trained_on(tmp_path: Path) -> None:
+    path = str(_few(tmp_path))
+    train, held_out = training_puzzles(config(data__train=path, data__held_out_size=2).data, 0)
+    questions = {p.grid.tobytes() for p in train} & {p.grid.tobytes() for p in held_out}
+    assert (len(train), len(held_out), questions) == (3, 2, set())
+    with pytest.raises(ConfigError, match="trained on as well"):
+        training_puzzles(config(data__train=path, data__held_out=path).data, 0)
+
+
+def test_two_processes_match_one(tmp_path: Path) -> None:
+    """`accelerate launch` with two CPU processes: the same losses and weights as one, to rounding."""
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text(TWO)
+    states, losses = [], []
+    two = "-m accelerate.commands.launch --num_processes 2 --num_machines 1 --main_process_port 0"
+    two += " --multi_gpu --mixed_precision no --dynamo_backend no"  # the flag starts processes, on CPUs too
+    for world, launch in (("1", ""), ("2", two)):
+        out = tmp_path / world
+        command = [sys.executable, *launch.split(), "-m", "trm", "train", str(recipe)]
+        env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "default"}
+        done = subprocess.run(
+            [*command, "--out", str(out), "--device", "cpu"],
+            cwd=ROOT, env=env, capture_output=True, text=True, timeout=300, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        states.append(torch.load(out / "checkpoints/last/training.pt", weights_only=True))
+        lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+        losses.append([line["loss"] for line in lines if "loss" in line])
+    assert json.loads((tmp_path / "2" / "environment.json").read_text())["processes"] == 2
+    assert losses[0][0] == pytest.approx(losses[1][0], rel=1e-5)
+    for name, tensor in states[0]["model"].items():
+        torch.testing.assert_close(tensor, states[1]["model"][name], rtol=1e-3, atol=1e-4)
+
+
+TWO = """
+[model]
+seq_len = 81
+vocab_size = 11
+canvas_width = 9
+hidden_size = 32
+heads = 2
+prefix = 1
+positions = "rowcolbox"
+h_cycles = 1
+l_cycles = 1
+draft = true
+feedback = true
+[data]
+task = "sudoku"
+generate = 40
+held_out_size = 8
+options = { clues = [60, 70] }
+[draft]
+start_rate = 0.3
+[train]
+steps = 5
+batch = 8
+max_steps = 3
+eval_steps = 2
+"""
