@@ -180,8 +180,9 @@ def _refiner(setup: Setup, watcher: render.Notes) -> AnyRefiner:
 
 
 def refiner_path(spec: str) -> str:
-    """The default checkpoint lies in the current folder, or else where this code was checked out."""
-    shipped = Path(__file__).parent.parent / DEFAULT_REFINER
-    if spec == DEFAULT_REFINER and not Path(spec).exists() and shipped.exists():
-        return str(shipped)
+    """The default checkpoint lies in the current folder, else in the checkout, else in the installed package."""
+    root = Path(__file__).parent.parent
+    shipped = (Path(), root, root / "trm")
+    if spec == DEFAULT_REFINER:
+        return next((str(place / spec) for place in shipped if (place / spec).exists()), spec)
     return spec

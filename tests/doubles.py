@@ -7,10 +7,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import torch
 
 from hybrid.draft import BackendError, Draft, Feedback
 from trm import tasks
+from trm.config import TRMConfig
 from trm.grid import Grid, Grids, PuzzleError
+from trm.model import TRM
 from trm.tasks import Puzzle, Status, Verdict
 
 SUDOKU = "53..7....6..195....98....6.8...6...34..8.3..17...2...6.6....28....419..5....8..79"
@@ -147,3 +150,25 @@ def solves_from_the_text(puzzle: Puzzle, draft: Grids | None, options: dict[str,
 
 def echoes(puzzle: Puzzle, draft: Grids | None, options: dict[str, Any]) -> tuple[Grids, str]:
     return puzzle.inputs, "refiner"
+
+
+SMALL = TRMConfig(
+    seq_len=81, vocab_size=11, canvas_width=9, hidden_size=32, heads=2, prefix=2, h_cycles=2, l_cycles=2,
+    positions="rowcolbox", qk_norm=True, gated_norm=True, draft=True, feedback=True,
+)  # fmt: skip
+
+
+def network(config: TRMConfig = SMALL, halt_bias: float = -5.0) -> TRM:
+    """A network with random halt and draft weights, scaled down so that rounding is not amplified."""
+    torch.manual_seed(1)
+    made = TRM(config).eval()
+    with torch.no_grad():
+        for name, p in made.named_parameters():
+            if name.startswith("net."):
+                p.mul_(0.6)
+        made.halt.weight.normal_(std=0.5)
+        made.halt.bias.fill_(halt_bias)
+        if config.draft:
+            made.embed.draft.normal_(std=0.05)
+            made.judge.weight.normal_()
+    return made

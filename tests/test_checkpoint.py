@@ -8,9 +8,8 @@ from typing import Any
 
 import pytest
 import torch
+from doubles import SMALL, network
 
-from tests.test_engine import model
-from tests.test_model import SMALL
 from trm.checkpoint import CheckpointError, Expert, convert, load, pack, replacing, save, save_folder
 from trm.refine import Refiner
 
@@ -18,8 +17,8 @@ GOLDEN = Path(__file__).parent / "golden"
 
 
 def expert(**meta: Any) -> Expert:
-    network = model()
-    return Expert("sudoku", network.config, network.state_dict(), meta)
+    made = network()
+    return Expert("sudoku", made.config, made.state_dict(), meta)
 
 
 def test_a_file_keeps_weights_and_origin(tmp_path: Path) -> None:
@@ -83,9 +82,14 @@ def test_nothing_pickled_is_run(tmp_path: Path, capsys: pytest.CaptureFixture[st
 def test_an_interrupted_write_leaves_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     path.write_text("old")
-    with pytest.raises(RuntimeError), replacing(path) as temporary:
-        temporary.write_text("half")
-        raise RuntimeError
+
+    def interrupted() -> None:
+        with replacing(path) as temporary:
+            temporary.write_text("half")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        interrupted()
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
 

@@ -7,27 +7,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from doubles import SMALL
+from doubles import network as model
 
-from tests.test_model import SMALL
-from trm.config import TRMConfig
 from trm.engine import Engine, Rollout, Trajectory
 from trm.model import TRM
-
-
-def model(config: TRMConfig = SMALL, halt_bias: float = -5.0) -> TRM:
-    """A network with random halt and draft weights, scaled down so that rounding is not amplified."""
-    torch.manual_seed(1)
-    made = TRM(config).eval()
-    with torch.no_grad():
-        for name, p in made.named_parameters():
-            if name.startswith("net."):
-                p.mul_(0.6)
-        made.halt.weight.normal_(std=0.5)
-        made.halt.bias.fill_(halt_bias)
-        if config.draft:
-            made.embed.draft.normal_(std=0.05)
-            made.judge.weight.normal_()
-    return made
 
 
 def questions(count: int, seed: int = 0) -> list[np.ndarray]:

@@ -7,14 +7,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from doubles import SMALL
 
 from trm.config import ConfigError, TRMConfig
 from trm.model import TRM, State, count_flops, truncated_normal_
 
-SMALL = TRMConfig(
-    seq_len=81, vocab_size=11, canvas_width=9, hidden_size=32, heads=2, prefix=2, h_cycles=2, l_cycles=2,
-    positions="rowcolbox", qk_norm=True, gated_norm=True, draft=True, feedback=True,
-)  # fmt: skip
 VARIANTS = {
     "reference attention": replace(
         SMALL, positions="rope", qk_norm=False, gated_norm=False, draft=False, feedback=False

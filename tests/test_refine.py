@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+import doubles
 import numpy as np
 import pytest
 import torch
+from doubles import SMALL, network
 
-from tests import doubles
-from tests.test_engine import model
-from tests.test_model import SMALL
 from trm.checkpoint import Checkpoint, CheckpointError, Expert
 from trm.engine import Rollout, Stop, Trajectory
 from trm.exact import solve_sudoku
@@ -49,16 +48,10 @@ class ScriptedEngine:
         return runs
 
 
-def refiner(draft: bool = True, **changes: Any) -> Refiner:
+def refiner(draft: bool = True) -> Refiner:
     """Random weights behind a real refiner."""
-    network = model(SMALL if draft else doubles_config())
-    return Refiner(Checkpoint("test", {"sudoku": Expert("sudoku", network.config, network.state_dict())}), "cpu")
-
-
-def doubles_config() -> Any:
-    from dataclasses import replace
-
-    return replace(SMALL, draft=False, feedback=False)
+    made = network(replace(SMALL, draft=draft, feedback=draft))
+    return Refiner(Checkpoint("test", {"sudoku": Expert("sudoku", made.config, made.state_dict())}), "cpu")
 
 
 def scripted(play: Callable[[Rollout], Sequence[tuple[Grid, float]]]) -> tuple[Refiner, ScriptedEngine]:

@@ -145,6 +145,17 @@ def test_drafts_reach_the_network(tmp_path: Path) -> None:
     assert without.learner.model.embed.draft.abs().max() == 0
 
 
+def test_a_run_can_start_from_the_weights_of_another(tmp_path: Path) -> None:
+    first = trainer(tmp_path / "first", config())
+    first.run()
+    best = str(tmp_path / "first" / "checkpoints" / "best")
+    second = trainer(tmp_path / "second", config(train__init=best))
+    with first.averaged():
+        assert same(weights(first), weights(second))
+    with pytest.raises(ConfigError, match="another shape"):
+        trainer(tmp_path / "third", config(train__init=best, model__hidden_size=64))
+
+
 def test_bad_settings_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="expected 81 and 11 for sudoku"):
         trainer(tmp_path, config(model__vocab_size=12))

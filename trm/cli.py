@@ -138,7 +138,7 @@ def data(
     out: Annotated[Path | None, typer.Option(help=".csv, .jsonl or (ARC) .json")] = None,
 ) -> None:
     """Make puzzles with answers from a seed."""
-    from trm.corpus import write
+    from trm.corpus import check_name, write
     from trm.generate import generate
     from trm.grid import PuzzleError
     from trm.progress import bar
@@ -146,6 +146,7 @@ def data(
     if out is None:
         fail("--out is missing: expected a .csv, .jsonl or (ARC) .json file")
     try:
+        check_name(out, task)
         puzzles = []
         with bar("generating", n) as tick:
             for count, puzzle in enumerate(generate(task, n, seed, **parse_options(overrides or [])), 1):

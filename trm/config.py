@@ -123,6 +123,7 @@ class TrainConfig:
     exploration: float = 0.1
     ema: float = 0.999  # 0: off
     ema_from: int = 0  # optimiser steps
+    init: str = ""  # checkpoint whose weights to start from; empty: random
     seed: int = 0
     precision: Literal["auto", "bf16", "fp32"] = "auto"  # auto: bf16 on CUDA
     compile: Literal["auto", "on", "off"] = "auto"  # auto: compiled kernels and one CUDA graph a step on CUDA

@@ -23,6 +23,7 @@ def puzzles_of(spec: str, task: str) -> list[Puzzle]:
 
 def labelled(spec: str, task: str, limit: int = 0) -> list[Puzzle]:
     """Puzzles with answers, at most `limit`. Raises PuzzleError where one has none."""
+    get(task)  # a task that nobody knows is said before a file is looked for
     puzzles = puzzles_of(spec, task)
     puzzles = puzzles[:limit] if limit else puzzles
     if not puzzles:
@@ -33,14 +34,19 @@ def labelled(spec: str, task: str, limit: int = 0) -> list[Puzzle]:
     return puzzles
 
 
+def check_name(path: Path, task_name: str) -> None:
+    """Raise PuzzleError if `write` cannot write such a file: before puzzles are made for it."""
+    kinds = (".json",) if task_name == "arc" else (".csv", ".jsonl")
+    if path.suffix not in kinds:
+        raise PuzzleError(f"{path}: expected a file ending in {' or '.join(kinds)}")
+
+
 def write(path: Path, task_name: str, puzzles: Sequence[Puzzle]) -> None:
     """Write puzzles as `.csv`, `.jsonl` (`question`, `answer`) or, for ARC, one `.json` of many tasks."""
     from trm.checkpoint import replacing
 
     task = get(task_name)
-    kinds = (".json",) if task_name == "arc" else (".csv", ".jsonl")
-    if path.suffix not in kinds:
-        raise PuzzleError(f"{path}: expected a file ending in {' or '.join(kinds)}")
+    check_name(path, task_name)
     rows = [{"question": task.question_text(p), "answer": task.text(p.answers or ())} for p in puzzles]
     with replacing(path) as temporary, temporary.open("w", newline="") as file:
         if path.suffix == ".csv":

@@ -18,7 +18,7 @@ from accelerate.utils import broadcast
 from torch import Tensor
 
 import trm
-from trm.checkpoint import CheckpointError, Expert, replacing, save_folder
+from trm.checkpoint import CheckpointError, Expert, load, replacing, save_folder
 from trm.config import Config, ConfigError, from_dict
 from trm.data import Bank, Batch
 from trm.engine import Engine
@@ -258,7 +258,10 @@ class Trainer:
                 f"{self.task.seq_len} and {self.task.vocab_size} for {self.task.name}"
             )
         torch.manual_seed(config.train.seed)
-        model = TRM(config.model).to(self.accelerator.device)
+        model = TRM(config.model)
+        if config.train.init:
+            model.load_state_dict(self._initial(config.train.init).state)
+        model = model.to(self.accelerator.device)
         self.cuda = model.device.type == "cuda"
         half = config.train.precision == "bf16" or (config.train.precision == "auto" and self.cuda)
         model.dtype = torch.bfloat16 if half else torch.float32
@@ -272,6 +275,15 @@ class Trainer:
         self.done_steps, self.seconds, self.best = 0, 0.0, -1.0
         self._reported = (0, 0.0)  # steps and seconds at the last report
         self._event: torch.cuda.Event | None = None  # end of the last step on the device
+
+    def _initial(self, source: str) -> Expert:
+        """The expert whose weights to start from. Raises CheckpointError or ConfigError."""
+        expert = load(source).experts.get(self.task.name)
+        if expert is None:
+            raise ConfigError(f"[train] init: {source} has no expert for {self.task.name}")
+        if expert.config != self.config.model:
+            raise ConfigError(f"[train] init: {source} has another shape than [model] says")
+        return expert
 
     # -- the loop --------------------------------------------------------------------------------------
     def progress(self) -> float:
