@@ -19,7 +19,8 @@ from trm.grid import Grid, Grids, PuzzleError
 from trm.tasks import Puzzle, Status, Verdict
 
 if TYPE_CHECKING:
-    from trm.refine import Refinement, Refiner
+    from trm.attempts import Refinement
+    from trm.refine import Refiner
 
 Refined: TypeAlias = "Refinement | Judged"
 AnyRefiner: TypeAlias = "Refiner | Passthrough"

@@ -11,9 +11,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from trm.attempts import Refinement
     from trm.config import TRMConfig
     from trm.model import TRM
-    from trm.refine import Refinement, Refiner
+    from trm.refine import Refiner
     from trm.tasks import Puzzle
 
 __all__ = ["TRM", "Puzzle", "Refinement", "Refiner", "TRMConfig", "__version__"]
@@ -21,7 +22,7 @@ __version__ = "0.1.0"
 
 _HOME = {
     "Refiner": "trm.refine",
-    "Refinement": "trm.refine",
+    "Refinement": "trm.attempts",
     "TRM": "trm.model",
     "TRMConfig": "trm.config",
     "Puzzle": "trm.tasks",

@@ -5,101 +5,26 @@ from __future__ import annotations
 import time
 import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
+from trm.attempts import Job, Plan, Progress, Refinement, file_attempt, run_plans, settle, sigmoid
 from trm.grid import Grid, Grids, PuzzleError, as_grids
-from trm.tasks import Puzzle, Status, Symmetry, Task, Verdict, get
+from trm.tasks import Puzzle, Status, get
 from trm.tasks.source import detect
 
 if TYPE_CHECKING:
     from trm.checkpoint import Checkpoint
-    from trm.engine import Engine, Tokens, Trajectory
+    from trm.engine import Engine
 
 Question = str | Grid | Puzzle
 GivenDraft = str | Grid | Grids
 # σ of the noise on y in restarts: what PTRM found best (see docs and LOG.md for our own measurement).
 NOISE = {"sudoku": 0.3, "maze": 1.0, "arc": 0.2}
 JUDGE_STEPS = 2  # supervision steps after which the judge of a held candidate is read
-
-
-@dataclass(frozen=True, eq=False)
-class Refinement:
-    """What came of one question. `confidence` is learned, `verdict` is exact; they are never merged.
-
-    candidates: where no rule decides, for every input one or two grids, best first. steps: supervision steps of
-    all rollouts. trace: the grid after every step of the rollout that gave the answer. alternatives: further
-    distinct verified answers.
-    """
-
-    task: str
-    grids: Grids
-    confidence: float
-    verdict: Verdict
-    source: str  # "refiner" | "refiner+draft"
-    steps: int
-    restarts: int
-    seconds: float
-    trace: tuple[Grid, ...] = ()
-    candidates: list[list[Grid]] | None = None
-    alternatives: tuple[Grid, ...] = ()
-
-    @property
-    def grid(self) -> Grid:
-        """The answer to a one-input puzzle, uint8 [H, W]."""
-        return self.grids[0]
-
-    @property
-    def text(self) -> str:
-        """The answer as the commands print it."""
-        return get(self.task).text(self.grids)
-
-
-@dataclass(frozen=True, eq=False)
-class _Plan:
-    """One attempt at a puzzle: a rollout for each of its inputs, under one symmetry."""
-
-    job: int
-    source: str
-    puzzle: Puzzle  # as the network sees it
-    draft: Grids | None
-    symmetry: Symmetry | None = None
-    noise: float = 0.0
-    seed: int = 0
-    restart: bool = False
-
-
-@dataclass(frozen=True, eq=False)
-class _Attempt:
-    """How it went."""
-
-    source: str
-    grids: Grids
-    confidence: float
-    verdict: Verdict
-    steps: int
-    trace: tuple[Grid, ...]
-
-
-@dataclass(eq=False)
-class _Job:
-    puzzle: Puzzle
-    draft: Grids | None
-    begun: float
-    attempts: list[_Attempt] = field(default_factory=list)
-    restarts: int = 0
-
-    def verified(self) -> list[_Attempt]:
-        """Attempts that the rules accept, one for each distinct answer, in order of coming."""
-        seen: dict[bytes, _Attempt] = {}
-        for attempt in self.attempts:
-            if attempt.verdict.status is Status.VERIFIED:
-                seen.setdefault(b"".join(g.tobytes() for g in attempt.grids), attempt)
-        return list(seen.values())
 
 
 class Refiner:
@@ -201,7 +126,7 @@ class Refiner:
         budget: float | None = None,
         answers: int = 1,
         trace: bool = False,
-        progress: Callable[[int, int, Grid | None], None] | None = None,
+        progress: Progress | None = None,
     ) -> list[Refinement]:
         if steps < 1 or restarts < 0 or answers < 1:
             raise PuzzleError(
@@ -209,13 +134,13 @@ class Refiner:
             )
         begun = time.perf_counter()
         puzzles = [as_puzzle(q, task) for q in questions]
-        jobs = [_Job(p, self._draft(p, d), begun) for p, d in zip(puzzles, drafts, strict=True)]
+        jobs = [Job(p, self._draft(p, d), begun) for p, d in zip(puzzles, drafts, strict=True)]
         plans = []
         for index, job in enumerate(jobs):
             if cold or job.draft is None:
-                plans.append(_Plan(index, "refiner", job.puzzle, None))
+                plans.append(Plan(index, "refiner", job.puzzle, None))
             if job.draft is not None:
-                plans.append(_Plan(index, "refiner+draft", job.puzzle, job.draft))
+                plans.append(Plan(index, "refiner+draft", job.puzzle, job.draft))
         self._run(plans, jobs, steps, None, trace, progress)
         spread = {
             name: NOISE.get(name, 0.3) if noise is None else noise for name in {p.task for p in puzzles}
@@ -235,7 +160,7 @@ class Refiner:
             deadline = None if budget is None else begun + budget
             self._run(again, jobs, steps, deadline, trace, progress)
         seconds = (time.perf_counter() - begun) / len(jobs) if jobs else 0.0
-        return [_settle(job, answers, seconds) for job in jobs]
+        return [settle(job, answers, seconds) for job in jobs]
 
     def _draft(self, puzzle: Puzzle, draft: GivenDraft | None) -> Grids | None:
         """The draft as grids, checked against the puzzle's shape."""
@@ -253,7 +178,7 @@ class Refiner:
             task.encode_draft(puzzle, grid, index)  # refuses shapes and symbols
         return grids
 
-    def _restart(self, index: int, job: _Job, turn: int, cold: bool, noise: float, seed: int) -> _Plan:
+    def _restart(self, index: int, job: Job, turn: int, cold: bool, noise: float, seed: int) -> Plan:
         """Another attempt: noise, a random symmetry where the task has any, starts taken in turn."""
         crc = zlib.crc32(b"".join(g.tobytes() for g in job.puzzle.inputs))
         rng = np.random.default_rng([seed, crc, turn])
@@ -265,24 +190,24 @@ class Refiner:
         symmetry = group.draw(rng)
         moved = Puzzle(job.puzzle.task, tuple(symmetry.forward(g) for g in job.puzzle.inputs))
         moved_draft = None if draft is None else tuple(symmetry.forward(g) for g in draft)
-        return _Plan(index, source, moved, moved_draft, symmetry, noise, noise_seed, restart=True)
+        return Plan(index, source, moved, moved_draft, symmetry, noise, noise_seed, restart=True)
 
     def _run(
         self,
-        plans: Sequence[_Plan],
-        jobs: Sequence[_Job],
+        plans: Sequence[Plan],
+        jobs: Sequence[Job],
         steps: int,
         deadline: float | None,
         trace: bool,
-        progress: Callable[[int, int, Grid | None], None] | None,
+        progress: Progress | None,
     ) -> None:
         """Run the plans, task by task, and file what came of them with their jobs."""
         for name in sorted({plan.puzzle.task for plan in plans}):
             mine = [plan for plan in plans if plan.puzzle.task == name]
-            runs = _rollouts(self.engine(name), get(name), mine, jobs, steps, deadline, progress)
+            runs = run_plans(self.engine(name), get(name), mine, jobs, steps, deadline, progress)
             for plan, trajectories in zip(mine, runs, strict=True):
                 jobs[plan.job].attempts.append(
-                    _attempt(get(name), plan, jobs[plan.job].puzzle, trajectories, trace)
+                    file_attempt(get(name), plan, jobs[plan.job].puzzle, trajectories, trace)
                 )
 
     # -- judging ---------------------------------------------------------------------------------------
@@ -315,7 +240,7 @@ class Refiner:
         runs = engine.run(rollouts, JUDGE_STEPS)
         judged = np.array([run.judges[-1] for run in runs], dtype=np.float64)
         # A candidate is right if each of its grids is.
-        return _sigmoid(judged.reshape(len(candidates), -1).min(axis=1)).astype(np.float32)
+        return sigmoid(judged.reshape(len(candidates), -1).min(axis=1)).astype(np.float32)
 
     def evaluate(
         self,
@@ -378,106 +303,3 @@ def _uint8(grid: Any) -> Any:
 def _shape(puzzle: Puzzle) -> tuple[int, int]:
     height, width = puzzle.grid.shape
     return height, width
-
-
-def _sigmoid(logit: NDArray[np.float64]) -> NDArray[np.float64]:
-    return 1 / (1 + np.exp(-np.clip(logit, -60, 60)))
-
-
-def _back(plan: _Plan, grid: Grid) -> Grid:
-    return grid if plan.symmetry is None else plan.symmetry.inverse(grid)
-
-
-def _rollouts(
-    engine: Engine,
-    task: Task,
-    plans: Sequence[_Plan],
-    jobs: Sequence[_Job],
-    steps: int,
-    deadline: float | None,
-    progress: Callable[[int, int, Grid | None], None] | None,
-) -> list[list[Trajectory]]:
-    """One trajectory for each input of each plan. A rollout ends as soon as its grid verifies."""
-    from trm.engine import Rollout
-
-    owners = [(plan, i) for plan in plans for i in range(len(plan.puzzle.inputs))]
-    rollouts = [
-        Rollout(
-            task.encode_question(plan.puzzle, i),
-            None if plan.draft is None else task.encode_draft(plan.puzzle, plan.draft[i], i),
-            noise=plan.noise,
-            seed=plan.seed,
-        )
-        for plan, i in owners
-    ]
-    latest: list[Grid | None] = [None]
-
-    def stop(index: int, tokens: Tokens) -> bool:
-        plan, i = owners[index]
-        grid = _back(plan, task.decode(plan.puzzle, tokens, i))
-        if index == 0:
-            latest[0] = grid
-        if deadline is not None and time.perf_counter() > deadline:
-            return True
-        return task.check(jobs[plan.job].puzzle, grid).status is Status.VERIFIED
-
-    def tick(done: int) -> None:
-        if progress is not None:
-            progress(done, len(rollouts), latest[0])
-
-    # Where rules decide, they also say when to stop; elsewhere the network's own halting does.
-    runs = engine.run(
-        rollouts, steps, halting=not task.decidable, stop=stop if task.decidable else None, progress=tick
-    )
-    grouped: list[list[Trajectory]] = []
-    at = 0
-    for plan in plans:
-        grouped.append(runs[at : at + len(plan.puzzle.inputs)])
-        at += len(plan.puzzle.inputs)
-    return grouped
-
-
-def _attempt(task: Task, plan: _Plan, puzzle: Puzzle, runs: Sequence[Trajectory], trace: bool) -> _Attempt:
-    grids = tuple(_back(plan, task.decode(plan.puzzle, run.grids[-1], i)) for i, run in enumerate(runs))
-    steps = (
-        tuple(_back(plan, task.decode(plan.puzzle, tokens, 0)) for tokens in runs[0].grids) if trace else ()
-    )
-    halt = np.array([run.halts[-1] for run in runs], dtype=np.float64)
-    confidence = float(_sigmoid(halt).min())
-    return _Attempt(
-        plan.source, grids, confidence, task.check(puzzle, grids), sum(r.steps for r in runs), steps
-    )
-
-
-def _settle(job: _Job, answers: int, seconds: float) -> Refinement:
-    """What verifies wins, a cold start's first (the draft added nothing); else the most confident."""
-    task = get(job.puzzle.task)
-    verified = sorted(job.verified(), key=lambda a: a.source != "refiner")
-    ranked = verified or sorted(job.attempts, key=lambda a: -a.confidence)
-    best = ranked[0]
-    if best.verdict.status is Status.VERIFIED:
-        cold_too = any(a.source == "refiner" and a.verdict.status is Status.VERIFIED for a in job.attempts)
-        source = "refiner" if cold_too else best.source
-    else:
-        source = best.source
-    candidates: list[list[Grid]] | None = None
-    if not task.decidable:
-        candidates = []
-        for index in range(len(job.puzzle.inputs)):
-            distinct = {
-                a.grids[index].tobytes() + bytes(a.grids[index].shape): a.grids[index] for a in ranked[::-1]
-            }
-            candidates.append(list(distinct.values())[::-1][:2])
-    return Refinement(
-        task=task.name,
-        grids=best.grids,
-        confidence=best.confidence,
-        verdict=best.verdict,
-        source=source,
-        steps=sum(a.steps for a in job.attempts),
-        restarts=job.restarts,
-        seconds=seconds,
-        trace=best.trace,
-        candidates=candidates,
-        alternatives=tuple(a.grids[0] for a in verified[1:answers]),
-    )

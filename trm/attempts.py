@@ -1,0 +1,197 @@
+"""Attempts at a puzzle: rollouts planned, run and settled into one refinement."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trm.grid import Grid, Grids
+from trm.tasks import Puzzle, Status, Symmetry, Task, Verdict, get
+
+if TYPE_CHECKING:
+    from trm.engine import Engine, Tokens, Trajectory
+
+Progress = Callable[[int, int, Grid | None], None]  # rollouts done, rollouts in all, the first one's grid
+
+
+@dataclass(frozen=True, eq=False)
+class Refinement:
+    """What came of one question. `confidence` is learned, `verdict` is exact; they are never merged.
+
+    candidates: where no rule decides, for every input one or two grids, best first. steps: supervision steps of
+    all rollouts. trace: the grid after every step of the rollout that gave the answer. alternatives: further
+    distinct verified answers.
+    """
+
+    task: str
+    grids: Grids
+    confidence: float
+    verdict: Verdict
+    source: str  # "refiner" | "refiner+draft"
+    steps: int
+    restarts: int
+    seconds: float
+    trace: tuple[Grid, ...] = ()
+    candidates: list[list[Grid]] | None = None
+    alternatives: tuple[Grid, ...] = ()
+
+    @property
+    def grid(self) -> Grid:
+        """The answer to a one-input puzzle, uint8 [H, W]."""
+        return self.grids[0]
+
+    @property
+    def text(self) -> str:
+        """The answer as the commands print it."""
+        return get(self.task).text(self.grids)
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """One attempt at a puzzle: a rollout for each of its inputs, under one symmetry."""
+
+    job: int
+    source: str
+    puzzle: Puzzle  # as the network sees it
+    draft: Grids | None
+    symmetry: Symmetry | None = None
+    noise: float = 0.0
+    seed: int = 0
+    restart: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Attempt:
+    """How it went."""
+
+    source: str
+    grids: Grids
+    confidence: float
+    verdict: Verdict
+    steps: int
+    trace: tuple[Grid, ...]
+
+
+@dataclass(eq=False)
+class Job:
+    puzzle: Puzzle
+    draft: Grids | None
+    begun: float
+    attempts: list[Attempt] = field(default_factory=list)
+    restarts: int = 0
+
+    def verified(self) -> list[Attempt]:
+        """Attempts that the rules accept, one for each distinct answer, in order of coming."""
+        seen: dict[bytes, Attempt] = {}
+        for attempt in self.attempts:
+            if attempt.verdict.status is Status.VERIFIED:
+                seen.setdefault(b"".join(g.tobytes() for g in attempt.grids), attempt)
+        return list(seen.values())
+
+
+def sigmoid(logit: NDArray[np.float64]) -> NDArray[np.float64]:
+    return 1 / (1 + np.exp(-np.clip(logit, -60, 60)))
+
+
+def _back(plan: Plan, grid: Grid) -> Grid:
+    return grid if plan.symmetry is None else plan.symmetry.inverse(grid)
+
+
+def run_plans(
+    engine: Engine,
+    task: Task,
+    plans: Sequence[Plan],
+    jobs: Sequence[Job],
+    steps: int,
+    deadline: float | None,
+    progress: Progress | None,
+) -> list[list[Trajectory]]:
+    """One trajectory for each input of each plan. A rollout ends as soon as its grid verifies."""
+    from trm.engine import Rollout
+
+    owners = [(plan, i) for plan in plans for i in range(len(plan.puzzle.inputs))]
+    rollouts = [
+        Rollout(
+            task.encode_question(plan.puzzle, i),
+            None if plan.draft is None else task.encode_draft(plan.puzzle, plan.draft[i], i),
+            noise=plan.noise,
+            seed=plan.seed,
+        )
+        for plan, i in owners
+    ]
+    latest: list[Grid | None] = [None]
+
+    def stop(index: int, tokens: Tokens) -> bool:
+        plan, i = owners[index]
+        grid = _back(plan, task.decode(plan.puzzle, tokens, i))
+        if index == 0:
+            latest[0] = grid
+        if deadline is not None and time.perf_counter() > deadline:
+            return True
+        return task.check(jobs[plan.job].puzzle, grid).status is Status.VERIFIED
+
+    def tick(done: int) -> None:
+        if progress is not None:
+            progress(done, len(rollouts), latest[0])
+
+    # Where rules decide, they also say when to stop; elsewhere the network's own halting does.
+    runs = engine.run(
+        rollouts, steps, halting=not task.decidable, stop=stop if task.decidable else None, progress=tick
+    )
+    grouped: list[list[Trajectory]] = []
+    at = 0
+    for plan in plans:
+        grouped.append(runs[at : at + len(plan.puzzle.inputs)])
+        at += len(plan.puzzle.inputs)
+    return grouped
+
+
+def file_attempt(task: Task, plan: Plan, puzzle: Puzzle, runs: Sequence[Trajectory], trace: bool) -> Attempt:
+    grids = tuple(_back(plan, task.decode(plan.puzzle, run.grids[-1], i)) for i, run in enumerate(runs))
+    steps = (
+        tuple(_back(plan, task.decode(plan.puzzle, tokens, 0)) for tokens in runs[0].grids) if trace else ()
+    )
+    halt = np.array([run.halts[-1] for run in runs], dtype=np.float64)
+    confidence = float(sigmoid(halt).min())
+    return Attempt(
+        plan.source, grids, confidence, task.check(puzzle, grids), sum(r.steps for r in runs), steps
+    )
+
+
+def settle(job: Job, answers: int, seconds: float) -> Refinement:
+    """What verifies wins, a cold start's first (the draft added nothing); else the most confident."""
+    task = get(job.puzzle.task)
+    verified = sorted(job.verified(), key=lambda a: a.source != "refiner")
+    ranked = verified or sorted(job.attempts, key=lambda a: -a.confidence)
+    best = ranked[0]
+    if best.verdict.status is Status.VERIFIED:
+        cold_too = any(a.source == "refiner" and a.verdict.status is Status.VERIFIED for a in job.attempts)
+        source = "refiner" if cold_too else best.source
+    else:
+        source = best.source
+    candidates: list[list[Grid]] | None = None
+    if not task.decidable:
+        candidates = []
+        for index in range(len(job.puzzle.inputs)):
+            distinct = {
+                a.grids[index].tobytes() + bytes(a.grids[index].shape): a.grids[index] for a in ranked[::-1]
+            }
+            candidates.append(list(distinct.values())[::-1][:2])
+    return Refinement(
+        task=task.name,
+        grids=best.grids,
+        confidence=best.confidence,
+        verdict=best.verdict,
+        source=source,
+        steps=sum(a.steps for a in job.attempts),
+        restarts=job.restarts,
+        seconds=seconds,
+        trace=best.trace,
+        candidates=candidates,
+        alternatives=tuple(a.grids[0] for a in verified[1:answers]),
+    )

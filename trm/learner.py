@@ -1,0 +1,226 @@
+"""One training step, whole: refill, recur, learn, halt. What `trm.train` repeats."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from trm.config import Config, ConfigError
+from trm.data import Bank, Batch
+from trm.losses import losses
+from trm.model import TRM, State
+from trm.optim import Ema, Optimizer
+
+METERS = ("loss", "cells", "norm", "finished", "right", "steps")
+
+
+class Processes(Protocol):
+    """What a step asks of `accelerate.Accelerator`."""
+
+    @property
+    def num_processes(self) -> int: ...
+    @property
+    def process_index(self) -> int: ...
+    def reduce(self, tensor: Tensor, reduction: str) -> Tensor: ...
+
+
+class Pool:
+    """The slots of one process: puzzles under way, and the states they carry. All tensors stay in place.
+
+    Slots are visited in turn, one batch of them a step: with more slots than a batch, one update's puzzles are
+    not the next one's, which the network would otherwise learn by heart while they stay.
+    tokens, labels, draft [S, L]; y, z [S, P+L, D]; steps, done [S]; turn [1].
+    """
+
+    def __init__(self, model: TRM, slots: int) -> None:
+        cells = (slots, model.config.seq_len)
+        device = model.device
+        self.tokens = torch.zeros(cells, dtype=torch.int64, device=device)
+        self.labels = torch.zeros(cells, dtype=torch.int64, device=device)
+        self.draft = torch.zeros(cells, dtype=torch.int64, device=device)
+        self.y, self.z = model.initial_state(slots)
+        self.steps = torch.zeros(slots, dtype=torch.int64, device=device)
+        self.done = torch.zeros(slots, dtype=torch.bool, device=device)
+        self.turn = torch.zeros(1, dtype=torch.int64, device=device)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return dict(vars(self))
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        for name, tensor in vars(self).items():
+            tensor.copy_(state[name])
+
+
+class Visit(NamedTuple):
+    """The slots whose turn it is, refilled: what one step works on."""
+
+    rows: Tensor  # [B] their places in the pool
+    batch: Batch
+    state: State
+    steps: Tensor  # [B] supervision steps including this one
+
+
+class Learner:
+    """One training step, whole: refill, recur, learn, halt. Everything on the device, nothing asked of the host.
+
+    Every process draws for the whole batch from the same generator and keeps its slice, so that any number of
+    processes trains on the same puzzles.
+    """
+
+    def __init__(self, config: Config, model: TRM, bank: Bank, processes: Processes) -> None:
+        self.config, self.model, self.bank, self.processes = config, model, bank, processes
+        batch, world = config.train.batch, processes.num_processes
+        if batch % world:
+            raise ConfigError(f"[train] batch {batch} does not divide among {world} processes")
+        self.share = batch // world
+        first = processes.process_index * self.share
+        self.mine = slice(first, first + self.share)
+        self.optimizer = Optimizer(model, config.optim)
+        self.ema = Ema(model, config.train.ema)
+        self.generator = torch.Generator(model.device).manual_seed(config.train.seed)
+        self.pool = self._filled_pool()
+        self.meters = torch.zeros(len(METERS), device=model.device)
+        self.graph: torch.cuda.CUDAGraph | None = None
+
+    def _filled_pool(self) -> Pool:
+        """A pool whose puzzles are of every age, so that they do not all leave at once."""
+        train = self.config.train
+        pool = Pool(self.model, self.share * train.pool)
+        for turn in range(train.pool):
+            rows = slice(turn * self.share, (turn + 1) * self.share)
+            tokens, labels = self.bank.draw(train.batch, self.generator)
+            ages = torch.randint(
+                train.max_steps, (train.batch,), generator=self.generator, device=tokens.device
+            )
+            pool.tokens[rows], pool.labels[rows] = tokens[self.mine], labels[self.mine]
+            pool.steps[rows] = ages[self.mine]
+        return pool
+
+    def set_step(self, step: int, progress: float) -> None:
+        """Host to device: what depends on how far the run is."""
+        self.optimizer.set_progress(progress)
+        since = step - self.config.train.ema_from
+        # A young average forgets its random start sooner.
+        warm = (1 + since) / (10 + since) if since >= 0 else 0.0
+        self.ema.keep.fill_(min(self.config.train.ema, warm))
+
+    def step(self) -> None:
+        """One optimiser step: replayed where a graph was captured, else op by op."""
+        if self.graph is not None:
+            self.graph.replay()
+        else:
+            self._step()
+
+    def capture(self) -> None:
+        """Record the whole step into one CUDA graph; warm-up steps must have run on a side stream."""
+        self.graph = None
+        graph = torch.cuda.CUDAGraph()
+        graph.register_generator_state(self.generator)
+        with torch.cuda.graph(graph):
+            self._step()
+        self.graph = graph
+
+    def _visit(self) -> Visit:
+        """Take the next slots; put a fresh puzzle where the last one left."""
+        config, pool, batch = self.config, self.pool, self.config.train.batch
+        rows = pool.turn * self.share + torch.arange(self.share, device=pool.turn.device)
+        pool.turn.copy_((pool.turn + 1) % config.train.pool)
+        done = pool.done[rows]
+        fresh = done[:, None]
+        tokens, labels = self.bank.draw(batch, self.generator)
+        old = Batch(pool.tokens[rows], pool.labels[rows], pool.draft[rows])
+        draft = old.draft
+        if self.model.config.draft:
+            given = self.bank.given_drafts(tokens, labels, config.draft.start_rate, self.generator)
+            # Drawn for the whole batch, used for this process's part of it.
+            fed, full_tokens, full_labels = torch.zeros_like(given), tokens.clone(), labels.clone()
+            fed[self.mine], full_tokens[self.mine], full_labels[self.mine] = draft, old.tokens, old.labels
+            fed = self.bank.noisy(fed, Batch(full_tokens, full_labels, fed), config.draft, self.generator)
+            draft = torch.where(fresh, given[self.mine], fed[self.mine])
+        start = self.model.initial_state(1)
+        state = State(
+            torch.where(fresh[:, :, None], start.y, pool.y[rows]),
+            torch.where(fresh[:, :, None], start.z, pool.z[rows]),
+        )
+        new_tokens = torch.where(fresh, tokens[self.mine], old.tokens)
+        new_labels = torch.where(fresh, labels[self.mine], old.labels)
+        steps = torch.where(done, 0, pool.steps[rows]) + 1
+        return Visit(rows, Batch(new_tokens, new_labels, draft), state, steps)
+
+    def _step(self) -> None:
+        config, pool = self.config, self.pool
+        visit = self._visit()
+        batch, rows = visit.batch, visit.rows
+        draft = batch.draft if self.model.config.draft else None
+        self.optimizer.zero_grad()
+        state, out = self.model.step(visit.state, batch.tokens, draft=draft)
+        loss = losses(out, batch.labels, config.loss, draft)
+        (loss.total / config.train.batch).backward()  # type: ignore[no-untyped-call]
+        self._reduce_gradients()
+        norm = self.optimizer.clip()
+        self.optimizer.step()
+        self.ema.update()
+        with torch.no_grad():
+            done = self._halts(out.halt, visit.steps)
+            grid = out.logits.argmax(-1) if self.model.config.feedback else torch.zeros_like(batch.tokens)
+            new = {
+                "tokens": batch.tokens,
+                "labels": batch.labels,
+                "draft": grid,
+                "y": state.y,
+                "z": state.z,
+                "steps": visit.steps,
+                "done": done,
+            }
+            for name, values in new.items():
+                getattr(pool, name).index_copy_(0, rows, values)
+            left = done.float()
+            sums = (
+                loss.total.detach() / len(left),
+                loss.cells / len(left),
+                norm,
+                left.sum(),
+                (left * loss.right).sum(),
+                (left * visit.steps).sum(),
+            )
+            self.meters += torch.stack(sums)
+
+    def _halts(self, halt: Tensor, steps: Tensor) -> Tensor:
+        """Which puzzles leave: those that halt, save a share explored to a random minimum, and the oldest."""
+        train, batch = self.config.train, self.config.train.batch
+        explore = torch.rand(batch, generator=self.generator, device=halt.device) < train.exploration
+        most = max(3, train.max_steps + 1)
+        least = torch.randint(2, most, (batch,), generator=self.generator, device=halt.device)
+        least = torch.where(explore, least, 0)[self.mine]
+        last = steps >= train.max_steps
+        return last | ((halt > 0) & (steps >= least)) if train.halting else last
+
+    def _reduce_gradients(self) -> None:
+        if self.processes.num_processes == 1:
+            return
+        grads = [p.grad for p in self.optimizer.params if p.grad is not None]
+        flat = self.processes.reduce(torch.cat([g.flatten() for g in grads]), reduction="sum")
+        parts = torch.split(flat, [g.numel() for g in grads])
+        for grad, part in zip(grads, parts, strict=True):
+            grad.copy_(part.view_as(grad))
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "model": self.model.state_dict(),
+            "ema": self.ema.mean,
+            "optimizer": self.optimizer.state_dict(),
+            "pool": self.pool.state_dict(),
+            "generator": self.generator.get_state(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.model.load_state_dict(state["model"])
+        for mean, saved in zip(self.ema.mean, state["ema"], strict=True):
+            mean.copy_(saved)
+        self.optimizer.load_state_dict(state["optimizer"])
+        if state.get("pool"):
+            self.pool.load_state_dict(state["pool"])
+        if state.get("generator") is not None:
+            self.generator.set_state(state["generator"].cpu())
