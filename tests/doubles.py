@@ -170,5 +170,4 @@ def network(config: TRMConfig = SMALL, halt_bias: float = -5.0) -> TRM:
         made.halt.bias.fill_(halt_bias)
         if config.draft:
             made.embed.draft.normal_(std=0.05)
-            made.judge.weight.normal_()
     return made

@@ -128,10 +128,18 @@ def test_slots_turn_over_when_puzzles_halt(tmp_path: Path) -> None:
 
 
 def test_exploration_keeps_some_puzzles_longer(tmp_path: Path) -> None:
-    made = trainer(tmp_path, config(train__exploration=1.0))
-    halt, steps = torch.full((8,), 5.0), torch.ones(8, dtype=torch.int64)
-    assert not made.learner._halts(halt, steps).any()  # everyone explores to at least 2
-    assert made.learner._halts(halt, steps * 3).all()
+    """A network that halts at once: explored puzzles stay for 2 or 3 steps, the others for one."""
+    for share, expected in ((0.0, {1}), (1.0, {1, 2, 3})):
+        made = trainer(tmp_path / str(share), config(train__exploration=share))
+        with torch.no_grad():
+            made.learner.model.halt.bias.fill_(50.0)
+        ages = set()
+        for turn in range(16):
+            made.learner.set_step(0, 0.0)  # learning rate 0
+            made.learner.step()
+            if turn >= 8:
+                ages |= set(made.learner.pool.steps.tolist())
+        assert ages == expected
 
 
 def test_drafts_reach_the_network(tmp_path: Path) -> None:

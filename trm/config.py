@@ -35,7 +35,7 @@ class TRMConfig:
     l_cycles: int = 6  # n
     qk_norm: bool = False  # RMS-normalise queries and keys, no weight
     gated_norm: bool = False  # σ(g) ⊙ rms(g ⊙ v) in place of silu(g) ⊙ v: what Muon needs
-    draft: bool = False  # a draft input, and a head that judges the draft
+    draft: bool = False  # a draft input
     feedback: bool = False  # the last decoded grid is the draft of later steps
     identities: int = 0  # puzzle identities (reference checkpoints); 0: one learned prefix
     identity_dim: int = 0
@@ -98,7 +98,6 @@ class LossConfig:
     name: Literal["softmax", "stablemax"] = "softmax"
     label_smoothing: float = 0.0
     halt_weight: float = 0.5
-    judge_weight: float = 0.5  # of the head that judges the draft
 
 
 @dataclass(frozen=True)
@@ -120,7 +119,7 @@ class TrainConfig:
     pool: int = 1  # batches' worth of slots, visited in turn
     max_steps: int = 16  # supervision steps a puzzle stays at most
     halting: bool = True  # puzzles leave when the network says so
-    exploration: float = 0.1
+    exploration: float = 0.1  # share of puzzles that stay for a random minimum of steps, halted or not
     ema: float = 0.999  # 0: off
     ema_from: int = 0  # optimiser steps
     init: str = ""  # checkpoint whose weights to start from; empty: random

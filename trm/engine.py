@@ -29,16 +29,19 @@ class Rollout:
     context: int = 0  # puzzle identity, for reference checkpoints
     noise: float = 0.0  # σ of the Gaussian noise added to y before every supervision step
     seed: int = 0  # of the noise
-    hold_draft: bool = False  # give the draft at every step, in place of the network's own last grid
+    judge: bool = False  # give the draft at every step, and ask how likely its cells are
 
 
 @dataclass(eq=False)
 class Trajectory:
-    """What a rollout did: after every supervision step the decoded grid and the logits of halt and judge."""
+    """What a rollout did: after every supervision step the decoded grid and the halt logit.
+
+    likelihoods: of a judged rollout, after every step log p of each cell of its draft [L].
+    """
 
     grids: list[Tokens] = field(default_factory=list)  # each [L]
     halts: list[float] = field(default_factory=list)
-    judges: list[float] = field(default_factory=list)
+    likelihoods: list[NDArray[np.float32]] = field(default_factory=list)
 
     @property
     def steps(self) -> int:
@@ -75,14 +78,14 @@ class Engine:
         done = 0
         while waiting or slots.busy:
             slots.fill(waiting, rollouts)
-            grids, halts, judges = slots.step()
+            grids, halts, likelihoods = slots.step()
             leaving = []
             for slot, index in slots.busy.items():
                 result, grid = results[index], grids[slot]
                 result.grids.append(grid)
                 result.halts.append(float(halts[slot]))
-                if judges is not None:
-                    result.judges.append(float(judges[slot]))
+                if rollouts[index].judge:
+                    result.likelihoods.append(likelihoods[slot])
                 halted = halting and halts[slot] > 0
                 if halted or result.steps >= steps or (stop is not None and stop(index, grid)):
                     leaving.append(slot)
@@ -124,8 +127,11 @@ class _Slots:
             if one.noise:
                 self.noise[slot] = torch.Generator(device).manual_seed(one.seed)
 
-    def step(self) -> tuple[Tokens, NDArray[np.float32], NDArray[np.float32] | None]:
-        """One supervision step of the busy slots: grids [B, L], halt [B], judge [B] on the host."""
+    def step(self) -> tuple[Tokens, NDArray[np.float32], NDArray[np.float32]]:
+        """One supervision step of the busy slots, on the host: grids [B, L], halt [B], log p of the draft [B, L].
+
+        The last holds zeros where no rollout is judged.
+        """
         config, device = self.model.config, self.model.device
         for slot, generator in self.noise.items():
             y = self.state.y[slot]
@@ -143,12 +149,15 @@ class _Slots:
         )
         self.state.y[rows], self.state.z[rows] = state.y, state.z
         grids = self._spread(out.logits.argmax(-1), rows)
+        held = torch.tensor([s in self.busy and self.rollouts[s].judge for s in range(len(grids))])
+        likelihoods = np.zeros(grids.shape, dtype=np.float32)
+        if held.any():
+            log_p = out.logits.log_softmax(-1).gather(-1, self.draft[rows].unsqueeze(-1)).squeeze(-1)
+            likelihoods = self._spread(log_p, rows).cpu().numpy()
         if config.draft:
-            held = torch.tensor([s in self.busy and self.rollouts[s].hold_draft for s in range(len(grids))])
             later = grids if config.feedback else torch.zeros_like(grids)
             self.draft = torch.where(held.to(device)[:, None], self.draft, later)
-        judges = None if out.judge is None else self._spread(out.judge, rows).cpu().numpy()
-        return grids.cpu().numpy(), self._spread(out.halt, rows).cpu().numpy(), judges
+        return grids.cpu().numpy(), self._spread(out.halt, rows).cpu().numpy(), likelihoods
 
     def _spread(self, values: Tensor, rows: Tensor) -> Tensor:
         """Values of `rows` put at their slots, zeros elsewhere."""

@@ -31,7 +31,8 @@ class Pool:
 
     Slots are visited in turn, one batch of them a step: with more slots than a batch, one update's puzzles are
     not the next one's, which the network would otherwise learn by heart while they stay.
-    tokens, labels, draft [S, L]; y, z [S, P+L, D]; steps, done [S]; turn [1].
+    tokens, labels, draft [S, L]; y, z [S, P+L, D]; steps, least, done [S]; turn [1]. `least`: supervision steps
+    that a puzzle stays at least, whatever the network says.
     """
 
     def __init__(self, model: TRM, slots: int) -> None:
@@ -42,6 +43,7 @@ class Pool:
         self.draft = torch.zeros(cells, dtype=torch.int64, device=device)
         self.y, self.z = model.initial_state(slots)
         self.steps = torch.zeros(slots, dtype=torch.int64, device=device)
+        self.least = torch.zeros_like(self.steps)
         self.done = torch.zeros(slots, dtype=torch.bool, device=device)
         self.turn = torch.zeros(1, dtype=torch.int64, device=device)
 
@@ -60,6 +62,7 @@ class Visit(NamedTuple):
     batch: Batch
     state: State
     steps: Tensor  # [B] supervision steps including this one
+    least: Tensor  # [B] supervision steps to stay at least
 
 
 class Learner:
@@ -147,7 +150,17 @@ class Learner:
         new_tokens = torch.where(fresh, tokens[self.mine], old.tokens)
         new_labels = torch.where(fresh, labels[self.mine], old.labels)
         steps = torch.where(done, 0, pool.steps[rows]) + 1
-        return Visit(rows, Batch(new_tokens, new_labels, draft), state, steps)
+        least = torch.where(done, self._explored(batch), pool.least[rows])
+        return Visit(rows, Batch(new_tokens, new_labels, draft), state, steps, least)
+
+    def _explored(self, batch: int) -> Tensor:
+        """How long fresh puzzles stay at least [B]: for the explored share 2 to max_steps, so that the network
+        also learns to keep what it has found; 0 for the others."""
+        train, device = self.config.train, self.pool.steps.device
+        chosen = torch.rand(batch, generator=self.generator, device=device) < train.exploration
+        most = max(3, train.max_steps + 1)
+        least = torch.randint(2, most, (batch,), generator=self.generator, device=device)
+        return torch.where(chosen, least, 0)[self.mine]
 
     def _step(self) -> None:
         config, pool = self.config, self.pool
@@ -156,14 +169,14 @@ class Learner:
         draft = batch.draft if self.model.config.draft else None
         self.optimizer.zero_grad()
         state, out = self.model.step(visit.state, batch.tokens, draft=draft)
-        loss = losses(out, batch.labels, config.loss, draft)
+        loss = losses(out, batch.labels, config.loss)
         (loss.total / config.train.batch).backward()  # type: ignore[no-untyped-call]
         self._reduce_gradients()
         norm = self.optimizer.clip()
         self.optimizer.step()
         self.ema.update()
         with torch.no_grad():
-            done = self._halts(out.halt, visit.steps)
+            done = self._halts(out.halt, visit)
             grid = out.logits.argmax(-1) if self.model.config.feedback else torch.zeros_like(batch.tokens)
             new = {
                 "tokens": batch.tokens,
@@ -172,6 +185,7 @@ class Learner:
                 "y": state.y,
                 "z": state.z,
                 "steps": visit.steps,
+                "least": visit.least,
                 "done": done,
             }
             for name, values in new.items():
@@ -187,15 +201,10 @@ class Learner:
             )
             self.meters += torch.stack(sums)
 
-    def _halts(self, halt: Tensor, steps: Tensor) -> Tensor:
-        """Which puzzles leave: those that halt, save a share explored to a random minimum, and the oldest."""
-        train, batch = self.config.train, self.config.train.batch
-        explore = torch.rand(batch, generator=self.generator, device=halt.device) < train.exploration
-        most = max(3, train.max_steps + 1)
-        least = torch.randint(2, most, (batch,), generator=self.generator, device=halt.device)
-        least = torch.where(explore, least, 0)[self.mine]
-        last = steps >= train.max_steps
-        return last | ((halt > 0) & (steps >= least)) if train.halting else last
+    def _halts(self, halt: Tensor, visit: Visit) -> Tensor:
+        """Which puzzles leave [B]: those that halt and are not held back, and the oldest."""
+        last = visit.steps >= self.config.train.max_steps
+        return last | ((halt > 0) & (visit.steps >= visit.least)) if self.config.train.halting else last
 
     def _reduce_gradients(self) -> None:
         if self.processes.num_processes == 1:

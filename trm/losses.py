@@ -1,4 +1,4 @@
-"""What the network is trained on: cells, halting, and the judgement of drafts."""
+"""What the network is trained on: cells and halting."""
 
 from __future__ import annotations
 
@@ -35,16 +35,10 @@ def cell_losses(logits: Tensor, labels: Tensor, config: LossConfig) -> Tensor:
     return torch.where(scored, -picked, 0.0)
 
 
-def draft_right(draft: Tensor, labels: Tensor) -> Tensor:
-    """Whether every cell that a draft states is right. draft, labels [B, L]; returns [B] bool."""
-    return ((draft == labels) | (draft == 0) | (labels == IGNORE)).all(-1)
-
-
-def losses(output: Output, labels: Tensor, config: LossConfig, draft: Tensor | None = None) -> Losses:
+def losses(output: Output, labels: Tensor, config: LossConfig) -> Losses:
     """The loss of one supervision step, summed over the batch.
 
-    A puzzle's part: mean cross-entropy of its labelled cells + halt_weight · BCE(halt, all cells right)
-    + judge_weight · BCE(judge, draft right) where a draft was given.
+    A puzzle's part: mean cross-entropy of its labelled cells + halt_weight · BCE(halt, all cells right).
     """
     scored = labels != IGNORE
     count = scored.sum(-1).clamp(min=1)
@@ -52,9 +46,4 @@ def losses(output: Output, labels: Tensor, config: LossConfig, draft: Tensor | N
     cells = (cell_losses(output.logits, labels, config).sum(-1) / count).sum()
     halt = F.binary_cross_entropy_with_logits(output.halt, right.float(), reduction="sum")
     total = cells + config.halt_weight * halt
-    if output.judge is not None and draft is not None:
-        given = (draft != 0).any(-1)
-        target = draft_right(draft, labels).float()
-        judged = F.binary_cross_entropy_with_logits(output.judge, target, reduction="none")
-        total = total + config.judge_weight * torch.where(given, judged, 0.0).sum()
     return Losses(total, cells.detach(), right)

@@ -28,7 +28,6 @@ class State(NamedTuple):
 class Output(NamedTuple):
     logits: Tensor  # [B, L, V] float32
     halt: Tensor  # [B] float32 logit: all cells right
-    judge: Tensor | None = None  # [B] float32 logit: every cell the given draft states is right
 
 
 def rms(v: Tensor) -> Tensor:
@@ -238,10 +237,6 @@ class TRM(
         self.halt = nn.Linear(config.hidden_size, 2)
         nn.init.zeros_(self.halt.weight)
         nn.init.constant_(self.halt.bias, -5.0)
-        if config.draft:
-            self.judge = nn.Linear(config.hidden_size, 1)
-            nn.init.zeros_(self.judge.weight)
-            nn.init.zeros_(self.judge.bias)
         self.register_buffer("y_init", truncated_normal_(torch.empty(config.hidden_size), 1.0))
         self.register_buffer("z_init", truncated_normal_(torch.empty(config.hidden_size), 1.0))
         self.dtype = torch.float32
@@ -271,7 +266,7 @@ class TRM(
         """One supervision step.
 
         tokens, draft [B, L] int (draft 0 = unknown); context [B] int, the puzzle identity of reference
-        checkpoints. Returns the detached next state and logits [B, L, V], halt [B], judge [B] (float32).
+        checkpoints. Returns the detached next state and logits [B, L, V], halt [B] (float32).
         """
         e = self.embed(tokens, context, draft).to(self.dtype)
         y, z = state
@@ -280,9 +275,8 @@ class TRM(
                 y, z = self.cycle(y, z, e)
         y, z = self.cycle(y, z, e)  # only the last cycle carries gradient (arXiv:2510.04871)
         logits = self.head(y[:, self.config.prefix :]).float()
-        summary = y[:, 0].float()
-        judge = self.judge(summary)[:, 0] if self.config.draft else None
-        return State(y.detach(), z.detach()), Output(logits, self.halt(summary)[:, 0], judge)
+        halt = self.halt(y[:, 0].float())[:, 0]
+        return State(y.detach(), z.detach()), Output(logits, halt)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from trm.attempts import Job, Plan, Progress, Refinement, file_attempt, run_plans, settle, sigmoid
+from trm.attempts import Job, Plan, Progress, Refinement, file_attempt, run_plans, settle
 from trm.grid import Grid, Grids, PuzzleError, as_grids
 from trm.tasks import Puzzle, Status, get
 from trm.tasks.source import detect
@@ -24,7 +24,7 @@ Question = str | Grid | Puzzle
 GivenDraft = str | Grid | Grids
 # σ of the noise on y in restarts: what PTRM found best (see docs and LOG.md for our own measurement).
 NOISE = {"sudoku": 0.3, "maze": 1.0, "arc": 0.2}
-JUDGE_STEPS = 2  # supervision steps after which the judge of a held candidate is read
+JUDGE_STEPS = 1  # supervision steps with the candidate held as the draft before its likelihood is read
 
 
 class Refiner:
@@ -214,10 +214,11 @@ class Refiner:
     def score(
         self, question: Question, candidates: Sequence[GivenDraft], task: str | None = None
     ) -> NDArray[np.float32]:
-        """How sure the network is that each candidate is right: float32 [n] in [0, 1], higher is better.
+        """How likely the network finds each candidate, given the candidate: float32 [n] in [0, 1].
 
-        The network reads the candidate and judges it, by itself: neither the rules nor the answer that it would
-        give are asked. Blank cells state nothing.
+        The candidate is held as the draft; the score is the probability of its least likely stated free cell. A
+        grid that the network would keep scores high, one in which it would change a cell low. Neither the
+        rules nor the network's own cold answer are asked. Blank cells state nothing.
         """
         from trm.engine import Rollout
 
@@ -227,20 +228,20 @@ class Refiner:
                 f"{self.name}: the {puzzle.task} expert was not trained on drafts, so it cannot score"
             )
         engine, spec = self.engine(puzzle.task), get(puzzle.task)
-        rollouts = []
-        for candidate in candidates:
-            for index, grid in enumerate(self._draft(puzzle, candidate) or ()):
-                rollouts.append(
-                    Rollout(
-                        spec.encode_question(puzzle, index),
-                        spec.encode_draft(puzzle, grid, index),
-                        hold_draft=True,
-                    )
-                )
+        asked = [(i, grid) for one in candidates for i, grid in enumerate(self._draft(puzzle, one) or ())]
+        rollouts = [
+            Rollout(spec.encode_question(puzzle, i), spec.encode_draft(puzzle, grid, i), judge=True)
+            for i, grid in asked
+        ]
         runs = engine.run(rollouts, JUDGE_STEPS)
-        judged = np.array([run.judges[-1] for run in runs], dtype=np.float64)
-        # A candidate is right if each of its grids is.
-        return sigmoid(judged.reshape(len(candidates), -1).min(axis=1)).astype(np.float32)
+        lowest = []
+        for rollout, run in zip(rollouts, runs, strict=True):
+            assert rollout.draft is not None
+            stated = (rollout.draft != 0) & (rollout.draft != rollout.tokens)
+            lowest.append(run.likelihoods[-1][stated].min(initial=0.0))
+        # A candidate is as likely as the least likely of its grids.
+        worst = np.array(lowest, dtype=np.float32).reshape(len(candidates), -1).min(axis=1)
+        return np.asarray(np.exp(worst), dtype=np.float32)
 
     def evaluate(
         self,
