@@ -216,3 +216,18 @@ def test_devices_that_are_not_there_are_one_line() -> None:
     if not torch.cuda.is_available():
         with pytest.raises(CheckpointError, match="there is none here"):
             Refiner(Checkpoint("x", {}), "cuda")
+
+
+def test_experts_trained_in_bfloat16_run_in_it_only_where_that_is_native(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made = network()
+    for trained, native, expected in (
+        ("bfloat16", True, torch.bfloat16),
+        ("bfloat16", False, torch.float32),
+        ("float32", True, torch.float32),
+    ):
+        able = {"avx512_bf16": native}
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda able=able: able, raising=False)
+        expert = Expert("sudoku", made.config, made.state_dict(), {"dtype": trained})
+        assert Refiner(Checkpoint("x", {"sudoku": expert}), "cpu").engine("sudoku").model.dtype is expected

@@ -69,6 +69,15 @@ def test_a_run_leaves_what_it_should(tmp_path: Path) -> None:
     assert made.learner.optimizer.schedule(1.0) == pytest.approx(0)
 
 
+def test_a_horizon_in_seconds_ends_by_the_clock_with_the_learning_rate_at_zero(tmp_path: Path) -> None:
+    made = trainer(tmp_path, config(train__steps=0, train__seconds=0.5))
+    made.run()
+    assert made.seconds >= 0.5
+    assert made.progress() == 1.0
+    made.learner.set_step(made.done_steps, made.progress())
+    assert [float(lr) for _, lr in made.learner.optimizer.lrs] == pytest.approx([0.0, 0.0], abs=1e-9)
+
+
 def test_the_checkpoint_holds_the_averaged_weights(tmp_path: Path) -> None:
     made = trainer(tmp_path, config(train__ema=0.9))
     made.run()

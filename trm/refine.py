@@ -76,10 +76,10 @@ class Refiner:
         if task not in self.checkpoint.experts:
             raise PuzzleError(f"{self.name}: no expert for {task}, expected one of {', '.join(self.tasks)}")
         if task not in self._engines:
-            # float32 on CPU, where rows of a product do not depend on their neighbours; bfloat16, as
-            # trained, on a GPU.
-            dtype = torch.bfloat16 if self.device.startswith("cuda") else torch.float32
-            self._engines[task] = Engine(self.checkpoint.experts[task].model(self.device, dtype), self.slots)
+            expert = self.checkpoint.experts[task]
+            trained_half = expert.meta.get("dtype") == "bfloat16"
+            dtype = torch.bfloat16 if trained_half and _multiplies_bf16(self.device) else torch.float32
+            self._engines[task] = Engine(expert.model(self.device, dtype), self.slots)
         return self._engines[task]
 
     # -- refining --------------------------------------------------------------------------------------
@@ -299,6 +299,16 @@ def _uint8(grid: Any) -> Any:
             raise PuzzleError(f"grid of {array.dtype}, expected whole numbers from 0 to 255")
         array = array.astype(np.uint8)
     return array
+
+
+def _multiplies_bf16(device: str) -> bool:
+    """Whether the device has bfloat16 products of its own; emulated ones are slower than float32."""
+    import torch
+
+    if device != "cpu":
+        return device.startswith("cuda")
+    able = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    return bool(able.get("avx512_bf16") or able.get("amx_bf16"))
 
 
 def _shape(puzzle: Puzzle) -> tuple[int, int]:

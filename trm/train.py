@@ -223,8 +223,9 @@ class Trainer:
         meta = {
             "step": self.done_steps,
             "seconds": round(self.seconds, 1),
-            "training_data": self.config.data.train or "generated",
+            "training_data": Path(self.config.data.train).name or "generated",
             "training_puzzles": self.train_size,
+            "dtype": str(self.learner.model.dtype).removeprefix("torch."),
             "metrics": metrics or {},
             "recipe": {k: v for k, v in asdict(self.config).items() if k != "model"},
         }
