@@ -210,6 +210,13 @@ def test_questions_come_as_text_arrays_or_puzzles() -> None:
         made.refine(PUZZLE, steps=0)
 
 
+def test_weights_of_another_shape_than_the_tasks_are_refused() -> None:
+    made = network(replace(SMALL, vocab_size=12))
+    other = Refiner(Checkpoint("x", {"sudoku": Expert("sudoku", made.config, made.state_dict())}), "cpu")
+    with pytest.raises(PuzzleError, match=r"\(81, 12\), expected \(81, 11\) for sudoku"):
+        other.refine(PUZZLE)
+
+
 def test_devices_that_are_not_there_are_one_line() -> None:
     with pytest.raises(CheckpointError, match="expected auto"):
         Refiner(Checkpoint("x", {}), "tpu")

@@ -114,6 +114,16 @@ def test_resume_without_a_checkpoint_says_so(tmp_path: Path) -> None:
         trainer(tmp_path, config()).resume()
 
 
+def test_resume_refuses_another_network_and_refills_another_pool(tmp_path: Path) -> None:
+    trainer(tmp_path, config()).run()
+    with pytest.raises(CheckpointError, match="another shape"):
+        trainer(tmp_path, config(model__hidden_size=64)).resume()
+    wider = trainer(tmp_path, config(train__batch=4, train__steps=8))
+    wider.resume()
+    wider.run()
+    assert wider.done_steps == 8
+
+
 def test_runs_are_their_seeds(tmp_path: Path) -> None:
     runs = [trainer(tmp_path / str(i), config(train__seed=s)) for i, s in enumerate((0, 0, 1))]
     for one in runs:

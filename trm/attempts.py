@@ -62,7 +62,6 @@ class Plan:
     symmetry: Symmetry | None = None
     noise: float = 0.0
     seed: int = 0
-    restart: bool = False
 
 
 @dataclass(frozen=True, eq=False)

@@ -236,7 +236,7 @@ def reference_config(state: Mapping[str, Tensor], task: str, overrides: Mapping[
         "seq_len", "vocab_size", "hidden_size", "num_heads", "H_cycles", "L_cycles", "L_layers", "expansion",
         "pos_encodings", "mlp_t", "puzzle_emb_len", "puzzle_emb_ndim", "num_puzzle_identifiers",
         "batch_size", "halt_max_steps", "halt_exploration_prob", "forward_dtype", "no_ACT_continue", "H_layers",
-        "rms_norm_eps", "rope_theta",
+        "rms_norm_eps", "rope_theta", "name", "loss",
     }  # fmt: skip
     if unknown := sorted(set(overrides) - known):
         raise CheckpointError(f"config: unknown {', '.join(unknown)}; known: {', '.join(sorted(known))}")

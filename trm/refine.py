@@ -6,12 +6,12 @@ import time
 import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from trm.attempts import Job, Plan, Progress, Refinement, file_attempt, run_plans, settle
+from trm.attempts import Job, Plan, Progress, file_attempt, run_plans, settle
 from trm.grid import Grid, Grids, PuzzleError, as_grids
 from trm.tasks import Puzzle, Status, get
 from trm.tasks.source import detect
@@ -76,25 +76,37 @@ class Refiner:
         if task not in self.checkpoint.experts:
             raise PuzzleError(f"{self.name}: no expert for {task}, expected one of {', '.join(self.tasks)}")
         if task not in self._engines:
-            expert = self.checkpoint.experts[task]
+            expert, spec = self.checkpoint.experts[task], get(task)
+            shape, expected = (
+                (expert.config.seq_len, expert.config.vocab_size),
+                (spec.seq_len, spec.vocab_size),
+            )
+            if shape != expected:
+                raise PuzzleError(
+                    f"{self.name}: seq_len and vocab_size {shape}, expected {expected} for {task}: "
+                    "usable through TRM.from_pretrained alone"
+                )
             trained_half = expert.meta.get("dtype") == "bfloat16"
             dtype = torch.bfloat16 if trained_half and _multiplies_bf16(self.device) else torch.float32
             self._engines[task] = Engine(expert.model(self.device, dtype), self.slots)
         return self._engines[task]
 
     # -- refining --------------------------------------------------------------------------------------
-    @overload
-    def refine(self, question: Question, draft: GivenDraft | None = None, **options: Any) -> Refinement: ...
-    @overload
     def refine(
-        self, question: list[Question], draft: Sequence[GivenDraft | None] | None = None, **options: Any
-    ) -> list[Refinement]: ...
-    @overload
-    def refine(
-        self, question: list[Puzzle], draft: Sequence[GivenDraft | None] | None = None, **options: Any
-    ) -> list[Refinement]: ...
-
-    def refine(self, question: Any, draft: Any = None, **options: Any) -> Refinement | list[Refinement]:
+        self,
+        question: Question | list[Question] | list[Puzzle],
+        draft: GivenDraft | Sequence[GivenDraft | None] | None = None,
+        task: str | None = None,
+        cold: bool = True,
+        steps: int = 16,
+        restarts: int = 0,
+        noise: float | None = None,
+        seed: int = 0,
+        budget: float | None = None,
+        answers: int = 1,
+        trace: bool = False,
+        progress: Progress | None = None,
+    ) -> Any:  # a Refinement, or a list of them for a list of questions
         """Answer a question, from a cold start and from a draft of it where there is one.
 
         question: a string, an array of the task's symbols or a `Puzzle`; a list of them is a batch, `draft` then a
@@ -107,27 +119,11 @@ class Refiner:
         What verifies wins, else the most confident. Results do not depend on what else is in the batch.
         Raises PuzzleError for a draft of the wrong shape (both named), or one that the expert was not trained on.
         """
-        if not isinstance(question, list):
-            return self._refine([question], [draft], **options)[0]
-        if draft is not None and (not isinstance(draft, list | tuple) or len(draft) != len(question)):
-            raise PuzzleError(f"{len(question)} questions: expected a list of as many drafts, or None")
-        return self._refine(question, list(draft) if draft is not None else [None] * len(question), **options)
-
-    def _refine(
-        self,
-        questions: Sequence[Question],
-        drafts: Sequence[GivenDraft | None],
-        task: str | None = None,
-        cold: bool = True,
-        steps: int = 16,
-        restarts: int = 0,
-        noise: float | None = None,
-        seed: int = 0,
-        budget: float | None = None,
-        answers: int = 1,
-        trace: bool = False,
-        progress: Progress | None = None,
-    ) -> list[Refinement]:
+        batch = isinstance(question, list)
+        questions: list[Any] = question if isinstance(question, list) else [question]
+        drafts: Any = draft if batch and draft is not None else [draft] * len(questions)
+        if not isinstance(drafts, list | tuple) or len(drafts) != len(questions):
+            raise PuzzleError(f"{len(questions)} questions: expected a list of as many drafts, or None")
         if steps < 1 or restarts < 0 or answers < 1:
             raise PuzzleError(
                 f"steps {steps}, restarts {restarts}, answers {answers}: expected at least 1, 0, 1"
@@ -160,13 +156,14 @@ class Refiner:
             deadline = None if budget is None else begun + budget
             self._run(again, jobs, steps, deadline, trace, progress)
         seconds = (time.perf_counter() - begun) / len(jobs) if jobs else 0.0
-        return [settle(job, answers, seconds) for job in jobs]
+        settled = [settle(job, answers, seconds) for job in jobs]
+        return settled if batch else settled[0]
 
     def _draft(self, puzzle: Puzzle, draft: GivenDraft | None) -> Grids | None:
         """The draft as grids, checked against the puzzle's shape."""
         if draft is None:
             return None
-        if not self.accepts_drafts(puzzle.task) if puzzle.task in self.tasks else False:
+        if puzzle.task in self.tasks and not self.accepts_drafts(puzzle.task):
             raise PuzzleError(
                 f"{self.name}: the {puzzle.task} expert was not trained on drafts, expected draft=None"
             )
@@ -190,7 +187,7 @@ class Refiner:
         symmetry = group.draw(rng)
         moved = Puzzle(job.puzzle.task, tuple(symmetry.forward(g) for g in job.puzzle.inputs))
         moved_draft = None if draft is None else tuple(symmetry.forward(g) for g in draft)
-        return Plan(index, source, moved, moved_draft, symmetry, noise, noise_seed, restart=True)
+        return Plan(index, source, moved, moved_draft, symmetry, noise, noise_seed)
 
     def _run(
         self,

@@ -18,7 +18,7 @@ from accelerate.utils import broadcast
 
 import trm
 from trm.checkpoint import CheckpointError, Expert, load, replacing, save_folder
-from trm.config import Config, ConfigError, from_dict
+from trm.config import Config, ConfigError
 from trm.data import Bank
 from trm.engine import Engine
 from trm.evaluate import evaluate
@@ -259,6 +259,10 @@ class Trainer:
         if not path.is_file():
             raise CheckpointError(f"{self.folder}: no checkpoints/last/training.pt to resume from")
         raw = torch.load(path, map_location=self.learner.model.device, weights_only=True)
+        if raw["config"]["model"] != asdict(self.config.model):
+            raise CheckpointError(f"{self.folder}: its network has another shape than [model] says")
+        if raw["pool"] is not None and len(raw["pool"]["done"]) != len(self.learner.pool.done):
+            raw["pool"] = None  # another batch or pool size
         if raw.get("pool") is None:
             slices = self.folder / f"pool-{self.accelerator.process_index}.pt"
             if slices.is_file():
@@ -293,13 +297,3 @@ def environment(processes: int = 1) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "processes": processes,
     }
-
-
-def saved_config(folder: Path) -> Config:
-    """The configuration a run folder was started with. Raises ConfigError."""
-    try:
-        return from_dict(
-            Config, json.loads((folder / "config.json").read_text()), str(folder / "config.json")
-        )
-    except OSError as error:
-        raise ConfigError(f"{folder}: no config.json ({error.strerror}), expected a run folder") from None
