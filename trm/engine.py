@@ -96,6 +96,14 @@ class Engine:
         return results
 
 
+def multiplies_bf16(device: str) -> bool:
+    """Whether the device has bfloat16 products of its own; emulated ones are slower than float32."""
+    if device != "cpu":
+        return device.startswith("cuda")
+    able = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    return bool(able.get("avx512_bf16") or able.get("amx_bf16"))
+
+
 class _Slots:
     """The tensors of the batch. A freed slot idles until a rollout enters."""
 

@@ -71,7 +71,7 @@ class Refiner:
         """The engine of a task's expert. Raises PuzzleError where there is none."""
         import torch
 
-        from trm.engine import Engine
+        from trm.engine import Engine, multiplies_bf16
 
         if task not in self.checkpoint.experts:
             raise PuzzleError(f"{self.name}: no expert for {task}, expected one of {', '.join(self.tasks)}")
@@ -87,7 +87,7 @@ class Refiner:
                     "usable through TRM.from_pretrained alone"
                 )
             trained_half = expert.meta.get("dtype") == "bfloat16"
-            dtype = torch.bfloat16 if trained_half and _multiplies_bf16(self.device) else torch.float32
+            dtype = torch.bfloat16 if trained_half and multiplies_bf16(self.device) else torch.float32
             self._engines[task] = Engine(expert.model(self.device, dtype), self.slots)
         return self._engines[task]
 
@@ -296,16 +296,6 @@ def _uint8(grid: Any) -> Any:
             raise PuzzleError(f"grid of {array.dtype}, expected whole numbers from 0 to 255")
         array = array.astype(np.uint8)
     return array
-
-
-def _multiplies_bf16(device: str) -> bool:
-    """Whether the device has bfloat16 products of its own; emulated ones are slower than float32."""
-    import torch
-
-    if device != "cpu":
-        return device.startswith("cuda")
-    able = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-    return bool(able.get("avx512_bf16") or able.get("amx_bf16"))
 
 
 def _shape(puzzle: Puzzle) -> tuple[int, int]:

@@ -172,7 +172,6 @@ def _dtype(device: str) -> Any:
     """bf16 where it is at least as fast as fp32: on accelerators, and on CPUs that multiply it natively."""
     import torch
 
-    if device != "cpu":
-        return torch.bfloat16
-    able = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-    return torch.bfloat16 if able.get("avx512_bf16") or able.get("amx_bf16") else torch.float32
+    from trm.engine import multiplies_bf16
+
+    return torch.bfloat16 if device != "cpu" or multiplies_bf16(device) else torch.float32
