@@ -56,7 +56,7 @@ def test_a_halted_rollout_leaves_and_another_takes_its_slot() -> None:
     with torch.no_grad():
         network.halt.bias -= middle  # half of them now halt at some step
     whole = Engine(network, 4).run(rollouts, steps=6)
-    halted = Engine(network, 4).run(rollouts, steps=6, halting=True)
+    halted = Engine(network, 4).run(rollouts, steps=6, stop=lambda i, run: run.halted)
     assert {run.steps for run in whole} == {6}
     assert len({run.steps for run in halted}) > 1  # some leave early, some never halt
     for short, long in zip(halted, whole, strict=True):
@@ -65,7 +65,7 @@ def test_a_halted_rollout_leaves_and_another_takes_its_slot() -> None:
 
 
 def test_stop_ends_a_rollout() -> None:
-    runs = Engine(model(), 2).run([Rollout(q) for q in questions(4)], steps=5, stop=lambda i, grid: i == 2)
+    runs = Engine(model(), 2).run([Rollout(q) for q in questions(4)], steps=5, stop=lambda i, run: i == 2)
     assert [run.steps for run in runs] == [5, 5, 1, 5]
 
 

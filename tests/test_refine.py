@@ -17,7 +17,7 @@ from trm.engine import Rollout, Stop, Trajectory
 from trm.exact import solve_sudoku
 from trm.grid import Grid, PuzzleError
 from trm.refine import Refiner, as_puzzle
-from trm.tasks import Status, get
+from trm.tasks import Status, Verdict, get
 
 TASK = get("sudoku")
 PUZZLE = doubles.sudoku()
@@ -32,7 +32,7 @@ class ScriptedEngine:
     seen: list[Rollout] = field(default_factory=list)
 
     def run(
-        self, rollouts: Sequence[Rollout], steps: int = 16, halting: bool = False, stop: Stop | None = None,
+        self, rollouts: Sequence[Rollout], steps: int = 16, stop: Stop | None = None,
         progress: Callable[[int], None] | None = None,
     ) -> list[Trajectory]:  # fmt: skip
         runs = []
@@ -42,7 +42,7 @@ class ScriptedEngine:
             for grid, halt in self.play(rollout)[:steps]:
                 run.grids.append(TASK.encode(grid))
                 run.halts.append(halt)
-                if stop is not None and stop(index, run.grids[-1]):
+                if stop is not None and stop(index, run):
                     break
             runs.append(run)
         return runs
@@ -88,11 +88,34 @@ def test_cold_false_refines_the_draft_alone() -> None:
     assert [r.draft is None for r in engine.seen] == [False]
 
 
-def test_a_rollout_stops_when_the_rules_accept_it() -> None:
-    made, _ = scripted(lambda r: [(WRONG, -9.0), (RIGHT, -9.0), (WRONG, 9.0)])
+def test_the_first_grid_that_verifies_is_the_answer() -> None:
+    made, _ = scripted(lambda r: [(WRONG, -9.0), (RIGHT, -9.0), (WRONG, -9.0)])
     out = made.refine(PUZZLE, steps=3, trace=True)
-    assert (out.steps, out.verdict.status) == (2, Status.VERIFIED)
+    assert (out.steps, out.verdict.status) == (3, Status.VERIFIED)
     assert [np.array_equal(g, e) for g, e in zip(out.trace, (WRONG, RIGHT), strict=True)] == [True, True]
+
+
+@pytest.mark.parametrize(
+    ("halts", "steps"),
+    [((-9.0, 2.0, 5.0, 5.0), 2), ((3.0, 2.0, 5.0, 5.0), 2), ((-9.0, -2.0, -5.0, 5.0), 4)],
+)
+def test_a_rollout_ends_when_network_and_rules_agree(halts: tuple[float, ...], steps: int) -> None:
+    """Solved at the second step; the confidence is the first halt's, with rules as without them."""
+    grids = (WRONG, RIGHT, RIGHT, RIGHT)
+    made, _ = scripted(lambda r: list(zip(grids, halts, strict=True)))
+    out = made.refine(PUZZLE)
+    assert (out.steps, out.verdict.status) == (steps, Status.VERIFIED)
+    first = next(h for h in halts if h > 0)
+    assert out.confidence == pytest.approx(1 / (1 + np.exp(-first)))
+
+
+def test_confidence_is_the_same_where_no_rule_decides(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rules accept the first grid, long before the network halts."""
+    made, _ = scripted(lambda r: [(RIGHT, -4.0), (RIGHT, -1.0), (WRONG, 1.0), (RIGHT, 6.0)])
+    ruled = made.refine(PUZZLE)
+    monkeypatch.setattr(type(TASK), "decidable", False)
+    monkeypatch.setattr(type(TASK), "check", lambda *_: Verdict(Status.UNVERIFIED, ()))
+    assert made.refine(PUZZLE).confidence == ruled.confidence
 
 
 def test_restarts_see_the_puzzle_under_a_symmetry_with_noise_and_come_back() -> None:

@@ -14,7 +14,7 @@ from trm.grid import Grid, Grids
 from trm.tasks import Puzzle, Status, Symmetry, Task, Verdict, get
 
 if TYPE_CHECKING:
-    from trm.engine import Engine, Tokens, Trajectory
+    from trm.engine import Engine, Trajectory
 
 Progress = Callable[[int, int, Grid | None], None]  # rollouts done, rollouts in all, the first one's grid
 
@@ -110,7 +110,11 @@ def run_plans(
     deadline: float | None,
     progress: Progress | None,
 ) -> list[list[Trajectory]]:
-    """One trajectory for each input of each plan. A rollout ends as soon as its grid verifies."""
+    """One trajectory for each input of each plan.
+
+    A rollout ends once the network has halted and, where rules decide, a grid of it verifies: the rules never
+    end it before the network does, so that the confidence does not depend on them.
+    """
     from trm.engine import Rollout
 
     owners = [(plan, i) for plan in plans for i in range(len(plan.puzzle.inputs))]
@@ -125,23 +129,24 @@ def run_plans(
     ]
     latest: list[Grid | None] = [None]
 
-    def stop(index: int, tokens: Tokens) -> bool:
+    accepted: set[int] = set()
+
+    def stop(index: int, run: Trajectory) -> bool:
         plan, i = owners[index]
-        grid = _back(plan, task.decode(plan.puzzle, tokens, i))
-        if index == 0:
-            latest[0] = grid
-        if deadline is not None and time.perf_counter() > deadline:
-            return True
-        return task.check(jobs[plan.job].puzzle, grid).status is Status.VERIFIED
+        if index == 0 or (task.decidable and index not in accepted):
+            grid = _back(plan, task.decode(plan.puzzle, run.grids[-1], i))
+            if index == 0:
+                latest[0] = grid
+            if task.check(jobs[plan.job].puzzle, grid).status is Status.VERIFIED:
+                accepted.add(index)
+        late = deadline is not None and time.perf_counter() > deadline
+        return late or (run.halted and (index in accepted or not task.decidable))
 
     def tick(done: int) -> None:
         if progress is not None:
             progress(done, len(rollouts), latest[0])
 
-    # Where rules decide, they also say when to stop; elsewhere the network's own halting does.
-    runs = engine.run(
-        rollouts, steps, halting=not task.decidable, stop=stop if task.decidable else None, progress=tick
-    )
+    runs = engine.run(rollouts, steps, stop=stop, progress=tick)
     grouped: list[list[Trajectory]] = []
     at = 0
     for plan in plans:
@@ -151,15 +156,23 @@ def run_plans(
 
 
 def file_attempt(task: Task, plan: Plan, puzzle: Puzzle, runs: Sequence[Trajectory], trace: bool) -> Attempt:
-    grids = tuple(_back(plan, task.decode(plan.puzzle, run.grids[-1], i)) for i, run in enumerate(runs))
-    steps = (
-        tuple(_back(plan, task.decode(plan.puzzle, tokens, 0)) for tokens in runs[0].grids) if trace else ()
-    )
-    halt = np.array([run.halts[-1] for run in runs], dtype=np.float64)
-    confidence = float(sigmoid(halt).min())
-    return Attempt(
-        plan.source, grids, confidence, task.check(puzzle, grids), sum(r.steps for r in runs), steps
-    )
+    """What a plan's trajectories answer: the first grid that verifies, else the last. The confidence is the
+    halt logit's where the network halted first, else at the end."""
+    answers: list[Grid] = []
+    traced: tuple[Grid, ...] = ()
+    for i, run in enumerate(runs):
+        seen: list[Grid] = []
+        for tokens in run.grids if task.decidable or trace else run.grids[-1:]:
+            seen.append(_back(plan, task.decode(plan.puzzle, tokens, i)))
+            if task.decidable and task.check(puzzle, seen[-1]).status is Status.VERIFIED:
+                break
+        answers.append(seen[-1])
+        if trace and i == 0:
+            traced = tuple(seen)
+    halts = np.array([run.halts[run.first_halt()] for run in runs], dtype=np.float64)
+    grids = tuple(answers)
+    steps = sum(run.steps for run in runs)
+    return Attempt(plan.source, grids, float(sigmoid(halts).min()), task.check(puzzle, grids), steps, traced)
 
 
 def settle(job: Job, answers: int, seconds: float) -> Refinement:

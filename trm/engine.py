@@ -1,7 +1,7 @@
 """Inference: rollouts stream through fixed slots. Knows tokens, not puzzles.
 
-A rollout leaves its slot when the network halts, when the caller's `stop` says so, or after `steps`; the next
-waiting one takes the slot. In float32 the result equals that of a plain loop over one rollout, whatever shares
+A rollout leaves its slot when the caller's `stop` says so (the network has halted, say), or after `steps`; the
+next waiting one takes the slot. In float32 the result equals that of a plain loop over one rollout, whatever shares
 the batch.
 """
 
@@ -47,12 +47,17 @@ class Trajectory:
     def steps(self) -> int:
         return len(self.grids)
 
+    @property
+    def halted(self) -> bool:
+        """Whether the network has said, at any step so far, that all cells are right."""
+        return any(halt > 0 for halt in self.halts)
+
     def first_halt(self) -> int:
         """Index of the step at which learned halting stops: the first with halt > 0, else the last."""
         return next((i for i, halt in enumerate(self.halts) if halt > 0), len(self.halts) - 1)
 
 
-Stop = Callable[[int, Tokens], bool]  # (index of the rollout, its grid [L]) -> leave now?
+Stop = Callable[[int, Trajectory], bool]  # (index of the rollout, what it did so far) -> leave now?
 
 
 class Engine:
@@ -67,7 +72,6 @@ class Engine:
         self,
         rollouts: Sequence[Rollout],
         steps: int = 16,
-        halting: bool = False,
         stop: Stop | None = None,
         progress: Callable[[int], None] | None = None,
     ) -> list[Trajectory]:
@@ -81,13 +85,12 @@ class Engine:
             grids, halts, likelihoods = slots.step()
             leaving = []
             for slot, index in slots.busy.items():
-                result, grid = results[index], grids[slot]
-                result.grids.append(grid)
+                result = results[index]
+                result.grids.append(grids[slot])
                 result.halts.append(float(halts[slot]))
                 if rollouts[index].judge:
                     result.likelihoods.append(likelihoods[slot])
-                halted = halting and halts[slot] > 0
-                if halted or result.steps >= steps or (stop is not None and stop(index, grid)):
+                if result.steps >= steps or (stop is not None and stop(index, result)):
                     leaving.append(slot)
             slots.free(leaving)
             done += len(leaving)

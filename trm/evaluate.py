@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from trm.engine import Engine, Rollout
+from trm.engine import Engine, Rollout, Trajectory
 from trm.tasks import Puzzle, Status, Task
 from trm.tasks.base import IGNORE
 
@@ -19,14 +19,29 @@ def evaluate(
     steps: int = 16,
     progress: Callable[[int], None] | None = None,
 ) -> dict[str, Any]:
-    """One cold pass of `steps` supervision steps over every puzzle (each must have its answer).
+    """One cold pass of `steps` supervision steps over every puzzle (each must have its answer), measured."""
+    return measure(task, puzzles, roll_out(engine, task, puzzles, steps, progress), steps)
+
+
+def roll_out(
+    engine: Engine,
+    task: Task,
+    puzzles: Sequence[Puzzle],
+    steps: int,
+    progress: Callable[[int], None] | None = None,
+) -> list[Trajectory]:
+    """A cold trajectory of exactly `steps` for every input of every puzzle, in order."""
+    rollouts = [Rollout(task.encode_question(p, i)) for p in puzzles for i in range(len(p.inputs))]
+    return engine.run(rollouts, steps, progress=progress)
+
+
+def measure(task: Task, puzzles: Sequence[Puzzle], runs: Sequence[Trajectory], steps: int) -> dict[str, Any]:
+    """Figures of cold trajectories.
 
     accuracy: share whose grid after `steps` equals the label. by_step: the same after each step.
     halt_accuracy, mean_steps: stopping where learned halting would. verified: share that the exact rules accept.
     """
     pairs = [(p, i) for p in puzzles for i in range(len(p.inputs))]
-    rollouts = [Rollout(task.encode_question(p, i)) for p, i in pairs]
-    runs = engine.run(rollouts, steps, progress=progress)
     right = np.zeros((len(pairs), steps), dtype=bool)
     for row, ((puzzle, index), run) in enumerate(zip(pairs, runs, strict=True)):
         label = task.encode_label(puzzle, index)

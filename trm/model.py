@@ -30,10 +30,10 @@ class Output(NamedTuple):
     halt: Tensor  # [B] float32 logit: all cells right
 
 
-def rms(v: Tensor) -> Tensor:
-    """Root-mean-square norm over the last axis, in float32, without weight."""
+def rms(v: Tensor, dim: int = -1) -> Tensor:
+    """Root-mean-square norm over one axis, in float32, without weight."""
     v32 = v.float()
-    return (v32 * torch.rsqrt(v32.square().mean(-1, keepdim=True) + NORM_EPS)).to(v.dtype)
+    return (v32 * torch.rsqrt(v32.square().mean(dim, keepdim=True) + NORM_EPS)).to(v.dtype)
 
 
 def truncated_normal_(tensor: Tensor, std: float) -> Tensor:
@@ -69,6 +69,13 @@ class SwiGLU(nn.Module):
         inner = torch.sigmoid(gate) * rms(gate * up) if self.gated_norm else F.silu(gate) * up
         result: Tensor = self.down(inner)
         return result
+
+    def first_axis(self, h: Tensor) -> Tensor:
+        """The same over the first axis of h [n, B, D]: plain matrix products from the left, nothing transposed."""
+        dtype, flat = h.dtype, h.flatten(1)
+        gate, up = (self.gate_up.weight.to(dtype) @ flat).chunk(2)
+        inner = torch.sigmoid(gate) * rms(gate * up, 0) if self.gated_norm else F.silu(gate) * up
+        return (self.down.weight.to(dtype) @ inner).view_as(h)
 
 
 class Attention(nn.Module):
@@ -107,13 +114,15 @@ def rotate(v: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 
 class Block(nn.Module):
-    """Mix positions, then channels; each with a residual and a norm after it."""
+    """Mix positions, then channels; each with a residual and a norm after it.
+
+    The attention block takes h [B, n, D]; the token mixer h [n, B, D], as all of its recursion (see `TRM.step`).
+    """
 
     def __init__(self, config: TRMConfig) -> None:
         super().__init__()
         self.mix: nn.Module
-        self.transposed = config.mixer == "mlp_t"
-        if self.transposed:
+        if config.mixer == "mlp_t":
             positions = config.prefix + config.seq_len
             self.mix = SwiGLU(positions, config.expansion, config.gated_norm)
         else:
@@ -121,11 +130,8 @@ class Block(nn.Module):
         self.mlp = SwiGLU(config.hidden_size, config.expansion, config.gated_norm)
 
     def forward(self, h: Tensor, rope: tuple[Tensor, Tensor] | None) -> Tensor:
-        if self.transposed:
-            ht = h.transpose(1, 2)
-            h = rms(ht + self.mix(ht)).transpose(1, 2)
-        else:
-            h = rms(h + self.mix(h, rope))
+        mix = self.mix
+        h = rms(h + mix.first_axis(h), 0) if isinstance(mix, SwiGLU) else rms(h + mix(h, rope))
         return rms(h + self.mlp(h))
 
 
@@ -270,10 +276,14 @@ class TRM(
         """
         e = self.embed(tokens, context, draft).to(self.dtype)
         y, z = state
+        if positions_first := self.config.mixer == "mlp_t":
+            y, z, e = (v.transpose(0, 1).contiguous() for v in (y, z, e))
         with torch.no_grad():
             for _ in range(self.config.h_cycles - 1):
                 y, z = self.cycle(y, z, e)
         y, z = self.cycle(y, z, e)  # only the last cycle carries gradient (arXiv:2510.04871)
+        if positions_first:
+            y, z = y.transpose(0, 1), z.transpose(0, 1)
         logits = self.head(y[:, self.config.prefix :]).float()
         halt = self.halt(y[:, 0].float())[:, 0]
         return State(y.detach(), z.detach()), Output(logits, halt)

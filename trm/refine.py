@@ -138,23 +138,7 @@ class Refiner:
             if job.draft is not None:
                 plans.append(Plan(index, "refiner+draft", job.puzzle, job.draft))
         self._run(plans, jobs, steps, None, trace, progress)
-        spread = {
-            name: NOISE.get(name, 0.3) if noise is None else noise for name in {p.task for p in puzzles}
-        }
-        for turn in range(restarts):
-            now = time.perf_counter()
-            # Judged once a turn and for each puzzle alone: a puzzle's restarts do not depend on its neighbours.
-            again = [
-                self._restart(index, job, turn, cold, spread[job.puzzle.task], seed)
-                for index, job in enumerate(jobs)
-                if get(job.puzzle.task).decidable
-                and len(job.verified()) < answers
-                and (budget is None or now - job.begun < budget)
-            ]
-            if not again:
-                break
-            deadline = None if budget is None else begun + budget
-            self._run(again, jobs, steps, deadline, trace, progress)
+        self._restarts(jobs, steps, restarts, cold, noise, seed, budget, answers, trace, progress)
         seconds = (time.perf_counter() - begun) / len(jobs) if jobs else 0.0
         settled = [settle(job, answers, seconds) for job in jobs]
         return settled if batch else settled[0]
@@ -175,7 +159,36 @@ class Refiner:
             task.encode_draft(puzzle, grid, index)  # refuses shapes and symbols
         return grids
 
-    def _restart(self, index: int, job: Job, turn: int, cold: bool, noise: float, seed: int) -> Plan:
+    def _restarts(
+        self,
+        jobs: Sequence[Job],
+        steps: int,
+        restarts: int,
+        cold: bool = True,
+        noise: float | None = None,
+        seed: int = 0,
+        budget: float | None = None,
+        answers: int = 1,
+        trace: bool = False,
+        progress: Progress | None = None,
+    ) -> None:
+        """Further attempts, a turn at a time, at what the rules do not accept yet."""
+        for turn in range(restarts):
+            now = time.perf_counter()
+            # Judged once a turn and for each puzzle alone: a puzzle's restarts do not depend on its neighbours.
+            again = [
+                self._restart(index, job, turn, cold, noise, seed)
+                for index, job in enumerate(jobs)
+                if get(job.puzzle.task).decidable
+                and len(job.verified()) < answers
+                and (budget is None or now - job.begun < budget)
+            ]
+            if not again:
+                break
+            deadline = None if budget is None else jobs[0].begun + budget
+            self._run(again, jobs, steps, deadline, trace, progress)
+
+    def _restart(self, index: int, job: Job, turn: int, cold: bool, noise: float | None, seed: int) -> Plan:
         """Another attempt: noise, a random symmetry where the task has any, starts taken in turn."""
         crc = zlib.crc32(b"".join(g.tobytes() for g in job.puzzle.inputs))
         rng = np.random.default_rng([seed, crc, turn])
@@ -183,11 +196,12 @@ class Refiner:
         source, draft = ("refiner+draft", job.draft) if from_draft else ("refiner", None)
         group = get(job.puzzle.task).symmetries(_shape(job.puzzle))
         job.restarts += 1
+        sigma = NOISE.get(job.puzzle.task, 0.3) if noise is None else noise
         noise_seed = int(rng.integers(2**62))
         symmetry = group.draw(rng)
         moved = Puzzle(job.puzzle.task, tuple(symmetry.forward(g) for g in job.puzzle.inputs))
         moved_draft = None if draft is None else tuple(symmetry.forward(g) for g in draft)
-        return Plan(index, source, moved, moved_draft, symmetry, noise, noise_seed)
+        return Plan(index, source, moved, moved_draft, symmetry, sigma, noise_seed)
 
     def _run(
         self,
@@ -252,13 +266,22 @@ class Refiner:
 
         Restarts change `accuracy` and `verified` alone; the other figures are of the cold pass.
         """
-        from trm.evaluate import evaluate
+        from trm.evaluate import measure, roll_out
 
         begun = time.perf_counter()
         task = get(puzzles[0].task)
-        result = {"task": task.name, **evaluate(self.engine(task.name), task, puzzles, steps, progress)}
+        runs = roll_out(self.engine(task.name), task, puzzles, steps, progress)
+        result = {"task": task.name, **measure(task, puzzles, runs, steps)}
         if restarts:
-            outs = self.refine(list(puzzles), steps=steps, restarts=restarts, seed=seed)
+            jobs, waiting = [Job(p, None, begun) for p in puzzles], iter(runs)
+            for index, job in enumerate(jobs):
+                plan, mine = (
+                    Plan(index, "refiner", job.puzzle, None),
+                    [next(waiting) for _ in job.puzzle.inputs],
+                )
+                job.attempts.append(file_attempt(task, plan, job.puzzle, mine, trace=False))
+            self._restarts(jobs, steps, restarts, seed=seed)
+            outs = [settle(job, 1, 0.0) for job in jobs]
             right = [
                 all(np.array_equal(g, a) for g, a in zip(out.grids, puzzle.answers or (), strict=True))
                 for out, puzzle in zip(outs, puzzles, strict=True)
