@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,6 +12,9 @@ from hybrid.draft import Draft
 from trm import tasks
 from trm.grid import Grid, Grids
 from trm.tasks import Puzzle, Status, Task, Verdict
+
+if TYPE_CHECKING:
+    from trm.attempts import Attempt
 
 Candidates = tuple[tuple[Grid, ...], ...]  # for every input of a puzzle, the grids proposed for it
 
@@ -63,7 +66,8 @@ class Answer:
     """One puzzle's record.
 
     candidates: for every input one or two grids, the best first. alternatives: further verified answers.
-    trace: the grid after every supervision step. missing: nothing was there that could have answered.
+    trace: the grid after every supervision step. attempts: how each rollout of the network went.
+    missing: nothing was there that could have answered.
     """
 
     puzzle: Puzzle
@@ -81,6 +85,7 @@ class Answer:
     seed: int = 0
     alternatives: tuple[Grids, ...] = ()
     trace: tuple[Grid, ...] = ()
+    attempts: tuple[Attempt, ...] = ()
     missing: bool = False
 
     @property

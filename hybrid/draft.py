@@ -24,6 +24,7 @@ class Reply:
     tokens: int  # generated
     seconds: float  # its share of what the call took, so that the replies of one call add up to that
     error: str | None = None  # "truncated at 512 tokens", "empty content", …
+    prompt_tokens: int = 0  # read; 0 where a server does not say
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,12 +36,15 @@ class Draft:
     error: str | None = None  # why there is no grid, or what is odd about it
     tokens: int = 0
     seconds: float = 0.0
+    prompt_tokens: int = 0
 
 
 class LLM(Protocol):
-    """A chat model. `name` is the resolved id with revision or SHA-256 and quantisation, for records."""
+    """A chat model. `name` is the resolved id with revision or SHA-256 and quantisation, for records;
+    `parameters` how many it has, None where nobody says: two operations each a token (`eval`)."""
 
     name: str
+    parameters: int | None
 
     def chat(
         self,

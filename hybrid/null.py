@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from hybrid.draft import Draft, Feedback
 from trm import tasks
 from trm.grid import Grid, Grids
 from trm.tasks import Puzzle, Verdict
+
+if TYPE_CHECKING:
+    from trm.attempts import Attempt
 
 
 class Blank:
@@ -36,6 +40,7 @@ class Judged:
     seconds: float = 0.0
     trace: tuple[Grid, ...] = ()
     alternatives: tuple[Grid, ...] = ()
+    attempts: tuple[Attempt, ...] = ()
 
 
 class Passthrough:

@@ -258,6 +258,7 @@ class Pipeline:
             seed=options.seed,
             alternatives=tuple(others),
             trace=best.trace,
+            attempts=tuple(attempt for out in work.refined for attempt in out.attempts),
             missing=not work.answerable,
         )
 

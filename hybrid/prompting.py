@@ -36,8 +36,14 @@ class LLMProposer:
 
         A puzzle with several inputs (ARC) takes one conversation for each.
         """
-        replies = [self._ask(puzzle, index, drafts, feedback, seed) for index in range(len(puzzle.inputs))]
-        return [read_draft(puzzle, of_inputs) for of_inputs in zip(*replies, strict=True)]
+        return [read_draft(puzzle, one) for one in self.replies(puzzle, drafts, feedback, seed)]
+
+    def replies(
+        self, puzzle: Puzzle, drafts: int = 1, feedback: Feedback | None = None, seed: int = 0
+    ) -> list[tuple[Reply, ...]]:
+        """The raw replies behind `propose`: for every draft one for each input."""
+        asked = [self._ask(puzzle, index, drafts, feedback, seed) for index in range(len(puzzle.inputs))]
+        return list(zip(*asked, strict=True))
 
     def _ask(
         self, puzzle: Puzzle, index: int, drafts: int, feedback: Feedback | None, seed: int
@@ -105,6 +111,7 @@ def read_draft(puzzle: Puzzle, replies: Sequence[Reply]) -> Draft:
         "; ".join(errors) or None,
         sum(reply.tokens for reply in replies),
         sum(reply.seconds for reply in replies),
+        sum(reply.prompt_tokens for reply in replies),
     )
 
 

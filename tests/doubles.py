@@ -11,6 +11,7 @@ import torch
 
 from hybrid.draft import BackendError, Draft, Feedback
 from trm import tasks
+from trm.attempts import Attempt
 from trm.config import TRMConfig
 from trm.grid import Grid, Grids, PuzzleError
 from trm.model import TRM
@@ -79,6 +80,7 @@ class Outcome:
     seconds: float = 0.1
     trace: tuple[Grid, ...] = ()
     alternatives: tuple[Grid, ...] = ()
+    attempts: tuple[Attempt, ...] = ()
 
 
 Policy = Callable[[Puzzle, Grids | None, dict[str, Any]], tuple[Grids, str]]

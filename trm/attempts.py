@@ -25,7 +25,7 @@ class Refinement:
 
     candidates: where no rule decides, for every input one or two grids, best first. steps: supervision steps of
     all rollouts. trace: the grid after every step of the rollout that gave the answer. alternatives: further
-    distinct verified answers.
+    distinct verified answers. attempts: how each rollout went, in order.
     """
 
     task: str
@@ -39,6 +39,7 @@ class Refinement:
     trace: tuple[Grid, ...] = ()
     candidates: list[list[Grid]] | None = None
     alternatives: tuple[Grid, ...] = ()
+    attempts: tuple[Attempt, ...] = ()
 
     @property
     def grid(self) -> Grid:
@@ -206,4 +207,5 @@ def settle(job: Job, answers: int, seconds: float) -> Refinement:
         trace=best.trace,
         candidates=candidates,
         alternatives=tuple(a.grids[0] for a in verified[1:answers]),
+        attempts=tuple(job.attempts),
     )

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import httpx
@@ -35,6 +36,12 @@ class Patience:
     first_wait: float = 0.5
     longest_wait: float = 30.0
     busy_seconds: float = 120.0
+
+
+def size_from(name: str) -> int | None:
+    """How many parameters a model's name claims (`Qwen2.5-0.5B`, `SmolLM2-135M`); None if it claims nothing."""
+    found = re.search(r"(?<![a-z0-9.])(\d+(?:\.\d+)?)([mb])(?![a-z0-9])", name, re.IGNORECASE)
+    return round(float(found[1]) * {"m": 1e6, "b": 1e9}[found[2].lower()]) if found else None
 
 
 class HTTPLLM:
@@ -86,6 +93,7 @@ class HTTPLLM:
             self._client.close()
             raise
         self.name = f"{self._model} ({self._shown})"
+        self.parameters = size_from(self._model)
 
     def close(self) -> None:
         self._client.close()
@@ -126,9 +134,7 @@ class HTTPLLM:
         # Shares of the wall time, so that the seconds of all replies add up to what was waited.
         share = (time.perf_counter() - started) / max(1, samples)
         return [
-            Reply(outcome.text, outcome.tokens, share, outcome.error)
-            if isinstance(outcome, Reply)
-            else Reply("", 0, share, str(outcome))
+            replace(outcome if isinstance(outcome, Reply) else Reply("", 0, 0.0, str(outcome)), seconds=share)
             for outcome in outcomes
         ]
 

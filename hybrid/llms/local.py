@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,7 @@ class LocalLLM:
         self._window = int(getattr(model.config, "max_position_embeddings", 0) or 1 << 30)
         self._lock = threading.Lock()  # one generation at a time: they share the generators' state
         self.on_token: Callable[[int], None] | None = None
+        self.parameters: int | None = model.num_parameters()
         self.name = resolved_name(folder, {torch.bfloat16: "bf16", torch.float32: "fp32"}[dtype])
 
     def chat(
@@ -113,7 +115,8 @@ class LocalLLM:
         )
         # Shares of the batch's time, so that the seconds of all replies add up to what was waited.
         seconds = (time.perf_counter() - started) / count
-        return [self._reply(row, seconds) for row in produced[:, len(prompt) :].tolist()]
+        rows = produced[:, len(prompt) :].tolist()
+        return [replace(self._reply(row, seconds), prompt_tokens=len(prompt)) for row in rows]
 
     def _report(self, prompt_length: int) -> Callable[..., Any]:
         """A stopping criterion that stops nothing: it passes the number of tokens on."""

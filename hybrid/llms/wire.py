@@ -39,8 +39,7 @@ def read_reply(payload: Any) -> Reply:
     content = message.get("content") if isinstance(message, dict) else choice.get("text")
     text = _joined(content)
     usage = payload.get("usage") if isinstance(payload, dict) else None
-    counted = usage.get("completion_tokens") if isinstance(usage, dict) else None
-    tokens = counted if isinstance(counted, int) else 0
+    tokens, read = (_count(usage, name) for name in ("completion_tokens", "prompt_tokens"))
     error = None
     if not choice:
         error = "reply without choices"
@@ -48,7 +47,12 @@ def read_reply(payload: Any) -> Reply:
         error = f"truncated at {tokens} tokens" if tokens else "truncated"
     elif not text.strip():
         error = "empty content"
-    return Reply(text, tokens, 0.0, error)
+    return Reply(text, tokens, 0.0, error, read)
+
+
+def _count(usage: Any, name: str) -> int:
+    counted = usage.get(name) if isinstance(usage, dict) else None
+    return counted if isinstance(counted, int) else 0
 
 
 def _joined(content: Any) -> str:

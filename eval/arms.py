@@ -1,0 +1,270 @@
+"""The arms: who proposes, who refines. Every one is a `hybrid.pipeline.Pipeline`; none has a mode."""
+
+from __future__ import annotations
+
+import zlib
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from math import ceil
+from typing import Any
+
+import numpy as np
+
+from eval.drafts import Recorded
+from hybrid.answer import Answer, same
+from hybrid.draft import Draft, Feedback, Proposer
+from hybrid.null import Blank, Passthrough
+from hybrid.pipeline import Options, Pipeline, Refined
+from trm import tasks
+from trm.exact import shortest_path, solve_sudoku
+from trm.grid import Grids
+from trm.refine import Refiner
+from trm.tasks import Puzzle, Status
+
+MAIN = ("llm", "trm", "hybrid")
+CONTROLS = (
+    "trm+restarts",
+    "draft:llm",
+    "draft:blank",
+    "draft:random",
+    "draft:oracle",
+    "llm-best-of-k:vote",
+    "llm-best-of-k:score",
+    "llm-best-of-k:rules",
+    "exact",
+)
+SWEEP = "draft:oracle@"  # draft:oracle@30: the label with 30 % of its free cells wrong
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What the arms share. refiner: None where there is none; proposer: the drafts on file, or a live model."""
+
+    proposer: Recorded | None
+    refiner: Refiner | None
+    options: Options  # of the hybrid
+    at_once: int = 16
+
+
+class ArmError(ValueError):
+    """An arm that nobody knows."""
+
+
+def check(name: str) -> str:
+    """The arm's name. Raises ArmError."""
+    known = name in MAIN + CONTROLS
+    if not known and name.startswith(SWEEP):
+        share = name.removeprefix(SWEEP)
+        known = share.isdecimal() and int(share) <= 100
+    if not known:
+        raise ArmError(f"unknown arm {name!r}, expected one of {', '.join(MAIN + CONTROLS)}, {SWEEP}PERCENT")
+    return name
+
+
+def needs_llm(name: str) -> bool:
+    return name in ("llm", "hybrid", "draft:llm", "trm+restarts") or name.startswith("llm-")
+
+
+def needs_refiner(name: str) -> bool:
+    return name in ("trm", "hybrid", "trm+restarts", "llm-best-of-k:score") or name.startswith("draft:")
+
+
+def run(name: str, puzzles: Sequence[Puzzle], setting: Setting, spent: Sequence[float] = ()) -> list[Answer]:
+    """The arm's answers, in order. spent: for `trm+restarts`, what the hybrid spent on each, in steps."""
+    once = replace(setting.options, drafts=1, rounds=0, restarts=0)
+    if name == "trm+restarts":
+        return _equal_compute(puzzles, setting, spent)
+    if name in ("trm", "hybrid") or name.startswith("draft:"):
+        assert setting.refiner is not None
+    if name == "trm":
+        return _solve(Blank(), setting.refiner, puzzles, once, setting)
+    if name == "exact":
+        return _solve(Drafting("exact", _solved), Passthrough(), puzzles, once, setting)
+    if name.startswith("draft:") and name != "draft:llm":
+        drafting = Drafting(name, _maker(name.removeprefix("draft:"), setting.options.seed))
+        return _solve(drafting, DraftAlone(setting.refiner), puzzles, once, setting)
+    assert setting.proposer is not None
+    if name == "hybrid":
+        return _solve(setting.proposer, setting.refiner, puzzles, setting.options, setting)
+    if name == "draft:llm":
+        return _solve(setting.proposer, DraftAlone(setting.refiner), puzzles, once, setting)
+    if name == "llm":
+        return _solve(setting.proposer, Passthrough(), puzzles, once, setting)
+    picker = BestOfK(setting.proposer, name.rpartition(":")[2], setting.refiner, setting.proposer.most)
+    return _solve(picker, Passthrough(), puzzles, once, setting)
+
+
+def _solve(
+    proposer: Proposer, refiner: Any, puzzles: Sequence[Puzzle], options: Options, setting: Setting
+) -> list[Answer]:
+    return list(Pipeline(proposer, refiner, at_once=setting.at_once).solve(puzzles, options))
+
+
+# -- equal compute -------------------------------------------------------------------------------------------
+def llm_flops(answer: Answer, parameters: int | None) -> float:
+    """Two operations a parameter and token, read or written, of the drafts that the answer used."""
+    tokens = sum(draft.draft.tokens + draft.draft.prompt_tokens for draft in answer.drafts)
+    return 2.0 * (parameters or 0) * tokens
+
+
+def step_flops(refiner: Refiner | None, task: str) -> float:
+    """One supervision step of one puzzle; 0 where no network runs."""
+    from trm.model import count_flops
+
+    if refiner is None or task not in refiner.tasks:
+        return 0.0
+    return count_flops(refiner.checkpoint.experts[task].config).step
+
+
+def _equal_compute(puzzles: Sequence[Puzzle], setting: Setting, spent: Sequence[float]) -> list[Answer]:
+    """Cold starts alone, with as many restarts as the hybrid's steps and its LLM's arithmetic pay for.
+
+    Rounded up: where the two cannot be made equal, the control has more.
+    """
+    restarts = [max(0, ceil(steps / setting.options.steps) - 1) for steps in spent]
+    answers: dict[int, Answer] = {}
+    for count in sorted(set(restarts)):
+        rows = [row for row, has in enumerate(restarts) if has == count]
+        options = replace(setting.options, drafts=1, rounds=0, restarts=count)
+        made = _solve(Blank(), setting.refiner, [puzzles[row] for row in rows], options, setting)
+        answers |= dict(zip(rows, made, strict=True))
+    return [answers[row] for row in range(len(puzzles))]
+
+
+# -- proposers -----------------------------------------------------------------------------------------------
+@dataclass
+class Drafting:
+    """A proposer that computes its draft."""
+
+    name: str | None
+    make: Callable[[Puzzle], Grids | None]
+
+    def propose(
+        self, puzzle: Puzzle, drafts: int = 1, feedback: Feedback | None = None, seed: int = 0
+    ) -> list[Draft]:
+        grids = self.make(puzzle)
+        return [Draft(grids, error=None if grids is not None else f"{self.name}: nothing to give")]
+
+
+def _maker(kind: str, seed: int) -> Callable[[Puzzle], Grids | None]:
+    if kind == "blank":
+        return lambda puzzle: tuple(grid * 0 if puzzle.task == "sudoku" else grid for grid in puzzle.inputs)
+    share = 1.0 if kind == "random" else float(kind.partition("@")[2] or 0) / 100
+    return lambda puzzle: _corrupted(puzzle, share, kind == "random", seed)
+
+
+def _corrupted(puzzle: Puzzle, share: float, blind: bool, seed: int) -> Grids | None:
+    """The label with `share` of its free cells wrong; `blind`: every free cell drawn from what labels hold.
+
+    Givens stay. None where the label is not known.
+    """
+    if puzzle.answers is None:
+        return None
+    crc = zlib.crc32(b"".join(grid.tobytes() for grid in puzzle.inputs))
+    rng = np.random.default_rng([seed, crc, round(100 * share)])
+    made = []
+    for question, label in zip(puzzle.inputs, puzzle.answers, strict=True):
+        # What a maze's open cell or an ARC cell can be is what the label uses; a Sudoku's free cell any digit.
+        symbols = np.unique(label[_free(puzzle.task, question, label)])
+        draft = label.copy()
+        cells = np.argwhere(_free(puzzle.task, question, label))
+        chosen = cells if blind else rng.permutation(cells)[: round(share * len(cells))]
+        for row, col in chosen:
+            others = symbols if blind else symbols[symbols != label[row, col]]
+            if len(others):
+                draft[row, col] = rng.choice(others)
+        made.append(draft)
+    return tuple(made)
+
+
+def _free(task: str, question: Any, label: Any) -> Any:
+    """Which cells an answer is free to fill: blanks; in a maze, cells that are neither wall nor S nor G."""
+    if task == "arc":
+        return np.ones(label.shape, dtype=bool)
+    return question == (0 if task == "sudoku" else ord(" "))
+
+
+def _solved(puzzle: Puzzle) -> Grids | None:
+    """A classical solver's answer: a control, and the only place where one answers anything."""
+    if puzzle.task == "sudoku":
+        found = solve_sudoku(puzzle.grid, most=1).solutions
+        return (found[0],) if found else None
+    if puzzle.task == "maze":
+        path = shortest_path(puzzle.grid)
+        return None if path is None else (path,)
+    return None
+
+
+class BestOfK:
+    """The same K replies, of which one is picked: by majority, by the refiner's `score`, or by the rules."""
+
+    def __init__(self, replies: Recorded, how: str, refiner: Refiner | None, most: int) -> None:
+        self.name: str | None = replies.name
+        self.replies, self.how, self.refiner, self.most = replies, how, refiner, most
+
+    def propose(
+        self, puzzle: Puzzle, drafts: int = 1, feedback: Feedback | None = None, seed: int = 0
+    ) -> list[Draft]:
+        made = self.replies.propose(puzzle, self.most, seed=seed)
+        read = [draft for draft in made if draft.grids is not None]
+        best = self._picked(puzzle, read) if read else made[0]
+        # All K were paid for.
+        return [
+            replace(
+                best,
+                tokens=sum(d.tokens for d in made),
+                prompt_tokens=sum(d.prompt_tokens for d in made),
+                seconds=sum(d.seconds for d in made),
+            )
+        ]
+
+    def _picked(self, puzzle: Puzzle, read: list[Draft]) -> Draft:
+        if self.how == "rules":
+            task = tasks.get(puzzle.task)
+            verdicts = [task.check(puzzle, draft.grids or ()).status for draft in read]
+            return next((d for d, v in zip(read, verdicts, strict=True) if v is Status.VERIFIED), read[0])
+        if self.how == "score":
+            assert self.refiner is not None
+            shaped = [d for d in read if _fits(puzzle, d)]
+            if not shaped:
+                return read[0]
+            scores = self.refiner.score(puzzle, [draft.grids or () for draft in shaped])
+            return shaped[int(np.argmax(scores))]
+        votes = Counter({i: sum(same(d.grids, other.grids) for other in read) for i, d in enumerate(read)})
+        return read[max(votes, key=lambda i: (votes[i], -i))]
+
+
+def _fits(puzzle: Puzzle, draft: Draft) -> bool:
+    return all(g.shape == q.shape for g, q in zip(draft.grids or (), puzzle.inputs, strict=True))
+
+
+# -- refiners ------------------------------------------------------------------------------------------------
+@dataclass(frozen=True, eq=False)
+class DraftAlone:
+    """A refiner that never starts cold: without a draft it has nothing to say."""
+
+    inner: Any  # a Refiner
+
+    @property
+    def name(self) -> str | None:
+        named: str = self.inner.name
+        return named
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        known: tuple[str, ...] = self.inner.tasks
+        return known
+
+    def accepts_drafts(self, task: str) -> bool:
+        return bool(self.inner.accepts_drafts(task))
+
+    def refine(self, question: Sequence[Puzzle], draft: Sequence[Grids | None], **asks: Any) -> list[Refined]:
+        given = [row for row, grids in enumerate(draft) if grids is not None]
+        outs: list[Refined] = list(Passthrough().refine(question, draft))
+        if given:
+            asks["cold"] = False
+            made = self.inner.refine([question[row] for row in given], [draft[row] for row in given], **asks)
+            for row, out in zip(given, made, strict=True):
+                outs[row] = out
+        return outs

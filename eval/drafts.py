@@ -1,0 +1,110 @@
+"""Raw replies of a language model, kept: made once, used by every arm, and on other machines."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hybrid.draft import Draft, Feedback, Reply
+from hybrid.prompting import LLMProposer, conversation, read_draft
+from trm import tasks
+from trm.grid import PuzzleError
+from trm.tasks import Puzzle
+
+Key = tuple[str, int]  # (what was asked, number of the sample)
+
+
+def fingerprint(puzzle: Puzzle) -> str:
+    """The question itself, whatever its file calls it."""
+    return hashlib.sha256(
+        f"{puzzle.task}\n{tasks.get(puzzle.task).question_text(puzzle)}".encode()
+    ).hexdigest()[:16]
+
+
+def asked_again(puzzle: Puzzle, feedback: Feedback, seed: int) -> str:
+    """A re-ask: the question, what was wrong with the draft before, and the seed."""
+    said = [conversation(puzzle, index, feedback) for index in range(len(puzzle.inputs))]
+    return hashlib.sha256(json.dumps([said, seed]).encode()).hexdigest()[:16]
+
+
+@dataclass(eq=False)
+class Recorded:
+    """A proposer that reads from a file of replies, and asks `live` (if there is one) for what is not in it.
+
+    A puzzle's first drafts are asked for together, `most` of them, whatever an arm takes of them.
+    """
+
+    path: Path | None  # where new replies go
+    live: LLMProposer | None = None
+    most: int = 1
+    seed: int = 0
+    name: str | None = None
+    parameters: int | None = None
+    known: dict[Key, tuple[Reply, ...]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.live is not None:
+            self.name, self.parameters = self.live.name, self.live.llm.parameters
+
+    def read(self, path: Path) -> int:
+        """Take in a file of replies; returns how many drafts it holds. Raises PuzzleError for another model's."""
+        count = 0
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+            try:
+                row = json.loads(line)
+                replies = tuple(Reply(**reply) for reply in row["replies"])
+                key, name = (str(row["asked"]), int(row["sample"])), str(row["llm"])
+                parameters = row["parameters"]
+            except (ValueError, KeyError, TypeError) as error:
+                raise PuzzleError(f"{path}: line {number} is no draft: {error!r}") from None
+            if self.name not in (None, name):
+                raise PuzzleError(f"{path}: line {number} is of {name}, expected {self.name}")
+            self.name, self.parameters = name, parameters
+            self.known[key] = replies
+            count += 1
+        return count
+
+    def prepare(self, puzzles: Sequence[Puzzle], concurrency: int, tick: Callable[[], None]) -> None:
+        """Make sure that every puzzle's first drafts are there; `tick` is called once for each."""
+
+        def one(puzzle: Puzzle) -> None:
+            self.propose(puzzle, self.most, seed=self.seed)
+            tick()
+
+        with ThreadPoolExecutor(max_workers=max(1, concurrency)) as pool:
+            list(pool.map(one, puzzles))
+
+    def propose(
+        self, puzzle: Puzzle, drafts: int = 1, feedback: Feedback | None = None, seed: int = 0
+    ) -> list[Draft]:
+        """The drafts on file, else new ones. Raises BackendError where a live model cannot be asked."""
+        asked = fingerprint(puzzle) if feedback is None else asked_again(puzzle, feedback, seed)
+        wanted = drafts if feedback is not None else max(drafts, self.most)
+        if any((asked, sample) not in self.known for sample in range(wanted)) and self.live is not None:
+            made = self.live.replies(puzzle, wanted, feedback, self.seed if feedback is None else seed)
+            self._keep(asked, puzzle, made)
+        missing = (Reply("", 0, 0.0, "not among the drafts on file"),) * len(puzzle.inputs)
+        return [read_draft(puzzle, self.known.get((asked, sample), missing)) for sample in range(drafts)]
+
+    def _keep(self, asked: str, puzzle: Puzzle, made: Sequence[tuple[Reply, ...]]) -> None:
+        lines = []
+        for sample, replies in enumerate(made):
+            self.known[asked, sample] = replies
+            row: dict[str, Any] = {
+                "task": puzzle.task,
+                "id": puzzle.id,
+                "asked": asked,
+                "sample": sample,
+                "llm": self.name,
+                "parameters": self.parameters,
+                "replies": [vars(reply) for reply in replies],
+            }
+            lines.append(json.dumps(row, ensure_ascii=False) + "\n")
+        if self.path is not None:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write("".join(lines))

@@ -1,0 +1,200 @@
+"""From answers to records, from records to figures: shares with intervals, paired tests, breakdowns."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from eval.arms import llm_flops
+from hybrid.answer import Answer, answer_json, same
+from trm import tasks
+from trm.tasks import Puzzle, Status
+
+Record = dict[str, Any]
+STEPS = (1, 2, 4, 8, 16, 32, 64)
+
+
+def record(answer: Answer, arm: str, parameters: int | None, step_flops: float) -> Record:
+    """One line of records.jsonl: one puzzle, one arm."""
+    puzzle, task = answer.puzzle, tasks.get(answer.puzzle.task)
+    llm_seconds = sum(draft.draft.seconds for draft in answer.drafts)
+    return {
+        "task": task.name,
+        "id": puzzle.id,
+        "arm": arm,
+        "solved": solved(answer),
+        "exact_match": None if puzzle.answers is None else same(answer.grids, puzzle.answers),
+        "status": str(answer.verdict.status),
+        "source": answer.source,
+        "confidence": answer.confidence,
+        "steps": answer.steps,
+        "restarts": answer.restarts,
+        # The step at which the answer stood, and how each rollout went: the hybrid's cold and draft starts too.
+        "solved_at": len(answer.trace) or None,
+        "cold": _outcome(answer, "refiner"),
+        "draft": _outcome(answer, "refiner+draft"),
+        "drafts": len(answer.drafts),
+        "parse_failures": sum(draft.draft.grids is None for draft in answer.drafts),
+        "drafts_verified": sum(draft.verified for draft in answer.drafts),
+        "llm_tokens": sum(draft.draft.tokens for draft in answer.drafts),
+        "seconds": {"llm": llm_seconds, "refine": answer.seconds.refine},
+        "tflop": {"llm": llm_flops(answer, parameters) / 1e12, "refine": answer.steps * step_flops / 1e12},
+        "difficulty": difficulty(puzzle),
+        "question": task.question_text(puzzle),
+        "draft_answer": next(
+            (task.text(d.draft.grids) for d in answer.drafts if d.draft.grids is not None), None
+        ),
+        "answer": None
+        if answer.grids is None
+        else answer_json(task, answer.grids, answer.candidates or tuple((g,) for g in answer.grids)),
+        "violations": list(answer.verdict.violations),
+    }
+
+
+def solved(answer: Answer) -> bool:
+    """The rules hold; where none decides, one of two attempts equals the label, for every input."""
+    if answer.verdict.status is not Status.UNVERIFIED:
+        return answer.verdict.status is Status.VERIFIED
+    labels = answer.puzzle.answers
+    if labels is None or answer.grids is None:
+        return False
+    choices = answer.candidates or tuple((grid,) for grid in answer.grids)
+    return all(
+        any(np.array_equal(grid, label) for grid in choice[:2])
+        for choice, label in zip(choices, labels, strict=True)
+    )
+
+
+def _outcome(answer: Answer, source: str) -> Record | None:
+    """How the first rollout from this start went; None if there was none."""
+    first = next((a for a in answer.attempts if a.source == source), None)
+    if first is None:
+        return None
+    return {"status": str(first.verdict.status), "confidence": first.confidence, "steps": first.steps}
+
+
+def difficulty(puzzle: Puzzle) -> dict[str, str]:
+    """The buckets that a puzzle falls into, by what is known of it."""
+    buckets = {}
+    if puzzle.task == "sudoku":
+        buckets["givens"] = _bucket(int((puzzle.grid > 0).sum()), (22, 25, 28, 32, 40))
+    if puzzle.task == "maze" and puzzle.answers is not None:
+        buckets["path"] = _bucket(int((puzzle.answers[0] != puzzle.grid).sum()) + 1, (10, 20, 50, 110, 130))
+    if puzzle.task == "arc":
+        buckets["cells"] = _bucket(max(grid.size for grid in puzzle.inputs), (25, 100, 225, 400))
+    if isinstance(rating := puzzle.meta.get("rating"), int | float):
+        buckets["rating"] = _bucket(int(rating), (1, 10, 30, 60, 100))
+    return buckets
+
+
+def _bucket(value: int, edges: Sequence[int]) -> str:
+    below = [edge for edge in edges if edge <= value]
+    above = [edge for edge in edges if edge > value]
+    if not below:
+        return f"under {above[0]}"
+    return f"{below[-1]} or more" if not above else f"{below[-1]} to {above[0] - 1}"
+
+
+# -- figures -------------------------------------------------------------------------------------------------
+def wilson(hits: int, n: int) -> tuple[float, float]:
+    """Wilson's 95 % interval of a share."""
+    from scipy.stats import binomtest
+
+    interval = binomtest(hits, n).proportion_ci(0.95, method="wilson")
+    return float(interval.low), float(interval.high)
+
+
+def mcnemar(one: Sequence[bool], other: Sequence[bool]) -> dict[str, Any]:
+    """Exact test on the pairs that differ: could a fair coin have done this?"""
+    from scipy.stats import binomtest
+
+    only_one = sum(a and not b for a, b in zip(one, other, strict=True))
+    only_other = sum(b and not a for a, b in zip(one, other, strict=True))
+    differ = only_one + only_other
+    p = float(binomtest(only_one, differ, 0.5).pvalue) if differ else 1.0
+    both = sum(a and b for a, b in zip(one, other, strict=True))
+    return {"n": len(one), "both": both, "only_first": only_one, "only_second": only_other, "p": p}
+
+
+def figures(records: Sequence[Record]) -> Record:
+    """What results.json holds of one arm on one task. Tokens and steps are means a puzzle."""
+    n, hits = len(records), sum(r["solved"] for r in records)
+    labelled = [r["exact_match"] for r in records if r["exact_match"] is not None]
+    return {
+        "n": n,
+        "solved": hits,
+        "accuracy": hits / n,
+        "ci95": list(wilson(hits, n)),
+        "exact_match": float(np.mean(labelled)) if labelled else None,
+        "seconds_per_puzzle": _mean(sum(r["seconds"].values()) for r in records),
+        "llm_tokens": _mean(r["llm_tokens"] for r in records),
+        "parse_failures": sum(r["parse_failures"] for r in records),
+        "drafts": sum(r["drafts"] for r in records),
+        "steps": _mean(r["steps"] for r in records),
+        "tflop": _mean(sum(r["tflop"].values()) for r in records),
+    }
+
+
+def _mean(values: Iterable[float]) -> float:
+    return float(np.mean(list(values)))
+
+
+def by_arm(records: Iterable[Record]) -> dict[str, dict[str, list[Record]]]:
+    """records by task and arm, each in the order of the puzzles."""
+    table: dict[str, dict[str, list[Record]]] = defaultdict(lambda: defaultdict(list))
+    for r in records:
+        table[r["task"]][r["arm"]].append(r)
+    return {task: dict(arms) for task, arms in table.items()}
+
+
+def results(records: Sequence[Record], environment: Record) -> Record:
+    """results.json."""
+    table = by_arm(records)
+    paired: Record = {}
+    breakdown: Record = {}
+    for task, arms in table.items():
+        paired[task], breakdown[task] = {}, {}
+        for arm, rows in arms.items():
+            if arm != "hybrid" and "hybrid" in arms:
+                paired[task][f"hybrid vs {arm}"] = _paired(arms["hybrid"], rows)
+            breakdown[task][arm] = {"difficulty": _by_difficulty(rows), "by_step": by_step(rows)}
+    return {
+        "tasks": {task: {arm: figures(rows) for arm, rows in arms.items()} for task, arms in table.items()},
+        "paired": paired,
+        "breakdown": breakdown,
+        "environment": environment,
+    }
+
+
+def _paired(one: Sequence[Record], other: Sequence[Record]) -> Record:
+    second = {r["id"]: r["solved"] for r in other}
+    shared = [r for r in one if r["id"] in second]
+    return mcnemar([r["solved"] for r in shared], [second[r["id"]] for r in shared])
+
+
+def _by_difficulty(rows: Sequence[Record]) -> Record:
+    table: dict[str, dict[str, list[bool]]] = defaultdict(lambda: defaultdict(list))
+    for r in rows:
+        for kind, bucket in r["difficulty"].items():
+            table[kind][bucket].append(r["solved"])
+    return {
+        kind: {
+            b: {"n": len(v), "solved": sum(v), "ci95": list(wilson(sum(v), len(v)))} for b, v in found.items()
+        }
+        for kind, found in table.items()
+    }
+
+
+def by_step(rows: Sequence[Record]) -> dict[str, float]:
+    """Share solved within so many supervision steps of one rollout, of arms without restarts."""
+    if not rows or any(r["restarts"] for r in rows) or not any(r["steps"] for r in rows):
+        return {}
+    most = max(r["steps"] for r in rows)
+    steps = [s for s in STEPS if s <= most]
+    return {
+        str(s): _mean(bool(r["solved"] and r["solved_at"] and r["solved_at"] <= s) for r in rows)
+        for s in steps
+    }
