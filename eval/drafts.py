@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -70,14 +69,16 @@ class Recorded:
         return count
 
     def prepare(self, puzzles: Sequence[Puzzle], concurrency: int, tick: Callable[[], None]) -> None:
-        """Make sure that every puzzle's first drafts are there; `tick` is called once for each."""
+        """Make sure that every puzzle's first drafts are there, all asked for together; `tick`: at each reply."""
+        if self.live is None:
+            return
+        open_ = [p for p in puzzles if not self._has(fingerprint(p), self.most)]
+        made = self.live.replies_to(open_, self.most, seed=self.seed, concurrency=concurrency, tick=tick)
+        for puzzle, replies in zip(open_, made, strict=True):
+            self._keep(fingerprint(puzzle), puzzle, replies)
 
-        def one(puzzle: Puzzle) -> None:
-            self.propose(puzzle, self.most, seed=self.seed)
-            tick()
-
-        with ThreadPoolExecutor(max_workers=max(1, concurrency)) as pool:
-            list(pool.map(one, puzzles))
+    def _has(self, asked: str, wanted: int) -> bool:
+        return all((asked, sample) in self.known for sample in range(wanted))
 
     def propose(
         self, puzzle: Puzzle, drafts: int = 1, feedback: Feedback | None = None, seed: int = 0
@@ -85,7 +86,7 @@ class Recorded:
         """The drafts on file, else new ones. Raises BackendError where a live model cannot be asked."""
         asked = fingerprint(puzzle) if feedback is None else asked_again(puzzle, feedback, seed)
         wanted = drafts if feedback is not None else max(drafts, self.most)
-        if any((asked, sample) not in self.known for sample in range(wanted)) and self.live is not None:
+        if self.live is not None and not self._has(asked, wanted):
             made = self.live.replies(puzzle, wanted, feedback, self.seed if feedback is None else seed)
             self._keep(asked, puzzle, made)
         missing = (Reply("", 0, 0.0, "not among the drafts on file"),) * len(puzzle.inputs)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from hybrid.forms import Form
 from trm.grid import Grids
 from trm.tasks import Puzzle
 
@@ -14,6 +15,15 @@ Message = dict[str, str]  # {"role": "system" | "user" | "assistant", "content":
 
 class BackendError(RuntimeError):
     """Something an LLM needs is missing: model, file, network, server. One line for people."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """One conversation to be answered. form: what the reply has to look like."""
+
+    messages: Sequence[Message]
+    max_tokens: int = 512
+    form: Form | None = None
 
 
 @dataclass(frozen=True)
@@ -54,10 +64,29 @@ class LLM(Protocol):
         greedy_first: bool = True,
         seed: int = 0,
         max_tokens: int = 512,
+        form: Form | None = None,
     ) -> list[Reply]:
         """`samples` replies to one conversation; the first greedy if `greedy_first`, the others sampled.
 
+        form: what a reply has to look like. A backend that cannot see to it replies freely.
+
         Raises BackendError when no reply can be had at all.
+        """
+        ...
+
+    def chat_many(
+        self,
+        requests: Sequence[Request],
+        *,
+        samples: int = 1,
+        greedy_first: bool = True,
+        seed: int = 0,
+        concurrency: int = 1,
+        tick: Callable[[], None] = lambda: None,
+    ) -> list[list[Reply]]:
+        """The same for many conversations at once, in order; `tick` is called for every reply.
+
+        concurrency: conversations that a server is asked at a time.
         """
         ...
 

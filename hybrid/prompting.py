@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache
 from string import Template
@@ -11,7 +11,8 @@ from string import Template
 import numpy as np
 
 from hybrid import resources
-from hybrid.draft import LLM, Draft, Feedback, Message, Reply
+from hybrid.draft import LLM, Draft, Feedback, Message, Reply, Request
+from hybrid.forms import Cells, Form, Rows
 from hybrid.reading import Reading, read_grid
 from trm import tasks
 from trm.grid import Grid
@@ -22,10 +23,14 @@ LONGEST_ECHO = 4000  # characters of an unreadable reply that are shown to the m
 
 
 class LLMProposer:
-    """A proposer that prompts an `LLM`. max_tokens: of a reply; by default enough for the task's answer."""
+    """A proposer that prompts an `LLM`. max_tokens: of a reply; by default enough for the task's answer.
 
-    def __init__(self, llm: LLM, max_tokens: int | None = None) -> None:
+    constrained: replies are held to the form of an answer where the backend can: givens kept, symbols legal.
+    """
+
+    def __init__(self, llm: LLM, max_tokens: int | None = None, constrained: bool = True) -> None:
         self.llm = llm
+        self.constrained = constrained
         self.name: str | None = llm.name
         self._max_tokens = max_tokens
 
@@ -42,17 +47,29 @@ class LLMProposer:
         self, puzzle: Puzzle, drafts: int = 1, feedback: Feedback | None = None, seed: int = 0
     ) -> list[tuple[Reply, ...]]:
         """The raw replies behind `propose`: for every draft one for each input."""
-        asked = [self._ask(puzzle, index, drafts, feedback, seed) for index in range(len(puzzle.inputs))]
-        return list(zip(*asked, strict=True))
+        return self.replies_to([puzzle], drafts, feedback, seed)[0]
 
-    def _ask(
-        self, puzzle: Puzzle, index: int, drafts: int, feedback: Feedback | None, seed: int
-    ) -> list[Reply]:
-        return self.llm.chat(
+    def replies_to(
+        self,
+        puzzles: Sequence[Puzzle],
+        drafts: int = 1,
+        feedback: Feedback | None = None,
+        seed: int = 0,
+        concurrency: int = 1,
+        tick: Callable[[], None] = lambda: None,
+    ) -> list[list[tuple[Reply, ...]]]:
+        """The raw replies about many puzzles, asked for together: [puzzle][draft][input]."""
+        requests = [self._request(p, i, feedback) for p in puzzles for i in range(len(p.inputs))]
+        answers = iter(
+            self.llm.chat_many(requests, samples=drafts, seed=seed, concurrency=concurrency, tick=tick)
+        )
+        return [list(zip(*(next(answers) for _ in puzzle.inputs), strict=True)) for puzzle in puzzles]
+
+    def _request(self, puzzle: Puzzle, index: int, feedback: Feedback | None) -> Request:
+        return Request(
             conversation(puzzle, index, feedback),
-            samples=drafts,
-            seed=seed,
-            max_tokens=self._max_tokens or answer_tokens(puzzle, index),
+            self._max_tokens or answer_tokens(puzzle, index),
+            form_of(puzzle, index) if self.constrained else None,
         )
 
 
@@ -88,6 +105,20 @@ def examples(task: Task, puzzle: Puzzle) -> list[Puzzle]:
         return []
     others = [s for s in task.samples() if s.answers and not np.array_equal(s.grid, puzzle.grid)]
     return others[:1]
+
+
+def form_of(puzzle: Puzzle, index: int = 0) -> Form:
+    """What a reply to the puzzle's input number `index` has to look like (`_fenced` writes the same)."""
+    task = tasks.get(puzzle.task)
+    choices = task.choices(puzzle, index)
+    if choices is None:
+        return Rows(max(task.height, task.width))
+    rows = tuple(tuple("".join(map(_character, cell)) for cell in row) for row in choices)
+    return Cells(rows, spread=_has_blanks(task))
+
+
+def _character(symbol: int) -> str:
+    return str(symbol) if symbol < 10 else chr(symbol)
 
 
 def answer_tokens(puzzle: Puzzle, index: int = 0) -> int:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from hybrid.draft import BackendError, Draft, Feedback
+from hybrid.draft import BackendError, Draft, Feedback, Reply, Request
 from trm import tasks
 from trm.attempts import Attempt
 from trm.config import TRMConfig
@@ -47,6 +47,17 @@ def wrong(puzzle: Puzzle) -> Grids:
     grid = right(puzzle)[0].copy()
     grid[0, -2:] = grid[0, -2:][::-1]
     return (grid,)
+
+
+class OneByOne:
+    """An LLM's answers to many conversations, from its answers to each."""
+
+    chat: Callable[..., list[Reply]]
+
+    def chat_many(
+        self, requests: Sequence[Request], *, tick: Any = None, concurrency: int = 1, **asks: Any
+    ) -> Any:
+        return [self.chat(r.messages, max_tokens=r.max_tokens, form=r.form, **asks) for r in requests]
 
 
 @dataclass

@@ -20,6 +20,7 @@ from eval.arms import ArmError, DraftAlone, Setting
 from eval.compare import Plan, app, merge, puzzles_for
 from eval.drafts import Recorded
 from hybrid.draft import LLM, Message, Reply
+from hybrid.forms import Form
 from hybrid.pipeline import Options, Pipeline
 from hybrid.prompting import LLMProposer
 from trm.checkpoint import Expert, save
@@ -31,7 +32,7 @@ ROOT = Path(__file__).parent.parent
 PUZZLE = doubles.sudoku()
 
 
-class Parrot:
+class Parrot(doubles.OneByOne):
     """An LLM that gives these texts in turn and counts how often it is asked."""
 
     def __init__(self, *texts: str, name: str = "parrot") -> None:
@@ -39,7 +40,7 @@ class Parrot:
 
     def chat(
         self, messages: Sequence[Message], *, samples: int = 1, greedy_first: bool = True, seed: int = 0,
-        max_tokens: int = 512,
+        max_tokens: int = 512, form: Form | None = None,
     ) -> list[Reply]:  # fmt: skip
         self.asked += 1
         texts = [self.texts[i % len(self.texts)] for i in range(samples)]

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hybrid.draft import BackendError, Message
+from hybrid.draft import BackendError, Message, Request
 from hybrid.llms import connect, fetch, hub, wheels
 from hybrid.llms.identity import Source, resolved_name
 from hybrid.llms.local import LocalLLM
@@ -72,6 +72,27 @@ def test_a_seed_decides_everything_but_the_greedy_reply(llm: LocalLLM) -> None:
     assert first[1:] != other[1:]
     (alone,) = llm.chat(ASK, max_tokens=12)
     assert alone.text == llm.chat(ASK, seed=9, max_tokens=12)[0].text
+
+
+def test_many_conversations_share_a_batch_and_keep_apart(llm: LocalLLM) -> None:
+    """Prompts of different lengths, rooms of different sizes; each answer is that of its own question."""
+    ask: list[list[Message]] = [
+        [{"role": "user", "content": text}]
+        for text in ("Name a colour.", "Say the word banana three times. " * 3)
+    ]
+    ticks: list[int] = []
+    requests = [
+        Request(ask[0], 6),
+        Request(ask[1], 12),
+        Request([{"role": "user", "content": "word " * 9000}], 5),
+    ]
+    first, second, third = llm.chat_many(requests, samples=2, seed=3, tick=lambda: ticks.append(1))
+    assert len(ticks) == 4
+    assert first[0].text == llm.chat(ask[0], max_tokens=6)[0].text
+    assert second[0].text == llm.chat(ask[1], max_tokens=12)[0].text
+    assert first[0].prompt_tokens < second[0].prompt_tokens
+    assert all(reply.tokens <= 6 for reply in first)
+    assert [reply.text for reply in third] == ["", ""]
 
 
 def test_a_prompt_beyond_the_window_is_named(llm: LocalLLM) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+import doubles
 import numpy as np
 import pytest
 
 from hybrid.draft import Draft, Feedback, Message, Reply
+from hybrid.forms import Form
 from hybrid.prompting import LLMProposer, answer_tokens, conversation, examples, read_draft
 from hybrid.reading import read_grid
 from trm import tasks
@@ -213,10 +215,11 @@ def test_ragged_arc_grids_are_none(text: str, error: str) -> None:
     assert (reading.grid, reading.error) == (None, error)
 
 
-class Scripted:
+class Scripted(doubles.OneByOne):
     """An LLM that says what it was told to, and remembers what it was asked."""
 
     name = "scripted"
+    parameters = None
 
     def __init__(self, *texts: str) -> None:
         self.texts, self.asked = list(texts), []
@@ -229,6 +232,7 @@ class Scripted:
         greedy_first: bool = True,
         seed: int = 0,
         max_tokens: int = 512,
+        form: Form | None = None,
     ) -> list[Reply]:
         self.asked.append((list(messages), max_tokens, seed))
         return [Reply(self.texts.pop(0), 10, 0.5) for _ in range(samples)]

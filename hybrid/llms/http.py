@@ -14,12 +14,16 @@ from typing import Any
 
 import httpx
 
-from hybrid.draft import BackendError, Message, Reply
+from hybrid.draft import BackendError, Message, Reply, Request
+from hybrid.forms import Form
 from hybrid.llms import wire
 from hybrid.llms.wire import Refused
 
 TEMPERATURE, TOP_P = 0.8, 0.95
 BODY_LIMIT = 10_000_000  # bytes of one response
+_NO_SCHEMAS = frozenset(
+    {400, 404, 415, 422, 500, 501}
+)  # what servers say of a response_format they don't know
 _BUSY = frozenset({429, 502, 503, 504})  # over the limit, or a model still loading behind the server
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
@@ -36,6 +40,11 @@ class Patience:
     first_wait: float = 0.5
     longest_wait: float = 30.0
     busy_seconds: float = 120.0
+
+
+def _as_schema(form: Form) -> dict[str, Any]:
+    schema = {"name": "grid", "strict": True, "schema": form.schema()}
+    return {"type": "json_schema", "json_schema": schema}
 
 
 def size_from(name: str) -> int | None:
@@ -81,6 +90,7 @@ class HTTPLLM:
             transport=transport,
             trust_env=url.host not in _LOOPBACK,  # a proxy would look for the server on its own machine
         )
+        self._takes_schemas = True
         self._patience = patience or Patience()
         self._concurrency = concurrency
         self._sleep = sleep
@@ -106,6 +116,7 @@ class HTTPLLM:
         greedy_first: bool = True,
         seed: int = 0,
         max_tokens: int = 512,
+        form: Form | None = None,
     ) -> list[Reply]:
         """`samples` replies, one request each, `concurrency` at a time; `hybrid.draft.LLM` says more.
 
@@ -119,6 +130,8 @@ class HTTPLLM:
                 "messages": list(messages),
                 "max_tokens": max_tokens,
             }
+            if form is not None and self._takes_schemas:
+                body["response_format"] = _as_schema(form)
             body |= {"temperature": 0} if greedy else {"temperature": TEMPERATURE, "top_p": TOP_P}
             return body | {"seed": seed + number, "stream": False}
 
@@ -137,6 +150,34 @@ class HTTPLLM:
             replace(outcome if isinstance(outcome, Reply) else Reply("", 0, 0.0, str(outcome)), seconds=share)
             for outcome in outcomes
         ]
+
+    def chat_many(
+        self,
+        requests: Sequence[Request],
+        *,
+        samples: int = 1,
+        greedy_first: bool = True,
+        seed: int = 0,
+        concurrency: int = 1,
+        tick: Callable[[], None] = lambda: None,
+    ) -> list[list[Reply]]:
+        """Many conversations, `concurrency` at a time. BackendError if every request for one of them failed."""
+
+        def one(asked: Request) -> list[Reply]:
+            replies = self.chat(
+                asked.messages,
+                samples=samples,
+                greedy_first=greedy_first,
+                seed=seed,
+                max_tokens=asked.max_tokens,
+                form=asked.form,
+            )
+            for _ in replies:
+                tick()
+            return replies
+
+        with ThreadPoolExecutor(max_workers=max(1, concurrency)) as pool:
+            return list(pool.map(one, requests))
 
     # -- models ----------------------------------------------------------------------------------------
     def _choose(self, wanted: str) -> str:
@@ -178,6 +219,9 @@ class HTTPLLM:
         try:
             reply = wire.read_reply(self._exchange("POST", "/chat/completions", body))
         except Refused as error:
+            if "response_format" in body and error.status in _NO_SCHEMAS:
+                self._takes_schemas = False  # asked freely from now on
+                return self._ask({key: value for key, value in body.items() if key != "response_format"})
             if error.status is None or error.status >= 400:
                 return error
             reply = Reply("", 0, 0.0, str(error))  # it answered, but nothing that can be used: counted

@@ -5,12 +5,14 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hybrid.draft import BackendError, Message, Reply
+from hybrid.draft import BackendError, Message, Reply, Request
+from hybrid.forms import Form
 from hybrid.llms.identity import resolved_name, weights
+from hybrid.llms.masking import Mask, Spelling
 from hybrid.llms.quiet import quiet
 
 TEMPERATURE, TOP_P = 0.8, 0.95
@@ -44,6 +46,7 @@ class LocalLLM:
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise BackendError(f"{folder}: cannot be loaded as a language model: {reason}") from error
         self._model: Any = model.to(self.device).eval()
+        self._spelling = Spelling(self._tokenizer)
         self._ends = _end_tokens(self._tokenizer, model)
         self._window = int(getattr(model.config, "max_position_embeddings", 0) or 1 << 30)
         self._lock = threading.Lock()  # one generation at a time: they share the generators' state
@@ -59,27 +62,53 @@ class LocalLLM:
         greedy_first: bool = True,
         seed: int = 0,
         max_tokens: int = 512,
+        form: Form | None = None,
     ) -> list[Reply]:
         """`samples` replies; `hybrid.draft.LLM` says more. Deterministic for a seed, a device and a count.
 
         Replies are generated in one batch, the greedy one included: eight cost little more than one.
         """
+        asked = Request(messages, max_tokens, form)
+        return self.chat_many([asked], samples=samples, greedy_first=greedy_first, seed=seed)[0]
+
+    def chat_many(
+        self,
+        requests: Sequence[Request],
+        *,
+        samples: int = 1,
+        greedy_first: bool = True,
+        seed: int = 0,
+        concurrency: int = 1,
+        tick: Callable[[], None] = lambda: None,
+    ) -> list[list[Reply]]:
+        """`samples` replies to each of many conversations, in batches that mix them; `concurrency` is a server's.
+
+        `tick` is called for every reply.
+        """
         import torch
 
-        prompt = self._prompt(messages)
-        room = self._window - len(prompt)
-        if room < 1:
-            error = f"prompt of {len(prompt)} tokens, the model's window holds {self._window}"
-            return [Reply("", 0, 0.0, error) for _ in range(samples)]
+        rows = []
+        for number, asked in enumerate(requests):
+            prompt = self._prompt(asked.messages)
+            room = self._window - len(prompt)
+            for sample in range(samples):
+                greedy = greedy_first and sample == 0
+                rows.append(_Row(number, prompt, greedy, min(asked.max_tokens, room), asked.form))
+        replies: list[list[Reply]] = [[] for _ in requests]
         accelerators = [] if self.device == "cpu" else [torch.device(self.device)]
-        replies: list[Reply] = []
         own_randomness = torch.random.fork_rng(accelerators, device_type=self.device.partition(":")[0])
         with self._lock, quiet(), torch.inference_mode(), own_randomness:
             torch.manual_seed(seed)
-            while len(replies) < samples:
-                count = min(BATCH, samples - len(replies))
-                greedy = greedy_first and not replies
-                replies += self._generate(prompt, count, greedy, min(max_tokens, room))
+            fitting = [row for row in rows if row.max_tokens > 0]
+            for at in range(0, len(fitting), BATCH):
+                batch = fitting[at : at + BATCH]
+                for row, reply in zip(batch, self._generate(batch), strict=True):
+                    replies[row.request].append(reply)
+                    tick()
+        for row in rows:
+            if row.max_tokens <= 0:
+                error = f"prompt of {len(row.prompt)} tokens, the model's window holds {self._window}"
+                replies[row.request].append(Reply("", 0, 0.0, error))
         return replies
 
     def _prompt(self, messages: Sequence[Message]) -> list[int]:
@@ -93,7 +122,7 @@ class LocalLLM:
         script = "\n\n".join(f"{message['role'].title()}: {message['content']}" for message in messages)
         return list(self._tokenizer(f"{script}\n\nAssistant:")["input_ids"])
 
-    def _generate(self, prompt: list[int], count: int, greedy: bool, max_tokens: int) -> list[Reply]:
+    def _generate(self, rows: Sequence[_Row]) -> list[Reply]:
         import torch
         import transformers
 
@@ -101,22 +130,33 @@ class LocalLLM:
         # A fresh configuration: the model's own may penalise repetition, which no grid survives.
         configuration: Any = transformers.GenerationConfig  # untyped
         settings = configuration(
-            max_new_tokens=max_tokens, eos_token_id=self._ends, pad_token_id=self._ends[0], use_cache=True
+            max_new_tokens=max(row.max_tokens for row in rows),
+            eos_token_id=self._ends,
+            pad_token_id=self._ends[0],
+            use_cache=True,
         )
-        if count > 1 or not greedy:
+        if not all(row.greedy for row in rows):
             settings.update(do_sample=True, temperature=TEMPERATURE, top_p=TOP_P, top_k=0)
-        ids = torch.tensor([prompt] * count, device=self.device)
+        longest = max(len(row.prompt) for row in rows)
+        padding = [longest - len(row.prompt) for row in rows]  # on the left: replies begin together
+        ids = [[self._ends[0]] * pad + row.prompt for pad, row in zip(padding, rows, strict=True)]
+        seen = [[0] * pad + [1] * len(row.prompt) for pad, row in zip(padding, rows, strict=True)]
+        processors: list[Callable[..., Any]] = []
+        if any(row.form is not None for row in rows):
+            processors.append(Mask(self._spelling, [row.form for row in rows], longest, self._ends))
+        if settings.do_sample and any(row.greedy for row in rows):
+            processors.append(_Greedy([row.greedy for row in rows]))
         produced = self._model.generate(
-            input_ids=ids,
-            attention_mask=torch.ones_like(ids),
+            input_ids=torch.tensor(ids, device=self.device),
+            attention_mask=torch.tensor(seen, device=self.device),
             generation_config=settings,
-            logits_processor=[_first_row_greedy] if greedy and count > 1 else [],
-            stopping_criteria=[self._report(len(prompt))],
+            logits_processor=processors,
+            stopping_criteria=[self._report(longest)],
         )
         # Shares of the batch's time, so that the seconds of all replies add up to what was waited.
-        seconds = (time.perf_counter() - started) / count
-        rows = produced[:, len(prompt) :].tolist()
-        return [replace(self._reply(row, seconds), prompt_tokens=len(prompt)) for row in rows]
+        seconds = (time.perf_counter() - started) / len(rows)
+        texts = produced[:, longest:].tolist()
+        return [self._reply(row, ids, seconds) for row, ids in zip(rows, texts, strict=True)]
 
     def _report(self, prompt_length: int) -> Callable[..., Any]:
         """A stopping criterion that stops nothing: it passes the number of tokens on."""
@@ -129,7 +169,8 @@ class LocalLLM:
 
         return report
 
-    def _reply(self, ids: list[int], seconds: float) -> Reply:
+    def _reply(self, row: _Row, ids: list[int], seconds: float) -> Reply:
+        ids = ids[: row.max_tokens]  # others of the batch may have had more room
         end = next((place for place, token in enumerate(ids) if token in self._ends), None)
         text = str(self._tokenizer.decode(ids[:end], skip_special_tokens=True))
         error = None
@@ -137,17 +178,35 @@ class LocalLLM:
             error = f"truncated at {len(ids)} tokens"
         elif not text.strip():
             error = "empty content"
-        return Reply(text, len(ids) if end is None else end + 1, seconds, error)
+        return Reply(text, len(ids) if end is None else end + 1, seconds, error, len(row.prompt))
 
 
-def _first_row_greedy(ids: Any, scores: Any) -> Any:  # ids [B, L], scores [B, V] -> [B, V]
-    """Leave the batch's first reply only its likeliest token, so that sampling is greedy there."""
-    best = scores[0].argmax()
-    kept = scores[0, best].clone()
-    scores = scores.clone()
-    scores[0] = float("-inf")
-    scores[0, best] = kept
-    return scores
+@dataclass(frozen=True)
+class _Row:
+    """One reply of a batch."""
+
+    request: int
+    prompt: list[int]
+    greedy: bool
+    max_tokens: int
+    form: Form | None
+
+
+class _Greedy:
+    """Leaves some rows of a batch only their likeliest token, so that sampling is greedy there."""
+
+    def __init__(self, rows: list[bool]) -> None:
+        self._rows = rows
+
+    def __call__(self, ids: Any, scores: Any) -> Any:  # ids [B, L], scores [B, V] -> [B, V]
+        scores = scores.clone()
+        for row, greedy in enumerate(self._rows):
+            if greedy:
+                best = scores[row].argmax()
+                kept = scores[row, best].clone()
+                scores[row] = float("-inf")
+                scores[row, best] = kept
+        return scores
 
 
 def _end_tokens(tokenizer: Any, model: Any) -> list[int]:

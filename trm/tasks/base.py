@@ -153,6 +153,10 @@ class Task(ABC):
     def check(self, puzzle: Puzzle, answer: Grid | Grids) -> Verdict:
         """Judge by the exact rules alone. Never raises on a wrong answer, whatever its shape or symbols."""
 
+    def choices(self, puzzle: Puzzle, index: int = 0) -> tuple[tuple[tuple[int, ...], ...], ...] | None:
+        """For every cell of an answer the symbols it may hold, givens their own; None where its shape is free."""
+        return None
+
     # -- symmetries and samples ------------------------------------------------------------------------
     @abstractmethod
     def symmetries(self, shape: tuple[int, int]) -> SymmetryGroup:

@@ -227,6 +227,10 @@ class Maze(Task):
         if Field(grid != WALL).moves(start, goal) is None:
             raise PuzzleError(f"maze: G at {place(*goal)} cannot be reached from S at {place(*start)}")
 
+    def choices(self, puzzle: Puzzle, index: int = 0) -> tuple[tuple[tuple[int, ...], ...], ...]:
+        rows = puzzle.inputs[index].tolist()
+        return tuple(tuple((FREE, PATH) if cell == FREE else (cell,) for cell in row) for row in rows)
+
     def check(self, puzzle: Puzzle, answer: Grid | Grids) -> Verdict:
         grids = as_grids(answer)
         if len(grids) != 1:

@@ -171,6 +171,12 @@ class Sudoku(Task):
             where = " and ".join(place(cell) for cell in faults[0].cells[:2])
             raise PuzzleError(f"sudoku: the givens break a rule: {faults[0].words} ({where})")
 
+    def choices(self, puzzle: Puzzle, index: int = 0) -> tuple[tuple[tuple[int, ...], ...], ...]:
+        digits = tuple(range(1, 10))
+        return tuple(
+            tuple((cell,) if cell else digits for cell in row) for row in puzzle.inputs[index].tolist()
+        )
+
     def check(self, puzzle: Puzzle, answer: Grid | Grids) -> Verdict:
         grids = as_grids(answer)
         if len(grids) != 1:
