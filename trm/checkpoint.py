@@ -42,13 +42,14 @@ class Expert:
     meta: dict[str, Any] = field(default_factory=dict)
 
     def model(self, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32) -> TRM:
-        """The network in evaluation mode, weights in float32, recursion in `dtype`."""
+        """The network in evaluation mode: recursion and its weights in `dtype`, embeddings and heads in float32."""
         model = TRM(self.config)
         try:
             model.load_state_dict({k: v.float() for k, v in self.state.items()})
         except RuntimeError as error:
             raise CheckpointError(f"{self.task}: weights do not fit the config: {error}") from None
         model.dtype = dtype
+        model.net.to(dtype)  # once, not at every use
         return model.to(device).eval().requires_grad_(False)
 
 

@@ -32,6 +32,10 @@ class Output(NamedTuple):
 
 def rms(v: Tensor, dim: int = -1) -> Tensor:
     """Root-mean-square norm over one axis, in float32, without weight."""
+    if v.dtype == torch.bfloat16 and v.device.type == "cpu" and not torch.is_grad_enabled():
+        # Large float32 copies are what a CPU spends its time on; only the mean needs float32.
+        mean = (v * v).mean(dim, keepdim=True, dtype=torch.float32)
+        return v * torch.rsqrt(mean + NORM_EPS).to(v.dtype)
     v32 = v.float()
     return (v32 * torch.rsqrt(v32.square().mean(dim, keepdim=True) + NORM_EPS)).to(v.dtype)
 
