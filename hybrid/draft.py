@@ -109,3 +109,4 @@ class Feedback:
 
     draft: Draft
     violations: tuple[str, ...]
+    corrections: tuple[str, ...] = ()  # cells that a refiner would have otherwise

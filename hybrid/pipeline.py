@@ -7,7 +7,7 @@ LLM alone is `Pipeline(llm, Passthrough())`, the network alone `Pipeline(Blank()
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -68,6 +68,14 @@ class _Work:
     llm_seconds: float = 0.0
     refine_seconds: float = 0.0
     answerable: bool = False  # an LLM replied or a network ran
+    tried: list[Grids] = field(default_factory=list)  # drafts refined so far
+
+    def corrections(self, judged: JudgedDraft) -> tuple[str, ...]:
+        """The cells of a draft that the network's best answer so far has otherwise, in words."""
+        best = max(self.refined, key=_rank)
+        if judged.draft.grids is None or best.grids is None or best.source == "llm":
+            return ()
+        return tasks.get(self.puzzle.task).differences(judged.draft.grids, best.grids)
 
     def newest(self) -> Grids | None:
         """The last draft that could be read."""
@@ -103,46 +111,48 @@ class Pipeline:
             yield from self._solve_together(group, options)
 
     def _solve_together(self, puzzles: list[Puzzle], options: Options) -> list[Answer]:
+        """All puzzles of a group in step: what one of them waits for, the network does for all at once."""
         self.watcher.started(puzzles)
         group = [_Work(puzzle, time.perf_counter()) for puzzle in puzzles]
         for work in group:
             self._propose(work, seed=options.seed)
         # Who drafted nothing is not asked again: then the first pass is the last, and restarts come with it.
         further = any(work.drafts for work in group) and (options.drafts > 1 or options.rounds > 0)
-        self._refine(
-            group,
-            [work.newest() for work in group],
-            options,
-            restarts=0 if further else options.restarts,
-        )
+        self._refine(group, [d.newest() for d in group], options, restarts=0 if further else options.restarts)
         if further:
-            for work in group:
-                self._go_on(work, options)
+            self._go_on(group, options)
         return [self._answer(work, options, len(group)) for work in group]
 
-    def _go_on(self, work: _Work, options: Options) -> None:
-        """Further drafts, then rounds, then restarts, as long as the puzzle is open."""
-        drafts = self._further(work, options)
-        tried = [work.newest()]
-        while self._open(work, options) and (judged := next(drafts, None)) is not None:
-            grids = judged.draft.grids
-            # Refined once, a draft comes out the same when a model repeats itself.
-            if not any(same(grids, other) for other in (None, *tried)) and self._open(work, options):
-                self._refine([work], [grids], options, cold=False)
-                tried.append(grids)
-        if options.restarts and self._open(work, options):
-            self._refine([work], [work.newest()], options, restarts=options.restarts)
-
-    def _further(self, work: _Work, options: Options) -> Iterator[JudgedDraft]:
-        """Drafts after the first, each asked for when its turn comes."""
+    def _go_on(self, group: list[_Work], options: Options) -> None:
+        """Further drafts, then rounds, then restarts from all of them, as long as a puzzle is open."""
         if options.drafts > 1:
-            # Together: a batch of replies costs hardly more than one. The first is greedy, and known.
-            yield from self._propose(work, options.drafts, options.seed)
+            for work in self._open_of(group, options):
+                # Together: a batch of replies costs hardly more than one. The first is greedy, and known.
+                self._propose(work, options.drafts, options.seed)
+        for number in range(1, options.drafts):
+            self._refine_new(group, number, options)
         for turn in range(1, options.rounds + 1):
-            last = work.drafts[-1]
-            if last.valid:  # nothing is wrong with it that could be named
-                return
-            yield from self._propose(work, 1, options.seed + turn, Feedback(last.draft, last.faults))
+            for work in self._open_of(group, options):
+                last = work.drafts[-1]
+                if not last.valid:  # else nothing is wrong with it that could be named
+                    said = Feedback(last.draft, last.faults, work.corrections(last))
+                    self._propose(work, 1, options.seed + turn, said)
+            self._refine_new(group, -1, options)
+        if options.restarts and (open_ := self._open_of(group, options)):
+            self._restart(open_, options)
+
+    def _open_of(self, group: list[_Work], options: Options) -> list[_Work]:
+        return [work for work in group if work.drafts and self._open(work, options)]
+
+    def _refine_new(self, group: list[_Work], number: int, options: Options) -> None:
+        """Refine draft `number` of every open puzzle, unless it repeats one: that comes out the same."""
+        fresh = []
+        for work in self._open_of(group, options):
+            grids = work.drafts[number].draft.grids if number < len(work.drafts) else None
+            if not any(same(grids, other) for other in (None, *work.tried)):
+                fresh.append((work, grids))
+        if fresh:
+            self._refine([work for work, _ in fresh], [grids for _, grids in fresh], options, cold=False)
 
     def _open(self, work: _Work, options: Options) -> bool:
         """Whether more is to be spent: not enough verified answers yet, and seconds left."""
@@ -180,38 +190,66 @@ class Pipeline:
         restarts: int = 0,
     ) -> None:
         """Refine a draft for each; `cold`: beside a cold start. Restarts are for what stays open."""
-        begun = time.perf_counter()
         first = group[0]
         refiner = self._refiner_for(first.puzzle.task)
-        takes_drafts = refiner.accepts_drafts(first.puzzle.task)
-        if not takes_drafts and any(draft is not None for draft in drafts):
-            self._warn(f"{refiner.name} was not trained on drafts of {first.puzzle.task}: cold start only")
-            if not cold:
-                return
+        drafts = self._takable(refiner, first.puzzle.task, drafts)
+        if not cold and all(draft is None for draft in drafts):
+            return
+        for work, draft in zip(group, drafts, strict=True):
+            work.tried += [draft] if draft is not None else []
         asks: dict[str, Any] = {
-            "draft": [draft if takes_drafts else None for draft in drafts],
+            "draft": drafts,
             "cold": cold,
-            "steps": options.steps,
             "restarts": restarts if any(self._open(work, options) for work in group) else 0,
+        }
+        self._ask(refiner, refiner.refine, group, asks, options)
+
+    def _restart(self, group: list[_Work], options: Options) -> None:
+        """Restarts for all of a group, from a cold start and from every draft that was refined, in turn."""
+        refiner = self._refiner_for(group[0].puzzle.task)
+        if not isinstance(refiner, Passthrough):  # nobody to begin anew
+            asks = {"starts": [[None, *work.tried] for work in group], "restarts": options.restarts}
+            self._ask(refiner, refiner.restart, group, asks, options)
+
+    def _takable(self, refiner: AnyRefiner, task: str, drafts: Sequence[Grids | None]) -> list[Grids | None]:
+        """The drafts, or none of them where the expert was not trained on any."""
+        if refiner.accepts_drafts(task) or all(draft is None for draft in drafts):
+            return list(drafts)
+        self._warn(f"{refiner.name} was not trained on drafts of {task}: cold start only")
+        return [None] * len(drafts)
+
+    def _ask(
+        self,
+        refiner: AnyRefiner,
+        method: Callable[..., Any],
+        group: list[_Work],
+        asks: dict[str, Any],
+        options: Options,
+    ) -> None:
+        """Call a method of the refiner about a group and file what it says."""
+        begun = time.perf_counter()
+        asks |= {
+            "steps": options.steps,
             "seed": options.seed,
-            "budget": _seconds_left(first, options),
+            "budget": _seconds_left(group[0], options),
             "answers": options.answers,
             "trace": options.trace,
             "progress": self.watcher.refining,
         }
         puzzles = [work.puzzle for work in group]
+        ran = refiner.name is not None
         outs: list[Refined]
         try:
-            outs = list(refiner.refine(puzzles, **asks))
+            outs = list(method(puzzles, **asks))
         except PuzzleError as error:  # the expert's canvas is too small for it, say
             self._warn(f"{refiner.name}: {error}; the draft is judged alone")
-            refiner = Passthrough()
-            outs = list(refiner.refine(puzzles, **asks))
+            ran = False
+            outs = list(Passthrough().refine(puzzles, [work.newest() for work in group]))
         share = (time.perf_counter() - begun) / len(group)
         for work, out in zip(group, outs, strict=True):
             work.refined.append(out)
             work.refine_seconds += share
-            work.answerable |= refiner.name is not None
+            work.answerable |= ran
 
     def _refiner_for(self, task: str) -> AnyRefiner:
         if task in self.refiner.tasks:

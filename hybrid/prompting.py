@@ -94,7 +94,12 @@ def conversation(puzzle: Puzzle, index: int = 0, feedback: Feedback | None = Non
         grids = feedback.draft.grids
         said = _fenced(grids[index], task) if grids else feedback.draft.text[:LONGEST_ECHO]
         listed = "\n".join(f"- {violation}" for violation in feedback.violations[:MOST_VIOLATIONS])
-        again = template("repair")["user"].substitute(violations=listed or "- it cannot be read as a grid")
+        parts = template("repair")
+        again = parts["user"].substitute(violations=listed or "- it cannot be read as a grid")
+        if feedback.corrections:
+            named = "\n".join(f"- {cell}" for cell in feedback.corrections[:MOST_VIOLATIONS])
+            again += "\n\n" + parts["corrections"].substitute(corrections=named)
+        again += "\n\n" + parts["closing"].template
         messages += [{"role": "assistant", "content": said}, {"role": "user", "content": again}]
     return messages
 

@@ -118,6 +118,12 @@ class FakeRefiner:
             options["progress"](1, 1, question[0].grid)
         return [self._one(*pair, options) for pair in zip(question, draft, strict=True)]
 
+    def restart(self, puzzles: list[Puzzle], **options: Any) -> list[Outcome]:
+        self.calls.append({"n": len(puzzles), **options})
+        return [
+            self._one(p, starts[-1], options) for p, starts in zip(puzzles, options["starts"], strict=True)
+        ]
+
     def _one(self, puzzle: Puzzle, draft: Grids | None, options: dict[str, Any]) -> Outcome:
         answer, source = self.policy(puzzle, draft, options)
         verdict = tasks.get(puzzle.task).check(puzzle, answer)

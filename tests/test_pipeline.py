@@ -9,7 +9,7 @@ import doubles
 import pytest
 from doubles import FakeRefiner, Scripted, grids, maze, right, sudoku, wrong
 
-from hybrid.answer import Answer
+from hybrid.answer import Answer, same
 from hybrid.draft import BackendError
 from hybrid.null import Blank, Passthrough
 from hybrid.pipeline import Options, Pipeline, Watcher
@@ -160,6 +160,40 @@ def test_restarts_come_last() -> None:
     assert (answer.verdict.status, answer.restarts, answer.steps) == (Status.VERIFIED, 4, 32)
 
 
+def test_restarts_begin_at_every_draft_that_was_refined() -> None:
+    blank = sudoku().inputs
+    proposer, refiner = Scripted([wrong(sudoku()), None, blank]), FakeRefiner(doubles.never_solves)
+    one(proposer, refiner, rounds=2, restarts=6)
+    *_, last = refiner.calls
+    assert last["restarts"] == 6
+    (starts,) = last["starts"]
+    assert starts[0] is None
+    assert [any(same(start, grids) for start in starts[1:]) for grids in (wrong(sudoku()), blank)] == [
+        True,
+        True,
+    ]
+    assert len(starts) == 3
+
+
+def test_a_re_ask_names_the_cells_that_the_network_has_otherwise() -> None:
+    proposer = Scripted([wrong(sudoku())])
+    one(proposer, FakeRefiner(lambda p, d, o: (p.inputs, "refiner")), rounds=1, restarts=0)
+    (_, again) = proposer.asked
+    assert again["feedback"].corrections[0] == "row 1, column 3: 0 instead of 4"
+    proposer = Scripted([wrong(sudoku())])
+    one(proposer, Passthrough(), rounds=1)
+    assert proposer.asked[1]["feedback"].corrections == ()
+
+
+def test_puzzles_of_a_group_are_refined_in_step() -> None:
+    proposer, refiner = Scripted([wrong(sudoku()), sudoku().inputs]), FakeRefiner(doubles.never_solves)
+    group = Pipeline(proposer, refiner, at_once=3)
+    answers = list(group.solve([sudoku(i) for i in "abc"], Options(drafts=2, restarts=2)))
+    assert [answer.restarts for answer in answers] == [2, 2, 2]
+    # Cold beside the first drafts, the second drafts that are new, and the restarts: each for all at once.
+    assert [(call["n"], call["restarts"]) for call in refiner.calls] == [(3, 0), (1, 0), (3, 2)]
+
+
 def test_a_blank_is_asked_once() -> None:
     refiner = FakeRefiner(doubles.solves_with_restarts)
     one(Blank(), refiner, drafts=3, rounds=3, restarts=2)
@@ -306,8 +340,8 @@ def test_a_real_refiner_fits_the_pipeline() -> None:
     answer = one(proposer, untrained(), steps=2, restarts=3, drafts=2, rounds=1, trace=True)
     assert answer.verdict.status is Status.UNSOLVED
     assert answer.restarts == 3
-    # Cold and draft; nothing for drafts that repeat it; cold and draft again, then the restarts.
-    assert answer.steps == 2 * (2 + 2 + 3)
+    # Cold and draft; nothing for drafts that repeat it; then the restarts.
+    assert answer.steps == 2 * (2 + 3)
     assert len(answer.trace) == 2
     assert answer.confidence is not None
     assert 0 <= answer.confidence <= 1

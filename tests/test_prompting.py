@@ -285,6 +285,9 @@ def test_violations_are_named_in_the_next_conversation() -> None:
     assert SPACED in again[-2]["content"]
     assert "- violation 7\n" in again[-1]["content"]
     assert "violation 8" not in again[-1]["content"]
+    named = replace(feedback, corrections=("row 1, column 3: 7 instead of 5",))
+    assert "row 1, column 3: 7 instead of 5" in conversation(QUESTION, feedback=named)[-1]["content"]
+    assert "Another solver" not in conversation(QUESTION, feedback=feedback)[-1]["content"]
     unread = conversation(QUESTION, feedback=Feedback(Draft(None, "prose"), ()))
     assert unread[-2]["content"] == "prose"
     assert "cannot be read" in unread[-1]["content"]

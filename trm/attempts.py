@@ -80,7 +80,7 @@ class Attempt:
 @dataclass(eq=False)
 class Job:
     puzzle: Puzzle
-    draft: Grids | None
+    starts: tuple[Grids | None, ...]  # where rollouts begin, taken in turn; None is cold
     begun: float
     attempts: list[Attempt] = field(default_factory=list)
     restarts: int = 0

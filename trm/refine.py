@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trm.attempts import Job, Plan, Progress, file_attempt, run_plans, settle
+from trm.attempts import Job, Plan, Progress, Refinement, file_attempt, run_plans, settle
 from trm.grid import Grid, Grids, PuzzleError, as_grids
 from trm.tasks import Puzzle, Status, get
 from trm.tasks.source import detect
@@ -130,18 +130,47 @@ class Refiner:
             )
         begun = time.perf_counter()
         puzzles = [as_puzzle(q, task) for q in questions]
-        jobs = [Job(p, self._draft(p, d), begun) for p, d in zip(puzzles, drafts, strict=True)]
-        plans = []
-        for index, job in enumerate(jobs):
-            if cold or job.draft is None:
-                plans.append(Plan(index, "refiner", job.puzzle, None))
-            if job.draft is not None:
-                plans.append(Plan(index, "refiner+draft", job.puzzle, job.draft))
+        jobs = []
+        for puzzle, given in zip(puzzles, drafts, strict=True):
+            grids = self._draft(puzzle, given)
+            jobs.append(Job(puzzle, (None, grids) if cold and grids is not None else (grids,), begun))
+        plans = [
+            Plan(index, _source(start), job.puzzle, start)
+            for index, job in enumerate(jobs)
+            for start in job.starts
+        ]
         self._run(plans, jobs, steps, None, trace, progress)
-        self._restarts(jobs, steps, restarts, cold, noise, seed, budget, answers, trace, progress)
+        self._restarts(jobs, steps, restarts, noise, seed, budget, answers, trace, progress)
         seconds = (time.perf_counter() - begun) / len(jobs) if jobs else 0.0
         settled = [settle(job, answers, seconds) for job in jobs]
         return settled if batch else settled[0]
+
+    def restart(
+        self,
+        puzzles: Sequence[Puzzle],
+        starts: Sequence[Sequence[GivenDraft | None]],
+        restarts: int = 8,
+        steps: int = 16,
+        noise: float | None = None,
+        seed: int = 0,
+        budget: float | None = None,
+        answers: int = 1,
+        trace: bool = False,
+        progress: Progress | None = None,
+    ) -> list[Refinement]:
+        """Restarts alone, of puzzles that were refined before: from each puzzle's `starts` in turn, None being cold.
+
+        Options as in `refine`; at least one restart is made.
+        """
+        begun = time.perf_counter()
+        jobs = [
+            Job(p, tuple(self._draft(p, one) for one in given), begun)
+            for p, given in zip(puzzles, starts, strict=True)
+        ]
+        self._restarts(jobs, steps, 1, noise, seed, None, answers, trace, progress)
+        self._restarts(jobs, steps, restarts, noise, seed, budget, answers, trace, progress, first=1)
+        seconds = (time.perf_counter() - begun) / len(jobs)
+        return [settle(job, answers, seconds) for job in jobs]
 
     def _draft(self, puzzle: Puzzle, draft: GivenDraft | None) -> Grids | None:
         """The draft as grids, checked against the puzzle's shape."""
@@ -164,20 +193,20 @@ class Refiner:
         jobs: Sequence[Job],
         steps: int,
         restarts: int,
-        cold: bool = True,
         noise: float | None = None,
         seed: int = 0,
         budget: float | None = None,
         answers: int = 1,
         trace: bool = False,
         progress: Progress | None = None,
+        first: int = 0,
     ) -> None:
         """Further attempts, a turn at a time, at what the rules do not accept yet."""
-        for turn in range(restarts):
+        for turn in range(first, restarts):
             now = time.perf_counter()
             # Judged once a turn and for each puzzle alone: a puzzle's restarts do not depend on its neighbours.
             again = [
-                self._restart(index, job, turn, cold, noise, seed)
+                self._restart(index, job, turn, noise, seed)
                 for index, job in enumerate(jobs)
                 if get(job.puzzle.task).decidable
                 and len(job.verified()) < answers
@@ -188,12 +217,11 @@ class Refiner:
             deadline = None if budget is None else jobs[0].begun + budget
             self._run(again, jobs, steps, deadline, trace, progress)
 
-    def _restart(self, index: int, job: Job, turn: int, cold: bool, noise: float | None, seed: int) -> Plan:
+    def _restart(self, index: int, job: Job, turn: int, noise: float | None, seed: int) -> Plan:
         """Another attempt: noise, a random symmetry where the task has any, starts taken in turn."""
         crc = zlib.crc32(b"".join(g.tobytes() for g in job.puzzle.inputs))
         rng = np.random.default_rng([seed, crc, turn])
-        from_draft = job.draft is not None and (not cold or turn % 2 == 1)
-        source, draft = ("refiner+draft", job.draft) if from_draft else ("refiner", None)
+        draft = job.starts[turn % len(job.starts)]
         group = get(job.puzzle.task).symmetries(_shape(job.puzzle))
         job.restarts += 1
         sigma = NOISE.get(job.puzzle.task, 0.3) if noise is None else noise
@@ -201,7 +229,7 @@ class Refiner:
         symmetry = group.draw(rng)
         moved = Puzzle(job.puzzle.task, tuple(symmetry.forward(g) for g in job.puzzle.inputs))
         moved_draft = None if draft is None else tuple(symmetry.forward(g) for g in draft)
-        return Plan(index, source, moved, moved_draft, symmetry, sigma, noise_seed)
+        return Plan(index, _source(draft), moved, moved_draft, symmetry, sigma, noise_seed)
 
     def _run(
         self,
@@ -273,7 +301,7 @@ class Refiner:
         runs = roll_out(self.engine(task.name), task, puzzles, steps, progress)
         result = {"task": task.name, **measure(task, puzzles, runs, steps)}
         if restarts:
-            jobs, waiting = [Job(p, None, begun) for p in puzzles], iter(runs)
+            jobs, waiting = [Job(p, (None,), begun) for p in puzzles], iter(runs)
             for index, job in enumerate(jobs):
                 plan, mine = (
                     Plan(index, "refiner", job.puzzle, None),
@@ -289,6 +317,10 @@ class Refiner:
             result["accuracy"] = float(np.mean(right))
             result["verified"] = float(np.mean([out.verdict.status is Status.VERIFIED for out in outs]))
         return {**result, "restarts": restarts, "seconds": time.perf_counter() - begun}
+
+
+def _source(start: Grids | None) -> str:
+    return "refiner" if start is None else "refiner+draft"
 
 
 def as_puzzle(question: Question, task: str | None = None) -> Puzzle:

@@ -153,6 +153,15 @@ class Task(ABC):
     def check(self, puzzle: Puzzle, answer: Grid | Grids) -> Verdict:
         """Judge by the exact rules alone. Never raises on a wrong answer, whatever its shape or symbols."""
 
+    def differences(self, said: Grids, other: Grids) -> tuple[str, ...]:
+        """The cells in which another answer differs, in words: `row 3, column 4: 7 instead of 5`."""
+        return tuple(
+            f"row {row + 1}, column {column + 1}: {_shown(b[row, column])} instead of {_shown(a[row, column])}"
+            for a, b in zip(said, other, strict=True)
+            if a.shape == b.shape
+            for row, column in np.argwhere(a != b).tolist()
+        )
+
     def choices(self, puzzle: Puzzle, index: int = 0) -> tuple[tuple[tuple[int, ...], ...], ...] | None:
         """For every cell of an answer the symbols it may hold, givens their own; None where its shape is free."""
         return None
@@ -216,6 +225,10 @@ class Task(ABC):
         table = np.zeros(self.vocab_size, dtype=np.uint8)
         table[1 + self.reserved :] = self.symbols
         return table[tokens.reshape(self.height, self.width)[:h, :w]]
+
+
+def _shown(symbol: int) -> str:
+    return str(symbol) if symbol < 10 else repr(chr(symbol))
 
 
 def describe(verdict: Verdict, most: int = 3) -> str:
