@@ -1,5 +1,6 @@
 # make solve   install into .venv, fetch the language model, solve one sample of each kind
 # make test    install into .venv, lint, check types, run the tests
+# make test-servers   the tests against llama.cpp's server, compiled first
 # make lint    formatting and lint only
 #
 # PYTHON names the interpreter that .venv is made with (3.11 or later); ARGS is passed on to `hybrid solve`.
@@ -8,7 +9,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: solve test lint install clean
+.PHONY: solve test test-servers lint install clean
 .DEFAULT_GOAL := solve
 
 # Exit 1 is an answer too: some puzzles stayed unsolved. Without a puzzle named, piped standard input would be
@@ -20,6 +21,11 @@ solve: $(STAMP)
 test: lint
 	$(BIN)/mypy
 	$(BIN)/pytest -n auto
+
+# Against llama.cpp's server too, which takes minutes to compile.
+test-servers: $(STAMP)
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt 'llama-cpp-python[server]'
+	$(BIN)/pytest -m llama tests/test_servers.py
 
 lint: $(STAMP)
 	$(BIN)/ruff check

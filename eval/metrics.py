@@ -193,7 +193,7 @@ def by_step(rows: Sequence[Record]) -> dict[str, float]:
     if not rows or any(r["restarts"] for r in rows) or not any(r["steps"] for r in rows):
         return {}
     most = max(r["steps"] for r in rows)
-    steps = [s for s in STEPS if s <= most]
+    steps = [s for s in STEPS if s < most] + [most]
     return {
         str(s): _mean(bool(r["solved"] and r["solved_at"] and r["solved_at"] <= s) for r in rows)
         for s in steps

@@ -24,6 +24,9 @@ BODY_LIMIT = 10_000_000  # bytes of one response
 _NO_SCHEMAS = frozenset(
     {400, 404, 415, 422, 500, 501}
 )  # what servers say of a response_format they don't know
+_UNLISTED = frozenset(
+    {404, 405, 500, 501}
+)  # of servers that have a model and cannot list it (`transformers serve`)
 _BUSY = frozenset({429, 502, 503, 504})  # over the limit, or a model still loading behind the server
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
@@ -185,9 +188,9 @@ class HTTPLLM:
             served = self._served()
         except Refused as error:
             # Some servers list nothing; then the name given is all there is to go by.
-            if wanted and error.status in (404, 405, 501):
+            if wanted and error.status in _UNLISTED:
                 return wanted
-            if error.status in (404, 405, 501):
+            if error.status in _UNLISTED:
                 raise BackendError(
                     f"{self._shown}: lists no models; name one: {self._shown}#MODEL"
                 ) from error
