@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from hybrid.answer import Answer, Candidates, JudgedDraft, Seconds, distinct, same
 from hybrid.draft import BackendError, Draft, Feedback, Proposer
 from hybrid.null import Judged, Passthrough
+from hybrid.pooling import pooled
 from trm import tasks
 from trm.grid import Grid, Grids, PuzzleError
 from trm.tasks import Puzzle, Status, Verdict
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 
 Refined: TypeAlias = "Refinement | Judged"
 AnyRefiner: TypeAlias = "Refiner | Passthrough"
-CANDIDATES = 2  # grids an answer may name for one input where no rule can decide (ARC's two attempts)
 
 
 class Watcher:
@@ -264,6 +264,16 @@ class Pipeline:
             self._said.add(message)
             self.watcher.warned(message)
 
+    def _pooled(self, work: _Work) -> Candidates:
+        """The attempts that most of the drafts and refinements agree on, where no rule decides."""
+        drafts = [judged.draft.grids for judged in work.drafts if judged.draft.grids is not None]
+        refined = [out.candidates for out in work.refined if _networks(out) and out.candidates]
+        refiner, task = self.refiner, work.puzzle.task
+        judge = (
+            not isinstance(refiner, Passthrough) and task in refiner.tasks and refiner.accepts_drafts(task)
+        )
+        return pooled(work.puzzle, refined, drafts, refiner.score if judge else None)  # type: ignore[union-attr]
+
     def _answer(self, work: _Work, options: Options, group_size: int) -> Answer:
         task = tasks.get(work.puzzle.task)
         ranked = sorted(work.refined, key=_rank, reverse=True)
@@ -275,6 +285,11 @@ class Pipeline:
             grids, source = own.grids, "llm"
             # The network's confidence is in its own grid: it says nothing of another one.
             confidence = best.confidence if same(grids, best.grids) else None
+        candidates: Candidates = ()
+        if not task.decidable and (candidates := self._pooled(work)):
+            grids = tuple(choice[0] for choice in candidates)
+            named = next((out for out in ranked if _networks(out) and same(out.grids, grids)), None)
+            source, confidence = (named.source, named.confidence) if named else ("llm", None)
         faults = next((draft.faults for draft in reversed(work.drafts)), ("no answer",))
         # Whatever anyone claimed: the rules decide here, last, on the very grids that are handed out.
         verdict = Verdict(Status.UNSOLVED, faults) if grids is None else task.check(work.puzzle, grids)
@@ -286,7 +301,7 @@ class Pipeline:
             verdict=verdict,
             source=source if work.answerable else None,
             confidence=confidence,
-            candidates=_merged(ranked),
+            candidates=candidates,
             steps=sum(out.steps for out in work.refined),
             restarts=sum(out.restarts for out in work.refined),
             drafts=tuple(work.drafts),
@@ -301,19 +316,14 @@ class Pipeline:
         )
 
 
+def _networks(out: Refined) -> bool:
+    return not isinstance(out, Judged)
+
+
 def _rank(out: Refined) -> tuple[bool, bool, float]:
     """Verified first, of these a cold start's (the draft added nothing), then the more confident."""
     verified = out.verdict.status is Status.VERIFIED
     return verified, verified and out.source == "refiner", out.confidence or 0.0
-
-
-def _merged(ranked: list[Refined]) -> Candidates:
-    """The candidates for every input, the best refinement's first, each grid once."""
-    named = [out.candidates for out in ranked if out.candidates]
-    return tuple(
-        tuple(grids[0] for grids in distinct((grid,) for choice in choices for grid in choice)[:CANDIDATES])
-        for choices in zip(*named, strict=True)
-    )
 
 
 def _seconds_left(work: _Work, options: Options) -> float | None:

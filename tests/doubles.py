@@ -118,6 +118,10 @@ class FakeRefiner:
             options["progress"](1, 1, question[0].grid)
         return [self._one(*pair, options) for pair in zip(question, draft, strict=True)]
 
+    def score(self, question: Puzzle, candidates: Sequence[Grids]) -> Any:
+        """Finds all candidates alike."""
+        return np.zeros(len(candidates), dtype=np.float32)
+
     def restart(self, puzzles: list[Puzzle], **options: Any) -> list[Outcome]:
         self.calls.append({"n": len(puzzles), **options})
         return [

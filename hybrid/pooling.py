@@ -1,0 +1,60 @@
+"""Where no rule can decide: what everyone proposed, pooled, and the two attempts that have the most votes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from hybrid.answer import Candidates
+from trm.grid import Grid, Grids, PuzzleError
+from trm.tasks import Puzzle
+
+ATTEMPTS = 2  # grids an answer may name for one input (ARC's rule)
+Scorer = Callable[[Puzzle, Sequence[Grids]], Any]  # -> how likely each candidate is [n]
+
+
+def pooled(
+    puzzle: Puzzle,
+    refined: Sequence[Sequence[Sequence[Grid]]],
+    drafts: Sequence[Grids],
+    score: Scorer | None = None,
+) -> Candidates:
+    """For every input the candidates with the most votes, at most two; none where nobody proposed any.
+
+    refined: what each refinement names, for every input its grids, best first. A draft and a refinement's grid
+    have one vote each. score: the network as verifier, asked where votes are equal; then who came first.
+    """
+    if not refined and not drafts:
+        return ()
+    chosen = []
+    for index, question in enumerate(puzzle.inputs):
+        named = [grid for out in refined for grid in out[index]] + [draft[index] for draft in drafts]
+        distinct: list[Grid] = []
+        votes: list[int] = []
+        for grid in named:
+            place = next((i for i, other in enumerate(distinct) if np.array_equal(grid, other)), None)
+            if place is None:
+                distinct.append(grid)
+                votes.append(1)
+            else:
+                votes[place] += 1
+        likely = [0.0] * len(distinct)
+        if score is not None and len(distinct) > 1:
+            likely = _scores(replace(puzzle, inputs=(question,), answers=None), distinct, score)
+        order = sorted(range(len(distinct)), key=lambda i: (-votes[i], -likely[i], i))
+        chosen.append(tuple(distinct[i] for i in order[:ATTEMPTS]))
+    return tuple(chosen)
+
+
+def _scores(puzzle: Puzzle, candidates: Sequence[Grid], score: Scorer) -> list[float]:
+    """Each candidate's score; 0 for one that the network cannot be asked about (its shape, say)."""
+    found = []
+    for grid in candidates:
+        try:
+            found.append(float(score(puzzle, [(grid,)])[0]))
+        except PuzzleError:
+            found.append(0.0)
+    return found

@@ -1,0 +1,60 @@
+"""Two attempts out of many proposals."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from doubles import FakeRefiner, Scripted
+
+from hybrid.null import Passthrough
+from hybrid.pipeline import Options, Pipeline
+from hybrid.pooling import pooled
+from trm import tasks
+from trm.grid import PuzzleError
+
+PUZZLE = tasks.get("arc").samples()[0]
+A, B, C = (np.full((2, 2), n, dtype=np.uint8) for n in (7, 5, 3))
+
+
+def first(choice: object) -> list[int]:
+    return [int(grid[0, 0]) for grid in choice]  # type: ignore[attr-defined]
+
+
+def test_votes_decide_then_the_network_then_who_came_first() -> None:
+    assert first(pooled(PUZZLE, [], [(A,), (B,), (C,), (B,)])[0]) == [5, 7]
+    assert first(pooled(PUZZLE, [], [(A,), (B,), (C,)])[0]) == [7, 5]
+
+    def score(puzzle: object, candidates: Sequence[Any]) -> Any:  # the lower the first cell, the likelier
+        return np.array([-float(grids[0][0, 0]) for grids in candidates])
+
+    assert first(pooled(PUZZLE, [], [(A,), (B,), (C,)], score)[0]) == [3, 5]
+    assert first(pooled(PUZZLE, [[[C]]], [(A,), (A,)], score)[0]) == [7, 3]
+    assert pooled(PUZZLE, [], []) == ()
+
+
+def test_a_candidate_that_cannot_be_scored_comes_last_of_its_votes() -> None:
+    def score(puzzle: object, candidates: Sequence[Any]) -> Any:
+        if candidates[0][0][0, 0] == 7:
+            raise PuzzleError("draft of 2x2, expected 3x3")
+        return np.array([0.5])
+
+    assert first(pooled(PUZZLE, [], [(A,), (B,)], score)[0]) == [5, 7]
+
+
+def test_the_pipeline_pools_an_llms_drafts() -> None:
+    """Three drafts, two of them alike: the first attempt is theirs, though another came first."""
+    proposer = Scripted([(A,), (B,)])
+    answer = next(Pipeline(proposer, Passthrough()).solve([PUZZLE], Options(drafts=3)))
+    assert first(answer.candidates[0]) == [5, 7]
+    assert (answer.source, answer.confidence) == ("llm", None)
+    assert answer.grids is not None
+    assert np.array_equal(answer.grids[0], B)
+
+
+def test_a_networks_answer_that_wins_keeps_its_source() -> None:
+    refiner = FakeRefiner(lambda p, d, o: ((C,), "refiner"))
+    answer = next(Pipeline(Scripted([None]), refiner).solve([PUZZLE], Options()))
+    assert (answer.source, answer.confidence) == ("refiner", 0.75)
+    assert first(answer.candidates[0]) == [3]
