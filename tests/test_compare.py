@@ -322,6 +322,28 @@ def test_processes_write_apart_and_are_merged(tmp_path: Path) -> None:
     assert not (tmp_path / "records.1.jsonl").exists()
 
 
+def test_two_processes_share_the_puzzles(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    launch = (sys.executable, "-m", "accelerate.commands.launch", "--num_processes", "2", "--cpu")
+    quiet = (
+        "--main_process_port",
+        "0",
+        "--num_machines",
+        "1",
+        "--mixed_precision",
+        "no",
+        "--dynamo_backend",
+        "no",
+    )
+    nobody = ("--llm", "none", "--refiner", "none", "--arms", "exact", "--tasks", "sudoku", "--n", "5")
+    command = [*launch, *quiet, str(ROOT / "eval" / "compare.py"), *nobody, "--out", str(out)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert sorted(r["id"] for r in lines_of(out / "records.jsonl")) == [f"sudoku-0-{i}" for i in range(1, 6)]
+    assert json.loads((out / "results.json").read_text())["tasks"]["sudoku"]["exact"]["solved"] == 5
+    assert not list(out.glob("records.*.jsonl"))
+
+
 def test_the_same_puzzles_for_a_seed(data: Path) -> None:
     ids = [[p.id for p in puzzles_for("sudoku", 3, seed, str(data))] for seed in (0, 0, 1, 2, 3)]
     assert ids[0] == ids[1]
