@@ -138,7 +138,9 @@ class Pipeline:
                     said = Feedback(last.draft, last.faults, work.corrections(last))
                     self._propose(work, 1, options.seed + turn, said)
             self._refine_new(group, -1, options)
-        if options.restarts and (open_ := self._open_of(group, options)):
+        # Where no rule decides, nothing says that an answer is wrong and another attempt due.
+        decidable = tasks.get(group[0].puzzle.task).decidable
+        if decidable and options.restarts and (open_ := self._open_of(group, options)):
             self._restart(open_, options)
 
     def _open_of(self, group: list[_Work], options: Options) -> list[_Work]:

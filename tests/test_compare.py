@@ -17,8 +17,9 @@ from typer.testing import CliRunner
 
 from eval import arms, metrics, report
 from eval.arms import ArmError, DraftAlone, Setting
-from eval.compare import Plan, app, merge, puzzles_for
+from eval.compare import app
 from eval.drafts import Recorded
+from eval.run import Plan, merge, puzzles_for
 from hybrid.draft import LLM, Message, Reply
 from hybrid.forms import Form
 from hybrid.pipeline import Options, Pipeline

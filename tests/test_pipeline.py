@@ -175,6 +175,15 @@ def test_restarts_begin_at_every_draft_that_was_refined() -> None:
     assert len(starts) == 3
 
 
+def test_nothing_is_restarted_where_no_rule_decides() -> None:
+    refiner = FakeRefiner(doubles.echoes)
+    puzzle = tasks.get("arc").samples()[0]
+    assert (
+        one(Scripted([right(puzzle)]), refiner, puzzle, drafts=2, restarts=4).verdict.status == "unverified"
+    )
+    assert all("starts" not in call for call in refiner.calls)
+
+
 def test_a_re_ask_names_the_cells_that_the_network_has_otherwise() -> None:
     proposer = Scripted([wrong(sudoku())])
     one(proposer, FakeRefiner(lambda p, d, o: (p.inputs, "refiner")), rounds=1, restarts=0)

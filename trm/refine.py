@@ -160,8 +160,12 @@ class Refiner:
     ) -> list[Refinement]:
         """Restarts alone, of puzzles that were refined before: from each puzzle's `starts` in turn, None being cold.
 
-        Options as in `refine`; at least one restart is made.
+        Options as in `refine`; at least one restart is made. Raises PuzzleError where no rule decides: there
+        nothing says that another attempt is due.
         """
+        for puzzle in puzzles:
+            if not get(puzzle.task).decidable:
+                raise PuzzleError(f"{puzzle.task}: no rule decides, so there is nothing to restart for")
         begun = time.perf_counter()
         jobs = [
             Job(p, tuple(self._draft(p, one) for one in given), begun)

