@@ -84,12 +84,13 @@ def markdown(results: Record) -> str:
 # -- the page ------------------------------------------------------------------------------------------------
 STYLE = """
 body { font: 15px/1.45 system-ui, sans-serif; max-width: 72rem; margin: 2rem auto; padding: 0 1rem; color: #222 }
-table { border-collapse: collapse; margin: 1rem 0 } th, td { padding: .25rem .6rem; text-align: right }
+table { border-collapse: collapse; margin: 1rem 0; display: block; overflow-x: auto }
+th, td { padding: .25rem .6rem; text-align: right }
 th:first-child, td:first-child { text-align: left } tr:nth-child(even) td { background: #f5f5f5 }
 th { border-bottom: 2px solid #888 } img { max-width: 100%; margin: .5rem 0 } .note { color: #555 }
 .case { display: flex; gap: 1.5rem; flex-wrap: wrap; margin: .6rem 0 1.4rem }
 .case figure { margin: 0 } figcaption { font-size: 13px; color: #555; margin-bottom: .2rem }
-.grid { border-collapse: collapse; margin: 0 } .grid td { width: 1.15em; height: 1.15em; padding: 0;
+.grid { border-collapse: collapse; margin: 0; display: table } .grid td { width: 1.15em; height: 1.15em; padding: 0;
 text-align: center; font: 12px/1 ui-monospace, monospace; border: 1px solid #ccc; background: #fff !important }
 .grid td.given { background: #e8e8e8 !important; font-weight: 600 }
 .grid td.changed { background: #cfe8ff !important }
