@@ -174,7 +174,25 @@ def test_a_server_that_knows_no_schemas_is_asked_freely() -> None:
     proposer = LLMProposer(served(answer))
     assert proposer.propose(doubles.sudoku())[0].grids is None
     proposer.propose(doubles.sudoku())
-    assert asked == [True, False, False]
+    assert asked == [True, True, False, False]
+
+
+def test_a_server_that_ignores_one_dialect_is_asked_in_the_other() -> None:
+    puzzle = doubles.sudoku()
+    rows = ["".join(map(str, row)) for row in doubles.right(puzzle)[0].tolist()]
+    kinds: list[str] = []
+
+    def answer(body: Any) -> httpx.Response:
+        kinds.append(body["response_format"]["type"])
+        text = json.dumps({"rows": rows}) if kinds[-1] == "json_object" else "As you wish: 1 2 3"
+        return httpx.Response(
+            200, json={"choices": [{"message": {"content": text}, "finish_reason": "stop"}]}
+        )
+
+    proposer = LLMProposer(served(answer))
+    for _ in range(2):
+        assert np.array_equal(proposer.propose(puzzle)[0].grids, doubles.right(puzzle))
+    assert kinds == ["json_schema", "json_object", "json_object"]
 
 
 @pytest.mark.parametrize(

@@ -45,9 +45,14 @@ class Patience:
     busy_seconds: float = 120.0
 
 
-def _as_schema(form: Form) -> dict[str, Any]:
-    schema = {"name": "grid", "strict": True, "schema": form.schema()}
-    return {"type": "json_schema", "json_schema": schema}
+def _named(schema: dict[str, Any]) -> dict[str, Any]:
+    """How OpenAI, vLLM and llama.cpp's own server take a JSON schema."""
+    return {"type": "json_schema", "json_schema": {"name": "grid", "strict": True, "schema": schema}}
+
+
+def _object(schema: dict[str, Any]) -> dict[str, Any]:
+    """How llama-cpp-python's server takes it."""
+    return {"type": "json_object", "schema": schema}
 
 
 def size_from(name: str) -> int | None:
@@ -93,7 +98,7 @@ class HTTPLLM:
             transport=transport,
             trust_env=url.host not in _LOOPBACK,  # a proxy would look for the server on its own machine
         )
-        self._takes_schemas = True
+        self._dialects = [_named, _object]
         self._patience = patience or Patience()
         self._concurrency = concurrency
         self._sleep = sleep
@@ -133,8 +138,8 @@ class HTTPLLM:
                 "messages": list(messages),
                 "max_tokens": max_tokens,
             }
-            if form is not None and self._takes_schemas:
-                body["response_format"] = _as_schema(form)
+            if form is not None and self._dialects:
+                body["response_format"] = self._dialects[0](form.schema())
             body |= {"temperature": 0} if greedy else {"temperature": TEMPERATURE, "top_p": TOP_P}
             return body | {"seed": seed + number, "stream": False}
 
@@ -223,14 +228,27 @@ class HTTPLLM:
             reply = wire.read_reply(self._exchange("POST", "/chat/completions", body))
         except Refused as error:
             if "response_format" in body and error.status in _NO_SCHEMAS:
-                self._takes_schemas = False  # asked freely from now on
-                return self._ask({key: value for key, value in body.items() if key != "response_format"})
+                return self._ask(self._in_next_dialect(body))
             if error.status is None or error.status >= 400:
                 return error
             reply = Reply("", 0, 0.0, str(error))  # it answered, but nothing that can be used: counted
+        # A server that knows no schema may ignore it and say what it likes.
+        if "response_format" in body and reply.text.strip() and not reply.text.lstrip().startswith("{"):
+            return self._ask(self._in_next_dialect(body))
         if self.on_reply:
             self.on_reply(reply)
         return reply
+
+    def _in_next_dialect(self, body: dict[str, Any]) -> dict[str, Any]:
+        """The request with its schema said otherwise, at last without; so are all that follow."""
+        said = body["response_format"]
+        schema = said.get("schema") or said["json_schema"]["schema"]
+        tried = _object if "schema" in said else _named
+        with self._rng_lock:
+            self._dialects = [dialect for dialect in self._dialects if dialect is not tried]
+            left = list(self._dialects)
+        asked = {key: value for key, value in body.items() if key != "response_format"}
+        return asked | {"response_format": left[0](schema)} if left else asked
 
     def _exchange(self, method: str, path: str, body: dict[str, Any] | None) -> Any:
         """The decoded JSON of one successful request, asked again as `Patience` says. Raises Refused."""
