@@ -118,7 +118,9 @@ class Pipeline:
             self._propose(work, seed=options.seed)
         # Who drafted nothing is not asked again: then the first pass is the last, and restarts come with it.
         further = any(work.drafts for work in group) and (options.drafts > 1 or options.rounds > 0)
-        self._refine(group, [d.newest() for d in group], options, restarts=0 if further else options.restarts)
+        self._refine(
+            group, [work.newest() for work in group], options, restarts=0 if further else options.restarts
+        )
         if further:
             self._go_on(group, options)
         return [self._answer(work, options, len(group)) for work in group]

@@ -21,12 +21,10 @@ from hybrid.llms.wire import Refused
 
 TEMPERATURE, TOP_P = 0.8, 0.95
 BODY_LIMIT = 10_000_000  # bytes of one response
-_NO_SCHEMAS = frozenset(
-    {400, 404, 415, 422, 500, 501}
-)  # what servers say of a response_format they don't know
-_UNLISTED = frozenset(
-    {404, 405, 500, 501}
-)  # of servers that have a model and cannot list it (`transformers serve`)
+# What servers say of a response_format they don't know.
+_NO_SCHEMAS = frozenset({400, 404, 415, 422, 500, 501})
+# Of servers that have a model and cannot list it (`transformers serve`).
+_UNLISTED = frozenset({404, 405, 500, 501})
 _BUSY = frozenset({429, 502, 503, 504})  # over the limit, or a model still loading behind the server
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
