@@ -103,7 +103,9 @@ def test_transformers_serve(transformers_server: str) -> None:
 def test_a_greedy_reply_is_the_same_twice(transformers_server: str) -> None:
     """Not asked of llama.cpp's server: there two of them differed."""
     llm = connect(transformers_server)
+    assert isinstance(llm, HTTPLLM)
     assert llm.chat(ASK, max_tokens=6)[0].text == llm.chat(ASK, max_tokens=6)[0].text
+    llm.close()
 
 
 def test_a_server_that_cannot_list_its_models_asks_for_a_name(transformers_server: str) -> None:
@@ -132,7 +134,10 @@ def test_llama_cpp(llama_server: str) -> None:
 def test_llama_cpp_keeps_to_the_schema(llama_server: str) -> None:
     """The whole way: JSON schema, grammar, rows, a grid whose givens are kept."""
     puzzle = doubles.sudoku()
-    (draft,) = LLMProposer(connect(llama_server)).propose(puzzle)
+    llm = connect(llama_server)
+    assert isinstance(llm, HTTPLLM)
+    (draft,) = LLMProposer(llm).propose(puzzle)
+    llm.close()
     assert draft.error is None
     assert draft.grids is not None
     given = puzzle.grid > 0
