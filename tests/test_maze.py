@@ -129,7 +129,7 @@ def test_the_field_measures_as_a_plain_search_does() -> None:
                 if inside and cells[beside] and beside not in distance:
                     distance[beside] = distance[r, c] + 1
                     queue.append(beside)
-        field = Field(cells)
+        field = Field.of(cells)
         assert field.moves((0, 0), (5, 6)) == distance.get((5, 6))
         assert field.connected((0, 0)).bit_count() == len(distance)
 

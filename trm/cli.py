@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -139,17 +140,18 @@ def data(
 ) -> None:
     """Make puzzles with answers from a seed."""
     from trm.corpus import check_name, write
-    from trm.generate import generate
     from trm.grid import PuzzleError
     from trm.progress import bar
+    from trm.stream import PuzzleStream
 
     if out is None:
         fail("--out is missing: expected a .csv, .jsonl or (ARC) .json file")
     try:
         check_name(out, task)
         puzzles = []
-        with bar("generating", n) as tick:
-            for count, puzzle in enumerate(generate(task, n, seed, **parse_options(overrides or [])), 1):
+        options = parse_options(overrides or [])
+        with PuzzleStream(task, seed, options) as made, bar("generating", n) as tick:
+            for count, puzzle in enumerate(islice(made, n), 1):
                 puzzles.append(puzzle)
                 tick(count)
         write(out, task, puzzles)

@@ -28,7 +28,7 @@ class TRMConfig:
     heads: int = 8
     expansion: float = 4.0  # SwiGLU's hidden width is round_up(expansion · d · 2/3, 256)
     mixer: Literal["mlp_t", "attention"] = "attention"
-    positions: Literal["none", "rope", "rowcol", "rowcolbox"] = "rope"
+    positions: Literal["none", "rope", "rope2d", "rowcol", "rowcolbox"] = "rope"
     box: int = 3  # side of a box, for rowcolbox
     prefix: int = 16  # P positions before the cells
     h_cycles: int = 3  # T
@@ -45,16 +45,18 @@ class TRMConfig:
             raise ConfigError(
                 f"[model] hidden_size {self.hidden_size} does not split into {self.heads} even-sized heads"
             )
-        if self.positions in ("rowcol", "rowcolbox") and (
+        if self.positions in ("rope2d", "rowcol", "rowcolbox") and (
             self.canvas_width <= 0 or self.seq_len % self.canvas_width
         ):
             raise ConfigError(
                 f"[model] positions '{self.positions}' need a canvas_width that divides seq_len"
             )
-        if self.mixer == "mlp_t" and self.positions == "rope":
+        if self.mixer == "mlp_t" and self.positions in ("rope", "rope2d"):
             raise ConfigError(
-                "[model] positions 'rope' need mixer 'attention'; say 'none', 'rowcol' or 'rowcolbox'"
+                f"[model] positions '{self.positions}' need mixer 'attention'; say 'none', 'rowcol' or 'rowcolbox'"
             )
+        if self.positions == "rope2d" and self.hidden_size // self.heads % 4:
+            raise ConfigError("[model] positions 'rope2d' need heads of a width divisible by 4")
         if self.feedback and not self.draft:
             raise ConfigError("[model] feedback needs draft = true")
         if self.identities and self.identity_dim > self.prefix * self.hidden_size:
@@ -73,6 +75,7 @@ class DataConfig:
     held_out_size: int = 256  # puzzles
     limit: int = 0  # use the first so many training puzzles; 0: all
     generate: int = 0  # puzzles to generate when `train` is empty
+    stream: int = 0  # keep so many of them while workers go on making new ones, which replace the oldest
     options: dict[str, Any] = field(default_factory=dict)  # of the generator
     augment: bool = True  # draw symmetries of the task on the device
 
@@ -148,6 +151,8 @@ class Config:
             raise ConfigError("[train]: give steps or seconds")
         if self.draft.start_rate and not self.model.draft:
             raise ConfigError("[draft]: start_rate needs [model] draft = true")
+        if self.data.stream and (self.data.train or self.data.stream < self.data.generate):
+            raise ConfigError("[data] stream: expected generated puzzles, and at least as many as `generate`")
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from trm.config import ConfigError, DataConfig, DraftConfig
 from trm.corpus import labelled
+from trm.stream import PuzzleStream
 from trm.tasks import Puzzle, Task, get
 from trm.tasks.base import IGNORE
 
@@ -22,27 +24,55 @@ class Batch(NamedTuple):
 
 
 class Bank:
-    """All training puzzles as tensors, and the task's symmetries as tables (see `SymmetryGroup`)."""
+    """All training puzzles as tensors, and the task's symmetries as tables (see `SymmetryGroup`).
 
-    def __init__(self, task: Task, puzzles: Sequence[Puzzle], augment: bool, device: torch.device) -> None:
-        pairs = [(p, i) for p in puzzles for i in range(len(p.inputs))]
-        tokens = np.stack([task.encode_question(p, i) for p, i in pairs])
-        labels = np.stack([task.encode_label(p, i) for p, i in pairs])
-        self.tokens = torch.from_numpy(tokens).to(device)
-        self.labels = torch.from_numpy(labels).to(device)
-        self.device = device
+    capacity: places for puzzles, at least as many as there are (0: just as many). Until others replace them,
+    those that there are fill the rest again.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        puzzles: Sequence[Puzzle],
+        augment: bool,
+        device: torch.device,
+        capacity: int = 0,
+    ) -> None:
+        self.task, self.device = task, device
+        tokens, labels = self._encoded(puzzles)
+        rows = torch.arange(max(capacity, len(tokens)), device=device) % len(tokens)
+        self.tokens, self.labels = tokens[rows], labels[rows]
+        self.oldest = len(tokens) % len(self.tokens)
         self.width = task.width
         # What a cell of an answer can be: what random and wrong cells are drawn from.
-        stated = np.unique(labels)
-        self.answer_tokens = torch.from_numpy(stated[stated != IGNORE]).to(device)
+        fills = sorted({symbol for symbols in task.fills.values() for symbol in symbols})
+        stated = torch.unique(labels) if not fills else torch.tensor(task.tokens(fills), device=device)
+        self.answer_tokens = stated[stated != IGNORE]
+        # Which tokens of a question stand for cells that an answer may change.
+        self.changeable = torch.full((task.vocab_size,), not fills, device=device)
+        self.changeable[task.tokens(task.fills)] = True
         group = task.symmetries((task.height, task.width))
         self.augment = augment
         self.transpose = group.transpose
         self.rows = torch.from_numpy(group.rows).to(device)  # [R, H]
         self.cols = torch.from_numpy(group.cols).to(device)  # [C, W]
-        renamed = [task.symbols.index(s) + 1 + task.reserved for s in group.symbols]
-        self.renamed = torch.tensor(renamed, dtype=torch.int64, device=device)  # tokens
+        self.renamed = torch.tensor(task.tokens(group.symbols), dtype=torch.int64, device=device)
         self.vocab_size = task.vocab_size
+
+    def _encoded(self, puzzles: Sequence[Puzzle]) -> tuple[Tensor, Tensor]:
+        pairs = [(p, i) for p in puzzles for i in range(len(p.inputs))]
+        tokens = np.stack([self.task.encode_question(p, i) for p, i in pairs])
+        labels = np.stack([self.task.encode_label(p, i) for p, i in pairs])
+        return torch.from_numpy(tokens).to(self.device), torch.from_numpy(labels).to(self.device)
+
+    def replace(self, puzzles: Sequence[Puzzle]) -> None:
+        """New puzzles in the place of the oldest; the tensors stay where a captured graph reads them."""
+        if not puzzles:
+            return
+        tokens, labels = self._encoded(puzzles[-len(self) :])
+        rows = (self.oldest + torch.arange(len(tokens), device=self.device)) % len(self)
+        self.tokens[rows], self.labels[rows] = tokens, labels
+        self.oldest = (self.oldest + len(tokens)) % len(self)
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -83,15 +113,16 @@ class Bank:
 
         How much is known and how much of it is wrong is drawn for each puzzle: half of the drafts are complete,
         a quarter has only a few wrong cells (what a verifier must see), a quarter makes one *consistent*
-        mistake, two symbols exchanged throughout (what an LLM or a stuck network does), the rest is wrong in
-        a random share of cells. Givens are never corrupted.
+        mistake (what an LLM or a stuck network does): two symbols exchanged throughout where symbols are alike,
+        else right up to some cell and another puzzle's answer after it. The rest is wrong in a random share of
+        cells. Givens are never corrupted.
         """
         batch = len(tokens)
 
         def uniform(*shape: int) -> Tensor:
             return torch.rand(*shape, generator=generator, device=self.device)
 
-        free = (labels != IGNORE) & (tokens != labels)
+        free = (labels != IGNORE) & self.changeable[tokens]
         known = torch.where(uniform(batch, 1) < 0.5, 1.0, uniform(batch, 1))
         kind = uniform(batch, 1)
         few = torch.randint(0, 5, (batch, 1), generator=generator, device=self.device) / free.sum(
@@ -99,10 +130,17 @@ class Bank:
         ).clamp(min=1)
         wrong = torch.where(kind < 0.25, few, uniform(batch, 1))
         draft = torch.where(uniform(*tokens.shape) < wrong, self.random_answers(labels, generator), labels)
-        swap = self.random_answers(labels[:, :2], generator)
-        first, second = swap[:, :1], swap[:, 1:]
-        swapped = torch.where(labels == first, second, torch.where(labels == second, first, labels))
-        draft = torch.where(kind > 0.75, swapped, draft)
+        if len(self.renamed):
+            swap = self.random_answers(labels[:, :2], generator)
+            first, second = swap[:, :1], swap[:, 1:]
+            mistaken = torch.where(labels == first, second, torch.where(labels == second, first, labels))
+        else:
+            other = labels.roll(1, 0)
+            other = torch.where(torch.isin(other, self.answer_tokens), other, tokens)
+            length = labels.shape[1]
+            right = torch.arange(length, device=self.device) < uniform(batch, 1) * length
+            mistaken = torch.where(right, labels, other)
+        draft = torch.where(kind > 0.75, mistaken, draft)
         draft = torch.where(free & (uniform(*tokens.shape) < known), draft, torch.where(free, 0, tokens))
         given = uniform(batch, 1) < rate
         return torch.where(given & (labels != IGNORE), draft, 0)
@@ -111,7 +149,7 @@ class Bank:
         """A share of the fed-back grids with some free cells random: the network must not trust them. [B, L]"""
         chosen = torch.rand(len(draft), 1, generator=generator, device=self.device) < config.noise_rate
         cell = torch.rand(draft.shape, generator=generator, device=self.device) < config.noise_cells
-        free = (batch.labels != IGNORE) & (batch.tokens != batch.labels)
+        free = (batch.labels != IGNORE) & self.changeable[batch.tokens]
         stated = free & (draft != 0)
         return torch.where(chosen & cell & stated, self.random_answers(draft, generator), draft)
 
@@ -122,10 +160,9 @@ def training_puzzles(config: DataConfig, seed: int) -> tuple[list[Puzzle], list[
     if config.train:
         puzzles = labelled(config.train, task.name, config.limit)
     elif config.generate:
-        from trm.generate import generate
-
         count = config.generate + (0 if config.held_out else size)
-        puzzles = list(generate(task.name, count, seed, **_tuples(config.options)))
+        with PuzzleStream(task.name, seed, _tuples(config.options)) as made:
+            puzzles = list(islice(made, count))
     else:
         raise ConfigError("[data]: give train (a file or hub:ID) or generate (a number)")
     if config.held_out:
@@ -142,6 +179,14 @@ def training_puzzles(config: DataConfig, seed: int) -> tuple[list[Puzzle], list[
         )
     order = np.random.default_rng(seed).permutation(len(puzzles))
     return [puzzles[i] for i in order[size:]], [puzzles[i] for i in order[:size]]
+
+
+def endless(config: DataConfig, seed: int, done_steps: int = 0) -> PuzzleStream | None:
+    """What a run that streams goes on with: puzzles after those of `training_puzzles`, others after a resume."""
+    if not config.stream:
+        return None
+    start = config.generate + config.held_out_size
+    return PuzzleStream(config.task, seed, _tuples(config.options), start + (done_steps << 20))
 
 
 def _key(puzzle: Puzzle) -> tuple[bytes, ...]:

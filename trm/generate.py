@@ -6,6 +6,7 @@ import inspect
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -18,12 +19,16 @@ from trm.tasks.maze import FREE, GOAL, LEAST, MOST, START, WALL, Field
 from trm.tasks.sudoku import UNITS
 
 TRIES = 100_000  # draws for a puzzle before a request is called impossible
+GROUP = 32  # puzzles in a row from one generator of random numbers
+
+Maker = Callable[..., Iterator[Puzzle]]
 
 
-def generate(task_name: str, n: int, seed: int | np.random.Generator, **options: Any) -> Iterator[Puzzle]:
-    """n puzzles of a task, with answers. Options are those of `sudoku`, `maze` and `arc` below.
+def generate(task_name: str, n: int, seed: int, start: int = 0, **options: Any) -> Iterator[Puzzle]:
+    """Puzzles number start to start + n - 1 of a seed's endless row, with answers: any part can be made alone.
 
-    Raises PuzzleError at once for an unknown task or option, and later if no puzzle fits the options.
+    Options are those of `sudoku`, `maze` and `arc` below. Raises PuzzleError at once for an unknown task or
+    option, and later if no puzzle fits the options.
     """
     if task_name not in MAKERS:
         raise PuzzleError(f"unknown task {task_name!r}, expected one of {', '.join(MAKERS)}")
@@ -32,9 +37,19 @@ def generate(task_name: str, n: int, seed: int | np.random.Generator, **options:
     for option in options:
         if option not in known:
             raise PuzzleError(f"{task_name}: unknown option {option!r}, expected one of {', '.join(known)}")
-    rng = np.random.default_rng(seed)
-    label = f"{task_name}-{seed}" if isinstance(seed, int) else task_name
-    return (replace(make(rng, **options), id=f"{label}-{i}") for i in range(1, n + 1))
+    return _numbered(make, task_name, n, seed, start, options)
+
+
+def _numbered(
+    make: Maker, task_name: str, n: int, seed: int, start: int, options: dict[str, Any]
+) -> Iterator[Puzzle]:
+    number, end = start, start + n
+    while number < end:
+        group, skipped = divmod(number, GROUP)
+        puzzles = make(np.random.default_rng([seed, group]), **options)
+        for puzzle in islice(puzzles, skipped, min(GROUP, skipped + end - number)):
+            number += 1
+            yield replace(puzzle, id=f"{task_name}-{seed}-{number}")
 
 
 # -- Sudoku ------------------------------------------------------------------------------------------------
@@ -48,13 +63,15 @@ def sudoku(
     rng: np.random.Generator,
     clues: int | tuple[int, int] = (24, 36),
     guesses: int | tuple[int, int] | None = None,
-) -> Puzzle:
-    """A Sudoku with one solution. clues: how many are given. guesses: how many the exact solver needs."""
+) -> Iterator[Puzzle]:
+    """Sudokus with one solution. clues: how many are given. guesses: how many the exact solver needs."""
     low, high = _whole_range("clues", clues, 17, 81)
     easiest, hardest = (
         (0, sys.maxsize) if guesses is None else _whole_range("guesses", guesses, 0, sys.maxsize)
     )
-    for _ in range(TRIES // 10):
+    left = TRIES // 10
+    while left:
+        left -= 1
         solution = _full_grid(rng)
         wanted = int(rng.integers(low, high + 1))
         question = _dig(solution, wanted, rng)
@@ -63,9 +80,9 @@ def sudoku(
             continue
         needed = solve_sudoku(question).guesses
         if easiest <= needed <= hardest:
-            return Puzzle(
-                "sudoku", (question,), answers=(solution,), meta={"clues": given, "guesses": needed}
-            )
+            left = TRIES // 10
+            meta: dict[str, str | int | float] = {"clues": given, "guesses": needed}
+            yield Puzzle("sudoku", (question,), answers=(solution,), meta=meta)
     raise PuzzleError(f"sudoku: clues {clues} with guesses {guesses}: none in {TRIES // 10} tries")
 
 
@@ -120,75 +137,174 @@ def _clues(cells: list[int], given: list[int]) -> Grid:
 
 # -- mazes -------------------------------------------------------------------------------------------------
 
-STARTS = 16  # tried in one layout of walls before another is drawn
+STARTS = 16  # tried in one layout of walls
+LAYOUTS = 64  # drawn at a time
 
 
 def maze(
     rng: np.random.Generator,
     height: int | tuple[int, int] = 30,
     width: int | tuple[int, int] | None = None,
-    wall: float | tuple[float, float] = (0.3, 0.5),
+    wall: float | tuple[float, float] = (0.28, 0.45),
     min_path: int | None = None,
-) -> Puzzle:
-    """A maze whose cells are walls independently of each other; the label follows the benchmark's tie-break.
+    broad: float = 0.0,
+) -> Iterator[Puzzle]:
+    """Mazes whose cells are walls independently of each other; the label follows the benchmark's tie-break.
 
     wall: the chance of a wall, drawn anew for every layout from a range. min_path: the fewest moves from S to
-    G; None asks for what the benchmark's 109 on 30x30 are on this area. width: None is a square.
+    G; None asks for what the benchmark's 109 on 30x30 are on this area. width: None is a square. broad: the
+    share of mazes that are of any kind instead (see `_broad`).
     """
     heights = _whole_range("height", height, LEAST, MOST)
     widths = heights if width is None else _whole_range("width", width, LEAST, MOST)
     walls = _pair("wall", wall, (int, float))
     if not 0 <= walls[0] <= walls[1] < 1:
         raise PuzzleError(f"wall {wall}: expected shares of the cells from 0 to below 1")
+    if not 0 <= broad <= 1:
+        raise PuzzleError(f"broad {broad}: expected a share from 0 to 1")
     if min_path is not None:
         _whole_range("min_path", min_path, 1, MOST * MOST)
-    tries = TRIES if min_path is None or min_path < heights[1] * widths[1] else 0
-    for _ in range(tries):
+    scattered = _scattered_mazes(rng, heights, None if width is None else widths, walls, min_path)
+    while True:
+        yield _broad(rng) if broad and rng.random() < broad else next(scattered)
+
+
+def _scattered_mazes(
+    rng: np.random.Generator,
+    heights: tuple[int, int],
+    widths: tuple[int, int] | None,
+    walls: tuple[float, float],
+    min_path: int | None,
+) -> Iterator[Puzzle]:
+    most = heights[1] * (widths or heights)[1]
+    tries = TRIES if min_path is None or min_path < most else 0
+    left = tries
+    while left > 0:
+        left -= LAYOUTS
         h = int(rng.integers(heights[0], heights[1] + 1))
-        w = h if width is None else int(rng.integers(widths[0], widths[1] + 1))
+        w = h if widths is None else int(rng.integers(widths[0], widths[1] + 1))
         moves = max(1, 109 * h * w // 900 if min_path is None else min_path)
-        open_cells = rng.random((h, w)) >= rng.uniform(*walls)
-        ends = _ends(open_cells, moves, rng) if open_cells.any() else None
-        if ends is not None:
-            grid = np.where(open_cells, FREE, WALL).astype(np.uint8)
-            grid[ends[0]], grid[ends[1]] = START, GOAL
-            label = shortest_path(grid)
-            assert label is not None
-            taken = int((label != grid).sum()) + 1
-            return Puzzle("maze", (grid,), answers=(label,), meta={"moves": taken})
-    size = f"{height}x{height if width is None else width}"
-    raise PuzzleError(f"maze: {size} with {min_path} moves or more and walls {wall}: none in {tries} tries")
+        for field in _layouts(rng, h, w, walls):
+            for start, goal in _ends(rng, field, h, w, moves):
+                left = tries
+                yield _maze_of(field.open_cells(h), start, goal)
+    size = "x".join(
+        f"{low}" if low == high else f"{low}…{high}" for low, high in (heights, widths or heights)
+    )
+    raise PuzzleError(f"maze: {size} with {min_path} moves or more and walls {walls}: none in {tries} tries")
+
+
+def _layouts(rng: np.random.Generator, h: int, w: int, walls: tuple[float, float]) -> Iterator[Field]:
+    """Scattered walls, LAYOUTS times."""
+    shares = rng.uniform(*walls, size=(LAYOUTS, 1, 1))
+    open_cells = rng.random((LAYOUTS, h, w), dtype=np.float32) >= shares
+    yield from Field.many(open_cells)
+
+
+def _maze_of(open_cells: NDArray[np.bool_], start: tuple[int, int], goal: tuple[int, int]) -> Puzzle:
+    grid = np.where(open_cells, FREE, WALL).astype(np.uint8)
+    grid[start], grid[goal] = START, GOAL
+    label = shortest_path(grid)
+    assert label is not None
+    return Puzzle("maze", (grid,), answers=(label,), meta={"moves": int((label != grid).sum()) + 1})
+
+
+def _broad(rng: np.random.Generator) -> Puzzle:
+    """A maze of any size from 5 on and of any kind: scattered walls from none to half, corridors without or with
+    a few loops, rooms with doors. S and G are any two connected cells."""
+    h, w = rng.integers(5, MOST + 1, size=2).tolist()
+    kind = rng.integers(4)
+    while True:
+        if kind < 2:
+            open_cells = rng.random((h, w)) >= rng.uniform(0, 0.5)
+        elif kind == 2:
+            open_cells = _corridors(rng, h, w) | (rng.random((h, w)) < rng.choice([0, rng.uniform(0, 0.2)]))
+        else:
+            open_cells = _rooms(rng, h, w)
+        if not open_cells.any():
+            continue
+        field = Field.of(open_cells)
+        start = tuple(rng.choice(np.argwhere(open_cells)).tolist())
+        others = _places(field, field.connected(start) & ~field.bit(start))
+        if len(others):
+            return _maze_of(open_cells, start, divmod(int(rng.choice(others)), field.stride))
+
+
+def _corridors(rng: np.random.Generator, h: int, w: int) -> NDArray[np.bool_]:
+    """A spanning tree over every second cell, grown depth first: one way between any two cells."""
+    top, left = rng.integers(0, 2, size=2).tolist()
+    open_cells = np.zeros((h, w), dtype=np.bool_)
+    at = (top, left)
+    open_cells[at] = True
+    path = [at]
+    while path:
+        row, col = path[-1]
+        ways = [(row + r, col + c) for r, c in ((2, 0), (-2, 0), (0, 2), (0, -2))]
+        ways = [(r, c) for r, c in ways if 0 <= r < h and 0 <= c < w and not open_cells[r, c]]
+        if not ways:
+            path.pop()
+            continue
+        r, c = ways[rng.integers(len(ways))]
+        open_cells[r, c] = open_cells[(row + r) // 2, (col + c) // 2] = True
+        path.append((r, c))
+    return open_cells
+
+
+def _rooms(rng: np.random.Generator, h: int, w: int) -> NDArray[np.bool_]:
+    """Walls across the area, and across the parts that they leave, each with one door."""
+    open_cells = np.ones((h, w), dtype=np.bool_)
+    least = int(rng.integers(2, 7))  # about the side of the smallest rooms
+    parts = [(0, 0, h, w)]
+    while parts:
+        top, left, tall, wide = parts.pop()
+        if max(tall, wide) < 2 * least + 1:
+            continue
+        if tall > wide:
+            at = int(rng.integers(least, tall - least))
+            open_cells[top + at, left : left + wide] = False
+            open_cells[top + at, left + int(rng.integers(wide))] = True
+            parts += [(top, left, at, wide), (top + at + 1, left, tall - at - 1, wide)]
+        else:
+            at = int(rng.integers(least, wide - least))
+            open_cells[top : top + tall, left + at] = False
+            open_cells[top + int(rng.integers(tall)), left + at] = True
+            parts += [(top, left, tall, at), (top, left + at + 1, tall, wide - at - 1)]
+    return open_cells
 
 
 def _ends(
-    open_cells: NDArray[np.bool_], moves: int, rng: np.random.Generator
-) -> tuple[tuple[int, int], tuple[int, int]] | None:
-    """S and G at least `moves` moves apart in open_cells [H, W]; None if this layout is not to be used.
+    rng: np.random.Generator, field: Field, h: int, w: int, moves: int
+) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
+    """Pairs of S and G at least `moves` moves apart; none in most layouts.
 
-    Layouts are used, and S drawn, in proportion to the number of cells that are far enough to be G, so that
-    all mazes with their S and G are about equally likely. Taking the first S that has such a cell would not
-    give that: it favours mazes in which hardly anything is far away. What is not exact: a layout is given up
-    early where the longest way that two sweeps find is too short, and yields one maze at most.
+    An S is used in proportion to the number of cells far enough to be G, so that over all layouts any maze with
+    its S and G comes equally often, and long ways as often as they are. Taking one pair of every layout that has
+    one would favour those in which hardly anything is far away. Not exact: a layout is given up where the longest
+    way that two sweeps find is too short.
     """
-    field = Field(open_cells)
-    first = field.bit(tuple(rng.choice(np.argwhere(open_cells)).tolist()))
-    inside, edge, _ = _sweep(field, first)
-    if _sweep(field, edge & -edge)[2] < moves:
-        return None
-    side = open_cells.size**0.5
-    most = max(0.1, 0.7 - moves / side / 6) * open_cells.size  # about as many as are ever found so far away
+    if not field.bits:
+        return
+    first = 0
+    while not first:
+        first = field.bits & 1 << int(rng.integers(h * field.stride))
+    inside, edge, steps = _sweep(field, first)
+    if 2 * steps < moves or _sweep(field, edge & -edge)[2] < moves:
+        return
+    most = max(1 / 6, 0.7 - moves / (h * w) ** 0.5 / 6) * h * w  # hardly ever are more cells so far away
     for start in rng.permutation(_places(field, inside))[:STARTS].tolist():
         far = _places(field, inside & ~_near(field, 1 << start, moves - 1))
         if rng.random() * most < len(far):
-            goal = int(rng.choice(far))
-            return divmod(start, field.stride), divmod(goal, field.stride)
-    return None
+            yield divmod(start, field.stride), divmod(int(rng.choice(far)), field.stride)
 
 
 def _sweep(field: Field, start: int) -> tuple[int, int, int]:
     """From a set of one cell: all cells reached, those reached last, and in how many moves."""
     reached, last, moves = start, start, 0
-    while (wider := field.spread(reached)) != reached:
+    bits, stride = field.bits, field.stride
+    # `field.spread` written out: this is where a generator's time goes.
+    while (
+        wider := (reached | reached << 1 | reached >> 1 | reached << stride | reached >> stride) & bits
+    ) != (reached):
         reached, last, moves = wider, wider & ~reached, moves + 1
     return reached, last, moves
 
@@ -241,26 +357,29 @@ RULES: dict[str, Callable[[Grid, Grid], Grid]] = {
 
 def arc(
     rng: np.random.Generator, rule: str | None = None, demos: int = 3, size: int | tuple[int, int] = (3, 8)
-) -> Puzzle:
-    """A synthetic ARC task of one simple rule (of RULES; None draws one), with `demos` pairs and one test."""
+) -> Iterator[Puzzle]:
+    """Synthetic ARC tasks of one simple rule (of RULES; None draws one), with `demos` pairs and one test."""
     if rule is not None and rule not in RULES:
         raise PuzzleError(f"arc: unknown rule {rule!r}, expected one of {', '.join(RULES)}")
     _whole_range("demos", demos, 1, 100)
     low, high = _whole_range("size", size, 2, MOST // 2)
-    name = rule or str(rng.choice(list(RULES)))
-    colours = np.arange(10, dtype=np.uint8)
-    colours[1:] = rng.permutation(9) + 1
-    for _ in range(TRIES):
+    left = TRIES
+    while left:
+        left -= 1
+        name = rule or str(rng.choice(list(RULES)))
+        colours = np.arange(10, dtype=np.uint8)
+        colours[1:] = rng.permutation(9) + 1
         shown = rng.choice(np.arange(1, 10, dtype=np.uint8), size=3, replace=False)
         pairs = []
         for _ in range(demos + 1):
             grid = _scattered(rng, low, high, shown)
             pairs.append((grid, np.ascontiguousarray(RULES[name](grid, colours))))
         if all(before.shape != after.shape or (before != after).any() for before, after in pairs):
+            left = TRIES
             meta: dict[str, str | int | float] = {"synthetic": name}
             *train, (question, answer) = pairs
-            return Puzzle("arc", (question,), answers=(answer,), demos=tuple(train), meta=meta)
-    raise PuzzleError(f"arc: rule {name} changes nothing in grids of {size}: none in {TRIES} tries")
+            yield Puzzle("arc", (question,), answers=(answer,), demos=tuple(train), meta=meta)
+    raise PuzzleError(f"arc: rule {rule} changes nothing in grids of {size}: none in {TRIES} tries")
 
 
 def _scattered(rng: np.random.Generator, low: int, high: int, colours: Grid) -> Grid:
@@ -291,4 +410,4 @@ def _whole_range(name: str, value: Any, least: int, most: int) -> tuple[int, int
     return low, high
 
 
-MAKERS: dict[str, Callable[..., Puzzle]] = {"sudoku": sudoku, "maze": maze, "arc": arc}
+MAKERS: dict[str, Maker] = {"sudoku": sudoku, "maze": maze, "arc": arc}

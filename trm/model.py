@@ -110,6 +110,22 @@ def rope_tables(n: int, head_dim: int, base: float = 10_000.0) -> tuple[Tensor, 
     return angle.cos(), angle.sin()
 
 
+def rope2d_tables(
+    prefix: int, height: int, width: int, head_dim: int, base: float = 100.0
+) -> tuple[Tensor, Tensor]:
+    """cos and sin [prefix + height · width, head_dim]: half of the pairs turn with the row, half with the column.
+
+    Prefix positions do not turn: they are as near to one cell as to any other. The base is small because rows
+    and columns are few (as vision transformers do it).
+    """
+    frequency = base ** (-torch.arange(0, head_dim, 4, dtype=torch.float32) / head_dim)
+    row, col = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    angle = torch.cat([torch.outer(at.flatten().float(), frequency) for at in (row, col)], dim=-1)
+    angle = F.pad(angle, (0, 0, prefix, 0))
+    angle = torch.cat((angle, angle), dim=-1)
+    return angle.cos(), angle.sin()
+
+
 def rotate(v: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Rotate pairs of `v` [B, heads, n, head_dim], in the rotate-half form."""
     first, second = v.float().chunk(2, dim=-1)
@@ -145,10 +161,14 @@ class Network(nn.Module):
     def __init__(self, config: TRMConfig) -> None:
         super().__init__()
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
-        self.rope = config.positions == "rope"
+        self.rope = config.positions in ("rope", "rope2d")
         if self.rope:
-            n = config.prefix + config.seq_len
-            cos, sin = rope_tables(n, config.hidden_size // config.heads)
+            head_dim = config.hidden_size // config.heads
+            if config.positions == "rope":
+                cos, sin = rope_tables(config.prefix + config.seq_len, head_dim)
+            else:
+                width = config.canvas_width
+                cos, sin = rope2d_tables(config.prefix, config.seq_len // width, width, head_dim)
             self.register_buffer("cos", cos, persistent=False)
             self.register_buffer("sin", sin, persistent=False)
 

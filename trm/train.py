@@ -19,7 +19,7 @@ from accelerate.utils import broadcast
 import trm
 from trm.checkpoint import CheckpointError, Expert, load, replacing, save_folder
 from trm.config import Config, ConfigError
-from trm.data import Bank
+from trm.data import Bank, endless
 from trm.engine import Engine
 from trm.evaluate import evaluate
 from trm.learner import METERS, Learner
@@ -66,7 +66,9 @@ class Trainer:
         self.compiled = config.train.compile == "on" or (config.train.compile == "auto" and self.cuda)
         if self.compiled:
             model.net.compile(dynamic=False)  # in place: parameter names stay
-        bank = Bank(self.task, train, config.data.augment, model.device)
+        bank = Bank(self.task, train, config.data.augment, model.device, config.data.stream)
+        if config.data.stream and self.accelerator.num_processes > 1:
+            raise ConfigError("[data] stream: one process alone can train on it, for all must see the same")
         self.learner = Learner(config, model, bank, self.accelerator)
         self.engine = Engine(model, slots=self.learner.share)
         self.train_size = len(train)
@@ -97,18 +99,26 @@ class Trainer:
         next_eval = self.progress() + self.config.train.evaluate_every
         next_line, saved = 0.0, time.monotonic()
         result: dict[str, Any] = {}
-        while (progress := self.progress()) < 1:
-            self.advance(progress)
-            now = time.monotonic()
-            if now >= next_line:
-                self._report(progress)
-                next_line = now + 5
-            if progress >= next_eval:
-                result = self._evaluate()
-                next_eval += self.config.train.evaluate_every
-            if now - saved > self.config.train.save_every_seconds:
-                self.save("last")
-                saved = time.monotonic()
+        with contextlib.ExitStack() as stack:
+            stream = endless(self.config.data, self.config.train.seed, self.done_steps)
+            if stream is not None:
+                stack.enter_context(stream)
+            while (progress := self.progress()) < 1:
+                self.advance(progress)
+                now = time.monotonic()
+                if now >= next_line:
+                    self._report(progress)
+                    if stream is not None:
+                        fresh = stream.ready()
+                        self.learner.bank.replace(fresh)
+                        self.train_size += len(fresh)
+                    next_line = now + 5
+                if progress >= next_eval:
+                    result = self._evaluate()
+                    next_eval += self.config.train.evaluate_every
+                if now - saved > self.config.train.save_every_seconds:
+                    self.save("last")
+                    saved = time.monotonic()
         result = self._evaluate()
         self.save("last")
         return result

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import ClassVar
@@ -111,6 +111,9 @@ class Task(ABC):
     width: ClassVar[int]
     symbols: ClassVar[tuple[int, ...]]  # in token order
     reserved: ClassVar[int] = 0  # tokens between PAD and the first symbol (ARC's end marker)
+    # The question's symbols that an answer may change, and to what; everything else is given. Empty: nothing is
+    # given, the answer's shape is free.
+    fills: ClassVar[Mapping[int, tuple[int, ...]]] = {}
     decidable: ClassVar[bool]  # whether exact rules can verify an answer
 
     # -- text ------------------------------------------------------------------------------------------
@@ -164,7 +167,14 @@ class Task(ABC):
 
     def choices(self, puzzle: Puzzle, index: int = 0) -> tuple[tuple[tuple[int, ...], ...], ...] | None:
         """For every cell of an answer the symbols it may hold, givens their own; None where its shape is free."""
-        return None
+        if not self.fills:
+            return None
+        rows = puzzle.inputs[index].tolist()
+        return tuple(tuple(self.fills.get(cell, (cell,)) for cell in row) for row in rows)
+
+    def tokens(self, symbols: Iterable[int]) -> list[int]:
+        """Their tokens, in order."""
+        return [self.symbols.index(symbol) + 1 + self.reserved for symbol in symbols]
 
     # -- symmetries and samples ------------------------------------------------------------------------
     @abstractmethod

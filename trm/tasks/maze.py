@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from math import isqrt
 
@@ -41,11 +42,25 @@ class Field:
     It measures how far a goal is and which cells are connected; it knows no path.
     """
 
-    def __init__(self, open_cells: NDArray[np.bool_]) -> None:  # [H, W]
+    def __init__(self, bits: int, stride: int) -> None:
+        self.bits, self.stride = bits, stride
+
+    @classmethod
+    def of(cls, open_cells: NDArray[np.bool_]) -> Field:  # [H, W]
+        return next(cls.many(open_cells[None]))
+
+    @classmethod
+    def many(cls, open_cells: NDArray[np.bool_]) -> Iterator[Field]:  # [N, H, W]
         # One closed column to the right keeps a sideways shift from reaching the next row.
-        fenced = np.pad(open_cells, ((0, 0), (0, 1)))
-        self.stride: int = fenced.shape[1]
-        self.bits = int.from_bytes(np.packbits(fenced, bitorder="little").tobytes(), "little")
+        fenced = np.pad(open_cells, ((0, 0), (0, 0), (0, 1)))
+        for packed in np.packbits(fenced.reshape(len(fenced), -1), axis=1, bitorder="little"):
+            yield cls(int.from_bytes(packed.tobytes(), "little"), fenced.shape[2])
+
+    def open_cells(self, height: int) -> NDArray[np.bool_]:
+        """As they were given [H, W]."""
+        packed = np.frombuffer(self.bits.to_bytes(-(-height * self.stride // 8), "little"), dtype=np.uint8)
+        flat = np.unpackbits(packed, count=height * self.stride, bitorder="little")
+        return flat.reshape(height, self.stride)[:, :-1].astype(np.bool_)
 
     def bit(self, cell: tuple[int, int]) -> int:
         return 1 << (cell[0] * self.stride + cell[1])
@@ -95,7 +110,7 @@ def _path_faults(question: Grid, answer: Grid) -> list[Fault]:
     fenced = np.pad(marked, 1).astype(int)
     # [H, W]: how many neighbours are marked
     beside = fenced[:-2, 1:-1] + fenced[2:, 1:-1] + fenced[1:-1, :-2] + fenced[1:-1, 2:]
-    field = Field(marked)
+    field = Field.of(marked)
     joined = field.connected(start)
 
     faults = []
@@ -116,7 +131,7 @@ def _path_faults(question: Grid, answer: Grid) -> list[Fault]:
             faults.append(Fault(what, ((row, column),)))
     if not faults:
         taken = int(marked.sum()) - 1
-        shortest = Field(question != WALL).moves(start, goal)
+        shortest = Field.of(question != WALL).moves(start, goal)
         if taken != shortest:
             faults.append(Fault(f"the path takes {taken} moves, a shortest one {shortest}"))
     return faults
@@ -154,6 +169,7 @@ class Maze(Task):
     height = MOST
     width = MOST
     symbols = (WALL, FREE, START, GOAL, PATH)
+    fills = {FREE: (FREE, PATH)}  # noqa: RUF012
     decidable = True
 
     def parse(self, text: str) -> Puzzle:
@@ -224,12 +240,8 @@ class Maze(Task):
                 where = ": " + " and ".join(place(*cell) for cell in cells[:2]) if cells else ""
                 raise PuzzleError(f"maze: {len(cells)} {chr(code)}, expected exactly one{where}")
         start, goal = find(grid, START), find(grid, GOAL)
-        if Field(grid != WALL).moves(start, goal) is None:
+        if Field.of(grid != WALL).moves(start, goal) is None:
             raise PuzzleError(f"maze: G at {place(*goal)} cannot be reached from S at {place(*start)}")
-
-    def choices(self, puzzle: Puzzle, index: int = 0) -> tuple[tuple[tuple[int, ...], ...], ...]:
-        rows = puzzle.inputs[index].tolist()
-        return tuple(tuple((FREE, PATH) if cell == FREE else (cell,) for cell in row) for row in rows)
 
     def check(self, puzzle: Puzzle, answer: Grid | Grids) -> Verdict:
         grids = as_grids(answer)

@@ -119,6 +119,7 @@ class Sudoku(Task):
     height = 9
     width = 9
     symbols = tuple(range(10))
+    fills = {0: tuple(range(1, 10))}  # noqa: RUF012
     decidable = True
 
     def parse(self, text: str) -> Puzzle:
@@ -170,12 +171,6 @@ class Sudoku(Task):
         if faults := clashes(grid):
             where = " and ".join(place(cell) for cell in faults[0].cells[:2])
             raise PuzzleError(f"sudoku: the givens break a rule: {faults[0].words} ({where})")
-
-    def choices(self, puzzle: Puzzle, index: int = 0) -> tuple[tuple[tuple[int, ...], ...], ...]:
-        digits = tuple(range(1, 10))
-        return tuple(
-            tuple((cell,) if cell else digits for cell in row) for row in puzzle.inputs[index].tolist()
-        )
 
     def check(self, puzzle: Puzzle, answer: Grid | Grids) -> Verdict:
         grids = as_grids(answer)
