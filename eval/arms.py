@@ -10,6 +10,7 @@ from math import ceil
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from eval.drafts import Recorded
 from hybrid.answer import Answer, same
@@ -18,9 +19,10 @@ from hybrid.null import Blank, Passthrough
 from hybrid.pipeline import Options, Pipeline, Refined
 from trm import tasks
 from trm.exact import shortest_path, solve_sudoku
-from trm.grid import Grids
+from trm.grid import Grid, Grids
 from trm.refine import Refiner
 from trm.tasks import Puzzle, Status
+from trm.tasks.maze import FREE, GOAL, PATH, START, WALL, find
 
 MAIN = ("llm", "trm", "hybrid")
 CONTROLS = (
@@ -34,7 +36,9 @@ CONTROLS = (
     "llm-best-of-k:rules",
     "exact",
 )
-SWEEP = "draft:oracle@"  # draft:oracle@30: the label with 30 % of its free cells wrong
+# draft:oracle@30: the label with 30 % of its free cells wrong, at random; draft:consistent@30: by one and the same
+# mistake. Alone, or (`beside:`) beside a cold start.
+SWEEPS = tuple(f"{how}:{kind}@" for how in ("draft", "beside") for kind in ("oracle", "consistent"))
 
 
 @dataclass(frozen=True)
@@ -53,12 +57,11 @@ class ArmError(ValueError):
 
 def check(name: str) -> str:
     """The arm's name. Raises ArmError."""
-    known = name in MAIN + CONTROLS
-    if not known and name.startswith(SWEEP):
-        share = name.removeprefix(SWEEP)
-        known = share.isdecimal() and int(share) <= 100
-    if not known:
-        raise ArmError(f"unknown arm {name!r}, expected one of {', '.join(MAIN + CONTROLS)}, {SWEEP}PERCENT")
+    kind, at, share = name.partition("@")
+    swept = kind + at in SWEEPS and share.isdecimal() and int(share) <= 100
+    if name not in MAIN + CONTROLS and not swept:
+        sweeps = ", ".join(f"{sweep}PERCENT" for sweep in SWEEPS)
+        raise ArmError(f"unknown arm {name!r}, expected one of {', '.join(MAIN + CONTROLS)}, {sweeps}")
     return name
 
 
@@ -67,7 +70,8 @@ def needs_llm(name: str) -> bool:
 
 
 def needs_refiner(name: str) -> bool:
-    return name in ("trm", "hybrid", "trm+restarts", "llm-best-of-k:score") or name.startswith("draft:")
+    named = name in ("trm", "hybrid", "trm+restarts", "llm-best-of-k:score")
+    return named or name.startswith(("draft:", "beside:"))
 
 
 def run(name: str, puzzles: Sequence[Puzzle], setting: Setting, spent: Sequence[float] = ()) -> list[Answer]:
@@ -75,15 +79,16 @@ def run(name: str, puzzles: Sequence[Puzzle], setting: Setting, spent: Sequence[
     once = replace(setting.options, drafts=1, rounds=0, restarts=0)
     if name == "trm+restarts":
         return _equal_compute(puzzles, setting, spent)
-    if name in ("trm", "hybrid") or name.startswith("draft:"):
+    if name in ("trm", "hybrid") or name.startswith(("draft:", "beside:")):
         assert setting.refiner is not None
     if name == "trm":
         return _solve(Blank(), setting.refiner, puzzles, once, setting)
     if name == "exact":
         return _solve(Drafting("exact", _solved), Passthrough(), puzzles, once, setting)
-    if name.startswith("draft:") and name != "draft:llm":
-        drafting = Drafting(name, _maker(name.removeprefix("draft:"), setting.options.seed))
-        return _solve(drafting, DraftAlone(setting.refiner), puzzles, once, setting)
+    if name.startswith(("draft:", "beside:")) and name != "draft:llm":
+        how, _, kind = name.partition(":")
+        refiner = DraftAlone(setting.refiner) if how == "draft" else setting.refiner
+        return _solve(Drafting(name, _maker(kind, setting.options.seed)), refiner, puzzles, once, setting)
     assert setting.proposer is not None
     if name == "hybrid":
         return _solve(setting.proposer, setting.refiner, puzzles, setting.options, setting)
@@ -150,19 +155,26 @@ class Drafting:
 def _maker(kind: str, seed: int) -> Callable[[Puzzle], Grids | None]:
     if kind == "blank":
         return lambda puzzle: tuple(grid * 0 if puzzle.task == "sudoku" else grid for grid in puzzle.inputs)
-    share = 1.0 if kind == "random" else float(kind.partition("@")[2] or 0) / 100
-    return lambda puzzle: _corrupted(puzzle, share, kind == "random", seed)
+    name, _, percent = kind.partition("@")
+    share = 1.0 if name == "random" else float(percent or 0) / 100
+    return lambda puzzle: _corrupted(puzzle, share, name, seed)
 
 
-def _corrupted(puzzle: Puzzle, share: float, blind: bool, seed: int) -> Grids | None:
-    """The label with `share` of its free cells wrong; `blind`: every free cell drawn from what labels hold.
+def _corrupted(puzzle: Puzzle, share: float, kind: str, seed: int) -> Grids | None:
+    """The label with `share` of its free cells wrong; "random": every free cell drawn from what labels hold.
 
-    Givens stay. None where the label is not known.
+    "consistent": by one and the same mistake. Givens stay. None where the label is not known.
     """
     if puzzle.answers is None:
         return None
     crc = zlib.crc32(b"".join(grid.tobytes() for grid in puzzle.inputs))
     rng = np.random.default_rng([seed, crc, round(100 * share)])
+    if kind == "consistent":
+        if puzzle.task == "maze":
+            return (_astray(puzzle.grid, puzzle.answers[0], share, rng),)
+        labels = zip(puzzle.inputs, puzzle.answers, strict=True)
+        return tuple(_exchanged(puzzle.task, question, label, share, rng) for question, label in labels)
+    blind = kind == "random"
     made = []
     for question, label in zip(puzzle.inputs, puzzle.answers, strict=True):
         # What a maze's open cell or an ARC cell can be is what the label uses; a Sudoku's free cell any digit.
@@ -176,6 +188,59 @@ def _corrupted(puzzle: Puzzle, share: float, blind: bool, seed: int) -> Grids | 
                 draft[row, col] = rng.choice(others)
         made.append(draft)
     return tuple(made)
+
+
+def _exchanged(task: str, question: Grid, label: Grid, share: float, rng: np.random.Generator) -> Grid:
+    """In `share` of the free cells every symbol is the same other symbol, all along the grid."""
+    symbols = rng.permutation(np.unique(label[_free(task, question, label)]))
+    instead = np.arange(256, dtype=np.uint8)
+    instead[symbols] = np.roll(symbols, 1)
+    draft = label.copy()
+    cells = np.argwhere(_free(task, question, label))
+    for row, col in rng.permutation(cells)[: round(share * len(cells))]:
+        draft[row, col] = instead[label[row, col]]
+    return draft
+
+
+def _astray(question: Grid, label: Grid, share: float, rng: np.random.Generator) -> Grid:
+    """The marked path up to its last `share`; from there as long a way as was left, but to somewhere else."""
+    start = find(question, START)
+    distance = _moves(question != WALL, start)
+    marked = [(row, col) for row, col in np.argwhere(label == PATH).tolist()]
+    path = sorted(marked, key=lambda cell: int(distance[cell]))
+    kept = path[: round((1 - share) * len(path))]
+    draft = np.where(label == PATH, FREE, label)
+    for cell in kept:
+        draft[cell] = PATH
+    fork = kept[-1] if kept else start
+    away = _moves(question != WALL, fork)
+    far = np.argwhere((away > 0) & (away <= len(path) - len(kept)) & (question == FREE) & (label != PATH))
+    if not len(far) or len(kept) == len(path):
+        return draft
+    longest = max(int(away[tuple(cell)]) for cell in far)
+    ends = [cell for cell in far.tolist() if away[tuple(cell)] == longest]
+    detour = np.where(question == WALL, WALL, FREE).astype(np.uint8)
+    end = tuple(ends[rng.integers(len(ends))])
+    detour[fork], detour[end] = START, GOAL
+    way = shortest_path(detour)
+    assert way is not None
+    on_way = ((way == PATH) | (way == GOAL)) & (question == FREE)
+    return np.where(on_way, PATH, draft).astype(np.uint8)
+
+
+def _moves(open_cells: NDArray[np.bool_], start: tuple[int, int]) -> NDArray[np.int64]:
+    """Moves from start to every cell, -1 where there is no way. [H, W]"""
+    height, width = open_cells.shape
+    moves = np.full((height, width), -1, dtype=np.int64)
+    moves[start], edge = 0, [start]
+    while edge:
+        row, col = edge.pop(0)
+        for beside in ((row + 1, col), (row - 1, col), (row, col + 1), (row, col - 1)):
+            inside = 0 <= beside[0] < height and 0 <= beside[1] < width
+            if inside and open_cells[beside] and moves[beside] < 0:
+                moves[beside] = moves[row, col] + 1
+                edge.append(beside)
+    return moves
 
 
 def _free(task: str, question: Any, label: Any) -> Any:

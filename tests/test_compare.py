@@ -22,11 +22,14 @@ from eval.drafts import Recorded
 from eval.run import Plan, merge, puzzles_for
 from hybrid.draft import LLM, Message, Reply
 from hybrid.forms import Form
+from hybrid.null import Passthrough
 from hybrid.pipeline import Options, Pipeline
 from hybrid.prompting import LLMProposer
 from trm.checkpoint import Expert, save
+from trm.generate import generate
 from trm.grid import PuzzleError
 from trm.tasks import Puzzle, Status, get
+from trm.tasks.maze import FREE, PATH, START, Field, find
 from trm.tasks.source import load
 
 ROOT = Path(__file__).parent.parent
@@ -94,7 +97,8 @@ def test_drafts_of_another_model_or_broken_are_refused(tmp_path: Path) -> None:
 # -- arms ----------------------------------------------------------------------------------------------------
 def test_unknown_arms_are_refused() -> None:
     assert arms.check("draft:oracle@30") == "draft:oracle@30"
-    for name in ("hybird", "draft:oracle@101", "draft:oracle@x"):
+    assert arms.check("beside:consistent@100") == "beside:consistent@100"
+    for name in ("hybird", "draft:oracle@101", "draft:oracle@x", "beside:oracle", "draft:llm@3"):
         with pytest.raises(ArmError, match="unknown arm"):
             arms.check(name)
 
@@ -167,6 +171,55 @@ def test_an_oracles_draft_has_that_share_of_wrong_cells_and_keeps_the_givens(sha
     wrong = draft[0] != doubles.right(PUZZLE)[0]
     assert wrong[free].sum() == round(share / 100 * free.sum())
     assert not wrong[~free].any()
+
+
+@pytest.mark.parametrize("share", [0, 30, 100])
+def test_a_consistent_mistake_is_the_same_all_along(share: int) -> None:
+    draft = arms._maker(f"consistent@{share}", 0)(PUZZLE)
+    assert draft is not None
+    free, label = PUZZLE.grid == 0, doubles.right(PUZZLE)[0]
+    wrong = draft[0] != label
+    assert wrong[free].sum() == round(share / 100 * free.sum())
+    assert not wrong[~free].any()
+    for digit in range(1, 10):
+        assert len(set(draft[0][wrong & (label == digit)].tolist())) <= 1
+
+
+def test_a_path_goes_astray_at_the_share_asked_for() -> None:
+    (maze,) = generate("maze", 1, 0)
+    assert maze.answers is not None
+    label, task = maze.answers[0], get("maze")
+    on_path = label == PATH
+    for share in (0, 30, 100):
+        draft = arms._maker(f"consistent@{share}", 0)(maze)
+        assert draft is not None
+        assert (draft[0] == maze.grid)[maze.grid != FREE].all()
+        left = (on_path & (draft[0] != PATH)).sum()
+        assert left <= round(share / 100 * on_path.sum())
+        elsewhere = ((draft[0] == PATH) & ~on_path).sum()
+        assert (elsewhere > 5) == (share > 0)
+        assert task.check(maze, draft[0]).status is (Status.UNSOLVED if share else Status.VERIFIED)
+        # One way from S on, whose cells hang together.
+        field = Field.of(np.isin(draft[0], (PATH, START)))
+        assert field.connected(find(maze.grid, START)).bit_count() == (draft[0] == PATH).sum() + 1
+
+
+@pytest.mark.parametrize(("arm", "starts"), [("draft:oracle@50", 1), ("beside:oracle@50", 2)])
+def test_drafts_are_refined_alone_or_beside_a_cold_start(arm: str, starts: int) -> None:
+    class Counting:
+        name, tasks = "fake", ("sudoku",)
+        cold: tuple[bool, ...] = ()
+
+        def accepts_drafts(self, task: str) -> bool:
+            return True
+
+        def refine(self, question: list[Puzzle], draft: list[object], **asks: bool) -> object:
+            self.cold += (asks.get("cold", True),)
+            return Passthrough().refine(question, draft)  # type: ignore[arg-type]
+
+    refiner = Counting()
+    arms.run(arm, [PUZZLE], Setting(None, refiner, Options()))  # type: ignore[arg-type]
+    assert refiner.cold == (starts == 2,)
 
 
 # -- figures -------------------------------------------------------------------------------------------------

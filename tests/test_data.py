@@ -49,11 +49,52 @@ def test_drawing_is_a_matter_of_the_seed() -> None:
 
 def test_mazes_are_not_turned_since_their_labels_break_ties() -> None:
     mazes = list(generate("maze", 3, 0, height=6, width=6))
-    maze_bank = Bank(get("maze"), mazes, True, torch.device("cpu"))
-    tokens, _ = maze_bank.draw(16, generator())
+    tokens, _ = Bank(get("maze"), mazes, True, torch.device("cpu")).draw(16, generator())
     assert {row.numpy().tobytes() for row in tokens} <= {
         get("maze").encode_question(p).tobytes() for p in mazes
     }
+
+
+def maze_bank(n: int = 8) -> Bank:
+    return Bank(get("maze"), list(generate("maze", n, 0, height=12)), True, torch.device("cpu"))
+
+
+def test_drafts_of_mazes_mark_free_cells_alone_and_err_in_many_ways() -> None:
+    _, free, _, goal, path = get("maze").tokens(get("maze").symbols)
+    source = maze_bank()
+    tokens, labels = source.draw(400, generator())
+    draft = source.given_drafts(tokens, labels, 1.0, generator(1))
+    inside = labels != IGNORE
+    assert (draft[~inside] == 0).all()
+    given = inside & (tokens != free)
+    assert (draft[given] == tokens[given]).all()
+    assert set(draft[tokens == free].unique().tolist()) <= {0, free, path}
+    missing = ((draft != path) & (labels == path)).sum(1)
+    extra = ((draft == path) & (labels == free)).sum(1)
+    assert (extra > 5).any()
+    assert ((missing == 0) & (extra == 0)).any()
+    assert (missing > 5).any()
+    assert goal not in draft[tokens == free]
+
+
+def test_new_puzzles_take_the_places_of_the_oldest() -> None:
+    task = get("sudoku")
+    source = Bank(task, PUZZLES[:3], True, torch.device("cpu"), capacity=5)
+    held = [task.encode_question(p) for p in PUZZLES]
+
+    def rows() -> list[int]:
+        return [next(i for i, q in enumerate(held) if (q == row.numpy()).all()) for row in source.tokens]
+
+    tensors = source.tokens, source.labels
+    assert rows() == [0, 1, 2, 0, 1]
+    source.replace(PUZZLES[3:6])
+    assert rows() == [5, 1, 2, 3, 4]
+    source.replace([])
+    source.replace(PUZZLES[6:14])  # more than there are places: the last five
+    assert sorted(rows()) == [9, 10, 11, 12, 13]
+    assert (source.tokens, source.labels) == tensors  # where a captured graph reads them
+    answers = [task.encode_label(PUZZLES[i]) for i in rows()]
+    assert (source.labels.numpy() == np.stack(answers)).all()
 
 
 def test_given_drafts_keep_givens_and_come_in_every_quality() -> None:

@@ -3,6 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from trm.exact import shortest_path
+from trm.generate import generate
 from trm.grid import Grid, GridParseError, PuzzleError
 from trm.tasks import Puzzle, Status, get
 from trm.tasks.maze import Field
@@ -134,9 +136,15 @@ def test_the_field_measures_as_a_plain_search_does() -> None:
         assert field.connected((0, 0)).bit_count() == len(distance)
 
 
-def test_labels_follow_a_tie_break_that_no_symmetry_keeps() -> None:
-    group = MAZE.symmetries((4, 6))
-    assert group.rows.tolist() == [[0, 1, 2, 3]]
-    assert group.cols.tolist() == [[0, 1, 2, 3, 4, 5]]
-    assert not group.transpose
-    assert group.symbols == ()
+def test_answers_turn_with_the_maze_and_labels_do_not() -> None:
+    assert not MAZE.turns_labels
+    rng, turned = np.random.default_rng(0), 0
+    for puzzle in generate("maze", 20, 0, height=(5, 9), width=8, wall=(0.1, 0.3), min_path=5):
+        assert puzzle.answers is not None
+        symmetry = MAZE.symmetries(puzzle.grid.shape).draw(rng)
+        moved = symmetry.forward(puzzle.grid)
+        answer = symmetry.forward(puzzle.answers[0])
+        assert MAZE.check(Puzzle("maze", (moved,)), answer).status is Status.VERIFIED
+        label = shortest_path(moved)
+        turned += not np.array_equal(label, answer)
+    assert turned > 5

@@ -10,7 +10,7 @@ import torch
 from doubles import SMALL
 
 from trm.config import ConfigError, TRMConfig
-from trm.model import TRM, State, count_flops, truncated_normal_
+from trm.model import TRM, State, count_flops, rope2d_tables, rotate, truncated_normal_
 
 VARIANTS = {
     "reference attention": replace(
@@ -126,3 +126,34 @@ def test_counted_arithmetic_is_that_of_the_published_configuration() -> None:
     """Reference mlp_t: 97 positions, token-mixing hidden 512, T3 n6, batch 768: 33 TFLOP a training step."""
     config = TRMConfig(seq_len=81, vocab_size=11, mixer="mlp_t", positions="none", prefix=16)
     assert count_flops(config).training_step * 768 / 1e12 == pytest.approx(33, rel=0.03)
+
+
+def test_two_dimensional_rotary_positions_tell_the_way_from_cell_to_cell() -> None:
+    prefix, height, width, dim = 2, 5, 6, 16
+    cos, sin = rope2d_tables(prefix, height, width, dim)
+    assert cos.shape == sin.shape == (prefix + height * width, dim)
+    query, key = torch.randn(2, 1, 1, 1, dim, generator=torch.Generator().manual_seed(0))
+    n = prefix + height * width
+    scores = (rotate(query.expand(1, 1, n, dim), cos, sin) @ rotate(key.expand(1, 1, n, dim), cos, sin).mT)[
+        0, 0
+    ]
+
+    def score(a: tuple[int, int], b: tuple[int, int]) -> float:
+        first, second = (prefix + row * width + col for row, col in (a, b))
+        return float(scores[first, second])
+
+    same_way = [score((row, col), (row + 2, col + 1)) for row in range(3) for col in range(5)]
+    assert max(same_way) - min(same_way) < 1e-4
+    ways = [score((2, 2), (2 + row, 2 + col)) for row in (-1, 0, 1) for col in (-1, 0, 1)]
+    assert min(abs(a - b) for i, a in enumerate(ways) for b in ways[:i]) > 1e-3  # and no two ways alike
+    assert torch.allclose(scores[0, 1], (query * key).sum(), atol=1e-4)  # the prefix is nowhere
+
+
+def test_rope2d_goes_through_a_whole_step_and_sees_where_cells_are() -> None:
+    config = TRMConfig(6, 4, canvas_width=3, hidden_size=16, heads=2, prefix=1, positions="rope2d")
+    torch.manual_seed(0)
+    model = TRM(config)
+    tokens = torch.tensor([[1, 2, 1, 1, 1, 1]])
+    moved = torch.tensor([[1, 1, 1, 1, 2, 1]])
+    one, other = (model.step(model.initial_state(1), t)[1].logits for t in (tokens, moved))
+    assert not torch.allclose(one.sum(1), other.sum(1), atol=1e-4)

@@ -52,7 +52,7 @@ class Bank:
         self.changeable = torch.full((task.vocab_size,), not fills, device=device)
         self.changeable[task.tokens(task.fills)] = True
         group = task.symmetries((task.height, task.width))
-        self.augment = augment
+        self.augment = augment and task.turns_labels
         self.transpose = group.transpose
         self.rows = torch.from_numpy(group.rows).to(device)  # [R, H]
         self.cols = torch.from_numpy(group.cols).to(device)  # [C, W]

@@ -280,7 +280,9 @@ class Refiner:
         lowest = []
         for rollout, run in zip(rollouts, runs, strict=True):
             assert rollout.draft is not None
-            stated = (rollout.draft != 0) & (rollout.draft != rollout.tokens)
+            stated = rollout.draft != 0
+            if spec.fills:  # elsewhere the candidate can but repeat what is given
+                stated &= np.isin(rollout.tokens, spec.tokens(spec.fills))
             lowest.append(run.likelihoods[-1][stated].min(initial=0.0))
         # A candidate is as likely as the least likely of its grids.
         worst = np.array(lowest, dtype=np.float32).reshape(len(candidates), -1).min(axis=1)

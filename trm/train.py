@@ -26,6 +26,7 @@ from trm.learner import METERS, Learner
 from trm.model import TRM
 from trm.tasks import Puzzle, get
 
+REPORT_EVERY = 5.0  # seconds
 WARM_UP_STEPS = 3  # ordinary steps run eagerly before a CUDA graph is captured
 
 
@@ -112,7 +113,7 @@ class Trainer:
                         fresh = stream.ready()
                         self.learner.bank.replace(fresh)
                         self.train_size += len(fresh)
-                    next_line = now + 5
+                    next_line = now + REPORT_EVERY
                 if progress >= next_eval:
                     result = self._evaluate()
                     next_eval += self.config.train.evaluate_every

@@ -115,6 +115,9 @@ class Task(ABC):
     # given, the answer's shape is free.
     fills: ClassVar[Mapping[int, tuple[int, ...]]] = {}
     decidable: ClassVar[bool]  # whether exact rules can verify an answer
+    # Whether symmetries map labels to labels too. Where a puzzle has many right answers and the label is one of
+    # them by convention, a turned puzzle's label is another, and training on both teaches neither.
+    turns_labels: ClassVar[bool] = True
 
     # -- text ------------------------------------------------------------------------------------------
     @abstractmethod

@@ -171,6 +171,7 @@ class Maze(Task):
     symbols = (WALL, FREE, START, GOAL, PATH)
     fills = {FREE: (FREE, PATH)}  # noqa: RUF012
     decidable = True
+    turns_labels = False  # of equally short paths, the one that a search trying Down, Left, Right, Up finds
 
     def parse(self, text: str) -> Puzzle:
         lines = _rows(text)
@@ -254,11 +255,8 @@ class Maze(Task):
         return Verdict(Status.UNSOLVED if faults else Status.VERIFIED, tuple(f.words for f in faults))
 
     def symmetries(self, shape: tuple[int, int]) -> SymmetryGroup:
-        # Turned or mirrored, a right answer stays right, but a label does not stay the label: among equally
-        # short paths the data take the one that a search trying Down, Left, Right, Up finds, and that order
-        # turns with the maze. Learning from turned labels would teach eight tie-breaks at once.
-        h, w = shape
-        return SymmetryGroup(np.arange(h)[None], np.arange(w)[None], transpose=False)
+        h, w = np.arange(shape[0]), np.arange(shape[1])
+        return SymmetryGroup(np.stack([h, h[::-1]]), np.stack([w, w[::-1]]), transpose=True)
 
     def samples(self) -> list[Puzzle]:
         samples = []

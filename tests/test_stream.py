@@ -1,0 +1,111 @@
+"""Puzzles made by worker processes, and training on them."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+
+import pytest
+
+from trm.config import Config, ConfigError, load_config
+from trm.data import endless, training_puzzles
+from trm.generate import GROUP, generate
+from trm.grid import PuzzleError
+from trm.stream import CHUNK, PuzzleStream
+from trm.tasks import Puzzle, get
+from trm.train import Trainer
+
+EASY = {"clues": (60, 70)}
+
+
+def texts(puzzles: list[Puzzle]) -> list[tuple[str, str]]:
+    return [(p.id, get(p.task).question_text(p)) for p in puzzles]
+
+
+def test_any_part_of_a_seeds_row_can_be_made_alone() -> None:
+    whole = texts(list(generate("sudoku", GROUP + 8, 5, **EASY)))
+    assert texts(list(generate("sudoku", 6, 5, start=GROUP - 3, **EASY))) == whole[GROUP - 3 : GROUP + 3]
+    assert len({text for _, text in whole}) == len(whole)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_the_stream_is_the_same_whatever_the_number_of_workers(workers: int) -> None:
+    wanted = texts(list(generate("maze", 2 * CHUNK + 3, 1, start=7, height=6)))
+    with PuzzleStream("maze", 1, {"height": 6}, start=7, workers=workers) as stream:
+        assert texts(list(islice(stream, 2 * CHUNK + 3))) == wanted
+
+
+def test_what_is_ready_comes_in_order_without_waiting() -> None:
+    with PuzzleStream("sudoku", 3, EASY, workers=1) as stream:
+        assert stream.ready() == []  # the worker has not even started
+        came: list[Puzzle] = []
+        deadline = time.monotonic() + 60
+        while len(came) < 3 * CHUNK and time.monotonic() < deadline:
+            came += stream.ready()
+            time.sleep(0.01)
+    assert texts(came) == texts(list(generate("sudoku", len(came), 3, **EASY)))
+    assert len(came) >= 3 * CHUNK
+
+
+def test_a_mistake_is_said_at_once_or_when_its_puzzle_is_due() -> None:
+    with pytest.raises(PuzzleError, match="unknown option 'clue'"):
+        PuzzleStream("sudoku", 0, {"clue": 30})
+    with (
+        PuzzleStream("maze", 0, {"height": 2, "min_path": 9}, workers=1) as stream,
+        pytest.raises(PuzzleError, match="none in 0 tries"),
+    ):
+        next(iter(stream))
+
+
+def tiny(**data: object) -> Config:
+    config = load_config(
+        Path(__file__).parent.parent / "configs" / "tiny.toml",
+        ["train.steps=40", "train.batch=4", "train.pool=2", "train.max_steps=2", "model.hidden_size=16",
+         "model.heads=2", "model.h_cycles=1", "model.l_cycles=1", "train.evaluate_every=1.0"],
+    )  # fmt: skip
+    values: dict[str, object] = {"generate": 16, "held_out_size": 4, "options": EASY, **data}
+    return replace(config, data=replace(config.data, **values))  # type: ignore[arg-type]
+
+
+def test_training_goes_on_with_new_puzzles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = tiny(stream=32)
+    train, held_out = training_puzzles(config.data, 0)
+    trainer = Trainer(config, tmp_path, train, held_out, device="cpu", say=lambda line: None)
+    before = trainer.learner.bank.tokens.clone()
+    # A run this short takes no report's five seconds: every step is one.
+    advance = trainer.advance
+
+    def slow(progress: float) -> None:
+        advance(progress)
+        time.sleep(0.1)
+
+    monkeypatch.setattr(trainer, "advance", slow)
+    monkeypatch.setattr("trm.train.REPORT_EVERY", 0.0)
+    trainer.open_folder()
+    trainer.run()
+    assert not trainer.learner.bank.tokens.equal(before)
+    saved = json.loads((tmp_path / "checkpoints" / "last" / "trm.json").read_text())
+    assert saved["training_puzzles"] > len(train)
+    new = {p.grid.tobytes() for p in generate("sudoku", 2000, 0, start=20, **EASY)}
+    questions = [get("sudoku").decode(train[0], row.numpy()).tobytes() for row in trainer.learner.bank.tokens]
+    assert any(question in new for question in questions)
+    assert not {p.grid.tobytes() for p in held_out} & set(questions)
+
+
+def test_what_a_stream_needs_is_checked() -> None:
+    with pytest.raises(ConfigError, match="stream: expected generated puzzles"):
+        tiny(stream=8)
+    with pytest.raises(ConfigError, match="stream: expected generated puzzles"):
+        tiny(stream=32, train="some.csv")
+    assert endless(tiny().data, 0) is None
+
+
+def test_several_processes_do_not_stream(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = tiny(stream=32)
+    puzzles = list(generate("sudoku", 4, 0, **EASY))
+    monkeypatch.setattr("accelerate.Accelerator.num_processes", 2)
+    with pytest.raises(ConfigError, match="one process alone"):
+        Trainer(config, tmp_path, puzzles, puzzles, device="cpu")
