@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from dataclasses import replace
@@ -75,23 +76,24 @@ def test_training_goes_on_with_new_puzzles(tmp_path: Path, monkeypatch: pytest.M
     train, held_out = training_puzzles(config.data, 0)
     trainer = Trainer(config, tmp_path, train, held_out, device="cpu", say=lambda line: None)
     before = trainer.learner.bank.tokens.clone()
-    # A run this short takes no report's five seconds: every step is one.
-    advance = trainer.advance
+    fresh = list(generate("sudoku", 9, 0, start=20, **EASY))
 
-    def slow(progress: float) -> None:
-        advance(progress)
-        time.sleep(0.1)
+    class Made(contextlib.nullcontext[None]):
+        """Workers that have made three puzzles each time they are asked."""
 
-    monkeypatch.setattr(trainer, "advance", slow)
-    monkeypatch.setattr("trm.train.REPORT_EVERY", 0.0)
+        def ready(self) -> list[Puzzle]:
+            return [fresh.pop() for _ in range(3) if fresh]
+
+    monkeypatch.setattr("trm.train.endless", lambda data, seed, done_steps: Made())
+    monkeypatch.setattr("trm.train.REPORT_EVERY", 0.0)  # else a run this short never asks
+    new = {p.grid.tobytes() for p in fresh}
     trainer.open_folder()
     trainer.run()
     assert not trainer.learner.bank.tokens.equal(before)
     saved = json.loads((tmp_path / "checkpoints" / "last" / "trm.json").read_text())
-    assert saved["training_puzzles"] > len(train)
-    new = {p.grid.tobytes() for p in generate("sudoku", 2000, 0, start=20, **EASY)}
+    assert saved["training_puzzles"] == len(train) + 9
     questions = [get("sudoku").decode(train[0], row.numpy()).tobytes() for row in trainer.learner.bank.tokens]
-    assert any(question in new for question in questions)
+    assert new < set(questions)
     assert not {p.grid.tobytes() for p in held_out} & set(questions)
 
 
