@@ -28,7 +28,7 @@ def grid(tokens: torch.Tensor) -> np.ndarray:
 
 
 def test_every_drawn_puzzle_is_one_with_its_answer() -> None:
-    tokens, labels = bank().draw(64, generator())
+    tokens, labels, _ = bank().draw(64, generator())
     for question, answer in zip(tokens, labels, strict=True):
         puzzle = Puzzle("sudoku", (grid(question),))
         assert TASK.check(puzzle, grid(answer)).status is Status.VERIFIED
@@ -37,7 +37,7 @@ def test_every_drawn_puzzle_is_one_with_its_answer() -> None:
 
 def test_without_augmentation_puzzles_come_as_they_are() -> None:
     known = {TASK.encode_question(p).tobytes() for p in PUZZLES}
-    tokens, _ = bank(augment=False).draw(32, generator())
+    tokens, *_ = bank(augment=False).draw(32, generator())
     assert {row.numpy().tobytes() for row in tokens} <= known
 
 
@@ -49,7 +49,7 @@ def test_drawing_is_a_matter_of_the_seed() -> None:
 
 def test_mazes_are_not_turned_since_their_labels_break_ties() -> None:
     mazes = list(generate("maze", 3, 0, height=6, width=6))
-    tokens, _ = Bank(get("maze"), mazes, True, torch.device("cpu")).draw(16, generator())
+    tokens, *_ = Bank(get("maze"), mazes, True, torch.device("cpu")).draw(16, generator())
     assert {row.numpy().tobytes() for row in tokens} <= {
         get("maze").encode_question(p).tobytes() for p in mazes
     }
@@ -62,7 +62,7 @@ def maze_bank(n: int = 8) -> Bank:
 def test_drafts_of_mazes_mark_free_cells_alone_and_err_in_many_ways() -> None:
     _, free, _, goal, path = get("maze").tokens(get("maze").symbols)
     source = maze_bank()
-    tokens, labels = source.draw(400, generator())
+    tokens, labels, _ = source.draw(400, generator())
     draft = source.given_drafts(tokens, labels, 1.0, generator(1))
     inside = labels != IGNORE
     assert (draft[~inside] == 0).all()
@@ -99,7 +99,7 @@ def test_new_puzzles_take_the_places_of_the_oldest() -> None:
 
 def test_given_drafts_keep_givens_and_come_in_every_quality() -> None:
     source = bank()
-    tokens, labels = source.draw(400, generator())
+    tokens, labels, _ = source.draw(400, generator())
     draft = source.given_drafts(tokens, labels, 0.5, generator(1))
     present = (draft != 0).any(1)
     assert 0.4 < present.float().mean() < 0.6
@@ -118,8 +118,8 @@ def test_given_drafts_keep_givens_and_come_in_every_quality() -> None:
 
 def test_noise_touches_free_cells_of_chosen_grids_alone() -> None:
     source = bank()
-    tokens, labels = source.draw(200, generator())
-    batch = Batch(tokens, labels, labels)
+    tokens, labels, context = source.draw(200, generator())
+    batch = Batch(tokens, labels, labels, context)
     noisy = source.noisy(labels, batch, DraftConfig(noise_rate=0.5, noise_cells=0.3), generator(1))
     assert (noisy == labels)[tokens == labels].all()
     changed = (noisy != labels).any(1).float().mean()

@@ -37,8 +37,9 @@ class TRMConfig:
     gated_norm: bool = False  # σ(g) ⊙ rms(g ⊙ v) in place of silu(g) ⊙ v: what Muon needs
     draft: bool = False  # a draft input
     feedback: bool = False  # the last decoded grid is the draft of later steps
-    identities: int = 0  # puzzle identities (reference checkpoints); 0: one learned prefix
+    identities: int = 0  # puzzles, or ARC tasks, with a vector of their own; 0: one learned prefix
     identity_dim: int = 0
+    turns: bool = False  # the last prefix position says under which of 8 turns a task is seen (see trm.pairs)
 
     def __post_init__(self) -> None:
         if self.hidden_size % self.heads or (self.hidden_size // self.heads) % 2:
@@ -61,6 +62,12 @@ class TRMConfig:
             raise ConfigError("[model] feedback needs draft = true")
         if self.identities and self.identity_dim > self.prefix * self.hidden_size:
             raise ConfigError("[model] identity_dim is larger than prefix · hidden_size")
+        if self.turns and self.identity_dim > (self.prefix - 1) * self.hidden_size:
+            raise ConfigError(
+                "[model] turns need identities, and a prefix position that identity_dim leaves free"
+            )
+        if self.turns and not self.identities:
+            raise ConfigError("[model] turns need identities")
         if min(self.h_cycles, self.l_cycles, self.layers) < 1 or self.prefix < 0:
             raise ConfigError("[model] h_cycles, l_cycles and layers must be at least 1, prefix at least 0")
 

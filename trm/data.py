@@ -12,6 +12,7 @@ from torch import Tensor
 
 from trm.config import ConfigError, DataConfig, DraftConfig
 from trm.corpus import labelled
+from trm.generate import generate
 from trm.stream import PuzzleStream
 from trm.tasks import Puzzle, Task, get
 from trm.tasks.base import IGNORE
@@ -21,6 +22,13 @@ class Batch(NamedTuple):
     tokens: Tensor  # [B, L] int64
     labels: Tensor  # [B, L] int64, IGNORE where nothing is scored
     draft: Tensor  # [B, L] int64, 0 where nothing is said
+    context: Tensor  # [B] int64: which of the network's identities; 0 where it has none
+
+
+class Drawn(NamedTuple):
+    tokens: Tensor  # [B, L] int64
+    labels: Tensor  # [B, L] int64, IGNORE where nothing is scored
+    context: Tensor  # [B] int64
 
 
 class Bank:
@@ -77,16 +85,16 @@ class Bank:
     def __len__(self) -> int:
         return len(self.tokens)
 
-    def draw(self, batch: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """`batch` puzzles, each under its own symmetry: tokens and labels [B, L]."""
+    def draw(self, batch: int, generator: torch.Generator) -> Drawn:
+        """`batch` puzzles, each under its own symmetry."""
         index = torch.randint(len(self), (batch,), generator=generator, device=self.device)
-        tokens, labels = self.tokens[index], self.labels[index]
+        tokens, labels, context = self.tokens[index], self.labels[index], torch.zeros_like(index)
         if not self.augment:
-            return tokens, labels
+            return Drawn(tokens, labels, context)
         cells, names = self.draw_symmetries(batch, generator)
         tokens, labels = tokens.gather(1, cells), labels.gather(1, cells)
         named = names.gather(1, labels.clamp(min=0))
-        return names.gather(1, tokens), torch.where(labels == IGNORE, labels, named)
+        return Drawn(names.gather(1, tokens), torch.where(labels == IGNORE, labels, named), context)
 
     def draw_symmetries(self, batch: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Where each cell comes from [B, L] and what each token becomes [B, V]."""
@@ -155,16 +163,28 @@ class Bank:
 
 
 def training_puzzles(config: DataConfig, seed: int) -> tuple[list[Puzzle], list[Puzzle]]:
-    """Training and held-out puzzles of a run. What is held out is never trained on."""
+    """Training and held-out puzzles of a run. What is held out is never trained on.
+
+    Of tasks that are shown by demonstrations (ARC) the network learns the demonstrations, and the tests of the
+    first `held_out_size` tasks are what is held out.
+    """
     task, size = get(config.task), config.held_out_size
     if config.train:
         puzzles = labelled(config.train, task.name, config.limit)
     elif config.generate:
-        count = config.generate + (0 if config.held_out else size)
-        with PuzzleStream(task.name, seed, _tuples(config.options)) as made:
-            puzzles = list(islice(made, count))
+        count = config.generate + (0 if config.held_out or task.shown else size)
+        options = _tuples(config.options)
+        if config.stream:
+            with PuzzleStream(task.name, seed, options) as made:
+                puzzles = list(islice(made, count))
+        else:
+            puzzles = list(generate(task.name, count, seed, **options))
     else:
         raise ConfigError("[data]: give train (a file or hub:ID) or generate (a number)")
+    if task.shown:
+        if config.held_out:
+            raise ConfigError(f"[data] held_out: {task.name} holds out the tests of the tasks that it learns")
+        return puzzles, [p for p in puzzles if p.answers is not None][:size]
     if config.held_out:
         held_out = labelled(config.held_out, task.name, size)
         seen = {_key(p) for p in puzzles}

@@ -18,9 +18,13 @@ def evaluate(
     puzzles: Sequence[Puzzle],
     steps: int = 16,
     progress: Callable[[int], None] | None = None,
+    contexts: Sequence[int] | None = None,
 ) -> dict[str, Any]:
-    """One cold pass of `steps` supervision steps over every puzzle (each must have its answer), measured."""
-    return measure(task, puzzles, roll_out(engine, task, puzzles, steps, progress), steps)
+    """One cold pass of `steps` supervision steps over every puzzle (each must have its answer), measured.
+
+    contexts: for every puzzle, as which of its identities the network is to see it.
+    """
+    return measure(task, puzzles, roll_out(engine, task, puzzles, steps, progress, contexts), steps)
 
 
 def roll_out(
@@ -29,9 +33,15 @@ def roll_out(
     puzzles: Sequence[Puzzle],
     steps: int,
     progress: Callable[[int], None] | None = None,
+    contexts: Sequence[int] | None = None,
 ) -> list[Trajectory]:
     """A cold trajectory of exactly `steps` for every input of every puzzle, in order."""
-    rollouts = [Rollout(task.encode_question(p, i)) for p in puzzles for i in range(len(p.inputs))]
+    known = zip(puzzles, contexts or [0] * len(puzzles), strict=True)
+    rollouts = [
+        Rollout(task.encode_question(puzzle, i), context=context)
+        for puzzle, context in known
+        for i in range(len(puzzle.inputs))
+    ]
     return engine.run(rollouts, steps, progress=progress)
 
 

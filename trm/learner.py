@@ -31,8 +31,8 @@ class Pool:
 
     Slots are visited in turn, one batch of them a step: with more slots than a batch, one update's puzzles are
     not the next one's, which the network would otherwise learn by heart while they stay.
-    tokens, labels, draft [S, L]; y, z [S, P+L, D]; steps, least, done [S]; turn [1]. `least`: supervision steps
-    that a puzzle stays at least, whatever the network says.
+    tokens, labels, draft [S, L]; y, z [S, P+L, D]; context, steps, least, done [S]; turn [1]. `least`:
+    supervision steps that a puzzle stays at least, whatever the network says.
     """
 
     def __init__(self, model: TRM, slots: int) -> None:
@@ -42,7 +42,8 @@ class Pool:
         self.labels = torch.zeros(cells, dtype=torch.int64, device=device)
         self.draft = torch.zeros(cells, dtype=torch.int64, device=device)
         self.y, self.z = model.initial_state(slots)
-        self.steps = torch.zeros(slots, dtype=torch.int64, device=device)
+        self.context = torch.zeros(slots, dtype=torch.int64, device=device)
+        self.steps = torch.zeros_like(self.context)
         self.least = torch.zeros_like(self.steps)
         self.done = torch.zeros(slots, dtype=torch.bool, device=device)
         self.turn = torch.zeros(1, dtype=torch.int64, device=device)
@@ -93,11 +94,11 @@ class Learner:
         pool = Pool(self.model, self.share * train.pool)
         for turn in range(train.pool):
             rows = slice(turn * self.share, (turn + 1) * self.share)
-            tokens, labels = self.bank.draw(train.batch, self.generator)
+            drawn = self.bank.draw(train.batch, self.generator)
             ages = torch.randint(
-                train.max_steps, (train.batch,), generator=self.generator, device=tokens.device
+                train.max_steps, (train.batch,), generator=self.generator, device=pool.steps.device
             )
-            pool.tokens[rows], pool.labels[rows] = tokens[self.mine], labels[self.mine]
+            pool.tokens[rows], pool.labels[rows], pool.context[rows] = (part[self.mine] for part in drawn)
             pool.steps[rows] = ages[self.mine]
         return pool
 
@@ -132,15 +133,17 @@ class Learner:
         pool.turn.copy_((pool.turn + 1) % config.train.pool)
         done = pool.done[rows]
         fresh = done[:, None]
-        tokens, labels = self.bank.draw(batch, self.generator)
-        old = Batch(pool.tokens[rows], pool.labels[rows], pool.draft[rows])
+        tokens, labels, context = self.bank.draw(batch, self.generator)
+        old = Batch(pool.tokens[rows], pool.labels[rows], pool.draft[rows], pool.context[rows])
         draft = old.draft
         if self.model.config.draft:
             given = self.bank.given_drafts(tokens, labels, config.draft.start_rate, self.generator)
             # Drawn for the whole batch, used for this process's part of it.
             fed, full_tokens, full_labels = torch.zeros_like(given), tokens.clone(), labels.clone()
             fed[self.mine], full_tokens[self.mine], full_labels[self.mine] = draft, old.tokens, old.labels
-            fed = self.bank.noisy(fed, Batch(full_tokens, full_labels, fed), config.draft, self.generator)
+            fed = self.bank.noisy(
+                fed, Batch(full_tokens, full_labels, fed, context), config.draft, self.generator
+            )
             draft = torch.where(fresh, given[self.mine], fed[self.mine])
         start = self.model.initial_state(1)
         state = State(
@@ -151,7 +154,8 @@ class Learner:
         new_labels = torch.where(fresh, labels[self.mine], old.labels)
         steps = torch.where(done, 0, pool.steps[rows]) + 1
         least = torch.where(done, self._explored(batch), pool.least[rows])
-        return Visit(rows, Batch(new_tokens, new_labels, draft), state, steps, least)
+        new_context = torch.where(done, context[self.mine], old.context)
+        return Visit(rows, Batch(new_tokens, new_labels, draft, new_context), state, steps, least)
 
     def _explored(self, batch: int) -> Tensor:
         """How long fresh puzzles stay at least [B]: for the explored share 2 to max_steps, so that the network
@@ -168,7 +172,8 @@ class Learner:
         batch, rows = visit.batch, visit.rows
         draft = batch.draft if self.model.config.draft else None
         self.optimizer.zero_grad()
-        state, out = self.model.step(visit.state, batch.tokens, draft=draft)
+        context = batch.context if self.model.config.identities else None
+        state, out = self.model.step(visit.state, batch.tokens, context, draft)
         loss = losses(out, batch.labels, config.loss)
         (loss.total / config.train.batch).backward()  # type: ignore[no-untyped-call]
         self._reduce_gradients()
@@ -181,6 +186,7 @@ class Learner:
             new = {
                 "tokens": batch.tokens,
                 "labels": batch.labels,
+                "context": batch.context,
                 "draft": grid,
                 "y": state.y,
                 "z": state.z,

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from trm.config import TRMConfig
 
 NORM_EPS = 1e-5
+TURNS = 8  # of a grid: turned or not, mirrored or not
 
 
 class State(NamedTuple):
@@ -197,6 +198,8 @@ class Embedding(nn.Module):
         self.tokens = table(config.vocab_size)
         if config.identities:
             self.identities = nn.Parameter(torch.zeros(config.identities, config.identity_dim))
+            if config.turns:
+                self.turns = table(TURNS)
         elif config.prefix:
             self.prefix = table(config.prefix)
         if config.positions in ("rowcol", "rowcolbox"):
@@ -236,9 +239,14 @@ class Embedding(nn.Module):
             return self.prefix.expand(batch, -1, -1)
         if context is None:
             context = tokens.new_zeros(batch)
-        vector = F.embedding(context, self.identities)
+        turn = context % TURNS
+        identity = context // TURNS if config.turns else context
+        vector = F.embedding(identity, self.identities)
         vector = F.pad(vector, (0, config.prefix * config.hidden_size - config.identity_dim))
-        return vector.view(batch, config.prefix, config.hidden_size)
+        rows = vector.view(batch, config.prefix, config.hidden_size)
+        if config.turns:
+            rows = torch.cat((rows[:, :-1], F.embedding(turn, self.turns).unsqueeze(1)), dim=1)
+        return rows
 
 
 class TRM(
@@ -295,8 +303,9 @@ class TRM(
     ) -> tuple[State, Output]:
         """One supervision step.
 
-        tokens, draft [B, L] int (draft 0 = unknown); context [B] int, the puzzle identity of reference
-        checkpoints. Returns the detached next state and logits [B, L, V], halt [B] (float32).
+        tokens, draft [B, L] int (draft 0 = unknown); context [B] int, the puzzle's identity (with
+        `turns`: eight times that, plus the turn). Returns the detached next state and logits [B, L, V], halt [B]
+        (float32).
         """
         e = self.embed(tokens, context, draft).to(self.dtype)
         y, z = state

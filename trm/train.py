@@ -23,7 +23,8 @@ from trm.data import Bank, endless
 from trm.engine import Engine
 from trm.evaluate import evaluate
 from trm.learner import METERS, Learner
-from trm.model import TRM
+from trm.model import TRM, TURNS
+from trm.pairs import PairBank
 from trm.tasks import Puzzle, get
 
 REPORT_EVERY = 5.0  # seconds
@@ -67,7 +68,8 @@ class Trainer:
         self.compiled = config.train.compile == "on" or (config.train.compile == "auto" and self.cuda)
         if self.compiled:
             model.net.compile(dynamic=False)  # in place: parameter names stay
-        bank = Bank(self.task, train, config.data.augment, model.device, config.data.stream)
+        self.contexts: dict[str, int] = {}  # of a puzzle's id: what the network knows it as
+        bank = self._bank(train, model.device)
         if config.data.stream and self.accelerator.num_processes > 1:
             raise ConfigError("[data] stream: one process alone can train on it, for all must see the same")
         self.learner = Learner(config, model, bank, self.accelerator)
@@ -76,6 +78,23 @@ class Trainer:
         self.done_steps, self.seconds, self.best = 0, 0.0, -1.0
         self._reported = (0, 0.0)  # steps and seconds at the last report
         self._event: torch.cuda.Event | None = None  # end of the last step on the device
+
+    def _bank(self, train: Sequence[Puzzle], device: torch.device) -> Bank:
+        """The training puzzles on the device; raises ConfigError where the network has no identities for them."""
+        data, model = self.config.data, self.config.model
+        if not self.task.shown:
+            return Bank(self.task, train, data.augment, device, data.stream)
+        if data.stream:
+            raise ConfigError(
+                f"[data] stream: {self.task.name} tasks are learned one by one, none can be replaced"
+            )
+        if model.identities < len(train) or not model.turns:
+            raise ConfigError(
+                f"[model] identities {model.identities}, turns {model.turns}: expected at least {len(train)}, one "
+                "for each task, and turns = true"
+            )
+        self.contexts = {puzzle.id: TURNS * number for number, puzzle in enumerate(train)}
+        return PairBank(self.task, train, data.augment, device)
 
     def _initial(self, source: str) -> Expert:
         """The expert whose weights to start from. Raises CheckpointError or ConfigError."""
@@ -192,7 +211,9 @@ class Trainer:
         if self.accelerator.is_main_process and self.held_out:
             self._event = None
             with self.averaged():
-                result = evaluate(self.engine, self.task, self.held_out, self.config.train.eval_steps)
+                steps = self.config.train.eval_steps
+                contexts = [self.contexts.get(puzzle.id, 0) for puzzle in self.held_out]
+                result = evaluate(self.engine, self.task, self.held_out, steps, contexts=contexts)
             self._write({"step": self.done_steps, "seconds": round(self.seconds, 2), "held_out": result})
             self._say(f"step {self.done_steps}  held out {result['accuracy']:.1%} of {result['n']}")
             if result["accuracy"] >= self.best:

@@ -99,6 +99,7 @@ class Arc(Task):
     symbols = tuple(range(10))
     reserved = 1
     decidable = False
+    shown = True
 
     def parse(self, text: str) -> Puzzle:
         try:

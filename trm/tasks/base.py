@@ -118,6 +118,9 @@ class Task(ABC):
     # Whether symmetries map labels to labels too. Where a puzzle has many right answers and the label is one of
     # them by convention, a turned puzzle's label is another, and training on both teaches neither.
     turns_labels: ClassVar[bool] = True
+    shown: ClassVar[bool] = (
+        False  # by demonstrations, of which every puzzle has its own: there are no other rules
+    )
 
     # -- text ------------------------------------------------------------------------------------------
     @abstractmethod

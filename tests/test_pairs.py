@@ -1,0 +1,171 @@
+"""ARC's pairs on the device, against what NumPy says of the same grids."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from trm.config import ConfigError, load_config
+from trm.data import training_puzzles
+from trm.generate import generate
+from trm.model import TURNS
+from trm.pairs import LARGEST_SCALE, PairBank, place, plain
+from trm.tasks import Puzzle, get
+from trm.tasks.base import IGNORE, Symmetry
+from trm.train import Trainer
+
+ARC = get("arc")
+CPU = torch.device("cpu")
+TASKS = list(generate("arc", 6, 0, demos=4, size=(3, 9)))
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def placed(grid: np.ndarray, **changes: object) -> np.ndarray:
+    canvas = torch.zeros(1, 30, 30, dtype=torch.int64)
+    canvas[0, : grid.shape[0], : grid.shape[1]] = torch.from_numpy(grid)
+    view = plain(1, CPU)._replace(**changes)  # type: ignore[arg-type]
+    return place(canvas, torch.tensor([grid.shape]), view)[0].reshape(30, 30).numpy()
+
+
+def test_a_plain_view_is_the_tasks_own_encoding() -> None:
+    for puzzle in TASKS:
+        for grid in (puzzle.grid, puzzle.demos[0][1]):
+            assert (placed(grid).reshape(-1) == ARC.encode(grid)).all()
+    whole = np.full((30, 30), 3, dtype=np.uint8)
+    assert (placed(whole).reshape(-1) == ARC.encode(whole)).all()
+
+
+@pytest.mark.parametrize("turn", range(TURNS))
+def test_turns_are_those_of_symmetry(turn: int) -> None:
+    grid = np.arange(12, dtype=np.uint8).reshape(3, 4) % 10
+    h, w = np.arange(3), np.arange(4)
+    rows, cols = h[::-1] if turn & 1 else h, w[::-1] if turn & 2 else w
+    expected = Symmetry(rows, cols, bool(turn & 4), np.arange(256, dtype=np.uint8)).forward(grid)
+    assert (placed(grid, turn=torch.tensor([turn])).reshape(-1) == ARC.encode(expected)).all()
+
+
+def test_scaled_and_moved_grids_keep_their_ends() -> None:
+    grid = np.array([[1, 2, 3], [4, 5, 6]], dtype=np.uint8)
+    big = np.kron(grid, np.ones((3, 3), dtype=np.uint8))
+    made = placed(grid, scale=torch.tensor([3]), top=torch.tensor([5]), left=torch.tensor([7]))
+    assert (made[5:, 7:] == ARC.encode(big).reshape(30, 30)[:25, :23]).all()
+    assert not made[:5].any()
+    assert not made[:, :7].any()
+
+
+def test_what_is_drawn_is_the_task_under_its_turn_with_colours_exchanged() -> None:
+    bank = PairBank(ARC, TASKS, True, CPU)
+    tokens, labels, context = bank.draw(300, generator())
+    assert set((context // TURNS).tolist()) == set(range(len(TASKS)))
+    assert set((context % TURNS).tolist()) == set(range(TURNS))
+    scales = set()
+    for question, answer, number in zip(tokens, labels, context, strict=True):
+        puzzle = TASKS[int(number) // TURNS]
+        seen = [
+            np.where(side == IGNORE, 0, side).reshape(30, 30) for side in (question.numpy(), answer.numpy())
+        ]
+        found = [_crop(side) for side in seen]
+        fitting = [
+            scale
+            for pair in puzzle.demos
+            for scale in range(1, LARGEST_SCALE + 1)
+            if _renamed([_turned(side, int(number) % TURNS, scale) for side in pair], found)
+        ]
+        scales.update(fitting)
+        assert fitting
+    assert scales == {1, 2, 3}
+
+
+def _turned(grid: np.ndarray, turn: int, scale: int) -> np.ndarray:
+    grid = np.kron(grid, np.ones((scale, scale), np.uint8))
+    grid = grid[::-1] if turn & 1 else grid
+    grid = grid[:, ::-1] if turn & 2 else grid
+    return grid.T if turn & 4 else grid
+
+
+def _renamed(pair: list[np.ndarray], seen: list[np.ndarray]) -> bool:
+    """Whether exchanging colours makes one pair the other, the ground apart."""
+    if any(a.shape != b.shape for a, b in zip(pair, seen, strict=True)):
+        return False
+    names = {
+        (int(a), int(b))
+        for g, s in zip(pair, seen, strict=True)
+        for a, b in np.stack([g.ravel(), s.ravel()], 1)
+    }
+    one_to_one = len(names) == len({a for a, _ in names}) == len({b for _, b in names})
+    return one_to_one and all(a == b for a, b in names if a == 0)
+
+
+def _crop(canvas: np.ndarray) -> np.ndarray:
+    rows, cols = np.nonzero(canvas > 1)
+    assert (canvas[rows.min() : rows.max() + 1, cols.min() : cols.max() + 1] > 1).all()
+    return canvas[rows.min() : rows.max() + 1, cols.min() : cols.max() + 1] - 2
+
+
+def test_colours_that_only_outputs_have_stay_and_so_does_the_ground() -> None:
+    grid = np.array([[0, 1], [2, 0]], dtype=np.uint8)
+    puzzle = Puzzle("arc", (grid,), demos=((grid, np.where(grid == 1, 7, grid).astype(np.uint8)),))
+    bank = PairBank(ARC, [puzzle], True, CPU)
+    assert bank.recolourable[0].nonzero().flatten().tolist() == [1, 2]
+    colours = bank.recoloured(bank.recolourable.expand(200, -1), generator())
+    assert (colours.sort(1).values == torch.arange(10)).all()
+    fixed = [0, 3, 4, 5, 6, 7, 8, 9]
+    assert (colours[:, fixed] == torch.tensor(fixed)).all()
+    assert 60 < (colours[:, 1] == 2).sum() < 140
+
+
+def test_tasks_come_alike_often_however_many_pairs_they_have() -> None:
+    few, many = (Puzzle("arc", p.inputs, demos=p.demos[:1] * n) for p, n in ((TASKS[0], 1), (TASKS[1], 50)))
+    _, _, context = PairBank(ARC, [few, many], False, CPU).draw(400, generator())
+    assert 150 < (context // TURNS == 0).sum() < 250
+
+
+TINY = [
+    "model.hidden_size=32", "model.heads=2", "model.h_cycles=1", "model.l_cycles=1", "model.identity_dim=64",
+    "train.batch=4", "train.seconds=0", "train.steps=6", "train.evaluate_every=0.5", "train.eval_steps=1",
+    "train.max_steps=2", "train.pool=2", "data.held_out_size=3",
+]  # fmt: skip
+
+
+def arc_config(*more: str) -> tuple[object, list[Puzzle], list[Puzzle]]:
+    config = load_config(
+        Path(__file__).parent.parent / "configs" / "arc.toml", [*TINY, "data.generate=5", *more]
+    )
+    return config, *training_puzzles(config.data, 0)
+
+
+def test_the_recipe_trains_and_holds_out_the_tests_of_its_own_tasks(tmp_path: Path) -> None:
+    config, train, held_out = arc_config()
+    assert [p.id for p in held_out] == [p.id for p in train[:3]]
+    lines: list[str] = []
+    trainer = Trainer(config, tmp_path, train, held_out, device="cpu", say=lines.append)  # type: ignore[arg-type]
+    before = trainer.learner.model.embed.identities.clone()
+    asked = {p.grid.tobytes() for p in train}
+    learned = {before.tobytes() for p in train for before, _ in p.demos}
+    assert not asked & learned
+    assert len(trainer.learner.bank) == sum(len(p.demos) for p in train)
+    assert trainer.contexts == {p.id: TURNS * i for i, p in enumerate(train)}
+    trainer.run()
+    changed = (trainer.learner.model.embed.identities != before).any(1).nonzero().flatten().tolist()
+    assert changed
+    assert set(changed) <= set(range(5))
+    assert any("held out" in line for line in lines)
+
+
+def test_what_the_network_must_have_for_them_is_said(tmp_path: Path) -> None:
+    config, train, held_out = arc_config("model.identities=4")
+    with pytest.raises(ConfigError, match="identities 4, turns True: expected at least 5"):
+        Trainer(config, tmp_path, train, held_out, device="cpu")  # type: ignore[arg-type]
+    config, train, held_out = arc_config("data.stream=9")
+    with pytest.raises(ConfigError, match="arc tasks are learned one by one"):
+        Trainer(config, tmp_path, train, held_out, device="cpu")  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="holds out the tests"):
+        arc_config("data.held_out=some.json")
+    with pytest.raises(ConfigError, match="turns need identities"):
+        load_config(Path(__file__).parent.parent / "configs" / "tiny.toml", ["model.turns=true"])

@@ -1,0 +1,139 @@
+"""ARC's pairs of grids on the device: drawn task by task, turned, scaled, moved and recoloured.
+
+A pair's two grids are always treated alike. The network knows a task by its identity, and the turn by a token of its
+own (`TRMConfig.turns`); where and how large a grid lies and which colours it has is for the network to see.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from trm.data import Bank, Drawn
+from trm.grid import Grid
+from trm.model import TURNS
+from trm.tasks import Puzzle, Task
+from trm.tasks.arc import END
+from trm.tasks.base import IGNORE, PAD
+
+SIDE = 30
+COLOURS = 10
+LARGEST_SCALE = 3
+
+
+class View(NamedTuple):
+    """How a pair is seen, for each of B pairs."""
+
+    turn: Tensor  # [B] rows mirrored (1) + columns mirrored (2) + then transposed (4), as `Symmetry` does it
+    scale: Tensor  # [B] side of the square that a cell becomes
+    top: Tensor  # [B]
+    left: Tensor  # [B]
+    colours: Tensor  # [B, 10] what each colour becomes
+
+
+def plain(batch: int, device: torch.device) -> View:
+    """As the grids are."""
+    zero = torch.zeros(batch, dtype=torch.int64, device=device)
+    return View(zero, zero + 1, zero, zero, torch.arange(COLOURS, device=device).expand(batch, -1))
+
+
+def place(grids: Tensor, sizes: Tensor, view: View) -> Tensor:
+    """Grids [B, 30, 30] of colours, of sizes [B, 2], as tokens [B, 900] under a view; ends marked as `Arc.encode`."""
+    batch, device = len(grids), grids.device
+    at = torch.arange(SIDE, device=device)
+    row = (at[None] - view.top[:, None])[:, :, None]  # [B, 30, 1] from the grid's first
+    col = (at[None] - view.left[:, None])[:, None, :]
+    flip_rows, flip_cols, transposed = ((view.turn >> bit & 1).bool()[:, None, None] for bit in range(3))
+    h, w = (side[:, None, None] for side in sizes.unbind(1))
+    scale = view.scale[:, None, None]
+    tall, wide = torch.where(transposed, w, h) * scale, torch.where(transposed, h, w) * scale
+    rows_in, cols_in = (row >= 0) & (row < tall), (col >= 0) & (col < wide)
+    a, b = row // scale, col // scale
+    source_row, source_col = torch.where(transposed, b, a), torch.where(transposed, a, b)
+    source_row = torch.where(flip_rows, h - 1 - source_row, source_row).clamp(0, SIDE - 1)
+    source_col = torch.where(flip_cols, w - 1 - source_col, source_col).clamp(0, SIDE - 1)
+    colour = grids.flatten(1).gather(1, (source_row * SIDE + source_col).flatten(1))
+    tokens = view.colours.gather(1, colour).view(batch, SIDE, SIDE) + END + 1
+    end = ((row == tall) & cols_in) | ((col == wide) & rows_in)
+    tokens = torch.where(rows_in & cols_in, tokens, torch.where(end, END, PAD))
+    return tokens.flatten(1)
+
+
+class PairBank(Bank):
+    """The demonstrations of many ARC tasks. A task's identity is its place in the list.
+
+    Tasks are drawn alike often, however many pairs they have.
+    """
+
+    def __init__(self, task: Task, puzzles: Sequence[Puzzle], augment: bool, device: torch.device) -> None:
+        pairs = [puzzle.demos for puzzle in puzzles]
+        flat = [pair for some in pairs for pair in some]
+        self.task, self.device = task, device
+        self.inputs, self.input_sizes = self._canvases([before for before, _ in flat])
+        self.outputs, self.output_sizes = self._canvases([after for _, after in flat])
+        counts = torch.tensor([len(some) for some in pairs])
+        self.counts = counts.to(device)
+        self.first = (counts.cumsum(0) - counts).to(device)
+        # Colours that only outputs have mean something that the inputs do not say: they stay. So does 0, the ground.
+        free = np.array([_colours(before for before, _ in some) for some in pairs])
+        self.recolourable = torch.from_numpy(free).to(device)  # [T, 10]
+        self.augment, self.width, self.vocab_size = augment, task.width, task.vocab_size
+        self.answer_tokens = torch.arange(END, task.vocab_size, device=device)
+        self.changeable = torch.ones(task.vocab_size, dtype=torch.bool, device=device)
+        self.renamed = torch.tensor(task.tokens(range(COLOURS)), device=device)
+
+    def _canvases(self, grids: Sequence[Grid]) -> tuple[Tensor, Tensor]:
+        canvas = np.zeros((len(grids), SIDE, SIDE), dtype=np.int64)
+        for one, grid in zip(canvas, grids, strict=True):
+            one[: grid.shape[0], : grid.shape[1]] = grid
+        sizes = np.array([grid.shape for grid in grids], dtype=np.int64)
+        return torch.from_numpy(canvas).to(self.device), torch.from_numpy(sizes).to(self.device)
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+    def draw(self, batch: int, generator: torch.Generator) -> Drawn:
+        """`batch` pairs, each under its own view; context: 8 · task + turn."""
+
+        def below(most: Tensor) -> Tensor:
+            share = torch.rand(len(most), generator=generator, device=self.device)
+            return (share * most).long().clamp(max=most - 1)
+
+        which = torch.randint(len(self.counts), (batch,), generator=generator, device=self.device)
+        index = self.first[which] + below(self.counts[which])
+        view = plain(batch, self.device)
+        if self.augment:
+            largest = torch.maximum(self.input_sizes[index], self.output_sizes[index])  # [B, 2]
+            turn = torch.randint(TURNS, (batch,), generator=generator, device=self.device)
+            largest = torch.where((turn >= 4)[:, None], largest.flip(1), largest)
+            fits = (SIDE // largest.amax(1)).clamp(1, LARGEST_SCALE)
+            scaled = torch.rand(batch, generator=generator, device=self.device) < 0.5
+            scale = torch.where(scaled, 1 + below(fits), 1)
+            room = SIDE - largest * scale[:, None] + 1
+            colours = self.recoloured(self.recolourable[which], generator)
+            view = View(turn, scale, below(room[:, 0]), below(room[:, 1]), colours)
+        tokens = place(self.inputs[index], self.input_sizes[index], view)
+        answer = place(self.outputs[index], self.output_sizes[index], view)
+        return Drawn(tokens, torch.where(answer == PAD, IGNORE, answer), which * TURNS + view.turn)
+
+    def recoloured(self, free: Tensor, generator: torch.Generator) -> Tensor:
+        """What each colour becomes [B, 10]: the free ones (bool [B, 10]) exchanged among each other at random."""
+        keys = torch.rand(free.shape, generator=generator, device=self.device)
+        # Both orders list the free colours first: as they come, and at random.
+        last = torch.arange(COLOURS, device=self.device) + 2.0
+        come = torch.where(free, last - 2 - COLOURS, last).argsort(1)
+        drawn = torch.where(free, keys - 2 * COLOURS, last).argsort(1)
+        return torch.zeros_like(come).scatter(1, come, drawn)
+
+
+def _colours(grids: Iterable[Grid]) -> NDArray[np.bool_]:
+    present = np.zeros(COLOURS, dtype=np.bool_)
+    for grid in grids:
+        present[np.unique(grid)] = True
+    present[0] = False
+    return present
