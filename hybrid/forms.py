@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Protocol
 
 FENCE = "```"
@@ -39,7 +40,8 @@ class Cells:
     rows: tuple[tuple[str, ...], ...]
     spread: bool = False
 
-    @property
+    # Asked for at every character of every token that a model may say next: made once.
+    @cached_property
     def places(self) -> tuple[str, ...]:
         """For every character of an answer, which it may be."""
         made = list(OPEN)
@@ -49,7 +51,7 @@ class Cells:
             made.append("\n")
         return (*made, *CLOSE)
 
-    @property
+    @cached_property
     def alphabet(self) -> frozenset[str]:
         return frozenset("".join(self.places))
 

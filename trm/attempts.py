@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from trm.grid import Grid, Grids
-from trm.tasks import Puzzle, Status, Symmetry, Task, Verdict, get
+from trm.tasks import Puzzle, Status, Task, Verdict, get
 
 if TYPE_CHECKING:
     from trm.engine import Engine, Trajectory
@@ -52,15 +53,23 @@ class Refinement:
         return get(self.task).text(self.grids)
 
 
+class View(Protocol):
+    """How the network sees a puzzle, and the way back for what it says."""
+
+    def forward(self, grid: Grid) -> Grid: ...
+    def inverse(self, grid: Grid) -> Grid: ...
+
+
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """One attempt at a puzzle: a rollout for each of its inputs, under one symmetry."""
+    """One attempt at a puzzle: a rollout for each of its inputs, under one view."""
 
     job: int
     source: str
     puzzle: Puzzle  # as the network sees it
     draft: Grids | None
-    symmetry: Symmetry | None = None
+    symmetry: View | None = None
+    context: int = 0  # which of the network's identities
     noise: float = 0.0
     seed: int = 0
 
@@ -123,6 +132,7 @@ def run_plans(
         Rollout(
             task.encode_question(plan.puzzle, i),
             None if plan.draft is None else task.encode_draft(plan.puzzle, plan.draft[i], i),
+            context=plan.context,
             noise=plan.noise,
             seed=plan.seed,
         )
@@ -177,7 +187,8 @@ def file_attempt(task: Task, plan: Plan, puzzle: Puzzle, runs: Sequence[Trajecto
 
 
 def settle(job: Job, answers: int, seconds: float) -> Refinement:
-    """What verifies wins, a cold start's first (the draft added nothing); else the most confident."""
+    """What verifies wins, a cold start's first (the draft added nothing); else the most confident, or where no rule
+    decides what most attempts say."""
     task = get(job.puzzle.task)
     verified = sorted(job.verified(), key=lambda a: a.source != "refiner")
     ranked = verified or sorted(job.attempts, key=lambda a: -a.confidence)
@@ -191,13 +202,15 @@ def settle(job: Job, answers: int, seconds: float) -> Refinement:
     if not task.decidable:
         candidates = []
         for index in range(len(job.puzzle.inputs)):
-            distinct = {
-                a.grids[index].tobytes() + bytes(a.grids[index].shape): a.grids[index] for a in ranked[::-1]
-            }
-            candidates.append(list(distinct.values())[::-1][:2])
+            # The most often named first; among equals the most confident, which came first in `ranked`.
+            keys = [a.grids[index].tobytes() + bytes(a.grids[index].shape) for a in ranked]
+            votes = Counter(keys)
+            distinct = dict(zip(keys[::-1], (a.grids[index] for a in ranked[::-1]), strict=True))
+            order = sorted(votes, key=lambda key: -votes[key])
+            candidates.append([distinct[key] for key in order[:2]])
     return Refinement(
         task=task.name,
-        grids=best.grids,
+        grids=best.grids if candidates is None else tuple(ranked_grids[0] for ranked_grids in candidates),
         confidence=best.confidence,
         verdict=best.verdict,
         source=source,

@@ -6,7 +6,7 @@ own (`TRMConfig.turns`); where and how large a grid lies and which colours it ha
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -79,8 +79,7 @@ class PairBank(Bank):
         counts = torch.tensor([len(some) for some in pairs])
         self.counts = counts.to(device)
         self.first = (counts.cumsum(0) - counts).to(device)
-        # Colours that only outputs have mean something that the inputs do not say: they stay. So does 0, the ground.
-        free = np.array([_colours(before for before, _ in some) for some in pairs])
+        free = np.array([recolourable(puzzle) for puzzle in puzzles])
         self.recolourable = torch.from_numpy(free).to(device)  # [T, 10]
         self.augment, self.width, self.vocab_size = augment, task.width, task.vocab_size
         self.answer_tokens = torch.arange(END, task.vocab_size, device=device)
@@ -131,9 +130,13 @@ class PairBank(Bank):
         return torch.zeros_like(come).scatter(1, come, drawn)
 
 
-def _colours(grids: Iterable[Grid]) -> NDArray[np.bool_]:
+def recolourable(puzzle: Puzzle) -> NDArray[np.bool_]:
+    """Which colours may be exchanged among each other in all grids of a task [10]: those that inputs have.
+
+    What only outputs have means something that the inputs do not say; and 0 is the ground.
+    """
     present = np.zeros(COLOURS, dtype=np.bool_)
-    for grid in grids:
-        present[np.unique(grid)] = True
+    for before, _ in puzzle.demos:
+        present[np.unique(before)] = True
     present[0] = False
     return present

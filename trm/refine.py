@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import zlib
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,13 +18,17 @@ from trm.tasks import Puzzle, Status, get
 from trm.tasks.source import detect
 
 if TYPE_CHECKING:
-    from trm.checkpoint import Checkpoint
+    import torch
+
+    from trm.adapt import Fitting
+    from trm.checkpoint import Checkpoint, Expert
     from trm.engine import Engine
 
 Question = str | Grid | Puzzle
 GivenDraft = str | Grid | Grids
-# σ of the noise on y in restarts: what PTRM found best (see docs and LOG.md for our own measurement).
-NOISE = {"sudoku": 0.3, "maze": 1.0, "arc": 0.2}
+# σ of the noise on y in restarts. Sudoku, ARC: what PTRM found best; a turned maze is another start by itself (LOG.md).
+NOISE = {"sudoku": 0.3, "maze": 0.0, "arc": 0.2}
+FITTED_KEPT = 8  # fitted networks kept for questions that come again: drafts, rounds, scores
 JUDGE_STEPS = 1  # supervision steps with the candidate held as the draft before its likelihood is read
 
 
@@ -44,7 +49,11 @@ class Refiner:
         if device == "mps" and not torch.backends.mps.is_available():
             raise CheckpointError("device mps: there is none here, expected auto or cpu")
         self.checkpoint, self.device, self.slots = checkpoint, device, slots
+        self.fitting: Fitting | None = (
+            None  # how to fit to a task's demonstrations; None: as the device allows
+        )
         self._engines: dict[str, Engine] = {}
+        self._fitted: OrderedDict[bytes, Engine] = OrderedDict()  # by what they were fitted to
 
     @classmethod
     def from_pretrained(cls, source: str | Path, device: str = "auto", slots: int = 0) -> Refiner:
@@ -69,9 +78,7 @@ class Refiner:
 
     def engine(self, task: str) -> Engine:
         """The engine of a task's expert. Raises PuzzleError where there is none."""
-        import torch
-
-        from trm.engine import Engine, multiplies_bf16
+        from trm.engine import Engine
 
         if task not in self.checkpoint.experts:
             raise PuzzleError(f"{self.name}: no expert for {task}, expected one of {', '.join(self.tasks)}")
@@ -86,10 +93,46 @@ class Refiner:
                     f"{self.name}: seq_len and vocab_size {shape}, expected {expected} for {task}: "
                     "usable through TRM.from_pretrained alone"
                 )
-            trained_half = expert.meta.get("dtype") == "bfloat16"
-            dtype = torch.bfloat16 if trained_half and multiplies_bf16(self.device) else torch.float32
-            self._engines[task] = Engine(expert.model(self.device, dtype), self.slots)
+            self._engines[task] = Engine(expert.model(self.device, self._dtype(expert)), self.slots)
         return self._engines[task]
+
+    def _dtype(self, expert: Expert) -> torch.dtype:
+        import torch
+
+        from trm.engine import multiplies_bf16
+
+        trained_half = expert.meta.get("dtype") == "bfloat16"
+        return torch.bfloat16 if trained_half and multiplies_bf16(self.device) else torch.float32
+
+    def fits(self, task: str) -> bool:
+        """Whether the task's expert is fitted to the demonstrations of every puzzle before it answers."""
+        expert = self.checkpoint.experts.get(task)
+        return expert is not None and get(task).shown and expert.config.turns
+
+    def _engine_for(self, puzzle: Puzzle, progress: Progress | None = None) -> Engine:
+        """The engine that answers this puzzle: its task's, or one fitted to its demonstrations."""
+        from trm.adapt import Fitting, fit
+        from trm.engine import Engine
+
+        general = self.engine(puzzle.task)
+        if not self.fits(puzzle.task):
+            return general
+        key = b"|".join(grid.tobytes() + bytes(grid.shape) for pair in puzzle.demos for grid in pair)
+        if key not in self._fitted:
+            expert = self.checkpoint.experts[puzzle.task]
+            small = Fitting(seconds=120, batch=4, identity_alone=True)
+            how = self.fitting or (small if self.device == "cpu" else Fitting())
+
+            def tick(behind: int, total: int) -> None:
+                if progress is not None:
+                    progress(behind, total, None)
+
+            network = fit(expert, puzzle, how, self.device, self._dtype(expert), tick)
+            self._fitted[key] = Engine(network, self.slots)
+            while len(self._fitted) > FITTED_KEPT:
+                self._fitted.popitem(last=False)
+        self._fitted.move_to_end(key)
+        return self._fitted[key]
 
     # -- refining --------------------------------------------------------------------------------------
     def refine(
@@ -212,7 +255,7 @@ class Refiner:
             again = [
                 self._restart(index, job, turn, noise, seed)
                 for index, job in enumerate(jobs)
-                if get(job.puzzle.task).decidable
+                if (get(job.puzzle.task).decidable or self.fits(job.puzzle.task))
                 and len(job.verified()) < answers
                 and (budget is None or now - job.begun < budget)
             ]
@@ -222,18 +265,28 @@ class Refiner:
             self._run(again, jobs, steps, deadline, trace, progress)
 
     def _restart(self, index: int, job: Job, turn: int, noise: float | None, seed: int) -> Plan:
-        """Another attempt: noise, a random symmetry where the task has any, starts taken in turn."""
+        """Another attempt: noise, a random symmetry where the task has any, starts taken in turn.
+
+        A fitted network sees the whole task under another view instead, without noise.
+        """
+        from trm.adapt import draw_view
+
         crc = zlib.crc32(b"".join(g.tobytes() for g in job.puzzle.inputs))
         rng = np.random.default_rng([seed, crc, turn])
         draft = job.starts[turn % len(job.starts)]
-        group = get(job.puzzle.task).symmetries(_shape(job.puzzle))
         job.restarts += 1
+        if self.fits(job.puzzle.task):
+            view = draw_view(job.puzzle, rng)
+            seen = Puzzle(job.puzzle.task, tuple(view.forward(g) for g in job.puzzle.inputs))
+            seen_draft = None if draft is None else tuple(view.forward(g) for g in draft)
+            return Plan(index, _source(draft), seen, seen_draft, view, context=view.turn)
+        group = get(job.puzzle.task).symmetries(_shape(job.puzzle))
         sigma = NOISE.get(job.puzzle.task, 0.3) if noise is None else noise
         noise_seed = int(rng.integers(2**62))
         symmetry = group.draw(rng)
         moved = Puzzle(job.puzzle.task, tuple(symmetry.forward(g) for g in job.puzzle.inputs))
         moved_draft = None if draft is None else tuple(symmetry.forward(g) for g in draft)
-        return Plan(index, _source(draft), moved, moved_draft, symmetry, sigma, noise_seed)
+        return Plan(index, _source(draft), moved, moved_draft, symmetry, noise=sigma, seed=noise_seed)
 
     def _run(
         self,
@@ -245,9 +298,13 @@ class Refiner:
         progress: Progress | None,
     ) -> None:
         """Run the plans, task by task, and file what came of them with their jobs."""
-        for name in sorted({plan.puzzle.task for plan in plans}):
-            mine = [plan for plan in plans if plan.puzzle.task == name]
-            runs = run_plans(self.engine(name), get(name), mine, jobs, steps, deadline, progress)
+        groups: dict[tuple[str, int], list[Plan]] = {}
+        for plan in plans:
+            name = plan.puzzle.task
+            groups.setdefault((name, plan.job if self.fits(name) else -1), []).append(plan)
+        for (name, _), mine in sorted(groups.items(), key=lambda item: item[0]):
+            engine = self._engine_for(jobs[mine[0].job].puzzle, progress)
+            runs = run_plans(engine, get(name), mine, jobs, steps, deadline, progress)
             for plan, trajectories in zip(mine, runs, strict=True):
                 jobs[plan.job].attempts.append(
                     file_attempt(get(name), plan, jobs[plan.job].puzzle, trajectories, trace)
@@ -270,7 +327,7 @@ class Refiner:
             raise PuzzleError(
                 f"{self.name}: the {puzzle.task} expert was not trained on drafts, so it cannot score"
             )
-        engine, spec = self.engine(puzzle.task), get(puzzle.task)
+        engine, spec = self._engine_for(puzzle), get(puzzle.task)
         asked = [(i, grid) for one in candidates for i, grid in enumerate(self._draft(puzzle, one) or ())]
         rollouts = [
             Rollout(spec.encode_question(puzzle, i), spec.encode_draft(puzzle, grid, i), judge=True)
@@ -304,7 +361,14 @@ class Refiner:
 
         begun = time.perf_counter()
         task = get(puzzles[0].task)
-        runs = roll_out(self.engine(task.name), task, puzzles, steps, progress)
+        if self.fits(task.name):
+            runs = []
+            for count, puzzle in enumerate(puzzles, 1):
+                runs += roll_out(self._engine_for(puzzle), task, [puzzle], steps)
+                if progress is not None:
+                    progress(count)
+        else:
+            runs = roll_out(self.engine(task.name), task, puzzles, steps, progress)
         result = {"task": task.name, **measure(task, puzzles, runs, steps)}
         if restarts:
             jobs, waiting = [Job(p, (None,), begun) for p in puzzles], iter(runs)

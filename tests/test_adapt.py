@@ -1,0 +1,162 @@
+"""Fitting to one task's demonstrations, and the views that answer it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from trm.adapt import Fitting, Turned, draw_view, fit
+from trm.attempts import Attempt, Job, settle
+from trm.checkpoint import Checkpoint, Expert
+from trm.config import TRMConfig
+from trm.engine import Engine, Rollout
+from trm.generate import generate
+from trm.grid import PuzzleError
+from trm.losses import LossConfig, losses
+from trm.model import TRM, TURNS
+from trm.pairs import PairBank, place, plain
+from trm.refine import Refiner
+from trm.tasks import Puzzle, Status, get
+
+ARC = get("arc")
+TASK = next(generate("arc", 1, 3, rule="recolour", demos=3, size=(3, 5)))
+SHAPE = TRMConfig(
+    900, 12, canvas_width=30, hidden_size=32, heads=2, prefix=2, positions="rope2d", h_cycles=1, l_cycles=1,
+    gated_norm=True, draft=True, feedback=True, identities=3, identity_dim=32, turns=True,
+)  # fmt: skip
+QUICK = Fitting(steps=25, batch=4, max_steps=1, lr=0.02, adamw_lr=0.02)
+
+
+@pytest.fixture(scope="module")
+def expert() -> Expert:
+    torch.manual_seed(0)
+    state = TRM(SHAPE).state_dict()
+    state["embed.identities"] = torch.randn(3, 32)
+    return Expert("arc", SHAPE, state)
+
+
+def error(model: TRM) -> float:
+    """The loss on the demonstrations as they are."""
+    bank = PairBank(ARC, [TASK], False, torch.device("cpu"))
+    tokens, labels, context = bank.draw(8, torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        _, out = model.step(model.initial_state(8), tokens, context, torch.zeros_like(tokens))
+    return float(losses(out, labels, LossConfig(halt_weight=0.0)).total)
+
+
+def test_fitting_learns_the_demonstrations_and_leaves_the_expert_alone(expert: Expert) -> None:
+    before = {name: tensor.clone() for name, tensor in expert.state.items()}
+    heard: list[tuple[int, int]] = []
+    start = fit(
+        expert, TASK, replace(QUICK, steps=1, lr=0.0, adamw_lr=0.0), progress=lambda *at: heard.append(at)
+    )
+    assert start.embed.identities.equal(expert.state["embed.identities"].mean(0, keepdim=True))
+    fitted = fit(expert, TASK, QUICK, progress=lambda *at: heard.append(at))
+    assert error(fitted) < 0.6 * error(start)
+    assert heard[-1] == (25, 25)
+    assert not any(p.requires_grad for p in fitted.parameters())
+    assert all(expert.state[name].equal(tensor) for name, tensor in before.items())
+
+
+def test_fitting_the_identity_alone_changes_nothing_else(expert: Expert) -> None:
+    how = replace(QUICK, identity_alone=True, adamw_lr=0.1)
+    start, fitted = fit(expert, TASK, replace(how, steps=1, adamw_lr=0.0)), fit(expert, TASK, how)
+    changed = [n for n, tensor in fitted.state_dict().items() if not tensor.equal(start.state_dict()[n])]
+    assert changed == ["embed.identities"]
+    assert error(fitted) < error(start)
+
+
+def test_fitting_is_a_matter_of_the_seed_and_sees_no_test(expert: Expert) -> None:
+    how = replace(QUICK, steps=3)
+    other = replace(TASK, inputs=(np.zeros((9, 9), dtype=np.uint8),), answers=None)
+    states = [fit(expert, puzzle, how).state_dict() for puzzle in (TASK, other)]
+    assert all(states[0][name].equal(states[1][name]) for name in states[0])
+    assert not fit(expert, TASK, replace(how, seed=1)).embed.identities.equal(states[0]["embed.identities"])
+
+
+def test_the_clock_ends_it(expert: Expert) -> None:
+    heard: list[tuple[int, int]] = []
+    fit(expert, TASK, replace(QUICK, steps=0, seconds=1.0), progress=lambda *at: heard.append(at))
+    assert heard[-1] == (1, 1)
+
+
+@pytest.mark.parametrize("turn", range(TURNS))
+def test_views_undo_themselves_and_are_the_banks(turn: int) -> None:
+    colours = np.arange(256, dtype=np.uint8)
+    colours[[1, 2, 3]] = 2, 3, 1
+    view = Turned(turn, colours)
+    for shape in ((2, 3), (4, 4)):
+        grid = np.arange(shape[0] * shape[1], dtype=np.uint8).reshape(shape) % 10
+        assert (view.inverse(view.forward(grid)) == grid).all()
+        canvas = torch.zeros(1, 30, 30, dtype=torch.int64)
+        canvas[0, : shape[0], : shape[1]] = torch.from_numpy(grid)
+        seen = plain(1, torch.device("cpu"))._replace(
+            turn=torch.tensor([turn]), colours=torch.from_numpy(colours[:10].astype(np.int64))[None]
+        )
+        tokens = place(canvas, torch.tensor([shape]), seen)[0].numpy()
+        assert (tokens == ARC.encode(view.forward(grid))).all()
+
+
+def test_views_exchange_colours_of_inputs_alone() -> None:
+    grid = np.array([[0, 1], [2, 0]], dtype=np.uint8)
+    puzzle = Puzzle("arc", (grid,), demos=((grid, np.where(grid == 1, 7, grid).astype(np.uint8)),))
+    rng = np.random.default_rng(0)
+    views = [draw_view(puzzle, rng) for _ in range(60)]
+    assert {view.turn for view in views} == set(range(TURNS))
+    assert {tuple(view.colours[:3]) for view in views} == {(0, 1, 2), (0, 2, 1)}
+    assert all((view.colours[3:] == np.arange(3, 256)).all() for view in views)
+
+
+def test_the_refiner_fits_once_looks_from_many_sides_and_votes(
+    expert: Expert, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refiner = Refiner(Checkpoint("mine", {"arc": expert}), device="cpu")
+    refiner.fitting = replace(QUICK, steps=2)
+    fitted: list[Puzzle] = []
+    monkeypatch.setattr("trm.adapt.fit", lambda e, p, *rest: fitted.append(p) or fit(e, p, *rest))
+    contexts: list[int] = []
+    run = Engine.run
+
+    def listening(self: Engine, rollouts: list[Rollout], *rest: object, **more: object) -> object:
+        contexts.extend(rollout.context for rollout in rollouts)
+        return run(self, rollouts, *rest, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Engine, "run", listening)
+    out = refiner.refine(TASK, steps=1, restarts=9)
+    assert len(out.attempts) == 10
+    assert contexts[0] == 0
+    assert len(set(contexts)) > 3
+    assert max(contexts) < TURNS
+    assert out.candidates is not None
+    assert 1 <= len(out.candidates[0]) <= 2
+    assert out.verdict.status is Status.UNVERIFIED
+    again = refiner.refine(TASK, steps=1, restarts=9)
+    assert [a.grids[0].tolist() for a in again.attempts] == [a.grids[0].tolist() for a in out.attempts]
+    assert refiner.score(TASK, [TASK.answers or ()]).shape == (1,)
+    assert len(fitted) == 1
+    other = next(generate("arc", 1, 4, rule="mirror", demos=2, size=(3, 4)))
+    both = refiner.refine([TASK, other], steps=1)
+    assert [p.demos for p in fitted] == [TASK.demos, other.demos]
+    assert both[0].grid.tolist() == refiner.refine(TASK, steps=1).grid.tolist()
+
+
+def test_most_votes_win_and_the_more_confident_among_equals() -> None:
+    def attempt(value: int, confidence: float) -> Attempt:
+        grids = (np.full((1, 1), value, dtype=np.uint8),)
+        return Attempt("refiner", grids, confidence, ARC.check(TASK, grids), 1, ())
+
+    job = Job(TASK, (None,), 0.0)
+    job.attempts = [attempt(1, 0.9), attempt(2, 0.3), attempt(3, 0.95), attempt(2, 0.2)]
+    out = settle(job, 1, 0.0)
+    assert out.candidates is not None
+    assert [int(grid[0, 0]) for grid in out.candidates[0]] == [2, 3]
+    assert int(out.grid[0, 0]) == 2
+
+
+def test_restarting_apart_is_still_refused(expert: Expert) -> None:
+    refiner = Refiner(Checkpoint("mine", {"arc": expert}), device="cpu")
+    with pytest.raises(PuzzleError, match="no rule decides"):
+        refiner.restart([TASK], [[None]])
