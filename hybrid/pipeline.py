@@ -118,8 +118,10 @@ class Pipeline:
             self._propose(work, seed=options.seed)
         # Who drafted nothing is not asked again: then the first pass is the last, and restarts come with it.
         further = any(work.drafts for work in group) and (options.drafts > 1 or options.rounds > 0)
+        # Where no rule decides nothing waits for restarts: they are further views, all of which have a vote.
+        wait = further and tasks.get(puzzles[0].task).decidable
         self._refine(
-            group, [work.newest() for work in group], options, restarts=0 if further else options.restarts
+            group, [work.newest() for work in group], options, restarts=0 if wait else options.restarts
         )
         if further:
             self._go_on(group, options)

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from trm.config import ConfigError, load_config
-from trm.data import training_puzzles
 from trm.generate import generate
 from trm.model import TURNS
 from trm.pairs import LARGEST_SCALE, PairBank, place, plain
+from trm.stream import training_puzzles
 from trm.tasks import Puzzle, get
 from trm.tasks.base import IGNORE, Symmetry
 from trm.train import Trainer

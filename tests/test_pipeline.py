@@ -182,6 +182,7 @@ def test_nothing_is_restarted_where_no_rule_decides() -> None:
         one(Scripted([right(puzzle)]), refiner, puzzle, drafts=2, restarts=4).verdict.status == "unverified"
     )
     assert all("starts" not in call for call in refiner.calls)
+    assert refiner.calls[0]["restarts"] == 4  # further views, whose votes count
 
 
 def test_a_re_ask_names_the_cells_that_the_network_has_otherwise() -> None:

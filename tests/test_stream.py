@@ -12,10 +12,9 @@ from pathlib import Path
 import pytest
 
 from trm.config import Config, ConfigError, load_config
-from trm.data import endless, training_puzzles
 from trm.generate import GROUP, generate
 from trm.grid import PuzzleError
-from trm.stream import CHUNK, PuzzleStream
+from trm.stream import CHUNK, PuzzleStream, endless, training_puzzles
 from trm.tasks import Puzzle, get
 from trm.train import Trainer
 

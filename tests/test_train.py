@@ -14,7 +14,7 @@ import torch
 
 from trm.checkpoint import CheckpointError, load
 from trm.config import Config, ConfigError, from_dict
-from trm.data import training_puzzles
+from trm.stream import training_puzzles
 from trm.train import Trainer
 
 ROOT = Path(__file__).parent.parent

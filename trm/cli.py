@@ -57,8 +57,8 @@ def train(
     """Train a network. Runs unchanged under `accelerate launch`."""
     from trm.checkpoint import CheckpointError
     from trm.config import ConfigError, load_config
-    from trm.data import training_puzzles
     from trm.grid import PuzzleError
+    from trm.stream import training_puzzles
 
     try:
         settings = load_config(config, overrides or [])

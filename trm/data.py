@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import islice
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from trm.config import ConfigError, DataConfig, DraftConfig
-from trm.corpus import labelled
-from trm.generate import generate
-from trm.stream import PuzzleStream
-from trm.tasks import Puzzle, Task, get
+from trm.config import DraftConfig
+from trm.tasks import Puzzle, Task
 from trm.tasks.base import IGNORE
 
 
@@ -160,58 +156,3 @@ class Bank:
         free = (batch.labels != IGNORE) & self.changeable[batch.tokens]
         stated = free & (draft != 0)
         return torch.where(chosen & cell & stated, self.random_answers(draft, generator), draft)
-
-
-def training_puzzles(config: DataConfig, seed: int) -> tuple[list[Puzzle], list[Puzzle]]:
-    """Training and held-out puzzles of a run. What is held out is never trained on.
-
-    Of tasks that are shown by demonstrations (ARC) the network learns the demonstrations, and the tests of the
-    first `held_out_size` tasks are what is held out.
-    """
-    task, size = get(config.task), config.held_out_size
-    if config.train:
-        puzzles = labelled(config.train, task.name, config.limit)
-    elif config.generate:
-        count = config.generate + (0 if config.held_out or task.shown else size)
-        options = _tuples(config.options)
-        if config.stream:
-            with PuzzleStream(task.name, seed, options) as made:
-                puzzles = list(islice(made, count))
-        else:
-            puzzles = list(generate(task.name, count, seed, **options))
-    else:
-        raise ConfigError("[data]: give train (a file or hub:ID) or generate (a number)")
-    if task.shown:
-        if config.held_out:
-            raise ConfigError(f"[data] held_out: {task.name} holds out the tests of the tasks that it learns")
-        return puzzles, [p for p in puzzles if p.answers is not None][:size]
-    if config.held_out:
-        held_out = labelled(config.held_out, task.name, size)
-        seen = {_key(p) for p in puzzles}
-        if both := sum(_key(p) in seen for p in held_out):
-            held_out = [p for p in held_out if _key(p) not in seen]
-            if not held_out:
-                raise ConfigError(f"[data] held_out: all {both} puzzles are trained on as well")
-        return puzzles, held_out
-    if size >= len(puzzles):
-        raise ConfigError(
-            f"[data] held_out_size {size}, expected less than the {len(puzzles)} puzzles there are"
-        )
-    order = np.random.default_rng(seed).permutation(len(puzzles))
-    return [puzzles[i] for i in order[size:]], [puzzles[i] for i in order[:size]]
-
-
-def endless(config: DataConfig, seed: int, done_steps: int = 0) -> PuzzleStream | None:
-    """What a run that streams goes on with: puzzles after those of `training_puzzles`, others after a resume."""
-    if not config.stream:
-        return None
-    start = config.generate + config.held_out_size
-    return PuzzleStream(config.task, seed, _tuples(config.options), start + (done_steps << 20))
-
-
-def _key(puzzle: Puzzle) -> tuple[bytes, ...]:
-    return tuple(grid.tobytes() for grid in puzzle.inputs)
-
-
-def _tuples(options: dict[str, Any]) -> dict[str, Any]:
-    return {k: tuple(v) if isinstance(v, list) else v for k, v in options.items()}

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 Question = str | Grid | Puzzle
 GivenDraft = str | Grid | Grids
-# σ of the noise on y in restarts. Sudoku, ARC: what PTRM found best; a turned maze is another start by itself (LOG.md).
+# σ of the noise on y in restarts. Sudoku, ARC: what PTRM found best. Mazes: turned, they need none (LOG.md).
 NOISE = {"sudoku": 0.3, "maze": 0.0, "arc": 0.2}
 FITTED_KEPT = 8  # fitted networks kept for questions that come again: drafts, rounds, scores
 JUDGE_STEPS = 1  # supervision steps with the candidate held as the draft before its likelihood is read

@@ -19,12 +19,13 @@ from accelerate.utils import broadcast
 import trm
 from trm.checkpoint import CheckpointError, Expert, load, replacing, save_folder
 from trm.config import Config, ConfigError
-from trm.data import Bank, endless
+from trm.data import Bank
 from trm.engine import Engine
 from trm.evaluate import evaluate
 from trm.learner import METERS, Learner
 from trm.model import TRM, TURNS
 from trm.pairs import PairBank
+from trm.stream import endless
 from trm.tasks import Puzzle, get
 
 REPORT_EVERY = 5.0  # seconds
