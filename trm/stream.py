@@ -5,7 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from itertools import islice
 from types import TracebackType
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from trm.config import ConfigError, DataConfig
-from trm.corpus import labelled
+from trm.corpus import labelled, puzzles_of
 from trm.generate import generate
 from trm.tasks import Puzzle, get
 
@@ -102,6 +102,10 @@ def training_puzzles(config: DataConfig, seed: int) -> tuple[list[Puzzle], list[
             puzzles = list(generate(task.name, count, seed, **options))
     else:
         raise ConfigError("[data]: give train (a file or hub:ID) or generate (a number)")
+    if config.exclude:
+        puzzles = without(puzzles, puzzles_of(config.exclude, task.name))
+        if not puzzles:
+            raise ConfigError(f"[data] exclude: {config.exclude} holds everything there is to learn")
     if task.shown:
         if config.held_out:
             raise ConfigError(f"[data] held_out: {task.name} holds out the tests of the tasks that it learns")
@@ -128,6 +132,21 @@ def endless(config: DataConfig, seed: int, done_steps: int = 0) -> PuzzleStream 
         return None
     start = config.generate + config.held_out_size
     return PuzzleStream(config.task, seed, _tuples(config.options), start + (done_steps << 20))
+
+
+def without(puzzles: Sequence[Puzzle], others: Sequence[Puzzle]) -> list[Puzzle]:
+    """The puzzles that are not among the others: neither by id, nor by any question, nor by any pair of grids."""
+    ids, known = {p.id for p in others}, {mark for p in others for mark in _marks(p)}
+    return [p for p in puzzles if p.id not in ids and not known & set(_marks(p))]
+
+
+def _marks(puzzle: Puzzle) -> Iterator[tuple[bytes, ...]]:
+    """What makes a puzzle the same: its question, or with demonstrations any pair of its grids."""
+    if not puzzle.demos:
+        yield _key(puzzle)
+    tests = zip(puzzle.inputs, puzzle.answers or (), strict=False)
+    for pair in (*puzzle.demos, *(tests if puzzle.demos else ())):
+        yield tuple(grid.tobytes() + bytes(grid.shape) for grid in pair)
 
 
 def _key(puzzle: Puzzle) -> tuple[bytes, ...]:
