@@ -11,6 +11,7 @@ import numpy as np
 from eval.arms import llm_flops
 from hybrid.answer import Answer, answer_json, same
 from trm import tasks
+from trm.evaluate import wilson
 from trm.tasks import Puzzle, Status
 
 Record = dict[str, Any]
@@ -99,14 +100,6 @@ def _bucket(value: int, edges: Sequence[int]) -> str:
 
 
 # -- figures -------------------------------------------------------------------------------------------------
-def wilson(hits: int, n: int) -> tuple[float, float]:
-    """Wilson's 95 % interval of a share."""
-    from scipy.stats import binomtest
-
-    interval = binomtest(hits, n).proportion_ci(0.95, method="wilson")
-    return float(interval.low), float(interval.high)
-
-
 def mcnemar(one: Sequence[bool], other: Sequence[bool]) -> dict[str, Any]:
     """Exact test on the pairs that differ: could a fair coin have done this?"""
     from scipy.stats import binomtest

@@ -26,6 +26,7 @@ from hybrid.null import Passthrough
 from hybrid.pipeline import Options, Pipeline
 from hybrid.prompting import LLMProposer
 from trm.checkpoint import Expert, save
+from trm.evaluate import wilson
 from trm.generate import generate
 from trm.grid import PuzzleError
 from trm.tasks import Puzzle, Status, get
@@ -224,8 +225,8 @@ def test_drafts_are_refined_alone_or_beside_a_cold_start(arm: str, starts: int) 
 
 # -- figures -------------------------------------------------------------------------------------------------
 def test_wilson_and_mcnemar_are_the_textbooks() -> None:
-    assert metrics.wilson(8, 10) == pytest.approx((0.4902, 0.9433), abs=1e-4)
-    assert metrics.wilson(0, 5)[0] == 0
+    assert wilson(8, 10) == pytest.approx((0.4902, 0.9433), abs=1e-4)
+    assert wilson(0, 5)[0] == 0
     one = [True] * 8 + [False] * 4
     other = [True] * 2 + [False] * 6 + [True] + [False] * 3
     # 6 against 1: 2 · (1 + 7) / 2^7

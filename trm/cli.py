@@ -102,6 +102,7 @@ def evaluate_command(
     """Accuracy on labelled puzzles: one cold pass, by step, with halting, and by the exact rules."""
     from trm.checkpoint import CheckpointError
     from trm.corpus import labelled
+    from trm.evaluate import wilson
     from trm.grid import PuzzleError
     from trm.progress import bar
 
@@ -119,7 +120,11 @@ def evaluate_command(
     if as_json:
         print(json.dumps(result))
         return
-    print(f"{task}: n {result['n']}  exact {result['accuracy']:.2%}  verified {result['verified']:.2%}")
+    n = result["n"]
+    low, high = wilson(round(result["accuracy"] * n), n)
+    print(
+        f"{task}: n {n}  exact {result['accuracy']:.2%} [{low:.1%}, {high:.1%}]  verified {result['verified']:.2%}"
+    )
     print(
         f"with learned halting {result['halt_accuracy']:.2%} in {result['mean_steps']:.1f} steps on average"
     )
@@ -245,6 +250,27 @@ def bench(
         return
     for key, value in result.items():
         print(f"{key:24} {value:.4g}" if isinstance(value, float) else f"{key:24} {value}")
+
+
+@app.command(epilog="Example: trm curves runs/sudoku runs/trm_paper_sudoku --out curves.png")
+def curves(
+    runs: Annotated[list[Path], typer.Argument(help="run folders, or their metrics.jsonl")],
+    out: Annotated[Path, typer.Option(help=".png, .svg or .pdf")],
+) -> None:
+    """Held-out accuracy and loss of training runs against minutes, in one picture; the figures as a table."""
+    from trm.config import ConfigError
+    from trm.curves import draw, read, table
+
+    try:
+        read_runs = [
+            (run.parent.name if run.name == "metrics.jsonl" else run.stem, read(run)) for run in runs
+        ]
+        draw(read_runs, out)
+    except ConfigError as error:
+        fail(error)
+    print("run                  step  minutes  held out, % exact")
+    for name, step, minutes, share, low, high in table(read_runs):
+        print(f"{name:18} {step:6d} {minutes:8.1f}  {share:5.1f} [{low:.1f}, {high:.1f}]")
 
 
 def main() -> None:

@@ -72,3 +72,11 @@ def measure(task: Task, puzzles: Sequence[Puzzle], runs: Sequence[Trajectory], s
         "mean_steps": float(stops.mean() + 1),
         "by_step": {str(s + 1): float(right[:, s].mean()) for s in range(steps)},
     }
+
+
+def wilson(hits: int, n: int) -> tuple[float, float]:
+    """Wilson's 95 % interval of a share."""
+    from scipy.stats import binomtest
+
+    interval = binomtest(hits, n).proportion_ci(0.95, method="wilson")
+    return float(interval.low), float(interval.high)

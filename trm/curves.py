@@ -1,0 +1,67 @@
+"""Training runs side by side: held-out accuracy and loss against minutes of training, as one picture."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from trm.config import ConfigError
+from trm.evaluate import wilson
+
+
+def read(folder: Path) -> list[dict[str, Any]]:
+    """The lines of a run folder's metrics.jsonl (or of such a file). Raises ConfigError."""
+    path = folder / "metrics.jsonl" if folder.is_dir() else folder
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+        made = [json.loads(line) for line in lines if line.strip()]
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ConfigError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
+    if not all(isinstance(line, dict) and "seconds" in line for line in made) or not made:
+        raise ConfigError(f"{path}: not the metrics of a run")
+    return made
+
+
+def table(
+    runs: Sequence[tuple[str, list[dict[str, Any]]]],
+) -> list[tuple[str, int, float, float, float, float]]:
+    """Of every evaluation (run, step, minutes, held-out % exact, its 95 % interval)."""
+    made = []
+    for name, lines in runs:
+        for line in lines:
+            if held_out := line.get("held_out"):
+                n, share = held_out["n"], held_out["accuracy"]
+                low, high = wilson(round(share * n), n)
+                made.append((name, line["step"], line["seconds"] / 60, 100 * share, 100 * low, 100 * high))
+    return made
+
+
+def draw(runs: Sequence[tuple[str, list[dict[str, Any]]]], out: Path) -> None:
+    """Write the picture; the kind is the name's ending (.png, .svg, .pdf). Raises ConfigError."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise ConfigError("no plots without matplotlib: pip install 'hybrid-trm[report]'") from None
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    held_out, loss = figure.subplots(1, 2)
+    points = table(runs)
+    for name, lines in runs:
+        mine = [point[2:] for point in points if point[0] == name]
+        if mine:
+            minutes, share, low, high = zip(*mine, strict=True)
+            (drawn,) = held_out.plot(minutes, share, marker="o", label=name)
+            held_out.fill_between(minutes, low, high, alpha=0.15, color=drawn.get_color())
+        steps = [line for line in lines if "loss" in line]
+        loss.plot([line["seconds"] / 60 for line in steps], [line["loss"] for line in steps], label=name)
+    held_out.set(xlabel="minutes of training", ylabel="held out, % exact [95 %]", ylim=(0, 100))
+    loss.set(xlabel="minutes of training", ylabel="loss")
+    for side in (held_out, loss):
+        side.grid(alpha=0.3)
+        if side.get_legend_handles_labels()[0]:
+            side.legend(frameon=False)
+    try:
+        figure.savefig(out, dpi=120)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{out}: {getattr(error, 'strerror', None) or error}") from None
