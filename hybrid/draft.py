@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from hybrid.forms import Form
 from trm.grid import Grids
@@ -100,6 +100,15 @@ class Proposer(Protocol):
         self, puzzle: Puzzle, drafts: int = 1, feedback: Feedback | None = None, seed: int = 0
     ) -> list[Draft]:
         """`drafts` drafts for the puzzle; with feedback, another try at a draft that was judged."""
+        ...
+
+
+@runtime_checkable
+class ManyProposer(Proposer, Protocol):
+    """A proposer that drafts for many puzzles at once faster than one by one."""
+
+    def propose_many(self, puzzles: Sequence[Puzzle], seed: int = 0) -> list[Draft]:
+        """One draft for each."""
         ...
 
 

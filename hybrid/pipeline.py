@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from hybrid.answer import Answer, Candidates, JudgedDraft, Seconds, distinct, same
-from hybrid.draft import BackendError, Draft, Feedback, Proposer
+from hybrid.draft import BackendError, Draft, Feedback, ManyProposer, Proposer
 from hybrid.null import Judged, Passthrough
 from hybrid.pooling import pooled
 from trm import tasks
@@ -92,40 +92,65 @@ class _Work:
 
 
 class Pipeline:
-    """Answers puzzles. `at_once`: how many are refined together; with a slow proposer, one."""
+    """Answers puzzles. `at_once`: how many are refined together; with a slow proposer, one.
+
+    `drafted_at_once`: how many first drafts a proposer that can is asked for in one go.
+    """
 
     def __init__(
-        self, proposer: Proposer, refiner: AnyRefiner, at_once: int = 1, watcher: Watcher | None = None
+        self,
+        proposer: Proposer,
+        refiner: AnyRefiner,
+        at_once: int = 1,
+        watcher: Watcher | None = None,
+        drafted_at_once: int = 1,
     ) -> None:
         self.proposer = proposer
         self.refiner = refiner
         self.at_once = at_once
+        self.drafted_at_once = drafted_at_once if isinstance(proposer, ManyProposer) else 1
         self.watcher = watcher if watcher is not None else Watcher()
         self._said: set[str] = set()
 
     def solve(self, puzzles: Iterable[Puzzle], options: Options = Options()) -> Iterator[Answer]:
         """One answer a puzzle, in order, each as soon as it is there."""
         # A budget is a puzzle's own: the seconds of a batch are nobody's.
-        size = 1 if options.budget is not None else self.at_once
-        for group in _groups(puzzles, size):
-            yield from self._solve_together(group, options)
+        alone = options.budget is not None
+        refined = 1 if alone else self.at_once
+        for group in _groups(puzzles, 1 if alone else max(refined, self.drafted_at_once)):
+            works = self._first_drafts(group, options)
+            for at in range(0, len(works), refined):
+                some = works[at : at + refined]
+                if len(some) < len(works):
+                    self.watcher.started([work.puzzle for work in some])
+                yield from self._solve_together(some, options)
 
-    def _solve_together(self, puzzles: list[Puzzle], options: Options) -> list[Answer]:
-        """All puzzles of a group in step: what one of them waits for, the network does for all at once."""
+    def _first_drafts(self, puzzles: list[Puzzle], options: Options) -> list[_Work]:
         self.watcher.started(puzzles)
         group = [_Work(puzzle, time.perf_counter()) for puzzle in puzzles]
-        for work in group:
-            self._propose(work, seed=options.seed)
+        if len(group) > 1 and isinstance(self.proposer, ManyProposer):
+            self._propose_together(group, self.proposer, options.seed)
+        else:
+            for work in group:
+                self._propose(work, seed=options.seed)
+        return group
+
+    def _solve_together(self, group: list[_Work], options: Options) -> list[Answer]:
+        """All puzzles of a group in step: what one of them waits for, the network does for all at once."""
+        begun, drafting = time.perf_counter(), [work.llm_seconds for work in group]
         # Who drafted nothing is not asked again: then the first pass is the last, and restarts come with it.
         further = any(work.drafts for work in group) and (options.drafts > 1 or options.rounds > 0)
         # Where no rule decides nothing waits for restarts: they are further views, all of which have a vote.
-        wait = further and tasks.get(puzzles[0].task).decidable
+        wait = further and tasks.get(group[0].puzzle.task).decidable
         self._refine(
             group, [work.newest() for work in group], options, restarts=0 if wait else options.restarts
         )
         if further:
             self._go_on(group, options)
-        return [self._answer(work, options, len(group)) for work in group]
+        share = (time.perf_counter() - begun) / len(group)
+        return [
+            self._answer(work, options, share + first) for work, first in zip(group, drafting, strict=True)
+        ]
 
     def _go_on(self, group: list[_Work], options: Options) -> None:
         """Further drafts, then rounds, then restarts from all of them, as long as a puzzle is open."""
@@ -182,6 +207,23 @@ class Pipeline:
             self.watcher.drafted(work.puzzle, draft)
         work.drafts += judged
         return judged
+
+    def _propose_together(self, group: list[_Work], proposer: ManyProposer, seed: int) -> None:
+        """The first draft of every puzzle, asked for at once."""
+        begun = time.perf_counter()
+        try:
+            drafts = proposer.propose_many([work.puzzle for work in group], seed=seed)
+        except BackendError as error:
+            self._warn(str(error))
+            drafts = [Draft(None, error=str(error))] * len(group)
+        else:
+            for work in group:
+                work.answerable = True
+        share = (time.perf_counter() - begun) / len(group)
+        for work, draft in zip(group, drafts, strict=True):
+            work.llm_seconds += share
+            work.drafts.append(self._judge(work.puzzle, draft))
+            self.watcher.drafted(work.puzzle, work.drafts[-1])
 
     def _judge(self, puzzle: Puzzle, draft: Draft) -> JudgedDraft:
         task = tasks.get(puzzle.task)
@@ -280,7 +322,7 @@ class Pipeline:
         )
         return pooled(work.puzzle, refined, drafts, refiner.score if judge else None)  # type: ignore[union-attr]
 
-    def _answer(self, work: _Work, options: Options, group_size: int) -> Answer:
+    def _answer(self, work: _Work, options: Options, seconds: float) -> Answer:
         task = tasks.get(work.puzzle.task)
         ranked = sorted(work.refined, key=_rank, reverse=True)
         best = ranked[0]
@@ -300,7 +342,6 @@ class Pipeline:
         # Whatever anyone claimed: the rules decide here, last, on the very grids that are handed out.
         verdict = Verdict(Status.UNSOLVED, faults) if grids is None else task.check(work.puzzle, grids)
         others = [other for other in work.verified() if not same(other, grids)][: options.answers - 1]
-        total = (time.perf_counter() - work.begun) / group_size
         return Answer(
             puzzle=work.puzzle,
             grids=grids,
@@ -311,7 +352,7 @@ class Pipeline:
             steps=sum(out.steps for out in work.refined),
             restarts=sum(out.restarts for out in work.refined),
             drafts=tuple(work.drafts),
-            seconds=Seconds(work.llm_seconds, work.refine_seconds, total),
+            seconds=Seconds(work.llm_seconds, work.refine_seconds, seconds),
             llm=self.proposer.name,
             refiner=self.refiner.name,
             seed=options.seed,

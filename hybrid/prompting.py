@@ -43,6 +43,11 @@ class LLMProposer:
         """
         return [read_draft(puzzle, one) for one in self.replies(puzzle, drafts, feedback, seed)]
 
+    def propose_many(self, puzzles: Sequence[Puzzle], seed: int = 0) -> list[Draft]:
+        """One greedy draft for each puzzle, all asked for together. Raises BackendError as `propose`."""
+        made = self.replies_to(puzzles, seed=seed, concurrency=len(puzzles))
+        return [read_draft(puzzle, replies[0]) for puzzle, replies in zip(puzzles, made, strict=True)]
+
     def replies(
         self, puzzle: Puzzle, drafts: int = 1, feedback: Feedback | None = None, seed: int = 0
     ) -> list[tuple[Reply, ...]]:

@@ -27,6 +27,8 @@ WORST = (BAD_INPUT, MISSING, UNSOLVED, SOLVED)
 INTERRUPTED = 130  # as shells count it: 128 + SIGINT
 # Puzzles a batch where only the network is asked: more make a GPU faster, and only delay a CPU.
 TOGETHER, TOGETHER_ON_CPU = 256, 16
+# Where a language model drafts: eight replies of a batch take hardly longer than two.
+DRAFTED_TOGETHER = 8
 
 
 class MissingError(RuntimeError):
@@ -151,7 +153,8 @@ def build(setup: Setup, watcher: render.Notes) -> Pipeline:
         left = "the network answers alone" if proposer.name is None else "drafts are judged alone"
         watcher.warned(f"{message}; {left}")
     together = TOGETHER_ON_CPU if getattr(refiner, "device", "cpu") == "cpu" else TOGETHER
-    return Pipeline(proposer, refiner, at_once=together if proposer.name is None else 1, watcher=watcher)
+    at_once = together if proposer.name is None else 1
+    return Pipeline(proposer, refiner, at_once, watcher, drafted_at_once=DRAFTED_TOGETHER)
 
 
 def _proposer(setup: Setup, watcher: render.Notes) -> Proposer:

@@ -9,8 +9,8 @@ import doubles
 import pytest
 from doubles import FakeRefiner, Scripted, grids, maze, right, sudoku, wrong
 
-from hybrid.answer import Answer, same
-from hybrid.draft import BackendError
+from hybrid.answer import Answer, JudgedDraft, same
+from hybrid.draft import BackendError, Draft
 from hybrid.null import Blank, Passthrough
 from hybrid.pipeline import Options, Pipeline, Watcher
 from trm import tasks
@@ -193,6 +193,50 @@ def test_a_re_ask_names_the_cells_that_the_network_has_otherwise() -> None:
     proposer = Scripted([wrong(sudoku())])
     one(proposer, Passthrough(), rounds=1)
     assert proposer.asked[1]["feedback"].corrections == ()
+
+
+class Together(Scripted):
+    """Drafts for many puzzles in one call."""
+
+    def propose_many(self, puzzles: list[Puzzle], seed: int = 0) -> list[Draft]:
+        return [self.propose(puzzle, seed=seed)[0] for puzzle in puzzles]
+
+
+def test_first_drafts_of_a_group_are_asked_for_together_further_ones_for_what_is_open() -> None:
+    proposer = Together([right(sudoku()), wrong(sudoku()), None, wrong(sudoku())])
+    refiner = FakeRefiner(lambda p, d, o: (p.inputs, "refiner"))
+    heard: list[tuple[str, bool | None]] = []
+
+    class Listening(Watcher):
+        def drafted(self, puzzle: Puzzle, draft: JudgedDraft) -> None:
+            heard.append((puzzle.id, draft.valid))
+
+    pipeline = Pipeline(proposer, refiner, watcher=Listening(), drafted_at_once=3)
+    answers = list(pipeline.solve([sudoku(i) for i in "abc"], Options(rounds=1, restarts=0)))
+    assert [answer.verdict.status for answer in answers] == ["verified", "unsolved", "unsolved"]
+    assert [len(answer.drafts) for answer in answers] == [1, 2, 2]
+    assert heard[:3] == [("a", True), ("b", False), ("c", False)]
+    assert [call["feedback"] is not None for call in proposer.asked] == [False] * 3 + [True] * 2
+
+
+def test_a_model_that_fails_for_a_group_is_one_warning() -> None:
+    class Failing(Together):
+        def propose_many(self, puzzles: list[Puzzle], seed: int = 0) -> list[Draft]:
+            raise BackendError("localhost: connection refused")
+
+    heard: list[str] = []
+
+    class Listening(Watcher):
+        def warned(self, message: str) -> None:
+            heard.append(message)
+
+    for refiner, missing in ((FakeRefiner(doubles.cold_solves), False), (Passthrough(), True)):
+        heard.clear()
+        pipeline = Pipeline(Failing([None]), refiner, watcher=Listening(), drafted_at_once=2)
+        answers = list(pipeline.solve([sudoku("a"), sudoku("b")]))
+        assert heard == ["localhost: connection refused"]
+        assert [answer.missing for answer in answers] == [missing, missing]
+        assert answers[1].drafts[0].draft.error == "localhost: connection refused"
 
 
 def test_puzzles_of_a_group_are_refined_in_step() -> None:

@@ -238,6 +238,17 @@ class Scripted(doubles.OneByOne):
         return [Reply(self.texts.pop(0), 10, 0.5) for _ in range(samples)]
 
 
+def test_many_puzzles_are_asked_about_together_one_draft_each() -> None:
+    pair = tasks.get("arc").samples()[1]  # two inputs, a conversation each
+    grid = "```\n1 2\n```"
+    llm = Scripted(SPACED, grid, grid, "no idea")
+    drafts = LLMProposer(llm).propose_many([QUESTION, pair, MAZE_PUZZLE], seed=5)
+    assert [draft.grids is not None for draft in drafts] == [True, True, False]
+    assert drafts[1].grids is not None
+    assert len(drafts[1].grids) == 2
+    assert [seed for _, _, seed in llm.asked] == [5] * 4
+
+
 def test_drafts_of_a_conversation() -> None:
     llm = Scripted(SPACED, "no idea")
     good, bad = LLMProposer(llm).propose(QUESTION, drafts=2, seed=3)
