@@ -267,7 +267,7 @@ class Maze(Task):
         return samples
 
 
-# From `trm.generate` (seed 0), with their answers.
+# From `trm.generate`, with their answers.
 _SAMPLES = (
     (
         " ###ooo   ",
