@@ -203,16 +203,20 @@ def settle(job: Job, answers: int, seconds: float) -> Refinement:
         candidates = []
         for index in range(len(job.puzzle.inputs)):
             # The most often named first; among equals the most confident, which came first in `ranked`.
-            keys = [a.grids[index].tobytes() + bytes(a.grids[index].shape) for a in ranked]
-            votes = Counter(keys)
-            distinct = dict(zip(keys[::-1], (a.grids[index] for a in ranked[::-1]), strict=True))
-            order = sorted(votes, key=lambda key: -votes[key])
-            candidates.append([distinct[key] for key in order[:2]])
+            named = {a.grids[index].tobytes() + bytes(a.grids[index].shape): a.grids[index] for a in ranked}
+            votes = Counter(a.grids[index].tobytes() + bytes(a.grids[index].shape) for a in ranked)
+            candidates.append([named[key] for key, _ in votes.most_common(2)])
+    grids, verdict, confidence = best.grids, best.verdict, best.confidence
+    if candidates is not None:  # what is said of the answer is said of the one that is given
+        grids = tuple(choice[0] for choice in candidates)
+        verdict = task.check(job.puzzle, grids)
+        sure = [a.confidence for a in ranked if all(map(np.array_equal, a.grids, grids))]
+        confidence = sure[0] if sure else min(a.confidence for a in ranked)
     return Refinement(
         task=task.name,
-        grids=best.grids if candidates is None else tuple(ranked_grids[0] for ranked_grids in candidates),
-        confidence=best.confidence,
-        verdict=best.verdict,
+        grids=grids,
+        confidence=confidence,
+        verdict=verdict,
         source=source,
         steps=sum(a.steps for a in job.attempts),
         restarts=job.restarts,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trm.attempts import Job, Plan, Progress, Refinement, file_attempt, run_plans, settle
+from trm.attempts import Job, Plan, Progress, Refinement, View, file_attempt, run_plans, settle
 from trm.grid import Grid, Grids, PuzzleError, as_grids
 from trm.tasks import Puzzle, Status, get
 from trm.tasks.source import detect
@@ -49,9 +49,8 @@ class Refiner:
         if device == "mps" and not torch.backends.mps.is_available():
             raise CheckpointError("device mps: there is none here, expected auto or cpu")
         self.checkpoint, self.device, self.slots = checkpoint, device, slots
-        self.fitting: Fitting | None = (
-            None  # how to fit to a task's demonstrations; None: as the device allows
-        )
+        # How to fit to a task's demonstrations; None: as the device allows.
+        self.fitting: Fitting | None = None
         self._engines: dict[str, Engine] = {}
         self._fitted: OrderedDict[bytes, Engine] = OrderedDict()  # by what they were fitted to
 
@@ -111,12 +110,12 @@ class Refiner:
 
     def _engine_for(self, puzzle: Puzzle, progress: Progress | None = None) -> Engine:
         """The engine that answers this puzzle: its task's, or one fitted to its demonstrations."""
-        from trm.adapt import Fitting, fit
-        from trm.engine import Engine
-
         general = self.engine(puzzle.task)
         if not self.fits(puzzle.task):
             return general
+        from trm.adapt import Fitting, fit
+        from trm.engine import Engine
+
         key = b"|".join(grid.tobytes() + bytes(grid.shape) for pair in puzzle.demos for grid in pair)
         if key not in self._fitted:
             expert = self.checkpoint.experts[puzzle.task]
@@ -269,24 +268,24 @@ class Refiner:
 
         A fitted network sees the whole task under another view instead, without noise.
         """
-        from trm.adapt import draw_view
-
+        name = job.puzzle.task
         crc = zlib.crc32(b"".join(g.tobytes() for g in job.puzzle.inputs))
         rng = np.random.default_rng([seed, crc, turn])
         draft = job.starts[turn % len(job.starts)]
         job.restarts += 1
-        if self.fits(job.puzzle.task):
-            view = draw_view(job.puzzle, rng)
-            seen = Puzzle(job.puzzle.task, tuple(view.forward(g) for g in job.puzzle.inputs))
-            seen_draft = None if draft is None else tuple(view.forward(g) for g in draft)
-            return Plan(index, _source(draft), seen, seen_draft, view, context=view.turn)
-        group = get(job.puzzle.task).symmetries(_shape(job.puzzle))
-        sigma = NOISE.get(job.puzzle.task, 0.3) if noise is None else noise
-        noise_seed = int(rng.integers(2**62))
-        symmetry = group.draw(rng)
-        moved = Puzzle(job.puzzle.task, tuple(symmetry.forward(g) for g in job.puzzle.inputs))
-        moved_draft = None if draft is None else tuple(symmetry.forward(g) for g in draft)
-        return Plan(index, _source(draft), moved, moved_draft, symmetry, noise=sigma, seed=noise_seed)
+        view: View
+        if self.fits(name):
+            from trm.adapt import draw_view
+
+            view = turned = draw_view(job.puzzle, rng)
+            context, sigma, noise_seed = turned.turn, 0.0, 0
+        else:
+            sigma = NOISE.get(name, 0.3) if noise is None else noise
+            context, noise_seed = 0, int(rng.integers(2**62))
+            view = get(name).symmetries(_shape(job.puzzle)).draw(rng)
+        moved = Puzzle(name, tuple(view.forward(g) for g in job.puzzle.inputs))
+        moved_draft = None if draft is None else tuple(view.forward(g) for g in draft)
+        return Plan(index, _source(draft), moved, moved_draft, view, context, sigma, noise_seed)
 
     def _run(
         self,
