@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
-from trm.adapt import Fitting, Turned, draw_view, fit
+from trm.adapt import Fitter, Fitting, Turned, canvas, draw_view
 from trm.attempts import Attempt, Job, settle
 from trm.checkpoint import Checkpoint, Expert
 from trm.config import TRMConfig
@@ -36,6 +37,12 @@ def expert() -> Expert:
     state = TRM(SHAPE).state_dict()
     state["embed.identities"] = torch.randn(3, 32)
     return Expert("arc", SHAPE, state)
+
+
+def fit(
+    expert: Expert, puzzle: Puzzle, how: Fitting, progress: Callable[[int, int], None] | None = None
+) -> TRM:
+    return Fitter(expert, how, 30).fit(puzzle, progress)
 
 
 def error(model: TRM) -> float:
@@ -77,6 +84,67 @@ def test_fitting_is_a_matter_of_the_seed_and_sees_no_test(expert: Expert) -> Non
     assert not fit(expert, TASK, replace(how, seed=1)).embed.identities.equal(states[0]["embed.identities"])
 
 
+def test_a_fitter_used_again_fits_as_a_new_one(expert: Expert) -> None:
+    other = next(generate("arc", 1, 4, rule="mirror", demos=2, size=(3, 4)))
+    used = Fitter(expert, replace(QUICK, steps=3), 20)
+    used.fit(other)
+    again, fresh = used.fit(TASK), Fitter(expert, replace(QUICK, steps=3), 20).fit(TASK)
+    assert again.config.seq_len == 400
+    for name, tensor in fresh.state_dict().items():
+        assert tensor.equal(again.state_dict()[name]), name
+
+
+def grids(*sides: tuple[int, int]) -> list[np.ndarray]:
+    return [np.ones((side, other), dtype=np.uint8) for side, other in sides]
+
+
+def test_the_canvas_holds_every_grid_and_what_may_come_of_the_tests() -> None:
+    small, wide, large = grids((3, 3), (5, 20), (4, 21))
+    assert canvas(Puzzle("arc", (small,), demos=((small, wide[:, :3]),)), "rope2d", 30) == 20
+    assert canvas(Puzzle("arc", (wide,), demos=((wide, wide),)), "rope2d", 30) == 20
+    assert canvas(Puzzle("arc", (small,), demos=((small, large),)), "rope2d", 30) == 30
+    assert canvas(Puzzle("arc", (large,), demos=((small, small),)), "rope2d", 20) == 30
+    # Outputs three times as large as inputs: what a test of 7 asks for does not fit 20.
+    growing = Puzzle("arc", tuple(grids((7, 7))), demos=((small, grids((9, 9))[0]),))
+    assert canvas(growing, "rope2d", 30) == 30
+    assert canvas(Puzzle("arc", (small,), demos=((small, small),)), "rope", 30) == 30
+
+
+def test_fitted_networks_are_measured_by_two_attempts(
+    expert: Expert, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refiner = Refiner(Checkpoint("mine", {"arc": expert}), device="cpu")
+    refiner.fitting = replace(QUICK, steps=2)
+    puzzles = list(generate("arc", 2, 5, rule="recolour", demos=2, size=(3, 4)))
+    assert puzzles[0].answers is not None
+    wrong = np.zeros((1, 1), dtype=np.uint8)
+    said = {puzzles[0].id: [wrong, puzzles[0].answers[0]], puzzles[1].id: [wrong, wrong + 1]}
+    whole = Refiner.refine
+
+    def refine(self: Refiner, puzzle: Puzzle, **rest: object) -> object:
+        out = whole(self, puzzle, **rest)  # type: ignore[arg-type]
+        return replace(out, candidates=[said[puzzle.id]])
+
+    monkeypatch.setattr(Refiner, "refine", refine)
+    told: list[dict[str, object]] = []
+    result = refiner.evaluate(puzzles, steps=2, restarts=3, record=told.append)
+    assert (result["n"], result["pass_1"], result["pass_2"], result["tasks"]) == (2, 0.0, 0.5, 0.5)
+    assert [one["pass_2"] for one in told] == [[True], [False]]
+    assert told[0]["canvas"] == 20
+
+
+def test_many_tasks_are_fitted_once_each(expert: Expert, monkeypatch: pytest.MonkeyPatch) -> None:
+    refiner = Refiner(Checkpoint("mine", {"arc": expert}), device="cpu")
+    refiner.fitting = replace(QUICK, steps=1)
+    fitted: list[str] = []
+    whole = Fitter.fit
+    monkeypatch.setattr(Fitter, "fit", lambda self, p, *rest: fitted.append(p.id) or whole(self, p, *rest))
+    puzzles = list(generate("arc", 10, 5, rule="recolour", demos=2, size=(3, 4)))
+    outs = refiner.refine(puzzles, steps=1, restarts=2)
+    assert fitted == [p.id for p in puzzles]
+    assert [len(out.attempts) for out in outs] == [3] * 10
+
+
 def test_the_clock_ends_it(expert: Expert) -> None:
     heard: list[tuple[int, int]] = []
     fit(expert, TASK, replace(QUICK, steps=0, seconds=1.0), progress=lambda *at: heard.append(at))
@@ -91,12 +159,12 @@ def test_views_undo_themselves_and_are_the_banks(turn: int) -> None:
     for shape in ((2, 3), (4, 4)):
         grid = np.arange(shape[0] * shape[1], dtype=np.uint8).reshape(shape) % 10
         assert (view.inverse(view.forward(grid)) == grid).all()
-        canvas = torch.zeros(1, 30, 30, dtype=torch.int64)
-        canvas[0, : shape[0], : shape[1]] = torch.from_numpy(grid)
+        cells = torch.zeros(1, 30, 30, dtype=torch.int64)
+        cells[0, : shape[0], : shape[1]] = torch.from_numpy(grid)
         seen = plain(1, torch.device("cpu"))._replace(
             turn=torch.tensor([turn]), colours=torch.from_numpy(colours[:10].astype(np.int64))[None]
         )
-        tokens = place(canvas, torch.tensor([shape]), seen)[0].numpy()
+        tokens = place(cells, torch.tensor([shape]), seen)[0].numpy()
         assert (tokens == ARC.encode(view.forward(grid))).all()
 
 
@@ -116,7 +184,8 @@ def test_the_refiner_fits_once_looks_from_many_sides_and_votes(
     refiner = Refiner(Checkpoint("mine", {"arc": expert}), device="cpu")
     refiner.fitting = replace(QUICK, steps=2)
     fitted: list[Puzzle] = []
-    monkeypatch.setattr("trm.adapt.fit", lambda e, p, *rest: fitted.append(p) or fit(e, p, *rest))
+    whole = Fitter.fit
+    monkeypatch.setattr(Fitter, "fit", lambda self, p, *rest: fitted.append(p) or whole(self, p, *rest))
     contexts: list[int] = []
     run = Engine.run
 

@@ -10,6 +10,7 @@ import torch
 
 from trm.config import ConfigError, load_config
 from trm.generate import generate
+from trm.grid import PuzzleError
 from trm.model import TURNS
 from trm.pairs import LARGEST_SCALE, PairBank, place, plain
 from trm.stream import training_puzzles
@@ -157,6 +158,32 @@ def test_the_recipe_trains_and_holds_out_the_tests_of_its_own_tasks(tmp_path: Pa
     assert changed
     assert set(changed) <= set(range(5))
     assert any("held out" in line for line in lines)
+
+
+def test_what_does_not_fit_the_canvas_is_left_out() -> None:
+    task = ARC.on(8)
+    small, large = np.ones((8, 3), dtype=np.uint8), np.ones((3, 9), dtype=np.uint8)
+    mixed = Puzzle("arc", (small,), demos=((small, small), (small, large), (large, small)))
+    bank = PairBank(task, [Puzzle("arc", (large,), demos=((large, large),)), mixed], True, CPU)
+    assert len(bank) == 1
+    tokens, _, context = bank.draw(20, generator())
+    assert tokens.shape == (20, 64)
+    assert set((context // TURNS).tolist()) == {1}  # the task without a pair is never drawn
+    with pytest.raises(PuzzleError, match="no demonstration fits a canvas of 8x8"):
+        PairBank(task, [Puzzle("arc", (large,), demos=((large, large),))], True, CPU)
+
+
+def test_tasks_are_replaced_in_place() -> None:
+    bank = PairBank(ARC, [TASKS[0]], False, CPU, capacity=9)
+    held = bank.inputs
+    bank.replace([TASKS[1]])
+    fresh = PairBank(ARC, [TASKS[1]], False, CPU)
+    assert bank.inputs is held
+    assert bank.recolourable.equal(fresh.recolourable)
+    drawn, expected = bank.draw(50, generator()), fresh.draw(50, generator())
+    assert all(a.equal(b) for a, b in zip(drawn, expected, strict=True))
+    with pytest.raises(PuzzleError, match="2 tasks with 8 pairs, expected 1 with at most 9"):
+        bank.replace(TASKS[:2])
 
 
 def test_what_the_network_must_have_for_them_is_said(tmp_path: Path) -> None:

@@ -23,6 +23,8 @@ from trm.pairs import PairBank, recolourable
 from trm.tasks import Puzzle, get
 
 IDENTITY = "embed.identities"
+CANVASES = (20, 30)  # sides: a step on the smaller costs .4 of one on the larger
+MOST_PAIRS = 32  # demonstrations of one task
 
 
 @dataclass(frozen=True)
@@ -79,63 +81,110 @@ class _Alone:
         return tensor
 
 
-def fit(
-    expert: Expert,
-    puzzle: Puzzle,
-    how: Fitting,
-    device: str = "cpu",
-    dtype: torch.dtype = torch.float32,
-    progress: Callable[[int, int], None] | None = None,
-) -> TRM:
-    """The expert's network, fitted to the puzzle's demonstrations, with one identity: theirs. In evaluation mode.
+def canvas(puzzle: Puzzle, positions: str, own: int) -> int:
+    """The side of the canvas to fit and answer on: the smallest of `CANVASES` that holds every grid.
 
-    It starts from the mean of the identities that the expert knows. progress: called with the seconds (or steps)
-    behind and in all. Only the demonstrations are learned from: nothing of the tests, not even their sizes.
+    Outputs of tests are not known: they are allowed to be as much larger than their inputs as any demonstration's is.
+    A network whose weights know their canvas (`positions` other than rope2d) keeps its `own`.
     """
-    shape = replace(expert.config, identities=1)
-    state = {name: tensor.float() for name, tensor in expert.state.items()}
-    state[IDENTITY] = state[IDENTITY].mean(0, keepdim=True)
-    model = TRM(shape)
-    model.load_state_dict(state)
-    model = model.to(device)
-    model.dtype = dtype
-    if how.identity_alone:
-        for name, parameter in model.named_parameters():
-            parameter.requires_grad_(name == IDENTITY)
-    recipe = expert.meta.get("recipe", {})
-    config = Config(
-        model=shape,
-        data=DataConfig(puzzle.task),
-        optim=OptimConfig(
-            name="adamw" if how.identity_alone else "muon",
-            lr=how.adamw_lr if how.identity_alone else how.lr,
-            adamw_lr=how.adamw_lr,
-            weight_decay=0.0,
-            adamw_weight_decay=0.0,
-            warmup=0.1,
-        ),
-        loss=LossConfig(**recipe.get("loss", {})),
-        draft=DraftConfig(**recipe.get("draft", {})) if shape.draft else DraftConfig(),
-        train=TrainConfig(
-            steps=how.steps,
-            seconds=0.0 if how.steps else how.seconds,
-            batch=how.batch,
-            max_steps=how.max_steps,
-            ema=0.0,
-            seed=how.seed,
-        ),
-    )
-    bank = PairBank(get(puzzle.task), [puzzle], True, model.device)
-    torch.manual_seed(how.seed)
-    with torch.inference_mode(False), torch.enable_grad():
-        learner = Learner(config, model, bank, _Alone())
-        begun, step, behind, total = time.perf_counter(), 0, 0.0, how.steps or how.seconds
-        while behind < total:
-            learner.set_step(step, behind / total)
-            learner.step()
-            step += 1
-            behind = step if how.steps else time.perf_counter() - begun
-            if progress is not None:
-                progress(min(int(behind), int(total)), int(total))
-    model.net.to(dtype)
-    return model.eval().requires_grad_(False)
+    if positions != "rope2d":
+        return own
+    growth = max(max(b.shape) / max(a.shape) for a, b in puzzle.demos)
+    grids = [grid for pair in puzzle.demos for grid in pair]
+    largest = max(max(grid.shape) for grid in (*grids, *puzzle.inputs))
+    largest = max(largest, *(round(max(grid.shape) * growth) for grid in puzzle.inputs))
+    return next((side for side in CANVASES if side >= largest), CANVASES[-1])
+
+
+class Fitter:
+    """Fits one expert to one task after the other, on one canvas.
+
+    On CUDA the step is compiled and captured once, and every task replays it: its weights, optimiser state, pairs and
+    slots are all set in place.
+    """
+
+    def __init__(
+        self,
+        expert: Expert,
+        how: Fitting,
+        side: int,
+        device: str = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        self.how = how
+        shape = replace(expert.config, identities=1, seq_len=side * side, canvas_width=side)
+        self.shape, self.device, self.dtype = shape, device, dtype
+        self.start = {name: tensor.float().to(device) for name, tensor in expert.state.items()}
+        self.start[IDENTITY] = self.start[IDENTITY].mean(0, keepdim=True)
+        self.model = TRM(shape).to(device)
+        self.model.dtype = dtype
+        if how.identity_alone:
+            for name, parameter in self.model.named_parameters():
+                parameter.requires_grad_(name == IDENTITY)
+        self.task = get(expert.task).on(side)
+        self.compiled = device.startswith("cuda")
+        if self.compiled:
+            self.model.net.compile(dynamic=False)
+        recipe = expert.meta.get("recipe", {})
+        self.config = Config(
+            model=shape,
+            data=DataConfig(expert.task),
+            optim=OptimConfig(
+                name="adamw" if how.identity_alone else "muon",
+                lr=how.adamw_lr if how.identity_alone else how.lr,
+                adamw_lr=how.adamw_lr,
+                weight_decay=0.0,
+                adamw_weight_decay=0.0,
+                warmup=0.1,
+            ),
+            loss=LossConfig(**recipe.get("loss", {})),
+            draft=DraftConfig(**recipe.get("draft", {})) if shape.draft else DraftConfig(),
+            train=TrainConfig(
+                steps=how.steps,
+                seconds=0.0 if how.steps else how.seconds,
+                batch=how.batch,
+                max_steps=how.max_steps,
+                ema=0.0,
+                seed=how.seed,
+            ),
+        )
+        self.learner: Learner | None = None
+
+    def fit(self, puzzle: Puzzle, progress: Callable[[int, int], None] | None = None) -> TRM:
+        """The expert's network, fitted to the puzzle's demonstrations, with one identity: theirs. For evaluation.
+
+        It starts from the mean of the identities that the expert knows. progress: called with the seconds (or steps)
+        behind and in all. Only the demonstrations are learned from: nothing of the tests but the canvas.
+        """
+        how = self.how
+        with torch.inference_mode(False), torch.enable_grad():
+            learner = self._begin(puzzle)
+            begun, step, behind, total = time.perf_counter(), 0, 0.0, how.steps or how.seconds
+            while behind < total:
+                learner.set_step(step, behind / total)
+                learner.step()
+                step += 1
+                if self.compiled and step % 8 == 0:
+                    torch.cuda.synchronize()  # the clock must not run ahead of the device
+                behind = step if how.steps else time.perf_counter() - begun
+                if progress is not None:
+                    progress(min(int(behind), int(total)), int(total))
+        fitted = TRM(self.shape)
+        fitted.load_state_dict(self.model.state_dict())
+        fitted.dtype = self.dtype
+        fitted.net.to(self.dtype)
+        return fitted.to(self.device).eval().requires_grad_(False)
+
+    def _begin(self, puzzle: Puzzle) -> Learner:
+        """Everything as at the start, for this puzzle."""
+        self.model.load_state_dict(self.start)
+        torch.manual_seed(self.how.seed)
+        if self.learner is None:
+            bank = PairBank(self.task, [puzzle], True, self.model.device, MOST_PAIRS)
+            self.learner = Learner(self.config, self.model, bank, _Alone())
+            if self.compiled:
+                self.learner.warm_up(0, 0.0)
+                self.model.load_state_dict(self.start)
+        self.learner.bank.replace([puzzle])
+        self.learner.reset()
+        return self.learner

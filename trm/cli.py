@@ -96,11 +96,19 @@ def evaluate_command(
     limit: Annotated[int, typer.Option(help="the first so many puzzles; 0: all", min=0)] = 0,
     steps: Annotated[int, typer.Option(help="supervision steps", min=1)] = 16,
     restarts: Annotated[int, typer.Option(help="extra noisy rollouts for what the rules reject", min=0)] = 0,
+    fit: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=VALUE", help="how to fit an ARC expert to a task: seconds=30, lr=0.002, …"),
+    ] = None,
+    records: Annotated[
+        Path | None, typer.Option(help="ARC: a line of JSON for every task, as it goes")
+    ] = None,
     device: Device = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="one JSON object")] = False,
 ) -> None:
     """Accuracy on labelled puzzles: one cold pass, by step, with halting, and by the exact rules."""
     from trm.checkpoint import CheckpointError
+    from trm.config import ConfigError
     from trm.corpus import labelled
     from trm.evaluate import wilson
     from trm.grid import PuzzleError
@@ -111,9 +119,19 @@ def evaluate_command(
 
         puzzles = labelled(data, task, limit)
         refiner = Refiner.from_pretrained(checkpoint, device=device)
+        if fit or records:
+            if not refiner.fits(task):
+                fail(f"--fit, --records: {checkpoint} has no expert for {task} that is fitted to its tasks")
+            refiner.fitting = _fitting(fit) if fit else None
+
+        def record(one: dict[str, Any]) -> None:
+            if records is not None:
+                with records.open("a") as file:
+                    file.write(json.dumps(one) + "\n")
+
         with bar("evaluating", len(puzzles)) as tick:
-            result = refiner.evaluate(puzzles, steps=steps, restarts=restarts, progress=tick)
-    except PuzzleError as error:
+            result = refiner.evaluate(puzzles, steps=steps, restarts=restarts, progress=tick, record=record)
+    except (PuzzleError, ConfigError) as error:
         fail(error)
     except CheckpointError as error:
         fail(error, 3)
@@ -131,6 +149,22 @@ def evaluate_command(
     for step, share in result["by_step"].items():
         print(f"  step {int(step):3d}  {share:7.2%}")
     print(f"{result['seconds']:.1f} s")
+
+
+def _fitting(pairs: list[str]) -> Any:
+    """`trm.adapt.Fitting` from KEY=VALUE pairs. Raises ConfigError."""
+    import tomllib
+
+    from trm.adapt import Fitting
+    from trm.config import ConfigError, from_dict
+
+    raw: dict[str, Any] = {}
+    for pair in pairs:
+        try:
+            raw |= tomllib.loads(pair)
+        except tomllib.TOMLDecodeError:
+            raise ConfigError(f"--fit {pair}: expected KEY=VALUE, a number or true or false") from None
+    return from_dict(Fitting, raw, "--fit")
 
 
 @app.command(epilog="Example: trm data sudoku --n 1000 --seed 1 --out easy.csv clues=[40,50]")

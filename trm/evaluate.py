@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from trm.engine import Engine, Rollout, Trajectory
 from trm.tasks import Puzzle, Status, Task
 from trm.tasks.base import IGNORE
+
+if TYPE_CHECKING:
+    from trm.attempts import Refinement
 
 
 def evaluate(
@@ -24,7 +27,8 @@ def evaluate(
 
     contexts: for every puzzle, as which of its identities the network is to see it.
     """
-    return measure(task, puzzles, roll_out(engine, task, puzzles, steps, progress, contexts), steps)
+    runs = roll_out(engine, task, puzzles, steps, progress, contexts)
+    return measure([task] * len(puzzles), puzzles, runs, steps)
 
 
 def roll_out(
@@ -45,22 +49,26 @@ def roll_out(
     return engine.run(rollouts, steps, progress=progress)
 
 
-def measure(task: Task, puzzles: Sequence[Puzzle], runs: Sequence[Trajectory], steps: int) -> dict[str, Any]:
-    """Figures of cold trajectories.
+def measure(
+    tasks: Sequence[Task], puzzles: Sequence[Puzzle], runs: Sequence[Trajectory], steps: int
+) -> dict[str, Any]:
+    """Figures of cold trajectories. tasks: of every puzzle the task, on the canvas that the network saw it on.
 
     accuracy: share whose grid after `steps` equals the label. by_step: the same after each step.
     halt_accuracy, mean_steps: stopping where learned halting would. verified: share that the exact rules accept.
     """
-    pairs = [(p, i) for p in puzzles for i in range(len(p.inputs))]
+    pairs = [(t, p, i) for t, p in zip(tasks, puzzles, strict=True) for i in range(len(p.inputs))]
     right = np.zeros((len(pairs), steps), dtype=bool)
-    for row, ((puzzle, index), run) in enumerate(zip(pairs, runs, strict=True)):
+    for row, ((task, puzzle, index), run) in enumerate(zip(pairs, runs, strict=True)):
+        if puzzle.answers is not None and max(puzzle.answers[index].shape) > max(task.height, task.width):
+            continue  # it cannot be said on this canvas
         label = task.encode_label(puzzle, index)
         scored = label != IGNORE
         right[row] = [(grid[scored] == label[scored]).all() for grid in run.grids]
     stops = np.array([run.first_halt() for run in runs])
-    finals = [task.decode(p, run.grids[-1], i) for (p, i), run in zip(pairs, runs, strict=True)]
+    finals = [task.decode(p, run.grids[-1], i) for (task, p, i), run in zip(pairs, runs, strict=True)]
     verified, at = 0, 0
-    for puzzle in puzzles:
+    for task, puzzle in zip(tasks, puzzles, strict=True):
         answer = tuple(finals[at : at + len(puzzle.inputs)])
         at += len(puzzle.inputs)
         verified += task.check(puzzle, answer).status is Status.VERIFIED
@@ -72,6 +80,17 @@ def measure(task: Task, puzzles: Sequence[Puzzle], runs: Sequence[Trajectory], s
         "mean_steps": float(stops.mean() + 1),
         "by_step": {str(s + 1): float(right[:, s].mean()) for s in range(steps)},
     }
+
+
+def attempts_right(puzzle: Puzzle, out: Refinement) -> dict[str, list[bool]]:
+    """Of every test input, whether the first attempt is right, one of two, or any that was ever voted for."""
+    found: dict[str, list[bool]] = {"pass_1": [], "pass_2": [], "oracle": []}
+    for index, (tries, answer) in enumerate(zip(out.candidates or [], puzzle.answers or (), strict=True)):
+        right = [np.array_equal(grid, answer) for grid in tries]
+        found["pass_1"].append(right[0])
+        found["pass_2"].append(any(right))
+        found["oracle"].append(any(np.array_equal(one.grids[index], answer) for one in out.attempts))
+    return found
 
 
 def wilson(hits: int, n: int) -> tuple[float, float]:

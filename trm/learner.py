@@ -13,6 +13,7 @@ from trm.losses import losses
 from trm.model import TRM, State
 from trm.optim import Ema, Optimizer
 
+WARM_UP_STEPS = 3  # ordinary steps run eagerly before a CUDA graph is captured
 METERS = ("loss", "cells", "norm", "finished", "right", "steps")
 
 
@@ -87,6 +88,26 @@ class Learner:
         self.pool = self._filled_pool()
         self.meters = torch.zeros(len(METERS), device=model.device)
         self.graph: torch.cuda.CUDAGraph | None = None
+
+    def warm_up(self, step: int, progress: float) -> None:
+        """On CUDA: a few steps op by op, which compile what is compiled, then `capture`. They are learned from."""
+        stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            for more in range(WARM_UP_STEPS):
+                self.set_step(step + more, progress)
+                self.step()
+        torch.cuda.current_stream().wait_stream(stream)
+        torch.cuda.synchronize()
+        self.capture()
+
+    def reset(self) -> None:
+        """Begin anew with the model and the bank as they are: optimiser, average, slots and seed, all in place."""
+        self.optimizer.reset()
+        self.ema.reset()
+        self.generator.manual_seed(self.config.train.seed)
+        self.pool.load_state_dict(self._filled_pool().state_dict())
+        self.meters.zero_()
 
     def _filled_pool(self) -> Pool:
         """A pool whose puzzles are of every age, so that they do not all leave at once."""

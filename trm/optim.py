@@ -128,6 +128,13 @@ class Optimizer:
         for part in self.parts:
             part.step()
 
+    def reset(self) -> None:
+        """Forget what was gathered, in place: a captured graph reads these tensors."""
+        for part in self.parts:
+            for gathered in part.state.values():
+                for value in gathered.values():
+                    value.zero_()
+
     def zero_grad(self) -> None:
         for part in self.parts:
             part.zero_grad(set_to_none=True)
@@ -159,8 +166,9 @@ class Ema:
         torch._foreach_mul_(step, 1 - self.keep)
         torch._foreach_add_(self.mean, step)
 
-    def start(self) -> None:
-        self.keep.fill_(self.decay)
+    @torch.no_grad()
+    def reset(self) -> None:
+        torch._foreach_copy_(self.mean, self.live)
 
     @torch.no_grad()
     def swap(self) -> None:

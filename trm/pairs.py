@@ -15,13 +15,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from trm.data import Bank, Drawn
-from trm.grid import Grid
+from trm.grid import Grid, PuzzleError
 from trm.model import TURNS
 from trm.tasks import Puzzle, Task
 from trm.tasks.arc import END
 from trm.tasks.base import IGNORE, PAD
 
-SIDE = 30
 COLOURS = 10
 LARGEST_SCALE = 3
 
@@ -43,22 +42,22 @@ def plain(batch: int, device: torch.device) -> View:
 
 
 def place(grids: Tensor, sizes: Tensor, view: View) -> Tensor:
-    """Grids [B, 30, 30] of colours, of sizes [B, 2], as tokens [B, 900] under a view; ends marked as `Arc.encode`."""
-    batch, device = len(grids), grids.device
-    at = torch.arange(SIDE, device=device)
-    row = (at[None] - view.top[:, None])[:, :, None]  # [B, 30, 1] from the grid's first
+    """Grids [B, S, S] of colours, of sizes [B, 2], as tokens [B, S²] under a view; ends marked as `Arc.encode`."""
+    batch, side, device = len(grids), grids.shape[-1], grids.device
+    at = torch.arange(side, device=device)
+    row = (at[None] - view.top[:, None])[:, :, None]  # [B, S, 1] from the grid's first
     col = (at[None] - view.left[:, None])[:, None, :]
     flip_rows, flip_cols, transposed = ((view.turn >> bit & 1).bool()[:, None, None] for bit in range(3))
-    h, w = (side[:, None, None] for side in sizes.unbind(1))
+    h, w = (length[:, None, None] for length in sizes.unbind(1))
     scale = view.scale[:, None, None]
     tall, wide = torch.where(transposed, w, h) * scale, torch.where(transposed, h, w) * scale
     rows_in, cols_in = (row >= 0) & (row < tall), (col >= 0) & (col < wide)
     a, b = row // scale, col // scale
     source_row, source_col = torch.where(transposed, b, a), torch.where(transposed, a, b)
-    source_row = torch.where(flip_rows, h - 1 - source_row, source_row).clamp(0, SIDE - 1)
-    source_col = torch.where(flip_cols, w - 1 - source_col, source_col).clamp(0, SIDE - 1)
-    colour = grids.flatten(1).gather(1, (source_row * SIDE + source_col).flatten(1))
-    tokens = view.colours.gather(1, colour).view(batch, SIDE, SIDE) + END + 1
+    source_row = torch.where(flip_rows, h - 1 - source_row, source_row).clamp(0, side - 1)
+    source_col = torch.where(flip_cols, w - 1 - source_col, source_col).clamp(0, side - 1)
+    colour = grids.flatten(1).gather(1, (source_row * side + source_col).flatten(1))
+    tokens = view.colours.gather(1, colour).view(batch, side, side) + END + 1
     end = ((row == tall) & cols_in) | ((col == wide) & rows_in)
     tokens = torch.where(rows_in & cols_in, tokens, torch.where(end, END, PAD))
     return tokens.flatten(1)
@@ -67,31 +66,57 @@ def place(grids: Tensor, sizes: Tensor, view: View) -> Tensor:
 class PairBank(Bank):
     """The demonstrations of many ARC tasks. A task's identity is its place in the list.
 
-    Tasks are drawn alike often, however many pairs they have.
+    Tasks are drawn alike often, however many pairs they have. Pairs larger than the task's canvas are left out.
+    capacity: places for pairs (0: just as many as there are).
     """
 
-    def __init__(self, task: Task, puzzles: Sequence[Puzzle], augment: bool, device: torch.device) -> None:
-        pairs = [puzzle.demos for puzzle in puzzles]
-        flat = [pair for some in pairs for pair in some]
-        self.task, self.device = task, device
-        self.inputs, self.input_sizes = self._canvases([before for before, _ in flat])
-        self.outputs, self.output_sizes = self._canvases([after for _, after in flat])
-        counts = torch.tensor([len(some) for some in pairs])
-        self.counts = counts.to(device)
-        self.first = (counts.cumsum(0) - counts).to(device)
-        free = np.array([recolourable(puzzle) for puzzle in puzzles])
-        self.recolourable = torch.from_numpy(free).to(device)  # [T, 10]
+    def __init__(
+        self, task: Task, puzzles: Sequence[Puzzle], augment: bool, device: torch.device, capacity: int = 0
+    ) -> None:
+        self.task, self.device, self.side = task, device, task.width
+        pairs = [self._fitting(puzzle) for puzzle in puzzles]
+        places, side = max(capacity, sum(map(len, pairs))), self.side
+
+        def zeros(*shape: int) -> Tensor:
+            return torch.zeros(shape, dtype=torch.int64, device=device)
+
+        # Small numbers for what is large: all grids of all tasks.
+        self.inputs, self.outputs = (zeros(places, side, side).to(torch.uint8) for _ in range(2))
+        self.input_sizes, self.output_sizes = zeros(places, 2), zeros(places, 2)
+        self.counts, self.first = zeros(len(puzzles)), zeros(len(puzzles))
+        self.recolourable = zeros(len(puzzles), COLOURS).bool()
+        self.known = torch.tensor([n for n, some in enumerate(pairs) if some], device=device)  # have any pair
+        if not len(self.known):
+            raise PuzzleError(f"{task.name}: no demonstration fits a canvas of {side}x{side}")
+        self.replace(puzzles)
         self.augment, self.width, self.vocab_size = augment, task.width, task.vocab_size
         self.answer_tokens = torch.arange(END, task.vocab_size, device=device)
         self.changeable = torch.ones(task.vocab_size, dtype=torch.bool, device=device)
         self.renamed = torch.tensor(task.tokens(range(COLOURS)), device=device)
 
-    def _canvases(self, grids: Sequence[Grid]) -> tuple[Tensor, Tensor]:
-        canvas = np.zeros((len(grids), SIDE, SIDE), dtype=np.int64)
-        for one, grid in zip(canvas, grids, strict=True):
-            one[: grid.shape[0], : grid.shape[1]] = grid
-        sizes = np.array([grid.shape for grid in grids], dtype=np.int64)
-        return torch.from_numpy(canvas).to(self.device), torch.from_numpy(sizes).to(self.device)
+    def _fitting(self, puzzle: Puzzle) -> list[tuple[Grid, Grid]]:
+        return [pair for pair in puzzle.demos if max(*pair[0].shape, *pair[1].shape) <= self.side]
+
+    def replace(self, puzzles: Sequence[Puzzle]) -> None:
+        """As many other tasks in the place of these; the tensors stay where a captured graph reads them."""
+        pairs = [self._fitting(puzzle) for puzzle in puzzles]
+        flat = [pair for some in pairs for pair in some]
+        if len(pairs) != len(self.counts) or len(flat) > len(self) or not all(pairs[n] for n in self.known):
+            raise PuzzleError(
+                f"{len(pairs)} tasks with {len(flat)} pairs, expected {len(self.counts)} with at most {len(self)}"
+            )
+        sides = (self.inputs, self.input_sizes), (self.outputs, self.output_sizes)
+        for which, (canvases, sizes) in enumerate(sides):
+            canvas = np.zeros((len(flat), self.side, self.side), dtype=np.uint8)
+            for one, pair in zip(canvas, flat, strict=True):
+                one[: pair[which].shape[0], : pair[which].shape[1]] = pair[which]
+            canvases[: len(flat)] = torch.from_numpy(canvas).to(self.device)
+            shapes = np.array([pair[which].shape for pair in flat], dtype=np.int64)
+            sizes[: len(flat)] = torch.from_numpy(shapes).to(self.device)
+        counts = torch.tensor([len(some) for some in pairs])
+        self.counts.copy_(counts)
+        self.first.copy_(counts.cumsum(0) - counts)
+        self.recolourable.copy_(torch.from_numpy(np.array([recolourable(puzzle) for puzzle in puzzles])))
 
     def __len__(self) -> int:
         return len(self.inputs)
@@ -103,21 +128,21 @@ class PairBank(Bank):
             share = torch.rand(len(most), generator=generator, device=self.device)
             return (share * most).long().clamp(max=most - 1)
 
-        which = torch.randint(len(self.counts), (batch,), generator=generator, device=self.device)
+        which = self.known[torch.randint(len(self.known), (batch,), generator=generator, device=self.device)]
         index = self.first[which] + below(self.counts[which])
         view = plain(batch, self.device)
         if self.augment:
             largest = torch.maximum(self.input_sizes[index], self.output_sizes[index])  # [B, 2]
             turn = torch.randint(TURNS, (batch,), generator=generator, device=self.device)
             largest = torch.where((turn >= 4)[:, None], largest.flip(1), largest)
-            fits = (SIDE // largest.amax(1)).clamp(1, LARGEST_SCALE)
+            fits = (self.side // largest.amax(1)).clamp(1, LARGEST_SCALE)
             scaled = torch.rand(batch, generator=generator, device=self.device) < 0.5
             scale = torch.where(scaled, 1 + below(fits), 1)
-            room = SIDE - largest * scale[:, None] + 1
+            room = self.side - largest * scale[:, None] + 1
             colours = self.recoloured(self.recolourable[which], generator)
             view = View(turn, scale, below(room[:, 0]), below(room[:, 1]), colours)
-        tokens = place(self.inputs[index], self.input_sizes[index], view)
-        answer = place(self.outputs[index], self.output_sizes[index], view)
+        tokens = place(self.inputs[index].long(), self.input_sizes[index], view)
+        answer = place(self.outputs[index].long(), self.output_sizes[index], view)
         return Drawn(tokens, torch.where(answer == PAD, IGNORE, answer), which * TURNS + view.turn)
 
     def recoloured(self, free: Tensor, generator: torch.Generator) -> Tensor:
@@ -128,6 +153,11 @@ class PairBank(Bank):
         come = torch.where(free, last - 2 - COLOURS, last).argsort(1)
         drawn = torch.where(free, keys - 2 * COLOURS, last).argsort(1)
         return torch.zeros_like(come).scatter(1, come, drawn)
+
+
+def fits(task: Task, puzzle: Puzzle) -> bool:
+    """Whether the tests of a task, and their answers where known, fit the canvas."""
+    return all(max(grid.shape) <= task.width for grid in (*puzzle.inputs, *(puzzle.answers or ())))
 
 
 def recolourable(puzzle: Puzzle) -> NDArray[np.bool_]:

@@ -8,7 +8,7 @@ import platform
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +22,13 @@ from trm.config import Config, ConfigError
 from trm.data import Bank
 from trm.engine import Engine
 from trm.evaluate import evaluate
-from trm.learner import METERS, Learner
+from trm.learner import METERS, WARM_UP_STEPS, Learner
 from trm.model import TRM, TURNS
-from trm.pairs import PairBank
+from trm.pairs import PairBank, fits
 from trm.stream import endless
 from trm.tasks import Puzzle, get
 
 REPORT_EVERY = 5.0  # seconds
-WARM_UP_STEPS = 3  # ordinary steps run eagerly before a CUDA graph is captured
 
 
 class Trainer:
@@ -53,6 +52,9 @@ class Trainer:
             raise ConfigError("device cuda: none here, expected auto or cpu")
         self.config, self.folder, self.held_out, self.say = config, folder, held_out, say
         self.task = get(config.data.task)
+        if self.task.shown and config.model.canvas_width:
+            self.task = self.task.on(config.model.canvas_width)
+            self.held_out = [p for p in held_out if fits(self.task, p)]
         if (config.model.seq_len, config.model.vocab_size) != (self.task.seq_len, self.task.vocab_size):
             raise ConfigError(
                 f"[model] seq_len {config.model.seq_len} and vocab_size {config.model.vocab_size}, expected "
@@ -102,7 +104,10 @@ class Trainer:
         expert = load(source).experts.get(self.task.name)
         if expert is None:
             raise ConfigError(f"[train] init: {source} has no expert for {self.task.name}")
-        if expert.config != self.config.model:
+        mine = self.config.model
+        if mine.positions == "rope2d":  # no weight depends on how large the canvas is
+            mine = replace(mine, seq_len=expert.config.seq_len, canvas_width=expert.config.canvas_width)
+        if expert.config != mine:
             raise ConfigError(f"[train] init: {source} has another shape than [model] says")
         return expert
 
@@ -150,7 +155,8 @@ class Trainer:
         learner.set_step(self.done_steps, progress)
         single = self.accelerator.num_processes == 1  # a captured collective is not worth its risk
         if self.cuda and self.compiled and single and learner.graph is None:
-            self._warm_up(progress)
+            learner.warm_up(self.done_steps, progress)
+            self.done_steps += WARM_UP_STEPS
             return
         start = time.perf_counter()
         if self.cuda:
@@ -165,19 +171,6 @@ class Trainer:
             learner.step()
         self.seconds += time.perf_counter() - start
         self.done_steps += 1
-
-    def _warm_up(self, progress: float) -> None:
-        learner = self.learner
-        stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-        stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):
-            for _ in range(WARM_UP_STEPS):
-                learner.set_step(self.done_steps, progress)
-                learner.step()
-                self.done_steps += 1
-        torch.cuda.current_stream().wait_stream(stream)
-        torch.cuda.synchronize()
-        learner.capture()
 
     def _report(self, progress: float) -> None:
         """A line of progress and of metrics.jsonl, from what the meters gathered since the last."""

@@ -94,12 +94,16 @@ class Arc(Task):
         "One rule turns every input into its output. Find it and apply it to each test input. The answer is "
         "each output grid, one row a line, the colours of a row parted by spaces; an empty line parts grids."
     )
-    height = MOST
-    width = MOST
     symbols = tuple(range(10))
     reserved = 1
     decidable = False
     shown = True
+
+    def __init__(self, side: int = MOST) -> None:
+        self.height = self.width = side
+
+    def on(self, side: int) -> Arc:
+        return Arc(side)
 
     def parse(self, text: str) -> Puzzle:
         try:
