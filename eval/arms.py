@@ -157,10 +157,10 @@ def _maker(kind: str, seed: int) -> Callable[[Puzzle], Grids | None]:
         return lambda puzzle: tuple(grid * 0 if puzzle.task == "sudoku" else grid for grid in puzzle.inputs)
     name, _, percent = kind.partition("@")
     share = 1.0 if name == "random" else float(percent or 0) / 100
-    return lambda puzzle: _corrupted(puzzle, share, name, seed)
+    return lambda puzzle: corrupted(puzzle, share, name, seed)
 
 
-def _corrupted(puzzle: Puzzle, share: float, kind: str, seed: int) -> Grids | None:
+def corrupted(puzzle: Puzzle, share: float, kind: str, seed: int) -> Grids | None:
     """The label with `share` of its free cells wrong; "random": every free cell drawn from what labels hold.
 
     "consistent": by one and the same mistake. Givens stay. None where the label is not known.
@@ -178,9 +178,9 @@ def _corrupted(puzzle: Puzzle, share: float, kind: str, seed: int) -> Grids | No
     made = []
     for question, label in zip(puzzle.inputs, puzzle.answers, strict=True):
         # What a maze's open cell or an ARC cell can be is what the label uses; a Sudoku's free cell any digit.
-        symbols = np.unique(label[_free(puzzle.task, question, label)])
+        symbols = np.unique(label[free_cells(puzzle.task, question, label)])
         draft = label.copy()
-        cells = np.argwhere(_free(puzzle.task, question, label))
+        cells = np.argwhere(free_cells(puzzle.task, question, label))
         chosen = cells if blind else rng.permutation(cells)[: round(share * len(cells))]
         for row, col in chosen:
             others = symbols if blind else symbols[symbols != label[row, col]]
@@ -192,11 +192,11 @@ def _corrupted(puzzle: Puzzle, share: float, kind: str, seed: int) -> Grids | No
 
 def _exchanged(task: str, question: Grid, label: Grid, share: float, rng: np.random.Generator) -> Grid:
     """In `share` of the free cells every symbol is the same other symbol, all along the grid."""
-    symbols = rng.permutation(np.unique(label[_free(task, question, label)]))
+    symbols = rng.permutation(np.unique(label[free_cells(task, question, label)]))
     instead = np.arange(256, dtype=np.uint8)
     instead[symbols] = np.roll(symbols, 1)
     draft = label.copy()
-    cells = np.argwhere(_free(task, question, label))
+    cells = np.argwhere(free_cells(task, question, label))
     for row, col in rng.permutation(cells)[: round(share * len(cells))]:
         draft[row, col] = instead[label[row, col]]
     return draft
@@ -243,7 +243,7 @@ def _moves(open_cells: NDArray[np.bool_], start: tuple[int, int]) -> NDArray[np.
     return moves
 
 
-def _free(task: str, question: Any, label: Any) -> Any:
+def free_cells(task: str, question: Any, label: Any) -> Any:
     """Which cells an answer is free to fill: blanks; in a maze, cells that are neither wall nor S nor G."""
     if task == "arc":
         return np.ones(label.shape, dtype=bool)

@@ -108,3 +108,23 @@ def test_progress_counts_up_to_all() -> None:
     Engine(model(), 2).run([Rollout(q) for q in questions(5)], steps=2, progress=heard.append)
     assert heard[-1] == 5
     assert heard == sorted(heard)
+
+
+def test_a_compiled_engine_runs_all_of_its_slots_and_says_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled: list[bool] = []
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self, dynamic: compiled.append(dynamic))
+    network, rollouts = model(), [Rollout(q) for q in questions(5)]
+    batches: list[int] = []
+    step = network.step
+
+    def counting(state: object, tokens: torch.Tensor, *rest: object) -> object:
+        batches.append(len(tokens))
+        return step(state, tokens, *rest)  # type: ignore[arg-type]
+
+    network.step = counting  # type: ignore[method-assign, assignment]
+    runs = Engine(network, 8, compiled=True).run(rollouts, steps=3)
+    assert compiled == [False]
+    assert set(batches) == {8}
+    for rollout, run in zip(rollouts, runs, strict=True):
+        expected = plain(model(), rollout, 3)
+        assert all(np.array_equal(a, b) for a, b in zip(run.grids, expected.grids, strict=True))

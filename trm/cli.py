@@ -21,6 +21,7 @@ app = typer.Typer(
     add_completion=False,
 )
 
+COMPILE_FROM = 20_000  # supervision steps
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps")]
 
 
@@ -119,6 +120,8 @@ def evaluate_command(
 
         puzzles = labelled(data, task, limit)
         refiner = Refiner.from_pretrained(checkpoint, device=device)
+        # What a long evaluation on a GPU gains is more than compiling costs.
+        refiner.compiled = refiner.device.startswith("cuda") and len(puzzles) * steps >= COMPILE_FROM
         if fit or records:
             if not refiner.fits(task):
                 fail(f"--fit, --records: {checkpoint} has no expert for {task} that is fitted to its tasks")

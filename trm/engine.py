@@ -61,11 +61,17 @@ Stop = Callable[[int, Trajectory], bool]  # (index of the rollout, what it did s
 
 
 class Engine:
-    """Runs rollouts of one network in at most `slots` slots."""
+    """Runs rollouts of one network in at most `slots` slots.
 
-    def __init__(self, model: TRM, slots: int = 0) -> None:
-        self.model = model
+    compiled: compile the network at its first step, for all slots at once: a minute that pays for itself where
+    many thousands of steps follow.
+    """
+
+    def __init__(self, model: TRM, slots: int = 0, compiled: bool = False) -> None:
+        self.model, self.compiled = model, compiled
         self.slots = slots or (384 if model.device.type == "cuda" else 16)
+        if compiled:
+            model.net.compile(dynamic=False)
 
     @torch.inference_mode()
     def run(
@@ -78,7 +84,8 @@ class Engine:
         """Every rollout's trajectory, in order. `progress` hears how many are done, after every step."""
         results = [Trajectory() for _ in rollouts]
         waiting = list(range(len(rollouts)))[::-1]
-        slots = _Slots(self.model, min(self.slots, len(rollouts)))
+        count = self.slots if self.compiled else min(self.slots, len(rollouts))
+        slots = _Slots(self.model, count, self.compiled)
         done = 0
         while waiting or slots.busy:
             slots.fill(waiting, rollouts)
@@ -110,8 +117,10 @@ def multiplies_bf16(device: str) -> bool:
 class _Slots:
     """The tensors of the batch. A freed slot idles until a rollout enters."""
 
-    def __init__(self, model: TRM, count: int) -> None:
+    def __init__(self, model: TRM, count: int, whole: bool = False) -> None:
         config, device = model.config, model.device
+        # A GPU runs all slots, so that the shape never changes; a CPU only those that work.
+        self.whole = whole or device.type != "cpu"
         self.model = model
         self.busy: dict[int, int] = {}  # slot -> index of its rollout
         self.idle = list(range(count))[::-1]
@@ -148,8 +157,7 @@ class _Slots:
             y = self.state.y[slot]
             shock = torch.randn(y.shape, generator=generator, device=device)
             self.state.y[slot] = y + self.rollouts[slot].noise * shock.to(y.dtype)
-        # A GPU runs all slots, so that the shape never changes; a CPU only those that work.
-        whole = device.type != "cpu" or not self.idle
+        whole = self.whole or not self.idle
         rows = torch.arange(len(self.tokens)) if whole else torch.tensor(sorted(self.busy))
         rows = rows.to(device)
         state, out = self.model.step(

@@ -52,6 +52,7 @@ class Refiner:
         self.checkpoint, self.device, self.slots = checkpoint, device, slots
         # How to fit to a task's demonstrations; None: as the device allows.
         self.fitting: Fitting | None = None
+        self.compiled = False  # see Engine
         self._engines: dict[str, Engine] = {}
         self._fitters: dict[tuple[str, int, Fitting], Fitter] = {}  # by task, canvas and way of fitting
         self._fitted: OrderedDict[bytes, Engine] = OrderedDict()  # by what they were fitted to
@@ -96,7 +97,8 @@ class Refiner:
                     f"{self.name}: seq_len and vocab_size {shape}, expected {expected} for {task}: "
                     "usable through TRM.from_pretrained alone"
                 )
-            self._engines[task] = Engine(expert.model(self.device, self._dtype(expert)), self.slots)
+            network = expert.model(self.device, self._dtype(expert))
+            self._engines[task] = Engine(network, self.slots, self.compiled)
         return self._engines[task]
 
     def _dtype(self, expert: Expert) -> torch.dtype:
