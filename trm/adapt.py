@@ -35,9 +35,9 @@ class Fitting:
     steps: int = 0
     batch: int = 16
     lr: float = 0.002  # Muon's, on the blocks
-    adamw_lr: float = 0.003  # on everything else
+    adamw_lr: float = 0.001  # on everything else
     identity_alone: bool = False  # leave the network as it is: what a CPU has time for
-    max_steps: int = 4  # supervision steps that a pair stays at most
+    max_steps: int = 2  # supervision steps that a pair stays at most
     seed: int = 0
 
 
@@ -149,6 +149,7 @@ class Fitter:
             ),
         )
         self.learner: Learner | None = None
+        self.steps = 0  # that the last task was fitted for
 
     def fit(self, puzzle: Puzzle, progress: Callable[[int, int], None] | None = None) -> TRM:
         """The expert's network, fitted to the puzzle's demonstrations, with one identity: theirs. For evaluation.
@@ -169,6 +170,7 @@ class Fitter:
                 behind = step if how.steps else time.perf_counter() - begun
                 if progress is not None:
                     progress(min(int(behind), int(total)), int(total))
+        self.steps = step
         fitted = TRM(self.shape)
         fitted.load_state_dict(self.model.state_dict())
         fitted.dtype = self.dtype

@@ -54,17 +54,19 @@ def measure(
 ) -> dict[str, Any]:
     """Figures of cold trajectories. tasks: of every puzzle the task, on the canvas that the network saw it on.
 
-    accuracy: share whose grid after `steps` equals the label. by_step: the same after each step.
-    halt_accuracy, mean_steps: stopping where learned halting would. verified: share that the exact rules accept.
+    accuracy: share whose grid after `steps` equals the label. by_step: the same after each step. cells: mean share of
+    a grid's scored cells that are right. halt_accuracy, mean_steps: stopping where learned halting would. verified:
+    share that the exact rules accept.
     """
     pairs = [(t, p, i) for t, p in zip(tasks, puzzles, strict=True) for i in range(len(p.inputs))]
-    right = np.zeros((len(pairs), steps), dtype=bool)
+    right, cells = np.zeros((len(pairs), steps), dtype=bool), np.zeros(len(pairs))
     for row, ((task, puzzle, index), run) in enumerate(zip(pairs, runs, strict=True)):
         if puzzle.answers is not None and max(puzzle.answers[index].shape) > max(task.height, task.width):
             continue  # it cannot be said on this canvas
         label = task.encode_label(puzzle, index)
         scored = label != IGNORE
         right[row] = [(grid[scored] == label[scored]).all() for grid in run.grids]
+        cells[row] = (run.grids[-1][scored] == label[scored]).mean()
     stops = np.array([run.first_halt() for run in runs])
     finals = [task.decode(p, run.grids[-1], i) for (task, p, i), run in zip(pairs, runs, strict=True)]
     verified, at = 0, 0
@@ -78,6 +80,7 @@ def measure(
         "verified": verified / len(puzzles),
         "halt_accuracy": float(right[np.arange(len(pairs)), stops].mean()),
         "mean_steps": float(stops.mean() + 1),
+        "cells": float(cells.mean()),
         "by_step": {str(s + 1): float(right[:, s].mean()) for s in range(steps)},
     }
 

@@ -52,6 +52,7 @@ class Refiner:
         self.checkpoint, self.device, self.slots = checkpoint, device, slots
         # How to fit to a task's demonstrations; None: as the device allows.
         self.fitting: Fitting | None = None
+        self.fitted_steps = 0  # of the last fit
         self.compiled = False  # see Engine
         self._engines: dict[str, Engine] = {}
         self._fitters: dict[tuple[str, int, Fitting], Fitter] = {}  # by task, canvas and way of fitting
@@ -137,7 +138,9 @@ class Refiner:
             known = (puzzle.task, side, how)
             if known not in self._fitters:
                 self._fitters[known] = Fitter(expert, how, side, self.device, self._dtype(expert))
-            self._fitted[key] = Engine(self._fitters[known].fit(puzzle, tick), self.slots)
+            fitter = self._fitters[known]
+            self._fitted[key] = Engine(fitter.fit(puzzle, tick), self.slots)
+            self.fitted_steps = fitter.steps
             while len(self._fitted) > FITTED_KEPT:
                 self._fitted.popitem(last=False)
         self._fitted.move_to_end(key)
@@ -439,11 +442,22 @@ class Refiner:
             start, spec = time.perf_counter(), self._spec(puzzle)
             engine = self._engine_for(puzzle)
             seconds = time.perf_counter() - start
-            runs += roll_out(engine, spec, [puzzle], steps)
+            mine = roll_out(engine, spec, [puzzle], steps)
+            runs += mine
             out = self.refine(puzzle, steps=steps, restarts=restarts, seed=seed)
             found.append(attempts_right(puzzle, out))
             if record is not None:
-                record({"id": puzzle.id, "canvas": spec.width, "fit_seconds": round(seconds, 1), **found[-1]})
+                cells = measure([spec], [puzzle], mine, steps)["cells"]
+                record(
+                    {
+                        "id": puzzle.id,
+                        "canvas": spec.width,
+                        "fit_seconds": round(seconds, 1),
+                        "fit_steps": self.fitted_steps,
+                        "cells": round(cells, 4),
+                        **found[-1],
+                    }
+                )
             if progress is not None:
                 progress(count)
         tasks = [self._spec(puzzle) for puzzle in puzzles]
