@@ -10,7 +10,8 @@ import torch
 from doubles import SMALL
 
 from trm.config import ConfigError, TRMConfig
-from trm.model import TRM, State, count_flops, rope2d_tables, rotate, truncated_normal_
+from trm.flops import count_flops
+from trm.model import TRM, State, rope2d_tables, rotate, truncated_normal_
 
 VARIANTS = {
     "reference attention": replace(
