@@ -37,6 +37,8 @@ def test_every_shipped_recipe_loads(path: Path) -> None:
         (MINIMAL.replace("81", "'81'"), "expected int"),
         (MINIMAL.replace("81", "true"), "expected int"),
         (MINIMAL.replace("[data]", "mixer = 'lstm'\n[data]"), "expected one of 'mlp_t', 'attention'"),
+        (MINIMAL.replace("[data]", "networks = 3\n[data]"), "expected one of 1, 2"),
+        (MINIMAL.replace("[data]", "states = true\n[data]"), "expected one of 1, 2"),
         (MINIMAL.replace("steps = 5", ""), "give steps or seconds"),
         ("[model", "one.toml: "),
     ],

@@ -44,6 +44,8 @@ def read_rows(recipe: Path, table: Path, overrides: Sequence[str], out: Path) ->
         raw = tomllib.loads(table.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigError(f"{table}: {getattr(error, 'strerror', None) or error}") from None
+    if not raw:
+        raise ConfigError(f"{table} names no rows, expected ROW = ['section.key=value', …]")
     rows = []
     for name, own in raw.items():
         if not (isinstance(own, list) and all(isinstance(text, str) for text in own)):
@@ -102,7 +104,7 @@ def run(rows: Sequence[Row], recipe: Path, device: str, say: Callable[[str], Non
         else:  # cut off before its first checkpoint: nothing to go on with
             (row.folder / "metrics.jsonl").unlink(missing_ok=True)
             command += ["--out", str(row.folder)]
-        with subprocess.Popen(command, stdout=sys.stderr) as child:
+        with subprocess.Popen(command, stdout=2) as child:  # standard output is for the table
             try:
                 code = child.wait()
             except KeyboardInterrupt:  # the child has heard it too, and saves
