@@ -11,7 +11,7 @@ import pytest
 from test_train import trainer, weights
 from typer.testing import CliRunner, Result
 
-from trm.ablate import read_rows
+from trm.ablate import read_rows, result
 from trm.cli import app
 from trm.config import load_config, to_dict
 
@@ -77,9 +77,9 @@ def steps(row: str) -> list[int]:
 
 
 def test_rows_are_trained_listed_and_kept(ablate: Callable[..., Result]) -> None:
-    result = ablate("--only", "c,a")
-    assert result.exit_code == 0, result.output
-    title, c, a = result.stdout.splitlines()
+    done = ablate("--only", "c,a")
+    assert done.exit_code == 0, done.output
+    title, c, a = done.stdout.splitlines()
     assert title.split() == ["row", "ms/step", "steps", "held", "out,", "%", "exact", "n"]
     assert [c.split()[i] for i in (0, 2, -1)] == ["c", "3", "4"]
     assert [a.split()[i] for i in (0, 2, 3, -1)] == ["a", "2", "0.0", "4"]
@@ -95,9 +95,9 @@ def test_rows_are_trained_listed_and_kept(ablate: Callable[..., Result]) -> None
     Path("out", "b", "config.json").write_text(
         json.dumps(asdict(load_config(CONFIGS / "tiny.toml", [*SMALL, "model.states=1"])))
     )
-    result = ablate()
-    assert result.exit_code == 0, result.output
-    assert [line.split()[0] for line in result.stdout.splitlines()[1:]] == ["a", "b", "c"]
+    done = ablate()
+    assert done.exit_code == 0, done.output
+    assert [line.split()[0] for line in done.stdout.splitlines()[1:]] == ["a", "b", "c"]
     assert kept.read_text() == before
     assert steps("b")[-1] == 2
     assert steps("c") == [3]  # from its checkpoint: nothing was left to train
@@ -106,10 +106,10 @@ def test_rows_are_trained_listed_and_kept(ablate: Callable[..., Result]) -> None
 
 def test_a_row_that_fails_does_not_stop_the_others(ablate: Callable[..., Result], tmp_path: Path) -> None:
     Path("rows.toml").write_text("bad = ['data.train=none.csv']\ngood = []\n")
-    result = ablate()
-    assert result.exit_code == 1
-    assert result.stderr.strip().splitlines()[-1] == "trm: failed: bad"
-    bad, good = result.stdout.splitlines()[1:]
+    done = ablate()
+    assert done.exit_code == 1
+    assert done.stderr.strip().splitlines()[-1] == "trm: failed: bad"
+    bad, good = done.stdout.splitlines()[1:]
     assert bad.split() == ["bad", "not", "finished"]
     assert good.split()[0] == "good"
     assert steps("good")[-1] == 2
@@ -129,11 +129,38 @@ def test_a_row_that_fails_does_not_stop_the_others(ablate: Callable[..., Result]
 )
 def test_mistakes_are_one_line(ablate: Callable[..., Result], text: str, more: list[str], said: str) -> None:
     Path("rows.toml").write_text(text)
-    result = ablate(*more)
-    assert result.exit_code == 2
-    assert said in result.stderr
-    assert len(result.stderr.strip().splitlines()) == 1
+    done = ablate(*more)
+    assert done.exit_code == 2
+    assert said in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
     assert not Path("out").exists()
+
+
+@pytest.mark.parametrize(
+    ("horizon", "last", "ended"),
+    [
+        ("train.steps=2", {"step": 1, "seconds": 0.5}, False),
+        ("train.steps=2", {"step": 2, "seconds": 0.5}, True),
+        ("train.seconds=9.994", {"step": 2, "seconds": 9.98}, False),
+        ("train.seconds=9.994", {"step": 2, "seconds": 9.99}, True),  # written to two decimals
+    ],
+)
+def test_a_row_has_ended_when_its_horizon_is_behind(
+    tmp_path: Path, horizon: str, last: dict[str, float], ended: bool
+) -> None:
+    (tmp_path / "rows.toml").write_text("a = []")
+    (row,) = read_rows(CONFIGS / "tiny.toml", tmp_path / "rows.toml", [horizon], tmp_path)
+    assert result(row) is None
+    row.folder.mkdir()
+    (row.folder / "config.json").write_text(json.dumps(asdict(row.config)))
+    line = {**last, "held_out": {"n": 8, "accuracy": 0.5}}
+    (row.folder / "metrics.jsonl").write_text(json.dumps(line) + "\n")
+    got = result(row)
+    assert (got is not None) == ended
+    if got is not None:
+        assert (got.n, got.accuracy, got.steps) == (8, 0.5, 2)
+        assert got.ms_per_step == pytest.approx(500 * last["seconds"])
+        assert (got.low, got.high) == pytest.approx((0.215, 0.785), abs=1e-3)
 
 
 def test_a_folder_of_another_run_is_not_taken_for_this_row(ablate: Callable[..., Result]) -> None:
@@ -143,6 +170,6 @@ def test_a_folder_of_another_run_is_not_taken_for_this_row(ablate: Callable[...,
     assert "not the folder of a run" in ablate().stderr
     other = load_config(CONFIGS / "tiny.toml", [*SMALL, "train.seed=1"])
     Path("out", "a", "config.json").write_text(json.dumps(asdict(other)))
-    result = ablate()
-    assert result.exit_code == 2
-    assert "a holds a run of other settings" in result.stderr
+    done = ablate()
+    assert done.exit_code == 2
+    assert "a holds a run of other settings" in done.stderr
