@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from doubles import SMALL, network
+from test_config import CONFIGS, RECIPES
 from test_train import config as settings
 from test_train import trainer, weights
 from torch import Tensor
@@ -21,7 +22,6 @@ from trm.engine import Engine, Rollout, Trajectory
 from trm.losses import continue_target, losses
 from trm.model import TRM, Output, State
 
-CONFIGS = Path(__file__).parent.parent / "configs"
 DEEP = replace(SMALL, h_cycles=2, l_cycles=3)
 
 
@@ -280,10 +280,8 @@ TINY = [
 SHAPES = {"arc": ["model.identity_dim=32"], "maze": ["data.options.min_path=20"]}
 
 
-@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.toml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_every_recipe_trains(path: Path, tmp_path: Path) -> None:
-    if path.stem in ("llms", "literature"):
-        pytest.skip("no recipe")
     config = load_config(path, [*TINY, *SHAPES.get(path.stem, [])])
     small_enough(config, tmp_path)
 

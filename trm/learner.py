@@ -176,12 +176,7 @@ class Learner:
         state, out = self.model.step(visit.state, batch.tokens, context, draft)
         grid = out.logits.argmax(-1) if self.model.config.feedback else torch.zeros_like(batch.tokens)
         last = visit.steps >= config.train.max_steps
-        worth = None
-        if self.model.config.q_continue:
-            with torch.no_grad():
-                fed = grid if self.model.config.draft else None
-                _, later = self.model.step(state, batch.tokens, context, fed)
-                worth = continue_target(later, last)
+        worth = self._look_ahead(state, batch, grid, last) if self.model.config.q_continue else None
         loss = losses(out, batch.labels, config.loss, worth)
         (loss.total / config.train.batch).backward()  # type: ignore[no-untyped-call]
         self._reduce_gradients()
@@ -213,6 +208,16 @@ class Learner:
                 (left * visit.steps).sum(),
             )
             self.meters += torch.stack(sums)
+
+    @torch.no_grad()
+    def _look_ahead(self, state: State, batch: Batch, grid: Tensor, last: Tensor) -> Tensor:
+        """What going on is worth [B], from the next supervision step as these weights would take it.
+
+        No replay and no target network, as in arXiv:2506.21734. grid [B, L]: what is fed back to that step.
+        """
+        config = self.model.config
+        context, draft = batch.context if config.identities else None, grid if config.draft else None
+        return continue_target(self.model.step(state, batch.tokens, context, draft)[1], last)
 
     def _halts(self, out: Output, last: Tensor, visit: Visit) -> Tensor:
         """Which puzzles leave [B]: those that halt and are not held back, and the oldest (`last` [B])."""

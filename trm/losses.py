@@ -42,7 +42,7 @@ def continue_target(later: Output, last: Tensor) -> Tensor:
     later: the next supervision step's output; last [B] bool: this one is the puzzle's last.
     """
     best = torch.where(last, later.halt, torch.maximum(later.halt, later.go_on))
-    return torch.sigmoid(best.detach())
+    return torch.sigmoid(best)
 
 
 def losses(output: Output, labels: Tensor, config: LossConfig, worth: Tensor | None = None) -> Losses:
