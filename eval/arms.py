@@ -115,7 +115,7 @@ def llm_flops(answer: Answer, parameters: int | None) -> float:
 
 def step_flops(refiner: Refiner | None, task: str) -> float:
     """One supervision step of one puzzle; 0 where no network runs."""
-    from trm.model import count_flops
+    from trm.flops import count_flops
 
     if refiner is None or task not in refiner.tasks:
         return 0.0

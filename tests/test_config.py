@@ -18,7 +18,8 @@ def written(tmp_path: Path, text: str) -> Path:
     return path
 
 
-RECIPES = sorted(path for path in CONFIGS.glob("*.toml") if path.stem != "llms")  # that one names LLMs
+# The others name language models, and variants of a recipe.
+RECIPES = sorted(path for path in CONFIGS.glob("*.toml") if path.stem not in ("llms", "literature"))
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda p: p.stem)
@@ -36,6 +37,8 @@ def test_every_shipped_recipe_loads(path: Path) -> None:
         (MINIMAL.replace("81", "'81'"), "expected int"),
         (MINIMAL.replace("81", "true"), "expected int"),
         (MINIMAL.replace("[data]", "mixer = 'lstm'\n[data]"), "expected one of 'mlp_t', 'attention'"),
+        (MINIMAL.replace("[data]", "networks = 3\n[data]"), "expected one of 1, 2"),
+        (MINIMAL.replace("[data]", "states = true\n[data]"), "expected one of 1, 2"),
         (MINIMAL.replace("steps = 5", ""), "give steps or seconds"),
         ("[model", "one.toml: "),
     ],

@@ -13,7 +13,8 @@ import torch
 
 from trm.config import Config, ConfigError, load_config
 from trm.engine import Engine, Rollout
-from trm.model import TRM, count_flops
+from trm.flops import count_flops
+from trm.model import TRM
 from trm.tasks import get
 
 WARM_UP, REPEATS = 5, 20

@@ -289,6 +289,35 @@ def bench(
         print(f"{key:24} {value:.4g}" if isinstance(value, float) else f"{key:24} {value}")
 
 
+@app.command(
+    epilog="Example: trm ablate configs/sudoku.toml configs/literature.toml train.seconds=240 --only base,hrm"
+)
+def ablate(
+    recipe: Annotated[Path, typer.Argument(help="configs/NAME.toml: what all rows have in common")],
+    rows: Annotated[Path, typer.Argument(help="TOML file: ROW = ['section.key=value', …]")],
+    overrides: Annotated[list[str] | None, typer.Argument(metavar="[SECTION.KEY=VALUE]…")] = None,
+    only: Annotated[str, typer.Option(metavar="ROW,ROW", help="these rows; all if not given")] = "",
+    out: Annotated[
+        Path | None, typer.Option(help="a run folder a row goes here; runs/ROWS if not given")
+    ] = None,
+    device: Device = "auto",
+) -> None:
+    """Train variants of a recipe one after the other and print their table; rows that have ended are kept."""
+    from trm.ablate import lines, read_rows, run, select
+    from trm.config import ConfigError
+
+    try:
+        chosen = select(read_rows(recipe, rows, overrides or [], out or Path("runs") / rows.stem), only)
+        failed = run(chosen, recipe, device, lambda line: print(line, file=sys.stderr, flush=True))
+        print("\n".join(lines(chosen)))
+    except ConfigError as error:
+        fail(error)
+    except KeyboardInterrupt:
+        fail("interrupted; the same command goes on where it stopped", 130)
+    if failed:
+        fail(f"failed: {', '.join(failed)}", 1)
+
+
 @app.command(epilog="Example: trm curves runs/sudoku runs/trm_paper_sudoku --out curves.png")
 def curves(
     runs: Annotated[list[Path], typer.Argument(help="run folders, or their metrics.jsonl")],

@@ -33,6 +33,12 @@ class TRMConfig:
     prefix: int = 16  # P positions before the cells
     h_cycles: int = 3  # T
     l_cycles: int = 6  # n
+    networks: Literal[1, 2] = 1  # 2: one for the reasoning, one of the same shape for the answer (HRM)
+    states: Literal[1, 2] = 2  # 1: no reasoning apart, a cycle is n+1 updates y ← net(y + e)
+    # Through the whole last cycle, or only through its last update of z and of y (HRM's one-step approximation).
+    gradient: Literal["cycle", "step"] = "cycle"
+    # Halt where the halting logit exceeds a learned logit of going on, by Q-learning (HRM), not where it exceeds 0.
+    q_continue: bool = False
     qk_norm: bool = False  # RMS-normalise queries and keys, no weight
     gated_norm: bool = False  # σ(g) ⊙ rms(g ⊙ v) in place of silu(g) ⊙ v: what Muon needs
     draft: bool = False  # a draft input
@@ -68,6 +74,8 @@ class TRMConfig:
             )
         if self.turns and not self.identities:
             raise ConfigError("[model] turns need identities")
+        if self.networks == 2 and self.states == 1:
+            raise ConfigError("[model] networks 2 need states = 2: one network for each")
         if min(self.h_cycles, self.l_cycles, self.layers) < 1 or self.prefix < 0:
             raise ConfigError("[model] h_cycles, l_cycles and layers must be at least 1, prefix at least 0")
 
@@ -222,7 +230,7 @@ def _convert(value: Any, hint: Any, where: str, key: str) -> Any:
         return from_dict(hint, value, where, key)  # type: ignore[arg-type]
     origin = get_origin(hint)
     if origin is Literal:
-        if value not in get_args(hint):
+        if value not in get_args(hint) or isinstance(value, bool):  # True equals 1
             raise ConfigError(
                 f"{where}: {key} = {value!r}, expected one of {', '.join(map(repr, get_args(hint)))}"
             )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import zip_longest
 
 import numpy as np
 import torch
@@ -37,11 +38,13 @@ class Trajectory:
     """What a rollout did: after every supervision step the decoded grid and the halt logit.
 
     likelihoods: of a judged rollout, after every step log p of each cell of its draft [L].
+    go_ons: after every step what the halt logit must exceed to halt; 0 where it is missing.
     """
 
     grids: list[Tokens] = field(default_factory=list)  # each [L]
     halts: list[float] = field(default_factory=list)
     likelihoods: list[NDArray[np.float32]] = field(default_factory=list)
+    go_ons: list[float] = field(default_factory=list)
 
     @property
     def steps(self) -> int:
@@ -49,12 +52,15 @@ class Trajectory:
 
     @property
     def halted(self) -> bool:
-        """Whether the network has said, at any step so far, that all cells are right."""
-        return any(halt > 0 for halt in self.halts)
+        """Whether the network has halted, at any step so far: by the rule that it was trained with."""
+        return any(self._says())
 
     def first_halt(self) -> int:
-        """Index of the step at which learned halting stops: the first with halt > 0, else the last."""
-        return next((i for i, halt in enumerate(self.halts) if halt > 0), len(self.halts) - 1)
+        """Index of the step at which learned halting stops: the first that says so, else the last."""
+        return next((i for i, says in enumerate(self._says()) if says), len(self.halts) - 1)
+
+    def _says(self) -> list[bool]:
+        return [halt > go_on for halt, go_on in zip_longest(self.halts, self.go_ons, fillvalue=0.0)]
 
 
 Stop = Callable[[int, Trajectory], bool]  # (index of the rollout, what it did so far) -> leave now?
@@ -89,12 +95,13 @@ class Engine:
         done = 0
         while waiting or slots.busy:
             slots.fill(waiting, rollouts)
-            grids, halts, likelihoods = slots.step()
+            grids, halts, go_ons, likelihoods = slots.step()
             leaving = []
             for slot, index in slots.busy.items():
                 result = results[index]
                 result.grids.append(grids[slot])
                 result.halts.append(float(halts[slot]))
+                result.go_ons.append(float(go_ons[slot]))
                 if rollouts[index].judge:
                     result.likelihoods.append(likelihoods[slot])
                 if result.steps >= steps or (stop is not None and stop(index, result)):
@@ -147,8 +154,9 @@ class _Slots:
             if one.noise:
                 self.noise[slot] = torch.Generator(device).manual_seed(one.seed)
 
-    def step(self) -> tuple[Tokens, NDArray[np.float32], NDArray[np.float32]]:
-        """One supervision step of the busy slots, on the host: grids [B, L], halt [B], log p of the draft [B, L].
+    def step(self) -> tuple[Tokens, NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+        """One supervision step of the busy slots, on the host: grids [B, L], halt, go_on [B], log p of the draft
+        [B, L].
 
         The last holds zeros where no rollout is judged.
         """
@@ -176,7 +184,8 @@ class _Slots:
         if config.draft:
             later = grids if config.feedback else torch.zeros_like(grids)
             self.draft = torch.where(held.to(device)[:, None], self.draft, later)
-        return grids.cpu().numpy(), self._spread(out.halt, rows).cpu().numpy(), likelihoods
+        halts, go_ons = (self._spread(logit, rows).cpu().numpy() for logit in (out.halt, out.go_on))
+        return grids.cpu().numpy(), halts, go_ons, likelihoods
 
     def _spread(self, values: Tensor, rows: Tensor) -> Tensor:
         """Values of `rows` put at their slots, zeros elsewhere."""

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from trm.config import Config, ConfigError
 from trm.data import Bank, Batch
-from trm.losses import losses
-from trm.model import TRM, State
+from trm.losses import continue_target, losses
+from trm.model import TRM, Output, State
 from trm.optim import Ema, Optimizer
 
 WARM_UP_STEPS = 3  # ordinary steps run eagerly before a CUDA graph is captured
@@ -195,15 +195,17 @@ class Learner:
         self.optimizer.zero_grad()
         context = batch.context if self.model.config.identities else None
         state, out = self.model.step(visit.state, batch.tokens, context, draft)
-        loss = losses(out, batch.labels, config.loss)
+        grid = out.logits.argmax(-1) if self.model.config.feedback else torch.zeros_like(batch.tokens)
+        last = visit.steps >= config.train.max_steps
+        worth = self._look_ahead(state, batch, grid, last) if self.model.config.q_continue else None
+        loss = losses(out, batch.labels, config.loss, worth)
         (loss.total / config.train.batch).backward()  # type: ignore[no-untyped-call]
         self._reduce_gradients()
         norm = self.optimizer.clip()
         self.optimizer.step()
         self.ema.update()
         with torch.no_grad():
-            done = self._halts(out.halt, visit)
-            grid = out.logits.argmax(-1) if self.model.config.feedback else torch.zeros_like(batch.tokens)
+            done = self._halts(out, last, visit)
             new = {
                 "tokens": batch.tokens,
                 "labels": batch.labels,
@@ -228,10 +230,21 @@ class Learner:
             )
             self.meters += torch.stack(sums)
 
-    def _halts(self, halt: Tensor, visit: Visit) -> Tensor:
-        """Which puzzles leave [B]: those that halt and are not held back, and the oldest."""
-        last = visit.steps >= self.config.train.max_steps
-        return last | ((halt > 0) & (visit.steps >= visit.least)) if self.config.train.halting else last
+    @torch.no_grad()
+    def _look_ahead(self, state: State, batch: Batch, grid: Tensor, last: Tensor) -> Tensor:
+        """What going on is worth [B], from the next supervision step as these weights would take it.
+
+        No replay and no target network, as in arXiv:2506.21734. grid [B, L]: what is fed back to that step.
+        """
+        config = self.model.config
+        context, draft = batch.context if config.identities else None, grid if config.draft else None
+        return continue_target(self.model.step(state, batch.tokens, context, draft)[1], last)
+
+    def _halts(self, out: Output, last: Tensor, visit: Visit) -> Tensor:
+        """Which puzzles leave [B]: those that halt and are not held back, and the oldest (`last` [B])."""
+        if not self.config.train.halting:
+            return last
+        return last | ((out.halt > out.go_on) & (visit.steps >= visit.least))
 
     def _reduce_gradients(self) -> None:
         if self.processes.num_processes == 1:

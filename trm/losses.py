@@ -35,15 +35,28 @@ def cell_losses(logits: Tensor, labels: Tensor, config: LossConfig) -> Tensor:
     return torch.where(scored, -picked, 0.0)
 
 
-def losses(output: Output, labels: Tensor, config: LossConfig) -> Losses:
+def continue_target(later: Output, last: Tensor) -> Tensor:
+    """What going on is worth [B]: the better of halting and going on after the next step, at a puzzle's last step
+    of halting alone, as a probability (arXiv:2506.21734).
+
+    later: the next supervision step's output; last [B] bool: this one is the puzzle's last.
+    """
+    best = torch.where(last, later.halt, torch.maximum(later.halt, later.go_on))
+    return torch.sigmoid(best)
+
+
+def losses(output: Output, labels: Tensor, config: LossConfig, worth: Tensor | None = None) -> Losses:
     """The loss of one supervision step, summed over the batch.
 
-    A puzzle's part: mean cross-entropy of its labelled cells + halt_weight · BCE(halt, all cells right).
+    A puzzle's part: mean cross-entropy of its labelled cells + halt_weight · BCE(halt, all cells right); where
+    going on is learned, + halt_weight · BCE(go_on, worth [B], see `continue_target`).
     """
     scored = labels != IGNORE
     count = scored.sum(-1).clamp(min=1)
     right = ((output.logits.argmax(-1) == labels) | ~scored).all(-1)
     cells = (cell_losses(output.logits, labels, config).sum(-1) / count).sum()
     halt = F.binary_cross_entropy_with_logits(output.halt, right.float(), reduction="sum")
+    if worth is not None:
+        halt = halt + F.binary_cross_entropy_with_logits(output.go_on, worth, reduction="sum")
     total = cells + config.halt_weight * halt
     return Losses(total, cells.detach(), right)

@@ -5,7 +5,6 @@ because `PyTorchModelHubMixin` reads the type of `config` to rebuild it from `co
 """
 
 import math
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -22,13 +21,14 @@ TURNS = 8  # of a grid: turned or not, mirrored or not
 class State(NamedTuple):
     """What a puzzle carries from one supervision step to the next."""
 
-    y: Tensor  # [B, P+L, D] the answer
-    z: Tensor  # [B, P+L, D] the reasoning
+    y: Tensor  # [B, P+L, D] the answer; with one state that one
+    z: Tensor  # [B, P+L, D] the reasoning; with one state its copy, never read
 
 
 class Output(NamedTuple):
     logits: Tensor  # [B, L, V] float32
     halt: Tensor  # [B] float32 logit: all cells right
+    go_on: Tensor  # [B] float32 logit that `halt` must exceed to halt: 0, or with q_continue a learned one
 
 
 def rms(v: Tensor, dim: int = -1) -> Tensor:
@@ -157,11 +157,14 @@ class Block(nn.Module):
 
 
 class Network(nn.Module):
-    """`net(h)`: the few layers that everything is made of."""
+    """`net(h)`: the few layers that everything is made of. Where there are two networks, `net(h, 1)` is the second:
+    layers of the same shape for the answer alone (arXiv:2506.21734's high-level module)."""
 
     def __init__(self, config: TRMConfig) -> None:
         super().__init__()
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
+        if config.networks == 2:
+            self.answer_blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
         self.rope = config.positions in ("rope", "rope2d")
         if self.rope:
             head_dim = config.hidden_size // config.heads
@@ -173,9 +176,9 @@ class Network(nn.Module):
             self.register_buffer("cos", cos, persistent=False)
             self.register_buffer("sin", sin, persistent=False)
 
-    def forward(self, h: Tensor) -> Tensor:
+    def forward(self, h: Tensor, which: int = 0) -> Tensor:
         rope = (self.cos, self.sin) if self.rope else None
-        for block in self.blocks:
+        for block in self.answer_blocks if which else self.blocks:
             h = block(h, rope)
         return h
 
@@ -259,7 +262,8 @@ class TRM(
 
     One `step`: T times { n times z ← net(z + y + e); y ← net(y + z) }, the first T−1 without gradient; then
     logits = W y, halt = q(y at position 0). `dtype` sets the arithmetic of the recursion; heads and losses
-    are float32 outside.
+    are float32 outside. The literature's variants of it (one state, two networks, one-step gradient, a learned
+    logit of going on) are keys of the config.
     """
 
     y_init: Tensor  # [D]
@@ -271,7 +275,7 @@ class TRM(
         self.embed = Embedding(config)
         self.net = Network(config)
         self.head = Linear(config.hidden_size, config.vocab_size)
-        # Two logits as the reference saves them; the published recipe uses the first (halt) alone.
+        # Two logits, halt and continue, as the reference saves them; its recipe uses the first alone.
         self.halt = nn.Linear(config.hidden_size, 2)
         nn.init.zeros_(self.halt.weight)
         nn.init.constant_(self.halt.bias, -5.0)
@@ -292,11 +296,23 @@ class TRM(
         )
 
     def cycle(self, y: Tensor, z: Tensor, e: Tensor) -> tuple[Tensor, Tensor]:
-        """n updates of the reasoning, one of the answer."""
-        injected = y + e
-        for _ in range(self.config.l_cycles):
-            z = self.net(z + injected)
-        return self.net(y + z), z
+        """n updates of the reasoning, one of the answer; with one state n+1 of that: y ← net(y + e).
+
+        With `gradient = "step"` the last update of each alone carries gradient (arXiv:2506.21734).
+        """
+        config = self.config
+        single = config.states == 1
+        blind = config.l_cycles - 1 if config.gradient == "step" else 0
+        z, injected = (y, e) if single else (z, y + e)
+        with torch.no_grad():
+            for _ in range(blind):
+                z = self.net(z + injected, 0)
+        for _ in range(config.l_cycles - blind):
+            z = self.net(z + injected, 0)
+        if single:
+            y = self.net(z + e, 0)
+            return y, y
+        return self.net(y + z, config.networks - 1), z
 
     def step(
         self, state: State, tokens: Tensor, context: Tensor | None = None, draft: Tensor | None = None
@@ -304,8 +320,8 @@ class TRM(
         """One supervision step.
 
         tokens, draft [B, L] int (draft 0 = unknown); context [B] int, the puzzle's identity (with
-        `turns`: eight times that, plus the turn). Returns the detached next state and logits [B, L, V], halt [B]
-        (float32).
+        `turns`: eight times that, plus the turn). Returns the detached next state and logits [B, L, V], halt and
+        go_on [B] (float32).
         """
         e = self.embed(tokens, context, draft).to(self.dtype)
         y, z = state
@@ -318,30 +334,7 @@ class TRM(
         if positions_first:
             y, z = y.transpose(0, 1), z.transpose(0, 1)
         logits = self.head(y[:, self.config.prefix :]).float()
-        halt = self.halt(y[:, 0].float())[:, 0]
-        return State(y.detach(), z.detach()), Output(logits, halt)
-
-
-@dataclass(frozen=True)
-class FlopCount:
-    """Arithmetic of one puzzle, counted: a multiply and an add are two operations."""
-
-    network: float  # one application of `net`
-    step: float  # one supervision step, forward only
-    training_step: float  # the same with the backward pass of the last cycle
-
-
-def count_flops(config: TRMConfig) -> FlopCount:
-    """Matrix products alone, which is where the arithmetic is."""
-    n, d = config.prefix + config.seq_len, config.hidden_size
-
-    def swiglu(width: int, rows: int) -> float:
-        hidden = -(-round(config.expansion * width * 2 / 3) // 256) * 256
-        return 2.0 * rows * width * hidden * 3
-
-    mix = swiglu(n, d) if config.mixer == "mlp_t" else 2.0 * n * d * 4 * d + 4.0 * n * n * d
-    network = config.layers * (mix + swiglu(d, n))
-    head = 2.0 * config.seq_len * d * config.vocab_size
-    cycle = (config.l_cycles + 1) * network
-    step = config.h_cycles * cycle + head
-    return FlopCount(network, step, step + 2 * (cycle + head))
+        halt, go_on = self.halt(y[:, 0].float()).unbind(-1)
+        if not self.config.q_continue:
+            go_on = torch.zeros_like(halt)
+        return State(y.detach(), z.detach()), Output(logits, halt, go_on)

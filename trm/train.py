@@ -18,7 +18,7 @@ from accelerate.utils import broadcast
 
 import trm
 from trm.checkpoint import CheckpointError, Expert, load, replacing, save_folder
-from trm.config import Config, ConfigError
+from trm.config import Config, ConfigError, TRMConfig, from_dict
 from trm.data import Bank
 from trm.engine import Engine
 from trm.evaluate import evaluate
@@ -285,7 +285,8 @@ class Trainer:
         if not path.is_file():
             raise CheckpointError(f"{self.folder}: no checkpoints/last/training.pt to resume from")
         raw = torch.load(path, map_location=self.learner.model.device, weights_only=True)
-        if raw["config"]["model"] != asdict(self.config.model):
+        # Read as any config is: a run older than a key has that key's default.
+        if from_dict(TRMConfig, raw["config"]["model"]) != self.config.model:
             raise CheckpointError(f"{self.folder}: its network has another shape than [model] says")
         if raw["pool"] is not None and len(raw["pool"]["done"]) != len(self.learner.pool.done):
             raw["pool"] = None  # another batch or pool size
