@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,8 +12,8 @@ import torch
 
 from trm.adapt import Fitter, Fitting, Turned, canvas, draw_view
 from trm.attempts import Attempt, Job, settle
-from trm.checkpoint import Checkpoint, Expert
-from trm.config import TRMConfig
+from trm.checkpoint import Checkpoint, Expert, load, pack, save
+from trm.config import ConfigError, TRMConfig, load_config
 from trm.engine import Engine, Rollout
 from trm.generate import generate
 from trm.grid import PuzzleError
@@ -21,6 +22,7 @@ from trm.model import TRM, TURNS
 from trm.pairs import PairBank, place, plain
 from trm.refine import Refiner
 from trm.tasks import Puzzle, Status, get
+from trm.train import Trainer
 
 ARC = get("arc")
 TASK = next(generate("arc", 1, 3, rule="recolour", demos=3, size=(3, 5)))
@@ -143,6 +145,28 @@ def test_many_tasks_are_fitted_once_each(expert: Expert, monkeypatch: pytest.Mon
     outs = refiner.refine(puzzles, steps=1, restarts=2)
     assert fitted == [p.id for p in puzzles]
     assert [len(out.attempts) for out in outs] == [3] * 10
+
+
+def test_packing_keeps_what_fitting_starts_from(expert: Expert, tmp_path: Path) -> None:
+    save(tmp_path / "whole.pt", {"arc": expert}, torch.float32)
+    pack(tmp_path / "packed.pt", [str(tmp_path / "whole.pt")])
+    packed = load(tmp_path / "packed.pt").experts["arc"]
+    assert packed.config == replace(SHAPE, identities=1)
+    mean = expert.state["embed.identities"].mean(0, keepdim=True)
+    assert torch.allclose(packed.state["embed.identities"].float(), mean, atol=0.01)
+    config = load_config(
+        Path(__file__).parent.parent / "configs" / "arc.toml",
+        [
+            *(f"model.{key}={getattr(SHAPE, key)}" for key in ("hidden_size", "heads", "prefix", "identity_dim")),
+            "model.h_cycles=1", "model.l_cycles=1", "model.seq_len=100", "model.canvas_width=10",
+            "model.identities=4", "train.batch=2", f"train.init={tmp_path / 'packed.pt'}",
+        ],
+    )  # fmt: skip
+    trainer = Trainer(config, tmp_path, list(generate("arc", 4, 0, size=(3, 5))), [], "cpu")
+    assert torch.allclose(trainer.learner.model.embed.identities, mean.expand(4, -1), atol=0.01)
+    changed = replace(config, model=replace(config.model, l_cycles=2))
+    with pytest.raises(ConfigError, match="another shape"):
+        Trainer(changed, tmp_path, list(generate("arc", 4, 0, size=(3, 5))), [], "cpu")
 
 
 def test_the_clock_ends_it(expert: Expert) -> None:

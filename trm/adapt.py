@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trm.checkpoint import Expert
+from trm.checkpoint import IDENTITIES, Expert, with_one_identity
 from trm.config import Config, DataConfig, DraftConfig, LossConfig, OptimConfig, TrainConfig
 from trm.grid import Grid
 from trm.learner import Learner
@@ -22,7 +22,6 @@ from trm.model import TRM
 from trm.pairs import PairBank, recolourable
 from trm.tasks import Puzzle, get
 
-IDENTITY = "embed.identities"
 CANVASES = (20, 30)  # sides: a step on the smaller costs .4 of one on the larger
 MOST_PAIRS = 32  # demonstrations of one task
 
@@ -112,15 +111,15 @@ class Fitter:
         dtype: torch.dtype = torch.float32,
     ) -> None:
         self.how = how
-        shape = replace(expert.config, identities=1, seq_len=side * side, canvas_width=side)
+        expert = with_one_identity(expert)
+        shape = replace(expert.config, seq_len=side * side, canvas_width=side)
         self.shape, self.device, self.dtype = shape, device, dtype
         self.start = {name: tensor.float().to(device) for name, tensor in expert.state.items()}
-        self.start[IDENTITY] = self.start[IDENTITY].mean(0, keepdim=True)
         self.model = TRM(shape).to(device)
         self.model.dtype = dtype
         if how.identity_alone:
             for name, parameter in self.model.named_parameters():
-                parameter.requires_grad_(name == IDENTITY)
+                parameter.requires_grad_(name == IDENTITIES)
         self.task = get(expert.task).on(side)
         self.compiled = device.startswith("cuda")
         if self.compiled:

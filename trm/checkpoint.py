@@ -9,7 +9,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from trm.model import TRM
 from trm.tasks import get as get_task
 
 FORMAT = 1
+IDENTITIES = "embed.identities"  # name of the tensor with a row for every task
 META = "trm.json"  # beside config.json and model.safetensors in a folder
 
 
@@ -190,9 +191,20 @@ def pack(out: str | Path, sources: list[str]) -> dict[str, Expert]:
     """Gather the experts of several checkpoints into one file; of two for one task the later is kept."""
     experts: dict[str, Expert] = {}
     for source in sources:
-        experts.update(load(source).experts)
+        experts.update({task: with_one_identity(one) for task, one in load(source).experts.items()})
     save(out, experts)
     return experts
+
+
+def with_one_identity(expert: Expert) -> Expert:
+    """An expert that is fitted to every task anew, without the identities of the tasks that it learned from.
+
+    Their mean is kept, which is what fitting starts from. Other experts are returned as they are.
+    """
+    if not expert.config.turns:
+        return expert
+    state = {**expert.state, IDENTITIES: expert.state[IDENTITIES].float().mean(0, keepdim=True)}
+    return replace(expert, config=replace(expert.config, identities=1), state=state)
 
 
 # -- reference checkpoints -------------------------------------------------------------------------------

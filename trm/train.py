@@ -17,7 +17,7 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast
 
 import trm
-from trm.checkpoint import CheckpointError, Expert, load, replacing, save_folder
+from trm.checkpoint import IDENTITIES, CheckpointError, Expert, load, replacing, save_folder
 from trm.config import Config, ConfigError, TRMConfig, from_dict
 from trm.data import Bank
 from trm.engine import Engine
@@ -104,10 +104,14 @@ class Trainer:
         expert = load(source).experts.get(self.task.name)
         if expert is None:
             raise ConfigError(f"[train] init: {source} has no expert for {self.task.name}")
-        mine = self.config.model
+        mine, theirs = self.config.model, expert.config
         if mine.positions == "rope2d":  # no weight depends on how large the canvas is
-            mine = replace(mine, seq_len=expert.config.seq_len, canvas_width=expert.config.canvas_width)
-        if expert.config != mine:
+            mine = replace(mine, seq_len=theirs.seq_len, canvas_width=theirs.canvas_width)
+        if mine.turns and theirs.identities == 1:  # what `trm pack` keeps: every task starts from it
+            rows = expert.state[IDENTITIES].expand(mine.identities, -1)
+            expert = replace(expert, state={**expert.state, IDENTITIES: rows})
+            mine = replace(mine, identities=1)
+        if theirs != mine:
             raise ConfigError(f"[train] init: {source} has another shape than [model] says")
         return expert
 
