@@ -110,6 +110,7 @@ def test_the_canvas_holds_every_grid_and_what_may_come_of_the_tests() -> None:
     growing = Puzzle("arc", tuple(grids((7, 7))), demos=((small, grids((9, 9))[0]),))
     assert canvas(growing, "rope2d", 30) == 30
     assert canvas(Puzzle("arc", (small,), demos=((small, small),)), "rope", 30) == 30
+    assert canvas(Puzzle("arc", (small,), demos=((small, small),)), "rope2d", 30, smallest=10) == 10
 
 
 def test_fitted_networks_are_measured_by_two_attempts(

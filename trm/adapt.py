@@ -22,7 +22,7 @@ from trm.model import TRM
 from trm.pairs import PairBank, recolourable
 from trm.tasks import Puzzle, get
 
-CANVASES = (20, 30)  # sides: a step on the smaller costs .4 of one on the larger
+CANVASES = (10, 15, 20, 30)  # sides: a step on 20x20 costs .4 of one on 30x30
 MOST_PAIRS = 32  # demonstrations of one task
 
 
@@ -35,7 +35,8 @@ class Fitting:
     batch: int = 16
     lr: float = 0.002  # Muon's, on the blocks
     adamw_lr: float = 0.001  # on everything else
-    identity_alone: bool = False  # leave the network as it is: what a CPU has time for
+    identity_alone: bool = False  # leave the network as it is
+    smallest: int = 20  # side of the smallest canvas used: 20 is what the network was trained on
     max_steps: int = 2  # supervision steps that a pair stays at most
     seed: int = 0
 
@@ -80,8 +81,8 @@ class _Alone:
         return tensor
 
 
-def canvas(puzzle: Puzzle, positions: str, own: int) -> int:
-    """The side of the canvas to fit and answer on: the smallest of `CANVASES` that holds every grid.
+def canvas(puzzle: Puzzle, positions: str, own: int, smallest: int = 20) -> int:
+    """The side of the canvas to fit and answer on: the smallest of `CANVASES`, from `smallest`, that holds all grids.
 
     Outputs of tests are not known: they are allowed to be as much larger than their inputs as any demonstration's is.
     A network whose weights know their canvas (`positions` other than rope2d) keeps its `own`.
@@ -92,7 +93,7 @@ def canvas(puzzle: Puzzle, positions: str, own: int) -> int:
     grids = [grid for pair in puzzle.demos for grid in pair]
     largest = max(max(grid.shape) for grid in (*grids, *puzzle.inputs))
     largest = max(largest, *(round(max(grid.shape) * growth) for grid in puzzle.inputs))
-    return next((side for side in CANVASES if side >= largest), CANVASES[-1])
+    return next((side for side in CANVASES if side >= max(largest, smallest)), CANVASES[-1])
 
 
 class Fitter:

@@ -120,12 +120,11 @@ class Refiner:
         general = self.engine(puzzle.task)
         if not self.fits(puzzle.task):
             return general
-        from trm.adapt import Fitter, Fitting
+        from trm.adapt import Fitter
         from trm.engine import Engine
 
         side = self._spec(puzzle).width
-        small = Fitting(seconds=120, batch=4, identity_alone=True)
-        how = self.fitting or (small if self.device == "cpu" else Fitting())
+        how = self._how()
         key = b"|".join(grid.tobytes() + bytes(grid.shape) for pair in puzzle.demos for grid in pair)
         key += f"{side} {how}".encode()
         if key not in self._fitted:
@@ -146,6 +145,12 @@ class Refiner:
         self._fitted.move_to_end(key)
         return self._fitted[key]
 
+    def _how(self) -> Fitting:
+        from trm.adapt import Fitting
+
+        small = Fitting(seconds=120, batch=8, smallest=10)
+        return self.fitting or (small if self.device == "cpu" else Fitting())
+
     def _spec(self, puzzle: Puzzle) -> Task:
         """The puzzle's task, on the canvas that its network sees it on."""
         task = get(puzzle.task)
@@ -156,7 +161,7 @@ class Refiner:
             return task.on(config.canvas_width or task.width)
         from trm.adapt import canvas
 
-        return task.on(canvas(puzzle, config.positions, config.canvas_width))
+        return task.on(canvas(puzzle, config.positions, config.canvas_width, self._how().smallest))
 
     # -- refining --------------------------------------------------------------------------------------
     def refine(
