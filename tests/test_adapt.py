@@ -117,7 +117,7 @@ def test_fitted_networks_are_measured_by_two_attempts(
     expert: Expert, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     refiner = Refiner(Checkpoint("mine", {"arc": expert}), device="cpu")
-    refiner.fitting = replace(QUICK, steps=2)
+    refiner.experts.fitting = replace(QUICK, steps=2)
     puzzles = list(generate("arc", 2, 5, rule="recolour", demos=2, size=(3, 4)))
     assert puzzles[0].answers is not None
     wrong = np.zeros((1, 1), dtype=np.uint8)
@@ -136,9 +136,18 @@ def test_fitted_networks_are_measured_by_two_attempts(
     assert told[0]["canvas"] == 20
 
 
+def test_a_rollout_ends_where_training_did(expert: Expert) -> None:
+    trained = replace(expert, meta={"recipe": {"train": {"max_steps": 2}}})
+    refiner = Refiner(Checkpoint("mine", {"arc": trained}), device="cpu")
+    refiner.experts.fitting = replace(QUICK, steps=1)
+    assert refiner.refine(TASK, steps=16).steps <= 2
+    assert refiner.evaluate([TASK], steps=16)["by_step"].keys() == {"1", "2"}
+    assert refiner.refine(TASK, steps=1).steps == 1
+
+
 def test_many_tasks_are_fitted_once_each(expert: Expert, monkeypatch: pytest.MonkeyPatch) -> None:
     refiner = Refiner(Checkpoint("mine", {"arc": expert}), device="cpu")
-    refiner.fitting = replace(QUICK, steps=1)
+    refiner.experts.fitting = replace(QUICK, steps=1)
     fitted: list[str] = []
     whole = Fitter.fit
     monkeypatch.setattr(Fitter, "fit", lambda self, p, *rest: fitted.append(p.id) or whole(self, p, *rest))
@@ -207,7 +216,7 @@ def test_the_refiner_fits_once_looks_from_many_sides_and_votes(
     expert: Expert, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     refiner = Refiner(Checkpoint("mine", {"arc": expert}), device="cpu")
-    refiner.fitting = replace(QUICK, steps=2)
+    refiner.experts.fitting = replace(QUICK, steps=2)
     fitted: list[Puzzle] = []
     whole = Fitter.fit
     monkeypatch.setattr(Fitter, "fit", lambda self, p, *rest: fitted.append(p) or whole(self, p, *rest))

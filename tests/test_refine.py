@@ -56,7 +56,7 @@ def refiner(draft: bool = True) -> Refiner:
 
 def scripted(play: Callable[[Rollout], Sequence[tuple[Grid, float]]]) -> tuple[Refiner, ScriptedEngine]:
     made, engine = refiner(), ScriptedEngine(play)
-    made._engines["sudoku"] = engine  # type: ignore[assignment]
+    made.experts._engines["sudoku"] = engine  # type: ignore[assignment]
     return made, engine
 
 

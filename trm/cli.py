@@ -121,11 +121,11 @@ def evaluate_command(
         puzzles = labelled(data, task, limit)
         refiner = Refiner.from_pretrained(checkpoint, device=device)
         # What a long evaluation on a GPU gains is more than compiling costs.
-        refiner.compiled = refiner.device.startswith("cuda") and len(puzzles) * steps >= COMPILE_FROM
+        refiner.experts.compiled = refiner.device.startswith("cuda") and len(puzzles) * steps >= COMPILE_FROM
         if fit or records:
             if not refiner.fits(task):
                 fail(f"--fit, --records: {checkpoint} has no expert for {task} that is fitted to its tasks")
-            refiner.fitting = _fitting(fit) if fit else None
+            refiner.experts.fitting = _fitting(fit) if fit else None
 
         def record(one: dict[str, Any]) -> None:
             if records is not None:

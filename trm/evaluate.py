@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from trm.engine import Engine, Rollout, Trajectory
-from trm.tasks import Puzzle, Status, Task
+from trm.tasks import Puzzle, Status, Task, get
 from trm.tasks.base import IGNORE
 
 if TYPE_CHECKING:
     from trm.attempts import Refinement
+    from trm.refine import Refiner
 
 
 def evaluate(
@@ -83,6 +85,70 @@ def measure(
         "cells": float(cells.mean()),
         "by_step": {str(s + 1): float(right[:, s].mean()) for s in range(steps)},
     }
+
+
+def evaluate_general(
+    refiner: Refiner,
+    puzzles: Sequence[Puzzle],
+    steps: int,
+    restarts: int,
+    seed: int,
+    progress: Callable[[int], None] | None = None,
+) -> dict[str, Any]:
+    """`Refiner.evaluate` where one network answers every puzzle."""
+    begun, task = time.perf_counter(), get(puzzles[0].task)
+    runs = roll_out(refiner.engine(task.name), task, puzzles, steps, progress)
+    result = {"task": task.name, **measure([task] * len(puzzles), puzzles, runs, steps)}
+    if restarts:
+        waiting = iter(runs)
+        cold = [[next(waiting) for _ in puzzle.inputs] for puzzle in puzzles]
+        outs = refiner.restarted(puzzles, cold, steps, restarts, seed)
+        right = [
+            all(np.array_equal(g, a) for g, a in zip(out.grids, puzzle.answers or (), strict=True))
+            for out, puzzle in zip(outs, puzzles, strict=True)
+        ]
+        result["accuracy"] = float(np.mean(right))
+        result["verified"] = float(np.mean([out.verdict.status is Status.VERIFIED for out in outs]))
+    return {**result, "restarts": restarts, "seconds": time.perf_counter() - begun}
+
+
+def evaluate_fitted(
+    refiner: Refiner,
+    puzzles: Sequence[Puzzle],
+    steps: int,
+    restarts: int,
+    seed: int,
+    progress: Callable[[int], None] | None = None,
+    record: Callable[[dict[str, Any]], None] | None = None,
+) -> dict[str, Any]:
+    """`Refiner.evaluate` where the network is fitted to every puzzle."""
+    begun, experts = time.perf_counter(), refiner.experts
+    steps = experts.steps(puzzles[0].task, steps)
+    tasks = [experts.spec(puzzle) for puzzle in puzzles]
+    runs: list[Trajectory] = []
+    found: list[dict[str, list[bool]]] = []
+    for count, (task, puzzle) in enumerate(zip(tasks, puzzles, strict=True), 1):
+        start = time.perf_counter()
+        engine = experts.engine_for(puzzle)
+        seconds = time.perf_counter() - start
+        mine = roll_out(engine, task, [puzzle], steps)
+        runs += mine
+        found.append(
+            attempts_right(puzzle, refiner.refine(puzzle, steps=steps, restarts=restarts, seed=seed))
+        )
+        if record is not None:
+            about = {"id": puzzle.id, "canvas": task.width, "fit_seconds": round(seconds, 1)}
+            cells = measure([task], [puzzle], mine, steps)["cells"]
+            record({**about, "fit_steps": experts.fitted_steps, "cells": round(cells, 4), **found[-1]})
+        if progress is not None:
+            progress(count)
+    result = {"task": puzzles[0].task, **measure(tasks, puzzles, runs, steps)}
+    for name in ("pass_1", "pass_2", "oracle"):
+        result[name] = float(np.mean([right for one in found for right in one[name]]))
+    result["tasks"] = float(np.mean([all(one["pass_2"]) for one in found]))
+    if restarts:
+        result["accuracy"] = result["pass_1"]
+    return {**result, "restarts": restarts, "seconds": time.perf_counter() - begun}
 
 
 def attempts_right(puzzle: Puzzle, out: Refinement) -> dict[str, list[bool]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 import zlib
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,23 +12,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trm.attempts import Job, Plan, Progress, Refinement, View, file_attempt, run_plans, settle
+from trm.experts import Experts
 from trm.grid import Grid, Grids, PuzzleError, as_grids
-from trm.tasks import Puzzle, Status, get
+from trm.tasks import Puzzle, get
 from trm.tasks.source import detect
 
 if TYPE_CHECKING:
-    import torch
-
-    from trm.adapt import Fitter, Fitting
-    from trm.checkpoint import Checkpoint, Expert
-    from trm.engine import Engine
-    from trm.tasks import Task
+    from trm.checkpoint import Checkpoint
+    from trm.engine import Engine, Trajectory
 
 Question = str | Grid | Puzzle
 GivenDraft = str | Grid | Grids
 # σ of the noise on y in restarts. Sudoku, ARC: what PTRM found best. Mazes: turned, they need none (LOG.md).
 NOISE = {"sudoku": 0.3, "maze": 0.0, "arc": 0.2}
-FITTED_KEPT = 8  # fitted networks kept for questions that come again: drafts, rounds, scores
 JUDGE_STEPS = 1  # supervision steps with the candidate held as the draft before its likelihood is read
 
 
@@ -37,26 +32,12 @@ class Refiner:
     """Experts for one or more tasks, ready to refine and to judge. Loads with `from_pretrained`."""
 
     def __init__(self, checkpoint: Checkpoint, device: str = "auto", slots: int = 0) -> None:
-        import torch
+        self.checkpoint = checkpoint
+        self.experts = Experts(checkpoint, device, slots)
 
-        from trm.checkpoint import CheckpointError
-
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
-        if device not in ("cpu", "mps") and not device.startswith("cuda"):
-            raise CheckpointError(f"device {device!r}: expected auto, cpu, cuda or mps")
-        if device.startswith("cuda") and not torch.cuda.is_available():
-            raise CheckpointError("device cuda: there is none here, expected auto or cpu")
-        if device == "mps" and not torch.backends.mps.is_available():
-            raise CheckpointError("device mps: there is none here, expected auto or cpu")
-        self.checkpoint, self.device, self.slots = checkpoint, device, slots
-        # How to fit to a task's demonstrations; None: as the device allows.
-        self.fitting: Fitting | None = None
-        self.fitted_steps = 0  # of the last fit
-        self.compiled = False  # see Engine
-        self._engines: dict[str, Engine] = {}
-        self._fitters: dict[tuple[str, int, Fitting], Fitter] = {}  # by task, canvas and way of fitting
-        self._fitted: OrderedDict[bytes, Engine] = OrderedDict()  # by what they were fitted to
+    @property
+    def device(self) -> str:
+        return self.experts.device
 
     @classmethod
     def from_pretrained(cls, source: str | Path, device: str = "auto", slots: int = 0) -> Refiner:
@@ -81,87 +62,11 @@ class Refiner:
 
     def engine(self, task: str) -> Engine:
         """The engine of a task's expert. Raises PuzzleError where there is none."""
-        from trm.engine import Engine
-
-        if task not in self.checkpoint.experts:
-            raise PuzzleError(f"{self.name}: no expert for {task}, expected one of {', '.join(self.tasks)}")
-        if task not in self._engines:
-            expert, spec = self.checkpoint.experts[task], get(task)
-            if spec.shown and expert.config.canvas_width:
-                spec = spec.on(expert.config.canvas_width)
-            shape, expected = (
-                (expert.config.seq_len, expert.config.vocab_size),
-                (spec.seq_len, spec.vocab_size),
-            )
-            if shape != expected:
-                raise PuzzleError(
-                    f"{self.name}: seq_len and vocab_size {shape}, expected {expected} for {task}: "
-                    "usable through TRM.from_pretrained alone"
-                )
-            network = expert.model(self.device, self._dtype(expert))
-            self._engines[task] = Engine(network, self.slots, self.compiled)
-        return self._engines[task]
-
-    def _dtype(self, expert: Expert) -> torch.dtype:
-        import torch
-
-        from trm.engine import multiplies_bf16
-
-        trained_half = expert.meta.get("dtype") == "bfloat16"
-        return torch.bfloat16 if trained_half and multiplies_bf16(self.device) else torch.float32
+        return self.experts.engine(task)
 
     def fits(self, task: str) -> bool:
         """Whether the task's expert is fitted to the demonstrations of every puzzle before it answers."""
-        expert = self.checkpoint.experts.get(task)
-        return expert is not None and get(task).shown and expert.config.turns
-
-    def _engine_for(self, puzzle: Puzzle, progress: Progress | None = None) -> Engine:
-        """The engine that answers this puzzle: its task's, or one fitted to its demonstrations."""
-        general = self.engine(puzzle.task)
-        if not self.fits(puzzle.task):
-            return general
-        from trm.adapt import Fitter
-        from trm.engine import Engine
-
-        side = self._spec(puzzle).width
-        how = self._how()
-        key = b"|".join(grid.tobytes() + bytes(grid.shape) for pair in puzzle.demos for grid in pair)
-        key += f"{side} {how}".encode()
-        if key not in self._fitted:
-            expert = self.checkpoint.experts[puzzle.task]
-
-            def tick(behind: int, total: int) -> None:
-                if progress is not None:
-                    progress(behind, total, None)
-
-            known = (puzzle.task, side, how)
-            if known not in self._fitters:
-                self._fitters[known] = Fitter(expert, how, side, self.device, self._dtype(expert))
-            fitter = self._fitters[known]
-            self._fitted[key] = Engine(fitter.fit(puzzle, tick), self.slots)
-            self.fitted_steps = fitter.steps
-            while len(self._fitted) > FITTED_KEPT:
-                self._fitted.popitem(last=False)
-        self._fitted.move_to_end(key)
-        return self._fitted[key]
-
-    def _how(self) -> Fitting:
-        from trm.adapt import Fitting
-
-        small = Fitting(seconds=120, batch=8, smallest=10)
-        return self.fitting or (small if self.device == "cpu" else Fitting())
-
-    def _spec(self, puzzle: Puzzle) -> Task:
-        """The puzzle's task, on the canvas that its network sees it on."""
-        task = get(puzzle.task)
-        if not task.shown or puzzle.task not in self.checkpoint.experts:
-            return task
-        config = self.checkpoint.experts[puzzle.task].config
-        if not self.fits(puzzle.task):
-            return task.on(config.canvas_width or task.width)
-        from trm.adapt import canvas
-
-        return task.on(canvas(puzzle, config.positions, config.canvas_width, self._how().smallest))
+        return self.experts.fits(task)
 
     # -- refining --------------------------------------------------------------------------------------
     def refine(
@@ -262,7 +167,7 @@ class Refiner:
             raise PuzzleError(
                 f"{self.name}: the {puzzle.task} expert was not trained on drafts, expected draft=None"
             )
-        task = self._spec(puzzle)
+        task = self.experts.spec(puzzle)
         grids = task.parse_answer(puzzle, draft) if isinstance(draft, str) else as_grids(_uint8(draft))
         if len(grids) != len(puzzle.inputs):
             raise PuzzleError(f"draft of {len(grids)} grids, expected {len(puzzle.inputs)}")
@@ -347,8 +252,9 @@ class Refiner:
             groups.setdefault((name, plan.job if self.fits(name) else -1), []).append(plan)
         for _, mine in sorted(groups.items(), key=lambda item: item[0]):
             first = jobs[mine[0].job].puzzle
-            engine, task = self._engine_for(first, progress), self._spec(first)
-            runs = run_plans(engine, task, mine, jobs, steps, deadline, progress)
+            engine, task = self.experts.engine_for(first, progress), self.experts.spec(first)
+            most = self.experts.steps(first.task, steps)
+            runs = run_plans(engine, task, mine, jobs, most, deadline, progress)
             for plan, trajectories in zip(mine, runs, strict=True):
                 jobs[plan.job].attempts.append(
                     file_attempt(task, plan, jobs[plan.job].puzzle, trajectories, trace)
@@ -371,7 +277,7 @@ class Refiner:
             raise PuzzleError(
                 f"{self.name}: the {puzzle.task} expert was not trained on drafts, so it cannot score"
             )
-        engine, spec = self._engine_for(puzzle), self._spec(puzzle)
+        engine, spec = self.experts.engine_for(puzzle), self.experts.spec(puzzle)
         asked = [(i, grid) for one in candidates for i, grid in enumerate(self._draft(puzzle, one) or ())]
         rollouts = [
             Rollout(spec.encode_question(puzzle, i), spec.encode_draft(puzzle, grid, i), judge=True)
@@ -405,74 +311,28 @@ class Refiner:
         shares of test inputs, tasks the share of tasks with every input right in two attempts; record: told how each
         task went, as it goes.
         """
-        from trm.evaluate import measure, roll_out
+        from trm.evaluate import evaluate_fitted, evaluate_general
 
-        begun = time.perf_counter()
-        task = get(puzzles[0].task)
-        if self.fits(task.name):
-            return self._evaluate_fitted(puzzles, steps, restarts, seed, progress, record)
-        runs = roll_out(self.engine(task.name), task, puzzles, steps, progress)
-        result = {"task": task.name, **measure([task] * len(puzzles), puzzles, runs, steps)}
-        if restarts:
-            jobs, waiting = [Job(p, (None,), begun) for p in puzzles], iter(runs)
-            for index, job in enumerate(jobs):
-                plan, mine = (
-                    Plan(index, "refiner", job.puzzle, None),
-                    [next(waiting) for _ in job.puzzle.inputs],
-                )
-                job.attempts.append(file_attempt(task, plan, job.puzzle, mine, trace=False))
-            self._restarts(jobs, steps, restarts, seed=seed)
-            outs = [settle(job, 1, 0.0) for job in jobs]
-            right = [
-                all(np.array_equal(g, a) for g, a in zip(out.grids, puzzle.answers or (), strict=True))
-                for out, puzzle in zip(outs, puzzles, strict=True)
-            ]
-            result["accuracy"] = float(np.mean(right))
-            result["verified"] = float(np.mean([out.verdict.status is Status.VERIFIED for out in outs]))
-        return {**result, "restarts": restarts, "seconds": time.perf_counter() - begun}
+        if self.fits(puzzles[0].task):
+            return evaluate_fitted(self, puzzles, steps, restarts, seed, progress, record)
+        return evaluate_general(self, puzzles, steps, restarts, seed, progress)
 
-    def _evaluate_fitted(
+    def restarted(
         self,
         puzzles: Sequence[Puzzle],
+        runs: Sequence[Sequence[Trajectory]],
         steps: int,
         restarts: int,
         seed: int,
-        progress: Callable[[int], None] | None,
-        record: Callable[[dict[str, Any]], None] | None,
-    ) -> dict[str, Any]:
-        from trm.evaluate import attempts_right, measure, roll_out
-
-        begun, runs, found = time.perf_counter(), [], []
-        for count, puzzle in enumerate(puzzles, 1):
-            start, spec = time.perf_counter(), self._spec(puzzle)
-            engine = self._engine_for(puzzle)
-            seconds = time.perf_counter() - start
-            mine = roll_out(engine, spec, [puzzle], steps)
-            runs += mine
-            out = self.refine(puzzle, steps=steps, restarts=restarts, seed=seed)
-            found.append(attempts_right(puzzle, out))
-            if record is not None:
-                cells = measure([spec], [puzzle], mine, steps)["cells"]
-                record(
-                    {
-                        "id": puzzle.id,
-                        "canvas": spec.width,
-                        "fit_seconds": round(seconds, 1),
-                        "fit_steps": self.fitted_steps,
-                        "cells": round(cells, 4),
-                        **found[-1],
-                    }
-                )
-            if progress is not None:
-                progress(count)
-        tasks = [self._spec(puzzle) for puzzle in puzzles]
-        result = {"task": puzzles[0].task, **measure(tasks, puzzles, runs, steps)}
-        for name in ("pass_1", "pass_2", "oracle"):
-            result[name] = float(np.mean([right for one in found for right in one[name]]))
-        result["tasks"] = float(np.mean([all(one["pass_2"]) for one in found]))
-        if restarts:
-            result["accuracy"] = result["pass_1"]
-        return {**result, "restarts": restarts, "seconds": time.perf_counter() - begun}
+    ) -> list[Refinement]:
+        """What restarts add to cold trajectories that there are already, one for each input of each puzzle."""
+        begun = time.perf_counter()
+        jobs = [Job(puzzle, (None,), begun) for puzzle in puzzles]
+        for index, (job, mine) in enumerate(zip(jobs, runs, strict=True)):
+            plan = Plan(index, "refiner", job.puzzle, None)
+            job.attempts.append(file_attempt(get(job.puzzle.task), plan, job.puzzle, mine, trace=False))
+        self._restarts(jobs, steps, restarts, seed=seed)
+        return [settle(job, 1, 0.0) for job in jobs]
 
 
 def _source(start: Grids | None) -> str:

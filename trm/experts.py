@@ -1,0 +1,148 @@
+"""The networks behind a refiner: one engine for a task, or one fitted to a puzzle's demonstrations."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import TYPE_CHECKING
+
+from trm.attempts import Progress
+from trm.grid import PuzzleError
+from trm.tasks import Puzzle, Task, get
+
+if TYPE_CHECKING:
+    import torch
+
+    from trm.adapt import Fitter, Fitting
+    from trm.checkpoint import Checkpoint, Expert
+    from trm.engine import Engine
+
+FITTED_KEPT = 8  # fitted networks kept for questions that come again: drafts, rounds, scores
+
+
+class Experts:
+    """The experts of a checkpoint on a device, each loaded when it is first asked for.
+
+    fitting: how to fit to demonstrations; None: as the device allows. compiled: see `Engine`. Raises CheckpointError
+    for a device that is not there.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, device: str, slots: int = 0) -> None:
+        self.checkpoint, self.device, self.slots = checkpoint, usable(device), slots
+        self.fitting: Fitting | None = None
+        self.fitted_steps = 0  # of the last fit
+        self.compiled = False
+        self._engines: dict[str, Engine] = {}
+        self._fitters: dict[tuple[str, int, Fitting], Fitter] = {}  # by task, canvas and way of fitting
+        self._fitted: OrderedDict[bytes, Engine] = OrderedDict()  # by what they were fitted to
+
+    def engine(self, task: str) -> Engine:
+        """The engine of a task's expert. Raises PuzzleError where there is none."""
+        from trm.engine import Engine
+
+        if task not in self.checkpoint.experts:
+            known = ", ".join(sorted(self.checkpoint.experts))
+            raise PuzzleError(f"{self.checkpoint.name}: no expert for {task}, expected one of {known}")
+        if task not in self._engines:
+            expert, spec = self.checkpoint.experts[task], get(task)
+            if spec.shown and expert.config.canvas_width:
+                spec = spec.on(expert.config.canvas_width)
+            shape, expected = (
+                (expert.config.seq_len, expert.config.vocab_size),
+                (spec.seq_len, spec.vocab_size),
+            )
+            if shape != expected:
+                raise PuzzleError(
+                    f"{self.checkpoint.name}: seq_len and vocab_size {shape}, expected {expected} for {task}: "
+                    "usable through TRM.from_pretrained alone"
+                )
+            network = expert.model(self.device, self._dtype(expert))
+            self._engines[task] = Engine(network, self.slots, self.compiled)
+        return self._engines[task]
+
+    def _dtype(self, expert: Expert) -> torch.dtype:
+        import torch
+
+        from trm.engine import multiplies_bf16
+
+        trained_half = expert.meta.get("dtype") == "bfloat16"
+        return torch.bfloat16 if trained_half and multiplies_bf16(self.device) else torch.float32
+
+    def fits(self, task: str) -> bool:
+        """Whether the task's expert is fitted to the demonstrations of every puzzle before it answers."""
+        expert = self.checkpoint.experts.get(task)
+        return expert is not None and get(task).shown and expert.config.turns
+
+    def engine_for(self, puzzle: Puzzle, progress: Progress | None = None) -> Engine:
+        """The engine that answers this puzzle: its task's, or one fitted to its demonstrations."""
+        general = self.engine(puzzle.task)
+        if not self.fits(puzzle.task):
+            return general
+        from trm.adapt import Fitter
+        from trm.engine import Engine
+
+        side = self.spec(puzzle).width
+        how = self._how()
+        key = b"|".join(grid.tobytes() + bytes(grid.shape) for pair in puzzle.demos for grid in pair)
+        key += f"{side} {how}".encode()
+        if key not in self._fitted:
+            expert = self.checkpoint.experts[puzzle.task]
+
+            def tick(behind: int, total: int) -> None:
+                if progress is not None:
+                    progress(behind, total, None)
+
+            known = (puzzle.task, side, how)
+            if known not in self._fitters:
+                self._fitters[known] = Fitter(expert, how, side, self.device, self._dtype(expert))
+            fitter = self._fitters[known]
+            self._fitted[key] = Engine(fitter.fit(puzzle, tick), self.slots)
+            self.fitted_steps = fitter.steps
+            while len(self._fitted) > FITTED_KEPT:
+                self._fitted.popitem(last=False)
+        self._fitted.move_to_end(key)
+        return self._fitted[key]
+
+    def steps(self, task: str, asked: int) -> int:
+        """Supervision steps that a rollout takes at most.
+
+        A fitted network stops where its training did: no rule tells which of its later grids is the better one.
+        """
+        if not self.fits(task):
+            return asked
+        recipe = self.checkpoint.experts[task].meta.get("recipe", {})
+        return min(asked, int(recipe.get("train", {}).get("max_steps", asked)))
+
+    def _how(self) -> Fitting:
+        from trm.adapt import Fitting
+
+        small = Fitting(seconds=120, batch=8, smallest=10)
+        return self.fitting or (small if self.device == "cpu" else Fitting())
+
+    def spec(self, puzzle: Puzzle) -> Task:
+        """The puzzle's task, on the canvas that its network sees it on."""
+        task = get(puzzle.task)
+        if not task.shown or puzzle.task not in self.checkpoint.experts:
+            return task
+        config = self.checkpoint.experts[puzzle.task].config
+        if not self.fits(puzzle.task):
+            return task.on(config.canvas_width or task.width)
+        from trm.adapt import canvas
+
+        return task.on(canvas(puzzle, config.positions, config.canvas_width, self._how().smallest))
+
+
+def usable(device: str) -> str:
+    """The device that a name stands for. Raises CheckpointError if it is not there."""
+    import torch
+
+    from trm.checkpoint import CheckpointError
+
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device not in ("cpu", "mps") and not device.startswith("cuda"):
+        raise CheckpointError(f"device {device!r}: expected auto, cpu, cuda or mps")
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise CheckpointError("device cuda: there is none here, expected auto or cpu")
+    if device == "mps" and not torch.backends.mps.is_available():
+        raise CheckpointError("device mps: there is none here, expected auto or cpu")
+    return device
