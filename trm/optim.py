@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from trm.config import OptimConfig
+from trm.engine import multiplies_bf16
 
 # Quintic Newton–Schulz coefficients and five steps (Keller Jordan's Muon, 2024).
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
@@ -22,10 +23,10 @@ NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 def orthogonalise(updates: Tensor, steps: int = 5) -> Tensor:
     """The nearest semi-orthogonal matrices, roughly: singular values end between 0.7 and 1.2.
 
-    updates [K, out, in]; bfloat16 inside on CUDA.
+    updates [K, out, in]; bfloat16 inside where the device multiplies it: a step on a CPU is a third shorter for it.
     """
     a, b, c = NEWTON_SCHULZ
-    x = updates.bfloat16() if updates.is_cuda else updates
+    x = updates.bfloat16() if multiplies_bf16(updates.device.type) else updates
     if tall := x.shape[-2] > x.shape[-1]:
         x = x.mT
     x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
