@@ -15,6 +15,7 @@ from rich.text import Text
 from hybrid.answer import Answer, JudgedDraft, same
 from hybrid.pipeline import Watcher
 from trm import tasks
+from trm.attempts import Seconds
 from trm.grid import Grid, Grids
 from trm.tasks import Puzzle, Status, describe
 
@@ -199,7 +200,8 @@ class Live(Notes):
 
     def refining(self, done: int, total: int, grid: Grid | None = None) -> None:
         rollouts = f"{done} of {total} rollouts done" if total > 1 else "a rollout"
-        self._words = f"{self._name()}: refining, {rollouts}"
+        fitting = f"fitting the network to the demonstrations, {done} of {total} s"
+        self._words = f"{self._name()}: {fitting if isinstance(total, Seconds) else f'refining, {rollouts}'}"
         if grid is not None:
             self._grid = _panel(_drawn(self._puzzles[0], (grid,), self.colour), "refining")
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from trm.adapt import Fitter, Fitting, Turned, canvas, draw_view
-from trm.attempts import Attempt, Job, settle
+from trm.attempts import Attempt, Job, Seconds, settle
 from trm.checkpoint import Checkpoint, Expert, load, pack, save
 from trm.config import ConfigError, TRMConfig, load_config
 from trm.engine import Engine, Rollout
@@ -177,6 +177,23 @@ def test_packing_keeps_what_fitting_starts_from(expert: Expert, tmp_path: Path) 
     changed = replace(config, model=replace(config.model, l_cycles=2))
     with pytest.raises(ConfigError, match="another shape"):
         Trainer(changed, tmp_path, list(generate("arc", 4, 0, size=(3, 5))), [], "cpu")
+
+
+def test_a_budget_is_what_fitting_may_take(expert: Expert) -> None:
+    refiner = Refiner(Checkpoint("mine", {"arc": expert}), device="cpu")
+    refiner.experts.fitting = replace(QUICK, steps=0, seconds=60.0)
+    heard: list[int] = []
+
+    def listen(done: int, total: int, grid: object) -> None:
+        if isinstance(total, Seconds):
+            heard.append(total)
+
+    refiner.refine(TASK, steps=1, budget=1.5, progress=listen)
+    assert set(heard) == {1}
+    heard.clear()
+    refiner.score(TASK, [TASK.answers or ()])  # by the network that there is
+    refiner.refine(TASK, steps=1, progress=listen)
+    assert not heard
 
 
 def test_the_clock_ends_it(expert: Expert) -> None:

@@ -129,6 +129,16 @@ def test_the_live_display_follows_the_pipeline_and_leaves() -> None:
     live.rest()  # twice does no harm
 
 
+def test_fitting_is_told_in_seconds() -> None:
+    live = render.Live(Console(file=io.StringIO()))
+    live.started([sudoku()])
+    live.refining(3, Seconds(30))
+    assert live._words.endswith("fitting the network to the demonstrations, 3 of 30 s")
+    live.refining(3, 30)
+    assert live._words.endswith("refining, 3 of 30 rollouts done")
+    live.rest()
+
+
 def test_a_talking_llm_is_overheard() -> None:
     class Talker:
         on_token = None

@@ -151,16 +151,20 @@ class Fitter:
         self.learner: Learner | None = None
         self.steps = 0  # that the last task was fitted for
 
-    def fit(self, puzzle: Puzzle, progress: Callable[[int, int], None] | None = None) -> TRM:
+    def fit(
+        self, puzzle: Puzzle, progress: Callable[[int, int], None] | None = None, seconds: float = 0.0
+    ) -> TRM:
         """The expert's network, fitted to the puzzle's demonstrations, with one identity: theirs. For evaluation.
 
+        seconds: in place of the fitting's own, if given.
         It starts from the mean of the identities that the expert knows. progress: called with the seconds (or steps)
         behind and in all. Only the demonstrations are learned from: nothing of the tests but the canvas.
         """
         how = self.how
         with torch.inference_mode(False), torch.enable_grad():
             learner = self._begin(puzzle)
-            begun, step, behind, total = time.perf_counter(), 0, 0.0, how.steps or how.seconds
+            begun, step, behind = time.perf_counter(), 0, 0.0
+            total = how.steps or seconds or how.seconds
             while behind < total:
                 learner.set_step(step, behind / total)
                 learner.step()

@@ -17,7 +17,12 @@ from trm.tasks import Puzzle, Status, Task, Verdict, get
 if TYPE_CHECKING:
     from trm.engine import Engine, Trajectory
 
-Progress = Callable[[int, int, Grid | None], None]  # rollouts done, rollouts in all, the first one's grid
+# Rollouts done, rollouts in all, the first one's grid; while a network is fitted, seconds in place of rollouts.
+Progress = Callable[[int, int, Grid | None], None]
+
+
+class Seconds(int):
+    """A total that counts seconds of fitting, not rollouts."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from trm.attempts import Progress
+from trm.attempts import Progress, Seconds
 from trm.grid import PuzzleError
 from trm.tasks import Puzzle, Task, get
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from trm.checkpoint import Checkpoint, Expert
     from trm.engine import Engine
 
+FITTING_SHARE = 0.8  # of a budget
 FITTED_KEPT = 8  # fitted networks kept for questions that come again: drafts, rounds, scores
 
 
@@ -72,8 +74,14 @@ class Experts:
         expert = self.checkpoint.experts.get(task)
         return expert is not None and get(task).shown and expert.config.turns
 
-    def engine_for(self, puzzle: Puzzle, progress: Progress | None = None) -> Engine:
-        """The engine that answers this puzzle: its task's, or one fitted to its demonstrations."""
+    def engine_for(
+        self, puzzle: Puzzle, progress: Progress | None = None, budget: float | None = None
+    ) -> Engine:
+        """The engine that answers this puzzle: its task's, or one fitted to its demonstrations.
+
+        budget: seconds that the puzzle may take in all, most of which fitting then takes. A network that was fitted
+        to these demonstrations before is used again, however long that took.
+        """
         general = self.engine(puzzle.task)
         if not self.fits(puzzle.task):
             return general
@@ -82,20 +90,22 @@ class Experts:
 
         side = self.spec(puzzle).width
         how = self._how()
+        if budget is not None:
+            how = replace(how, seconds=FITTING_SHARE * budget)
         key = b"|".join(grid.tobytes() + bytes(grid.shape) for pair in puzzle.demos for grid in pair)
-        key += f"{side} {how}".encode()
+        key += f"{side} {replace(how, seconds=0)}".encode()
         if key not in self._fitted:
             expert = self.checkpoint.experts[puzzle.task]
 
             def tick(behind: int, total: int) -> None:
                 if progress is not None:
-                    progress(behind, total, None)
+                    progress(behind, Seconds(total), None)
 
-            known = (puzzle.task, side, how)
+            known = (puzzle.task, side, replace(how, seconds=0))
             if known not in self._fitters:
                 self._fitters[known] = Fitter(expert, how, side, self.device, self._dtype(expert))
             fitter = self._fitters[known]
-            self._fitted[key] = Engine(fitter.fit(puzzle, tick), self.slots)
+            self._fitted[key] = Engine(fitter.fit(puzzle, tick, how.seconds), self.slots)
             self.fitted_steps = fitter.steps
             while len(self._fitted) > FITTED_KEPT:
                 self._fitted.popitem(last=False)
@@ -115,7 +125,7 @@ class Experts:
     def _how(self) -> Fitting:
         from trm.adapt import Fitting
 
-        small = Fitting(seconds=120, batch=8, smallest=10)
+        small = Fitting(seconds=30, batch=8, smallest=10)  # a person waits
         return self.fitting or (small if self.device == "cpu" else Fitting())
 
     def spec(self, puzzle: Puzzle) -> Task:

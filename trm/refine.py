@@ -90,7 +90,8 @@ class Refiner:
         list too (None where there is no draft). A draft may be partial (blanks) or wrong.
         task: the kind, where it cannot be told. cold: run a cold start beside the draft. steps: supervision steps
         of a rollout at most. restarts: extra rollouts, with noise σ `noise` and under a random symmetry, for what
-        the rules reject; budget: seconds a puzzle after which none begins. seed: of the restarts. answers: look
+        the rules reject; budget: seconds a puzzle after which none begins (and most of which fitting takes, where the
+        network is fitted). seed: of the restarts. answers: look
         for so many distinct verified answers. progress: called with (done, total, grid or None) as rollouts end.
 
         What verifies wins, else the most confident. Results do not depend on what else is in the batch.
@@ -122,7 +123,7 @@ class Refiner:
             for index, job in enumerate(jobs)
             for start in job.starts
         ]
-        self._run(plans, jobs, steps, None, trace, progress)
+        self._run(plans, jobs, steps, None, trace, progress, budget)
         self._restarts(jobs, steps, restarts, noise, seed, budget, answers, trace, progress)
         seconds = (time.perf_counter() - begun) / len(jobs) if jobs else 0.0
         settled = [settle(job, answers, seconds) for job in jobs]
@@ -244,6 +245,7 @@ class Refiner:
         deadline: float | None,
         trace: bool,
         progress: Progress | None,
+        budget: float | None = None,
     ) -> None:
         """Run the plans, task by task, and file what came of them with their jobs."""
         groups: dict[tuple[str, int], list[Plan]] = {}
@@ -252,7 +254,7 @@ class Refiner:
             groups.setdefault((name, plan.job if self.fits(name) else -1), []).append(plan)
         for _, mine in sorted(groups.items(), key=lambda item: item[0]):
             first = jobs[mine[0].job].puzzle
-            engine, task = self.experts.engine_for(first, progress), self.experts.spec(first)
+            engine, task = self.experts.engine_for(first, progress, budget), self.experts.spec(first)
             most = self.experts.steps(first.task, steps)
             runs = run_plans(engine, task, mine, jobs, most, deadline, progress)
             for plan, trajectories in zip(mine, runs, strict=True):
