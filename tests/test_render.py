@@ -18,6 +18,7 @@ from hybrid import render
 from hybrid.answer import Answer
 from hybrid.null import Blank
 from hybrid.pipeline import Options, Pipeline, Watcher
+from trm.attempts import Seconds
 
 ROOT = Path(__file__).parent.parent
 
