@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from hybrid.answer import Answer, Candidates, JudgedDraft, Seconds, distinct, same
 from hybrid.draft import BackendError, Draft, Feedback, ManyProposer, Proposer
 from hybrid.null import Judged, Passthrough
-from hybrid.pooling import pooled
+from hybrid.pooling import named, pooled, said_by
 from trm import tasks
 from trm.grid import Grid, Grids, PuzzleError
 from trm.tasks import Puzzle, Status, Verdict
@@ -315,7 +315,7 @@ class Pipeline:
     def _pooled(self, work: _Work) -> Candidates:
         """The attempts that most of the drafts and refinements agree on, where no rule decides."""
         drafts = [judged.draft.grids for judged in work.drafts if judged.draft.grids is not None]
-        refined = [out.candidates for out in work.refined if _networks(out) and out.candidates]
+        refined = [named(out) for out in work.refined if _networks(out) and out.candidates]
         refiner, task = self.refiner, work.puzzle.task
         judge = (
             not isinstance(refiner, Passthrough) and task in refiner.tasks and refiner.accepts_drafts(task)
@@ -336,8 +336,7 @@ class Pipeline:
         candidates: Candidates = ()
         if not task.decidable and (candidates := self._pooled(work)):
             grids = tuple(choice[0] for choice in candidates)
-            named = next((out for out in ranked if _networks(out) and same(out.grids, grids)), None)
-            source, confidence = (named.source, named.confidence) if named else ("llm", None)
+            source, confidence = said_by([out for out in ranked if _networks(out)], grids)
         faults = next((draft.faults for draft in reversed(work.drafts)), ("no answer",))
         # Whatever anyone claimed: the rules decide here, last, on the very grids that are handed out.
         verdict = Verdict(Status.UNSOLVED, faults) if grids is None else task.check(work.puzzle, grids)

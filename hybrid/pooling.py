@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hybrid.answer import Candidates
+from hybrid.answer import Candidates, same
 from trm.grid import Grid, Grids, PuzzleError
 from trm.tasks import Puzzle
+
+if TYPE_CHECKING:
+    from hybrid.pipeline import Refined
 
 ATTEMPTS = 2  # grids an answer may name for one input (ARC's rule)
 Scorer = Callable[[Puzzle, Sequence[Grids]], Any]  # -> how likely each candidate is [n]
@@ -24,8 +27,8 @@ def pooled(
 ) -> Candidates:
     """For every input the candidates with the most votes, at most two; none where nobody proposed any.
 
-    refined: what each refinement names, for every input its grids, best first. A draft and a refinement's grid
-    have one vote each. score: the network as verifier, asked where votes are equal; then who came first.
+    refined: what each refinement names, for every input its grids, one for each of its rollouts. A draft and a
+    rollout have one vote each. score: the network as verifier, asked where votes are equal; then who came first.
     """
     if not refined and not drafts:
         return ()
@@ -58,3 +61,29 @@ def _scores(puzzle: Puzzle, candidates: Sequence[Grid], score: Scorer) -> list[f
         except PuzzleError:
             found.append(0.0)
     return found
+
+
+def named(out: Refined) -> list[list[Grid]]:
+    """For every input the grids that a refinement names: what each of its rollouts says, else its candidates."""
+    if not out.attempts:
+        return list(out.candidates or [])
+    return [[attempt.grids[index] for attempt in out.attempts] for index in range(len(out.candidates or []))]
+
+
+def said_by(outs: Sequence[Refined], grids: Grids) -> tuple[str, float | None]:
+    """Whose answer this is, of refinements where no rule decides, and how sure their network is.
+
+    A cold start's if for every input some cold rollout says so; else any rollout's; else an LLM's, of which no
+    network is sure.
+    """
+    attempts = [attempt for out in outs for attempt in out.attempts]
+    for source in ("refiner", "refiner+draft"):
+        mine = [attempt for attempt in attempts if source in (attempt.source, "refiner+draft")]
+        sure = [
+            max((a.confidence for a in mine if np.array_equal(a.grids[index], grid)), default=None)
+            for index, grid in enumerate(grids)
+        ]
+        if all(one is not None for one in sure):
+            return source, min(one for one in sure if one is not None)
+    whole = next((out for out in outs if not out.attempts and same(out.grids, grids)), None)
+    return (whole.source, whole.confidence) if whole else ("llm", None)

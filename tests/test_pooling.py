@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from doubles import FakeRefiner, Scripted
+from doubles import FakeRefiner, Outcome, Scripted
 
 from hybrid.null import Passthrough
 from hybrid.pipeline import Options, Pipeline
-from hybrid.pooling import pooled
+from hybrid.pooling import named, pooled, said_by
 from trm import tasks
+from trm.attempts import Attempt
 from trm.grid import PuzzleError
 
 PUZZLE = tasks.get("arc").samples()[0]
@@ -58,3 +59,34 @@ def test_a_networks_answer_that_wins_keeps_its_source() -> None:
     answer = next(Pipeline(Scripted([None]), refiner).solve([PUZZLE], Options()))
     assert (answer.source, answer.confidence) == ("refiner", 0.75)
     assert first(answer.candidates[0]) == [3]
+
+
+def rollout(source: str, confidence: float, *answers: Any) -> Attempt:
+    return Attempt(source, answers, confidence, tasks.get("arc").check(PUZZLE, answers), 1, ())
+
+
+def outcome(*attempts: Attempt) -> Outcome:
+    """A refinement of these rollouts, which names its first one's grids."""
+    first = attempts[0]
+    choices = [[grid] for grid in first.grids]
+    return Outcome(first.grids, first.verdict, first.source, first.confidence, choices, attempts=attempts)
+
+
+def test_every_rollout_of_a_network_has_a_vote() -> None:
+    out = outcome(rollout("refiner", 0.9, A), rollout("refiner", 0.2, B), rollout("refiner", 0.3, B))
+    assert first(named(out)[0]) == [7, 5, 5]
+    assert first(pooled(PUZZLE, [named(out)], [(C,)])[0]) == [5, 7]
+    assert said_by([out], (B,)) == ("refiner", 0.3)
+
+
+def test_whose_answer_it_is_is_asked_input_by_input() -> None:
+    out = outcome(
+        rollout("refiner", 0.9, A, B), rollout("refiner", 0.4, B, A), rollout("refiner+draft", 0.6, C, C)
+    )
+    assert said_by([out], (A, A)) == (
+        "refiner",
+        0.4,
+    )  # put together from two rollouts, as sure as the less sure
+    assert said_by([out], (C, C)) == ("refiner+draft", 0.6)
+    assert said_by([out], (C, A)) == ("refiner+draft", 0.4)
+    assert said_by([out], (A, A * 0)) == ("llm", None)
