@@ -43,12 +43,16 @@ SWEEPS = tuple(f"{how}:{kind}@" for how in ("draft", "beside") for kind in ("ora
 
 @dataclass(frozen=True)
 class Setting:
-    """What the arms share. refiner: None where there is none; proposer: the drafts on file, or a live model."""
+    """What the arms share. refiner: None where there is none; proposer: the drafts on file, or a live model.
+
+    ahead: the next puzzles' drafts are asked for while the arms work on these.
+    """
 
     proposer: Recorded | None
     refiner: Refiner | None
     options: Options  # of the hybrid
     at_once: int = 16
+    ahead: bool = False
 
 
 class ArmError(ValueError):

@@ -43,6 +43,7 @@ from hybrid.solving import (
     NOBODY,
     TOGETHER,
     TOGETHER_ON_CPU,
+    elsewhere,
     refiner_path,
 )
 from trm import tasks
@@ -146,7 +147,7 @@ def compare(
         _fail(error, MISSING)
     together = TOGETHER_ON_CPU if expert is None or expert.device == "cpu" else TOGETHER
     state = PartialState()
-    setting = Setting(proposer, expert, options, together)
+    setting = Setting(proposer, expert, options, together, elsewhere(proposer.live if proposer else None))
     run = Run(out, names, setting, concurrency, state.process_index, state.num_processes)
     console = Console(stderr=True)
     deadline = time.monotonic() + limit_seconds if limit_seconds else float("inf")
