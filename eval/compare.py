@@ -15,7 +15,7 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any
@@ -145,6 +145,9 @@ def compare(
         _fail(error, BAD_INPUT)
     except (BackendError, CheckpointError) as error:
         _fail(error, MISSING)
+    if PartialState().is_main_process:
+        for line in left_out(names, wanted, expert):
+            print(f"compare: warning: {line}", file=sys.stderr)
     together = TOGETHER_ON_CPU if expert is None or expert.device == "cpu" else TOGETHER
     state = PartialState()
     setting = Setting(proposer, expert, options, together, elsewhere(proposer.live if proposer else None))
@@ -170,6 +173,17 @@ def compare(
         if not complete:
             print(f"compare: the time is up; --out {out} --resume continues", file=sys.stderr)
     raise typer.Exit(0 if complete else INCOMPLETE)
+
+
+def left_out(names: Iterable[str], wanted: Iterable[str], expert: Refiner | None) -> Iterator[str]:
+    """In one line a task: the arms that its missing expert leaves out."""
+    asking = [name for name in names if arms_of.needs_refiner(name)]
+    for task in wanted:
+        if expert is not None and asking and task not in expert.tasks:
+            yield (
+                f"{expert.name} has no expert for {task} (it has: {', '.join(expert.tasks)}); "
+                f"left out there: {', '.join(asking)}"
+            )
 
 
 def finish(folder: Path, about: dict[str, Any]) -> None:
