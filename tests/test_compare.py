@@ -417,6 +417,22 @@ def test_arms_without_an_expert_are_left_out_and_named(tmp_path: Path, checkpoin
     }  # fmt: skip
 
 
+def test_drafts_of_arc_are_shown_and_two_attempts_judged(tmp_path: Path) -> None:
+    """Two replies, the second right: only the arm with two attempts solves it."""
+    drafts, out = tmp_path / "replies.jsonl", tmp_path / "out"
+    (puzzle,) = puzzles_for("arc", 1, 0, None)
+    assert puzzle.answers is not None
+    replies = [f"```\n{get('arc').text((grid,))}\n```" for grid in (puzzle.grid, puzzle.answers[0])]
+    recorded(*replies, path=drafts, most=2).propose(puzzle)
+    asked = ("--tasks", "arc", "--n", 1, "--refiner", "none", "--drafts-from", drafts, "--drafts", 2)
+    done = call(*asked, "--arms", "llm,llm-best-of-k:vote", "--out", out)
+    assert done.exit_code == 0, done.output
+    found = json.loads((out / "results.json").read_text())["tasks"]["arc"]
+    assert {arm: figures["solved"] for arm, figures in found.items()} == {"llm": 0, "llm-best-of-k:vote": 1}
+    page = (out / "report.html").read_text()
+    assert "<figcaption>draft</figcaption><table" in page
+
+
 def test_time_that_runs_out_is_said_and_what_is_done_is_kept(tmp_path: Path, data: Path) -> None:
     out = tmp_path / "out"
     nobody = ("--llm", "none", "--refiner", "none", "--arms", "exact")
@@ -507,4 +523,6 @@ def test_cells_of_every_task() -> None:
     assert report.cells("sudoku", doubles.SOLUTION)[1] == list("672195348")
     assert report.cells("maze", doubles.MAZE)[0] == list("S  ")
     assert report.cells("arc", [[[[1, 2], [3, 4]], [[5]]]]) == [["1", "2"], ["3", "4"]]
+    assert report.cells("arc", "1 2\n3 4\n\n5") == [["1", "2"], ["3", "4"]]
+    assert report.cells("arc", get("arc").question_text(ARC)) == [["3"]]
     assert report.cells("sudoku", None) == []
