@@ -479,24 +479,21 @@ def test_processes_write_apart_and_are_merged(tmp_path: Path) -> None:
 
 
 def test_two_processes_share_the_puzzles(tmp_path: Path) -> None:
+    """On a CPU; `--multi_gpu` chooses the launcher that starts as many processes as it is told."""
     out = tmp_path / "out"
-    launch = (sys.executable, "-m", "accelerate.commands.launch", "--num_processes", "2", "--cpu")
-    quiet = (
-        "--main_process_port",
-        "0",
-        "--num_machines",
-        "1",
-        "--mixed_precision",
-        "no",
-        "--dynamo_backend",
-        "no",
-    )
-    nobody = ("--llm", "none", "--refiner", "none", "--arms", "exact", "--tasks", "sudoku", "--n", "5")
-    command = [*launch, *quiet, str(ROOT / "eval" / "compare.py"), *nobody, "--out", str(out)]
+    launch = "-m accelerate.commands.launch --multi_gpu --num_processes 2 --main_process_port 0"
+    quiet = "--num_machines 1 --mixed_precision no --dynamo_backend no"
+    script = [str(ROOT / "eval" / "compare.py"), "--out", str(out)]
+    nobody = "--llm none --refiner none --arms exact --tasks sudoku --n 5"
+    command = [sys.executable, *launch.split(), *quiet.split(), *script, *nobody.split()]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
-    assert sorted(r["id"] for r in lines_of(out / "records.jsonl")) == [f"sudoku-0-{i}" for i in range(1, 6)]
-    assert json.loads((out / "results.json").read_text())["tasks"]["sudoku"]["exact"]["solved"] == 5
+    assert done.stdout.count("report.html") == 1
+    # The first process has the first, third and fifth puzzle, and the second one's records come after them.
+    assert [r["id"] for r in lines_of(out / "records.jsonl")] == [f"sudoku-0-{i}" for i in (1, 3, 5, 2, 4)]
+    results = json.loads((out / "results.json").read_text())
+    assert results["tasks"]["sudoku"]["exact"]["solved"] == 5
+    assert results["environment"]["processes"] == 2
     assert not list(out.glob("records.*.jsonl"))
 
 
