@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -10,19 +9,18 @@ from math import ceil
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from eval.drafts import Recorded
-from hybrid.answer import Answer, same
+from eval.synthetic import maker, solved
+from hybrid.answer import Answer, distinct, same
 from hybrid.draft import Draft, Feedback, Proposer
 from hybrid.null import Blank, Passthrough
 from hybrid.pipeline import Options, Pipeline, Refined
+from hybrid.pooling import pooled
 from trm import tasks
-from trm.exact import shortest_path, solve_sudoku
-from trm.grid import Grid, Grids
+from trm.grid import Grids
 from trm.refine import Refiner
 from trm.tasks import Puzzle, Status
-from trm.tasks.maze import FREE, GOAL, PATH, START, WALL, find
 
 MAIN = ("llm", "trm", "hybrid")
 CONTROLS = (
@@ -43,12 +41,16 @@ SWEEPS = tuple(f"{how}:{kind}@" for how in ("draft", "beside") for kind in ("ora
 
 @dataclass(frozen=True)
 class Setting:
-    """What the arms share. refiner: None where there is none; proposer: the drafts on file, or a live model."""
+    """What the arms share. refiner: None where there is none; proposer: the drafts on file, or a live model.
+
+    ahead: the next puzzles' drafts are asked for while the arms work on these.
+    """
 
     proposer: Recorded | None
     refiner: Refiner | None
     options: Options  # of the hybrid
     at_once: int = 16
+    ahead: bool = False
 
 
 class ArmError(ValueError):
@@ -84,11 +86,11 @@ def run(name: str, puzzles: Sequence[Puzzle], setting: Setting, spent: Sequence[
     if name == "trm":
         return _solve(Blank(), setting.refiner, puzzles, once, setting)
     if name == "exact":
-        return _solve(Drafting("exact", _solved), Passthrough(), puzzles, once, setting)
+        return _solve(Drafting("exact", solved), Passthrough(), puzzles, once, setting)
     if name.startswith(("draft:", "beside:")) and name != "draft:llm":
         how, _, kind = name.partition(":")
         refiner = DraftAlone(setting.refiner) if how == "draft" else setting.refiner
-        return _solve(Drafting(name, _maker(kind, setting.options.seed)), refiner, puzzles, once, setting)
+        return _solve(Drafting(name, maker(kind, setting.options.seed)), refiner, puzzles, once, setting)
     assert setting.proposer is not None
     if name == "hybrid":
         return _solve(setting.proposer, setting.refiner, puzzles, setting.options, setting)
@@ -152,117 +154,12 @@ class Drafting:
         return [Draft(grids, error=None if grids is not None else f"{self.name}: nothing to give")]
 
 
-def _maker(kind: str, seed: int) -> Callable[[Puzzle], Grids | None]:
-    if kind == "blank":
-        return lambda puzzle: tuple(grid * 0 if puzzle.task == "sudoku" else grid for grid in puzzle.inputs)
-    name, _, percent = kind.partition("@")
-    share = 1.0 if name == "random" else float(percent or 0) / 100
-    return lambda puzzle: corrupted(puzzle, share, name, seed)
-
-
-def corrupted(puzzle: Puzzle, share: float, kind: str, seed: int) -> Grids | None:
-    """The label with `share` of its free cells wrong; "random": every free cell drawn from what labels hold.
-
-    "consistent": by one and the same mistake. Givens stay. None where the label is not known.
-    """
-    if puzzle.answers is None:
-        return None
-    crc = zlib.crc32(b"".join(grid.tobytes() for grid in puzzle.inputs))
-    rng = np.random.default_rng([seed, crc, round(100 * share)])
-    if kind == "consistent":
-        if puzzle.task == "maze":
-            return (_astray(puzzle.grid, puzzle.answers[0], share, rng),)
-        labels = zip(puzzle.inputs, puzzle.answers, strict=True)
-        return tuple(_exchanged(puzzle.task, question, label, share, rng) for question, label in labels)
-    blind = kind == "random"
-    made = []
-    for question, label in zip(puzzle.inputs, puzzle.answers, strict=True):
-        # What a maze's open cell or an ARC cell can be is what the label uses; a Sudoku's free cell any digit.
-        symbols = np.unique(label[free_cells(puzzle.task, question, label)])
-        draft = label.copy()
-        cells = np.argwhere(free_cells(puzzle.task, question, label))
-        chosen = cells if blind else rng.permutation(cells)[: round(share * len(cells))]
-        for row, col in chosen:
-            others = symbols if blind else symbols[symbols != label[row, col]]
-            if len(others):
-                draft[row, col] = rng.choice(others)
-        made.append(draft)
-    return tuple(made)
-
-
-def _exchanged(task: str, question: Grid, label: Grid, share: float, rng: np.random.Generator) -> Grid:
-    """In `share` of the free cells every symbol is the same other symbol, all along the grid."""
-    symbols = rng.permutation(np.unique(label[free_cells(task, question, label)]))
-    instead = np.arange(256, dtype=np.uint8)
-    instead[symbols] = np.roll(symbols, 1)
-    draft = label.copy()
-    cells = np.argwhere(free_cells(task, question, label))
-    for row, col in rng.permutation(cells)[: round(share * len(cells))]:
-        draft[row, col] = instead[label[row, col]]
-    return draft
-
-
-def _astray(question: Grid, label: Grid, share: float, rng: np.random.Generator) -> Grid:
-    """The marked path up to its last `share`; from there as long a way as was left, but to somewhere else."""
-    start = find(question, START)
-    distance = _moves(question != WALL, start)
-    marked = [(row, col) for row, col in np.argwhere(label == PATH).tolist()]
-    path = sorted(marked, key=lambda cell: int(distance[cell]))
-    kept = path[: round((1 - share) * len(path))]
-    draft = np.where(label == PATH, FREE, label)
-    for cell in kept:
-        draft[cell] = PATH
-    fork = kept[-1] if kept else start
-    away = _moves(question != WALL, fork)
-    far = np.argwhere((away > 0) & (away <= len(path) - len(kept)) & (question == FREE) & (label != PATH))
-    if not len(far) or len(kept) == len(path):
-        return draft
-    longest = max(int(away[tuple(cell)]) for cell in far)
-    ends = [cell for cell in far.tolist() if away[tuple(cell)] == longest]
-    detour = np.where(question == WALL, WALL, FREE).astype(np.uint8)
-    end = tuple(ends[rng.integers(len(ends))])
-    detour[fork], detour[end] = START, GOAL
-    way = shortest_path(detour)
-    assert way is not None
-    on_way = ((way == PATH) | (way == GOAL)) & (question == FREE)
-    return np.where(on_way, PATH, draft).astype(np.uint8)
-
-
-def _moves(open_cells: NDArray[np.bool_], start: tuple[int, int]) -> NDArray[np.int64]:
-    """Moves from start to every cell, -1 where there is no way. [H, W]"""
-    height, width = open_cells.shape
-    moves = np.full((height, width), -1, dtype=np.int64)
-    moves[start], edge = 0, [start]
-    while edge:
-        row, col = edge.pop(0)
-        for beside in ((row + 1, col), (row - 1, col), (row, col + 1), (row, col - 1)):
-            inside = 0 <= beside[0] < height and 0 <= beside[1] < width
-            if inside and open_cells[beside] and moves[beside] < 0:
-                moves[beside] = moves[row, col] + 1
-                edge.append(beside)
-    return moves
-
-
-def free_cells(task: str, question: Any, label: Any) -> Any:
-    """Which cells an answer is free to fill: blanks; in a maze, cells that are neither wall nor S nor G."""
-    if task == "arc":
-        return np.ones(label.shape, dtype=bool)
-    return question == (0 if task == "sudoku" else ord(" "))
-
-
-def _solved(puzzle: Puzzle) -> Grids | None:
-    """A classical solver's answer: a control, and the only place where one answers anything."""
-    if puzzle.task == "sudoku":
-        found = solve_sudoku(puzzle.grid, most=1).solutions
-        return (found[0],) if found else None
-    if puzzle.task == "maze":
-        path = shortest_path(puzzle.grid)
-        return None if path is None else (path,)
-    return None
-
-
 class BestOfK:
-    """The same K replies, of which one is picked: by majority, by the refiner's `score`, or by the rules."""
+    """The same K replies, of which one is picked: by majority, by the refiner's `score`, or by the rules.
+
+    Where no rule decides (ARC) two are handed in for every input, as its scoring allows and the hybrid does: those
+    with the most votes, or the best scores; with no rules to ask, the first two that differ.
+    """
 
     def __init__(self, replies: Recorded, how: str, refiner: Refiner | None, most: int) -> None:
         self.name: str | None = replies.name
@@ -273,15 +170,36 @@ class BestOfK:
     ) -> list[Draft]:
         made = self.replies.propose(puzzle, self.most, seed=seed)
         read = [draft for draft in made if draft.grids is not None]
-        best = self._picked(puzzle, read) if read else made[0]
+        if not read:
+            best = made[:1]
+        elif tasks.get(puzzle.task).decidable:
+            best = [self._picked(puzzle, read)]
+        else:
+            best = self._attempts(puzzle, [draft.grids or () for draft in read])
+        free = [replace(draft, tokens=0, prompt_tokens=0, seconds=0.0) for draft in best]
         # All K were paid for.
+        free[0] = replace(
+            best[0],
+            tokens=sum(d.tokens for d in made),
+            prompt_tokens=sum(d.prompt_tokens for d in made),
+            seconds=sum(d.seconds for d in made),
+        )
+        return free
+
+    def _attempts(self, puzzle: Puzzle, read: list[Grids]) -> list[Draft]:
+        """One or two drafts, whose grids for an input are its first and second candidate."""
+        if self.how == "vote":
+            candidates = pooled(puzzle, (), read)
+        else:  # each counts once
+            named = [
+                [grid for (grid,) in distinct((grids[i],) for grids in read)]
+                for i in range(len(puzzle.inputs))
+            ]
+            score = self.refiner.score if self.how == "score" and self.refiner is not None else None
+            candidates = pooled(puzzle, [named], (), score)
+        count = max(len(choice) for choice in candidates)
         return [
-            replace(
-                best,
-                tokens=sum(d.tokens for d in made),
-                prompt_tokens=sum(d.prompt_tokens for d in made),
-                seconds=sum(d.seconds for d in made),
-            )
+            Draft(tuple(choice[min(rank, len(choice) - 1)] for choice in candidates)) for rank in range(count)
         ]
 
     def _picked(self, puzzle: Puzzle, read: list[Draft]) -> Draft:

@@ -15,7 +15,7 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any
@@ -43,6 +43,7 @@ from hybrid.solving import (
     NOBODY,
     TOGETHER,
     TOGETHER_ON_CPU,
+    elsewhere,
     refiner_path,
 )
 from trm import tasks
@@ -72,6 +73,13 @@ def environment(plan: Plan, names: list[str]) -> dict[str, Any]:
         "arms": names,
         **plan.to_json(),
     }
+
+
+def processes(device: str) -> PartialState:
+    """Who else works on this comparison. Without `cpu` said, several processes on a CPU would each be the first."""
+    import torch
+
+    return PartialState(cpu=device == "cpu" or not torch.cuda.is_available())
 
 
 # -- command line --------------------------------------------------------------------------------------------
@@ -129,6 +137,7 @@ def compare(
         names.sort(key=lambda name: name != "hybrid")
         sources = data_of(data or [])
         puzzles = {task: puzzles_for(task, n, seed, sources.get(task)) for task in wanted}
+        state = processes(device)  # before anything is loaded: it says which GPU is whose
         expert = None if refiner == NOBODY else Refiner.from_pretrained(refiner_path(refiner), device=device)
         proposer = proposer_of(llm, drafts_from, device, drafts, seed, out)
         names = [name for name in names if proposer or not arms_of.needs_llm(name)]
@@ -137,16 +146,18 @@ def compare(
             tuple(wanted), n, sources, seed, options,
             proposer.name if proposer else None, expert.name if expert else None,
         )  # fmt: skip
-        if PartialState().is_main_process:
+        if state.is_main_process:
             open_folder(out, plan, resume)
-        PartialState().wait_for_everyone()
+        state.wait_for_everyone()
     except (UsageError, ArmError, PuzzleError) as error:
         _fail(error, BAD_INPUT)
     except (BackendError, CheckpointError) as error:
         _fail(error, MISSING)
+    if state.is_main_process:
+        for line in left_out(names, wanted, expert):
+            print(f"compare: warning: {line}", file=sys.stderr)
     together = TOGETHER_ON_CPU if expert is None or expert.device == "cpu" else TOGETHER
-    state = PartialState()
-    setting = Setting(proposer, expert, options, together)
+    setting = Setting(proposer, expert, options, together, elsewhere(proposer.live if proposer else None))
     run = Run(out, names, setting, concurrency, state.process_index, state.num_processes)
     console = Console(stderr=True)
     deadline = time.monotonic() + limit_seconds if limit_seconds else float("inf")
@@ -163,12 +174,23 @@ def compare(
     except KeyboardInterrupt:
         print(f"compare: interrupted; --out {out} --resume continues", file=sys.stderr)
         raise typer.Exit(130) from None
-    PartialState().wait_for_everyone()
-    if PartialState().is_main_process:
-        finish(out, environment(plan, names))
+    state.wait_for_everyone()
+    if state.is_main_process:
+        finish(out, environment(plan, names) | {"processes": state.num_processes})
         if not complete:
             print(f"compare: the time is up; --out {out} --resume continues", file=sys.stderr)
     raise typer.Exit(0 if complete else INCOMPLETE)
+
+
+def left_out(names: Iterable[str], wanted: Iterable[str], expert: Refiner | None) -> Iterator[str]:
+    """In one line a task: the arms that its missing expert leaves out."""
+    asking = [name for name in names if arms_of.needs_refiner(name)]
+    for task in wanted:
+        if expert is not None and asking and task not in expert.tasks:
+            yield (
+                f"{expert.name} has no expert for {task} (it has: {', '.join(expert.tasks)}); "
+                f"left out there: {', '.join(asking)}"
+            )
 
 
 def finish(folder: Path, about: dict[str, Any]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -45,6 +46,8 @@ class Recorded:
     name: str | None = None
     parameters: int | None = None
     known: dict[Key, tuple[Reply, ...]] = field(default_factory=dict)
+    # First drafts may come in the background, while an arm asks again about another puzzle.
+    lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
         if self.live is not None:
@@ -107,5 +110,5 @@ class Recorded:
             }
             lines.append(json.dumps(row, ensure_ascii=False) + "\n")
         if self.path is not None:
-            with self.path.open("a", encoding="utf-8") as file:
+            with self.lock, self.path.open("a", encoding="utf-8") as file:
                 file.write("".join(lines))

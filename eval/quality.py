@@ -2,7 +2,7 @@
 
     python eval/quality.py ckpt/trm.pt --task sudoku --data test.csv --n 500 --out results/quality
 
-Drafts are labels with a share of their free cells wrong, at random or by one consistent mistake (`eval/arms.py`).
+Drafts (`eval/synthetic.py`) are labels with a share of their free cells wrong, at random or by one consistent mistake.
 Each is refined alone, beside a cold start, and alone with the network's draft embedding set to zero: what is then
 left is not the draft's. Judging: `Refiner.score` of the label against the label with one to four cells wrong.
 """
@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np
 
-from eval.arms import corrupted, free_cells
+from eval.synthetic import corrupted, free_cells
 from trm.checkpoint import CheckpointError
 from trm.corpus import labelled
 from trm.evaluate import wilson

@@ -267,6 +267,8 @@ def cells(task: str, text: Any) -> list[list[str]]:
         return [list(text[at : at + 9]) for at in range(0, 81, 9)]
     if task == "maze":
         return [list(line) for line in text.split("\n")]
+    if isinstance(text, str) and not text.startswith(("{", "[")):  # a draft, as the task writes grids
+        return [line.split() for line in text.partition("\n\n")[0].split("\n")]
     found = json.loads(text) if isinstance(text, str) else text
     while isinstance(found, dict):
         found = found["test"][0]["input"]

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from rich.progress import Progress
 from eval import arms as arms_of
 from eval import metrics
 from eval.arms import Setting
+from hybrid.ahead import ahead, in_turn
 from hybrid.pipeline import Options
 from trm import tasks
 from trm.corpus import puzzles_of
@@ -103,20 +106,28 @@ class Run:
         task = puzzles[0].task
         names = [name for name in self.names if self._can(name, task)]
         bar = progress.add_task(task, total=len(mine) * len(names))
-        size = self.setting.at_once
-        for at in range(0, len(mine), size):
-            chunk = mine[at : at + size]
-            if any(arms_of.needs_llm(name) for name in names) and self.setting.proposer is not None:
-                open_ = [p for p in chunk if any((task, p.id, name) not in self.done for name in names)]
+        # As many puzzles as are to be asked of a server at once, else it would wait for the next chunk.
+        size = max(self.setting.at_once, self.concurrency)
+        chunks = [mine[at : at + size] for at in range(0, len(mine), size)]
+        ask = partial(self._ask, names=names)
+        with closing(ahead(chunks, ask) if self.setting.ahead else in_turn(chunks, ask)) as drafting:
+            for number, (chunk, drafted) in enumerate(drafting, 1):
                 progress.update(bar, description=f"{task}: drafting")
-                self.setting.proposer.prepare(open_, self.concurrency, lambda: None)
-            for name in names:
-                progress.update(bar, description=f"{task}: {name}")
-                self._arm(name, chunk)
-                progress.advance(bar, len(chunk))
-            if time.monotonic() > deadline:
-                return at + size >= len(mine)
+                drafted()
+                for name in names:
+                    progress.update(bar, description=f"{task}: {name}")
+                    self._arm(name, chunk)
+                    progress.advance(bar, len(chunk))
+                if time.monotonic() > deadline:
+                    return number == len(chunks)
         return True
+
+    def _ask(self, chunk: list[Puzzle], names: list[str]) -> None:
+        """See to it that the drafts which the arms will take of a chunk are there."""
+        if self.setting.proposer is None or not any(arms_of.needs_llm(name) for name in names):
+            return
+        open_ = [p for p in chunk if any((p.task, p.id, name) not in self.done for name in names)]
+        self.setting.proposer.prepare(open_, self.concurrency, lambda: None)
 
     def _can(self, name: str, task: str) -> bool:
         refiner = self.setting.refiner

@@ -54,7 +54,8 @@ class JudgedDraft:
 
 @dataclass(frozen=True)
 class Seconds:
-    """Wall-clock seconds. Puzzles refined in one batch share its time equally."""
+    """Wall-clock seconds. Puzzles refined in one batch share its time equally. A draft's count in full, also where
+    the network refined others meanwhile."""
 
     llm: float = 0.0
     refine: float = 0.0

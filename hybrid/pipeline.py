@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from hybrid.ahead import ahead, in_turn
 from hybrid.answer import Answer, Candidates, JudgedDraft, Seconds, distinct, same
 from hybrid.draft import BackendError, Draft, Feedback, ManyProposer, Proposer
 from hybrid.null import Judged, Passthrough
@@ -57,6 +60,15 @@ class Options:
     trace: bool = False
 
 
+@dataclass(frozen=True, eq=False)
+class _Asked:
+    """What a proposer said. failed: why it could not be asked."""
+
+    drafts: list[Draft]
+    seconds: float
+    failed: str | None = None
+
+
 @dataclass(eq=False)
 class _Work:
     """A puzzle on its way."""
@@ -94,7 +106,8 @@ class _Work:
 class Pipeline:
     """Answers puzzles. `at_once`: how many are refined together; with a slow proposer, one.
 
-    `drafted_at_once`: how many first drafts a proposer that can is asked for in one go.
+    `drafted_at_once`: how many first drafts a proposer that can is asked for in one go. `ahead`: the next ones are
+    written in the background while these are refined; answers and their order stay the same.
     """
 
     def __init__(
@@ -104,8 +117,10 @@ class Pipeline:
         at_once: int = 1,
         watcher: Watcher | None = None,
         drafted_at_once: int = 1,
+        ahead: bool = False,
     ) -> None:
         self.proposer = proposer
+        self.ahead = ahead
         self.refiner = refiner
         self.at_once = at_once
         self.drafted_at_once = drafted_at_once if isinstance(proposer, ManyProposer) else 1
@@ -117,23 +132,30 @@ class Pipeline:
         # A budget is a puzzle's own: the seconds of a batch are nobody's.
         alone = options.budget is not None
         refined = 1 if alone else self.at_once
-        for group in _groups(puzzles, 1 if alone else max(refined, self.drafted_at_once)):
-            works = self._first_drafts(group, options)
-            for at in range(0, len(works), refined):
-                some = works[at : at + refined]
-                if len(some) < len(works):
-                    self.watcher.started([work.puzzle for work in some])
-                yield from self._solve_together(some, options)
+        size = 1 if alone else max(refined, self.drafted_at_once)
+        draft = partial(self._first_drafts, seed=options.seed)
+        # What is read from a stream may be long in coming: a draft must not keep an answer waiting for it.
+        begun_early = self.ahead and not alone and isinstance(puzzles, Sequence)
+        groups = _groups(puzzles, size)
+        with closing(ahead(list(groups), draft) if begun_early else in_turn(groups, draft)) as drafting:
+            for group, drafts in drafting:
+                self.watcher.started(group)
+                begun = time.perf_counter()
+                works = [_Work(puzzle, begun) for puzzle in group]
+                for work, said in zip(works, drafts(), strict=True):
+                    self._take(work, said)
+                for at in range(0, len(works), refined):
+                    some = works[at : at + refined]
+                    if len(some) < len(works):
+                        self.watcher.started([work.puzzle for work in some])
+                    yield from self._solve_together(some, options)
 
-    def _first_drafts(self, puzzles: list[Puzzle], options: Options) -> list[_Work]:
-        self.watcher.started(puzzles)
-        group = [_Work(puzzle, time.perf_counter()) for puzzle in puzzles]
+    def _first_drafts(self, group: list[Puzzle], seed: int) -> list[_Asked]:
+        """The first drafts of every puzzle of a group. Touches nothing but the proposer: it may run ahead."""
         if len(group) > 1 and isinstance(self.proposer, ManyProposer):
-            self._propose_together(group, self.proposer, options.seed)
-        else:
-            for work in group:
-                self._propose(work, seed=options.seed)
-        return group
+            said = _ask(partial(self.proposer.propose_many, group, seed=seed), len(group))
+            return [_Asked([draft], said.seconds / len(group), said.failed) for draft in said.drafts]
+        return [_ask(partial(self.proposer.propose, puzzle, seed=seed)) for puzzle in group]
 
     def _solve_together(self, group: list[_Work], options: Options) -> list[Answer]:
         """All puzzles of a group in step: what one of them waits for, the network does for all at once."""
@@ -190,40 +212,22 @@ class Pipeline:
         left = _seconds_left(work, options)
         return len(work.verified()) < options.answers and (left is None or left > 0)
 
-    def _propose(
-        self, work: _Work, drafts: int = 1, seed: int = 0, feedback: Feedback | None = None
-    ) -> list[JudgedDraft]:
-        """Ask for drafts and judge them, of several all but the first. Failures are counted values."""
-        begun = time.perf_counter()
-        try:
-            replies = self.proposer.propose(work.puzzle, drafts=drafts, feedback=feedback, seed=seed)
-            work.answerable |= bool(replies)
-        except BackendError as error:
-            self._warn(str(error))
-            replies = [Draft(None, error=str(error))] * drafts
-        work.llm_seconds += time.perf_counter() - begun
-        judged = [self._judge(work.puzzle, draft) for draft in (replies if drafts == 1 else replies[1:])]
+    def _propose(self, work: _Work, drafts: int = 1, seed: int = 0, feedback: Feedback | None = None) -> None:
+        """Ask for drafts and judge them, of several all but the first."""
+        asked = partial(self.proposer.propose, work.puzzle, drafts=drafts, feedback=feedback, seed=seed)
+        said = _ask(asked, drafts)
+        self._take(work, said if drafts == 1 else replace(said, drafts=said.drafts[1:]))
+
+    def _take(self, work: _Work, said: _Asked) -> None:
+        """Judge drafts and file them with their puzzle."""
+        if said.failed is not None:
+            self._warn(said.failed)
+        work.answerable |= said.failed is None and bool(said.drafts)
+        work.llm_seconds += said.seconds
+        judged = [self._judge(work.puzzle, draft) for draft in said.drafts]
         for draft in judged:
             self.watcher.drafted(work.puzzle, draft)
         work.drafts += judged
-        return judged
-
-    def _propose_together(self, group: list[_Work], proposer: ManyProposer, seed: int) -> None:
-        """The first draft of every puzzle, asked for at once."""
-        begun = time.perf_counter()
-        try:
-            drafts = proposer.propose_many([work.puzzle for work in group], seed=seed)
-        except BackendError as error:
-            self._warn(str(error))
-            drafts = [Draft(None, error=str(error))] * len(group)
-        else:
-            for work in group:
-                work.answerable = True
-        share = (time.perf_counter() - begun) / len(group)
-        for work, draft in zip(group, drafts, strict=True):
-            work.llm_seconds += share
-            work.drafts.append(self._judge(work.puzzle, draft))
-            self.watcher.drafted(work.puzzle, work.drafts[-1])
 
     def _judge(self, puzzle: Puzzle, draft: Draft) -> JudgedDraft:
         task = tasks.get(puzzle.task)
@@ -360,6 +364,17 @@ class Pipeline:
             attempts=tuple(attempt for out in work.refined for attempt in out.attempts),
             missing=not work.answerable,
         )
+
+
+def _ask(call: Callable[[], list[Draft]], wanted: int = 1) -> _Asked:
+    """Ask a proposer. Failures are counted values: then every draft that was wanted says why it is not there."""
+    begun, failed = time.perf_counter(), None
+    try:
+        drafts = call()
+    except BackendError as error:
+        failed = str(error)
+        drafts = [Draft(None, error=failed)] * wanted
+    return _Asked(drafts, time.perf_counter() - begun, failed)
 
 
 def _networks(out: Refined) -> bool:

@@ -154,7 +154,18 @@ def build(setup: Setup, watcher: render.Notes) -> Pipeline:
         watcher.warned(f"{message}; {left}")
     together = TOGETHER_ON_CPU if getattr(refiner, "device", "cpu") == "cpu" else TOGETHER
     at_once = together if proposer.name is None else 1
-    return Pipeline(proposer, refiner, at_once, watcher, drafted_at_once=DRAFTED_TOGETHER)
+    return Pipeline(
+        proposer, refiner, at_once, watcher, drafted_at_once=DRAFTED_TOGETHER, ahead=elsewhere(proposer)
+    )
+
+
+def elsewhere(proposer: object) -> bool:
+    """Whether drafts are written by a server or an accelerator, so that a network can refine others meanwhile.
+
+    Not on the CPU's own cores: each of the two takes all of them, and together they take longer (LOG.md).
+    """
+    llm = getattr(proposer, "llm", None)
+    return llm is not None and getattr(llm, "device", None) != "cpu"
 
 
 def _proposer(setup: Setup, watcher: render.Notes) -> Proposer:

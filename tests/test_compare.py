@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from eval import arms, metrics, report
+from eval import arms, metrics, report, synthetic
 from eval.arms import ArmError, DraftAlone, Setting
 from eval.compare import app
 from eval.drafts import Recorded
@@ -164,9 +165,80 @@ def test_best_of_k_by_score_asks_the_network() -> None:
     assert heard == [3]
 
 
+ARC = get("arc").parse(
+    json.dumps({"train": [{"input": [[1]], "output": [[2]]}], "test": [{"input": [[3]]}, {"input": [[4]]}]})
+)
+
+
+def attempts_of(how: str, *replies: tuple[int, int], score: Any = None) -> tuple[Any, list[list[int]]]:
+    """What an arm hands in for two inputs of one cell, given replies that name a colour for each."""
+
+    class Naming(doubles.OneByOne):
+        name, parameters = "naming", 1_000
+
+        def chat(self, messages: Sequence[Message], *, samples: int = 1, **_: object) -> list[Reply]:
+            index = 0 if "3" in messages[-1]["content"].split("```")[-2] else 1
+            return [Reply(f"```\n{replies[n][index]}\n```", 10, 1.0, None, 5) for n in range(samples)]
+
+    refiner = doubles.FakeRefiner(doubles.echoes)
+    if score is not None:
+        refiner.score = score  # type: ignore[method-assign]
+    naming: Any = Naming()
+    made = Setting(recorded(llm=naming, most=len(replies)), refiner, Options())  # type: ignore[arg-type]
+    answer = arms.run(f"llm-best-of-k:{how}", [ARC], made)[0]
+    return answer, [[int(grid[0, 0]) for grid in choice] for choice in answer.candidates]
+
+
+def test_best_of_k_hands_in_two_attempts_for_every_input_where_no_rule_decides() -> None:
+    replies = ((5, 1), (6, 2), (6, 3), (7, 3))
+    answer, vote = attempts_of("vote", *replies)
+    assert vote == [[6, 5], [3, 1]]  # the majority, then who came first, for each input by itself
+    assert [int(grid[0, 0]) for grid in answer.grids] == [6, 3]
+    assert sum(d.draft.tokens for d in answer.drafts) == 4 * 2 * 10
+    assert sum(d.draft.prompt_tokens for d in answer.drafts) == 4 * 2 * 5
+    assert sum(d.draft.seconds for d in answer.drafts) == 4 * 2
+    _, rules = attempts_of("rules", *replies)
+    assert rules == [[5, 6], [1, 2]]  # no rule to ask: the first two that differ
+    assert attempts_of("vote", (5, 1), (5, 1))[1] == [[5], [1]]
+    assert attempts_of("vote", (5, 1), (5, 2))[1] == [[5], [1, 2]]
+
+
+def test_best_of_k_by_score_hands_in_the_two_best_whatever_their_votes() -> None:
+    def score(puzzle: Puzzle, candidates: Sequence[Any]) -> Any:  # the higher the colour, the likelier
+        return np.array([float(grids[0][0, 0]) for grids in candidates])
+
+    _, found = attempts_of("score", (5, 1), (5, 1), (6, 2), (7, 3), score=score)
+    assert found == [[7, 6], [3, 2]]
+
+
+@pytest.mark.parametrize(
+    ("labels", "expected"), [((5, 3), True), ((6, 1), True), ((6, 2), False), ((7, 3), False)]
+)
+def test_a_vote_is_right_if_for_every_input_one_of_its_attempts_is(
+    labels: tuple[int, int], expected: bool
+) -> None:
+    answer, _ = attempts_of("vote", (5, 1), (6, 2), (6, 3), (7, 3))
+    known = replace(answer.puzzle, answers=tuple(np.array([[label]], dtype=np.uint8) for label in labels))
+    assert metrics.solved(replace(answer, puzzle=known)) is expected
+
+
+def test_best_of_k_has_one_attempt_where_rules_decide() -> None:
+    """Else the rules would pick the second one when the first is wrong."""
+    other = "1" + WRONG[1:]
+    answer = arms.run("llm-best-of-k:vote", [PUZZLE], setting(recorded(other, other, doubles.SOLUTION)))[0]
+    assert len(answer.drafts) == 1
+    assert answer.verdict.status is Status.UNSOLVED
+
+
+def test_moves_are_those_of_the_shortest_paths() -> None:
+    open_cells = np.array([[1, 1, 1, 0], [0, 0, 1, 0], [1, 1, 1, 0], [0, 0, 0, 1]], dtype=np.bool_)
+    expected = [[0, 1, 2, -1], [-1, -1, 3, -1], [6, 5, 4, -1], [-1, -1, -1, -1]]
+    assert synthetic.moves_from(open_cells, (0, 0)).tolist() == expected
+
+
 @pytest.mark.parametrize("share", [0, 30, 100])
 def test_an_oracles_draft_has_that_share_of_wrong_cells_and_keeps_the_givens(share: int) -> None:
-    draft = arms._maker(f"oracle@{share}", 0)(PUZZLE)
+    draft = synthetic.maker(f"oracle@{share}", 0)(PUZZLE)
     assert draft is not None
     free = PUZZLE.grid == 0
     wrong = draft[0] != doubles.right(PUZZLE)[0]
@@ -176,7 +248,7 @@ def test_an_oracles_draft_has_that_share_of_wrong_cells_and_keeps_the_givens(sha
 
 @pytest.mark.parametrize("share", [0, 30, 100])
 def test_a_consistent_mistake_is_the_same_all_along(share: int) -> None:
-    draft = arms._maker(f"consistent@{share}", 0)(PUZZLE)
+    draft = synthetic.maker(f"consistent@{share}", 0)(PUZZLE)
     assert draft is not None
     free, label = PUZZLE.grid == 0, doubles.right(PUZZLE)[0]
     wrong = draft[0] != label
@@ -192,7 +264,7 @@ def test_a_path_goes_astray_at_the_share_asked_for() -> None:
     label, task = maze.answers[0], get("maze")
     on_path = label == PATH
     for share in (0, 30, 100):
-        draft = arms._maker(f"consistent@{share}", 0)(maze)
+        draft = synthetic.maker(f"consistent@{share}", 0)(maze)
         assert draft is not None
         assert (draft[0] == maze.grid)[maze.grid != FREE].all()
         left = (on_path & (draft[0] != PATH)).sum()
@@ -332,6 +404,35 @@ def test_the_command_writes_all_its_files_and_goes_on_after_a_kill(
     assert "seed" in other.output
 
 
+def test_arms_without_an_expert_are_left_out_and_named(tmp_path: Path, checkpoint: Path) -> None:
+    asked = ("--tasks", "sudoku,maze", "--n", 1, "--llm", "none", "--refiner", checkpoint, "--device", "cpu")
+    asked += ("--steps", 1, "--arms", "trm,exact", "--out", tmp_path / "out")
+    done = call(*asked)
+    assert done.exit_code == 0, done.output
+    (line,) = [line for line in done.output.splitlines() if "no expert" in line]
+    assert line.endswith("has no expert for maze (it has: sudoku); left out there: trm")
+    tasks = json.loads((tmp_path / "out" / "results.json").read_text())["tasks"]
+    assert {task: set(found) for task, found in tasks.items()} == {
+        "sudoku": {"trm", "exact"}, "maze": {"exact"},
+    }  # fmt: skip
+
+
+def test_drafts_of_arc_are_shown_and_two_attempts_judged(tmp_path: Path) -> None:
+    """Two replies, the second right: only the arm with two attempts solves it."""
+    drafts, out = tmp_path / "replies.jsonl", tmp_path / "out"
+    (puzzle,) = puzzles_for("arc", 1, 0, None)
+    assert puzzle.answers is not None
+    replies = [f"```\n{get('arc').text((grid,))}\n```" for grid in (puzzle.grid, puzzle.answers[0])]
+    recorded(*replies, path=drafts, most=2).propose(puzzle)
+    asked = ("--tasks", "arc", "--n", 1, "--refiner", "none", "--drafts-from", drafts, "--drafts", 2)
+    done = call(*asked, "--arms", "llm,llm-best-of-k:vote", "--out", out)
+    assert done.exit_code == 0, done.output
+    found = json.loads((out / "results.json").read_text())["tasks"]["arc"]
+    assert {arm: figures["solved"] for arm, figures in found.items()} == {"llm": 0, "llm-best-of-k:vote": 1}
+    page = (out / "report.html").read_text()
+    assert "<figcaption>draft</figcaption><table" in page
+
+
 def test_time_that_runs_out_is_said_and_what_is_done_is_kept(tmp_path: Path, data: Path) -> None:
     out = tmp_path / "out"
     nobody = ("--llm", "none", "--refiner", "none", "--arms", "exact")
@@ -378,24 +479,21 @@ def test_processes_write_apart_and_are_merged(tmp_path: Path) -> None:
 
 
 def test_two_processes_share_the_puzzles(tmp_path: Path) -> None:
+    """On a CPU; `--multi_gpu` chooses the launcher that starts as many processes as it is told."""
     out = tmp_path / "out"
-    launch = (sys.executable, "-m", "accelerate.commands.launch", "--num_processes", "2", "--cpu")
-    quiet = (
-        "--main_process_port",
-        "0",
-        "--num_machines",
-        "1",
-        "--mixed_precision",
-        "no",
-        "--dynamo_backend",
-        "no",
-    )
-    nobody = ("--llm", "none", "--refiner", "none", "--arms", "exact", "--tasks", "sudoku", "--n", "5")
-    command = [*launch, *quiet, str(ROOT / "eval" / "compare.py"), *nobody, "--out", str(out)]
+    launch = "-m accelerate.commands.launch --multi_gpu --num_processes 2 --main_process_port 0"
+    quiet = "--num_machines 1 --mixed_precision no --dynamo_backend no"
+    script = [str(ROOT / "eval" / "compare.py"), "--out", str(out)]
+    nobody = "--llm none --refiner none --arms exact --tasks sudoku --n 5"
+    command = [sys.executable, *launch.split(), *quiet.split(), *script, *nobody.split()]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
-    assert sorted(r["id"] for r in lines_of(out / "records.jsonl")) == [f"sudoku-0-{i}" for i in range(1, 6)]
-    assert json.loads((out / "results.json").read_text())["tasks"]["sudoku"]["exact"]["solved"] == 5
+    assert done.stdout.count("report.html") == 1
+    # The first process has the first, third and fifth puzzle, and the second one's records come after them.
+    assert [r["id"] for r in lines_of(out / "records.jsonl")] == [f"sudoku-0-{i}" for i in (1, 3, 5, 2, 4)]
+    results = json.loads((out / "results.json").read_text())
+    assert results["tasks"]["sudoku"]["exact"]["solved"] == 5
+    assert results["environment"]["processes"] == 2
     assert not list(out.glob("records.*.jsonl"))
 
 
@@ -422,4 +520,6 @@ def test_cells_of_every_task() -> None:
     assert report.cells("sudoku", doubles.SOLUTION)[1] == list("672195348")
     assert report.cells("maze", doubles.MAZE)[0] == list("S  ")
     assert report.cells("arc", [[[[1, 2], [3, 4]], [[5]]]]) == [["1", "2"], ["3", "4"]]
+    assert report.cells("arc", "1 2\n3 4\n\n5") == [["1", "2"], ["3", "4"]]
+    assert report.cells("arc", get("arc").question_text(ARC)) == [["3"]]
     assert report.cells("sudoku", None) == []

@@ -7,12 +7,13 @@ import random
 import threading
 from collections.abc import Iterator
 from email.utils import formatdate
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import httpx
 import pytest
 
-from hybrid.draft import BackendError, Message
+from hybrid.draft import BackendError, Message, Request
 from hybrid.llms import connect
 from hybrid.llms.http import HTTPLLM, Patience
 
@@ -98,6 +99,42 @@ def test_samples_are_requests_of_their_own() -> None:
     assert sorted(body["temperature"] for body in server.bodies) == [0, 0.8, 0.8, 0.8, 0.8]
     server.connect().chat(ASK, greedy_first=False)
     assert server.bodies[-1]["temperature"] == 0.8
+
+
+def test_a_hundred_and_twenty_questions_are_asked_at_once() -> None:
+    """Over real connections: httpx itself would keep all but 100 waiting."""
+    gate = threading.Barrier(120, timeout=20)
+
+    class Handler(BaseHTTPRequestHandler):
+        def answer(self, content: Any) -> None:
+            body = json.dumps(content).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def do_GET(self) -> None:
+            self.answer(MODELS)
+
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            gate.wait()  # passes only if 120 requests are in flight
+            self.answer(completion())
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    class Listening(ThreadingHTTPServer):
+        request_queue_size = 200
+        daemon_threads = True
+
+    with Listening(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        llm = HTTPLLM(f"http://127.0.0.1:{server.server_port}/v1")
+        replies = llm.chat_many([Request(ASK)] * 60, samples=2, concurrency=60)
+        llm.close()
+        server.shutdown()
+    assert [reply.text for pair in replies for reply in pair] == ["4"] * 120
 
 
 def test_requests_run_side_by_side_up_to_a_limit() -> None:

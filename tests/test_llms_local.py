@@ -7,14 +7,16 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from hybrid.draft import BackendError, Message, Request
-from hybrid.llms import connect, fetch, hub, wheels
+from hybrid.draft import BackendError, Message, Reply, Request
+from hybrid.llms import connect, fetch, hub, local, wheels
 from hybrid.llms.identity import Source, resolved_name
 from hybrid.llms.local import LocalLLM
 from hybrid.llms.wheels import Part, Wheels
@@ -93,6 +95,30 @@ def test_many_conversations_share_a_batch_and_keep_apart(llm: LocalLLM) -> None:
     assert first[0].prompt_tokens < second[0].prompt_tokens
     assert all(reply.tokens <= 6 for reply in first)
     assert [reply.text for reply in third] == ["", ""]
+
+
+def test_prompts_of_like_length_share_batches_that_stay_small(
+    llm: LocalLLM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batches: list[list[int]] = []
+    generate = llm._generate
+
+    def spied(rows: Sequence[Any]) -> list[Reply]:
+        batches.append([len(row.prompt) for row in rows])
+        return generate(rows)
+
+    monkeypatch.setattr(llm, "_generate", spied)
+    monkeypatch.setattr(local, "PROMPTS", 400)
+    counts = (150, 1, 40, 500, 2, 41)
+    requests = [Request([{"role": "user", "content": "word " * count}], 2) for count in counts]
+    replies = llm.chat_many(requests, samples=2)
+    lengths = [pair[0].prompt_tokens for pair in replies]
+    assert [length - count for length, count in zip(lengths, counts, strict=True)] == [lengths[0] - 150] * 6
+    assert all(pair[0].prompt_tokens == pair[1].prompt_tokens for pair in replies)
+    assert all(len(batch) * max(batch) <= 400 or len(batch) == 1 for batch in batches)
+    flat = [length for batch in batches for length in batch]
+    assert flat == sorted(flat)
+    assert 1 < len(batches) < 12
 
 
 def test_a_prompt_beyond_the_window_is_named(llm: LocalLLM) -> None:

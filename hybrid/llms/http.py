@@ -93,6 +93,8 @@ class HTTPLLM:
         self._client = httpx.Client(
             headers={"Authorization": f"Bearer {key}"} if key else {},
             timeout=httpx.Timeout(120.0, connect=5.0),
+            # Who asks says how much at once; httpx's own limit of 100 would let the rest wait, and at last fail.
+            limits=httpx.Limits(max_connections=None),
             transport=transport,
             trust_env=url.host not in _LOOPBACK,  # a proxy would look for the server on its own machine
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from hybrid.llms.quiet import quiet
 
 TEMPERATURE, TOP_P = 0.8, 0.95
 BATCH = 16  # replies generated at once; a CPU gains little beyond 8
+PROMPTS = 1 << 15  # tokens of prompt in a batch, padding included: attention's masks are as long as wide
 # How the chat formats of common families close a turn: some models name only their text's end as EOS.
 _TURN_ENDS = ("<|im_end|>", "<|eot_id|>", "<end_of_turn>", "<|end|>")
 
@@ -99,9 +100,7 @@ class LocalLLM:
         own_randomness = torch.random.fork_rng(accelerators, device_type=self.device.partition(":")[0])
         with self._lock, quiet(), torch.inference_mode(), own_randomness:
             torch.manual_seed(seed)
-            fitting = [row for row in rows if row.max_tokens > 0]
-            for at in range(0, len(fitting), BATCH):
-                batch = fitting[at : at + BATCH]
+            for batch in _batches([row for row in rows if row.max_tokens > 0]):
                 for row, reply in zip(batch, self._generate(batch), strict=True):
                     replies[row.request].append(reply)
                     tick()
@@ -190,6 +189,18 @@ class _Row:
     greedy: bool
     max_tokens: int
     form: Form | None
+
+
+def _batches(rows: Iterable[_Row]) -> Iterator[list[_Row]]:
+    """Rows that are generated together: of like length, for ARC's prompts have from 500 to 16,000 tokens."""
+    batch: list[_Row] = []
+    for row in sorted(rows, key=lambda row: len(row.prompt)):
+        if batch and (len(batch) == BATCH or (len(batch) + 1) * len(row.prompt) > PROMPTS):
+            yield batch
+            batch = []
+        batch.append(row)
+    if batch:
+        yield batch
 
 
 class _Greedy:
