@@ -2,7 +2,7 @@
 
     python eval/quality.py ckpt/trm.pt --task sudoku --data test.csv --n 500 --out results/quality
 
-Drafts (`eval/synthetic.py`) are labels with a share of their free cells wrong, at random or by one mistake throughout.
+Drafts (`eval/synthetic.py`) are labels with a share of the free cells wrong, at random or by one mistake throughout.
 Each is refined alone, beside a cold start, and alone with the network's draft embedding set to zero: what is then
 left is not the draft's. Judging: `Refiner.score` of the label against the label with one to four cells wrong.
 """

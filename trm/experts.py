@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from trm.engine import Engine
 
 FITTING_SHARE = 0.8  # of a budget
-FITTED_KEPT = 32  # fitted networks kept for questions that come again: drafts, rounds, scores, arms of a comparison
+FITTED_KEPT = 32  # fitted networks, kept for questions that come again: drafts, scores, arms of a comparison
 
 
 class Experts:
