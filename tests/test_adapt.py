@@ -136,6 +136,22 @@ def test_fitted_networks_are_measured_by_two_attempts(
     assert told[0]["canvas"] == 20
 
 
+def test_a_draft_too_large_for_the_canvas_costs_the_cold_start_nothing(expert: Expert) -> None:
+    refiner = Refiner(Checkpoint("mine", {"arc": expert}), device="cpu")
+    refiner.experts.fitting = replace(QUICK, steps=2, smallest=10)
+    large = (np.ones((11, 8), dtype=np.uint8),)
+    out, cold = (
+        refiner.refine(TASK, draft=large, steps=1, restarts=2),
+        refiner.refine(TASK, steps=1, restarts=2),
+    )
+    assert {attempt.source for attempt in out.attempts} == {"refiner"}
+    assert out.grid.tolist() == cold.grid.tolist()
+    with pytest.raises(PuzzleError, match="11x8, expected at most 10x10"):
+        refiner.refine(TASK, draft=large, steps=1, cold=False)
+    with pytest.raises(PuzzleError, match="11x8, expected at most 10x10"):
+        refiner.score(TASK, [large])
+
+
 def test_a_rollout_ends_where_training_did(expert: Expert) -> None:
     trained = replace(expert, meta={"recipe": {"train": {"max_steps": 2}}})
     refiner = Refiner(Checkpoint("mine", {"arc": trained}), device="cpu")

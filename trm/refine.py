@@ -117,6 +117,8 @@ class Refiner:
         jobs = []
         for puzzle, given in zip(puzzles, drafts, strict=True):
             grids = self._draft(puzzle, given)
+            if grids is not None and cold and not self._holds(puzzle, grids):
+                grids = None  # what the network cannot be shown must not cost the cold start
             jobs.append(Job(puzzle, (None, grids) if cold and grids is not None else (grids,), begun))
         plans = [
             Plan(index, _source(start), job.puzzle, start)
@@ -168,13 +170,18 @@ class Refiner:
             raise PuzzleError(
                 f"{self.name}: the {puzzle.task} expert was not trained on drafts, expected draft=None"
             )
-        task = self.experts.spec(puzzle)
+        task = get(puzzle.task)
         grids = task.parse_answer(puzzle, draft) if isinstance(draft, str) else as_grids(_uint8(draft))
         if len(grids) != len(puzzle.inputs):
             raise PuzzleError(f"draft of {len(grids)} grids, expected {len(puzzle.inputs)}")
         for index, grid in enumerate(grids):
             task.encode_draft(puzzle, grid, index)  # refuses shapes and symbols
         return grids
+
+    def _holds(self, puzzle: Puzzle, draft: Grids) -> bool:
+        """Whether the canvas that the puzzle is seen on is as large as the draft."""
+        spec = self.experts.spec(puzzle)
+        return all(grid.shape[0] <= spec.height and grid.shape[1] <= spec.width for grid in draft)
 
     def _restarts(
         self,
