@@ -23,6 +23,17 @@ def test_orthogonalise_brings_singular_values_near_one() -> None:
         assert values.max() < 1.3
 
 
+def test_the_networks_arithmetic_is_muons() -> None:
+    torch.manual_seed(0)
+    update = torch.randn(1, 16, 64)
+    whole, half = orthogonalise(update), orthogonalise(update, half=True)
+    assert 0 < (whole - half).abs().max() < 0.05
+    for dtype in (torch.float32, torch.bfloat16):
+        model = TRM(TINY)
+        model.dtype = dtype
+        assert Optimizer(model, OptimConfig()).parts[1].half is (dtype == torch.bfloat16)  # type: ignore[attr-defined]
+
+
 def test_muon_agrees_with_torch() -> None:
     """Ten steps on two matrices: torch.optim.Muon computes the same update, in bfloat16."""
     torch.manual_seed(0)

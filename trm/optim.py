@@ -14,19 +14,18 @@ import torch
 from torch import Tensor, nn
 
 from trm.config import OptimConfig
-from trm.engine import multiplies_bf16
 
 # Quintic Newton–Schulz coefficients and five steps (Keller Jordan's Muon, 2024).
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 
 
-def orthogonalise(updates: Tensor, steps: int = 5) -> Tensor:
+def orthogonalise(updates: Tensor, half: bool = False, steps: int = 5) -> Tensor:
     """The nearest semi-orthogonal matrices, roughly: singular values end between 0.7 and 1.2.
 
-    updates [K, out, in]; bfloat16 inside where the device multiplies it: a step on a CPU is a third shorter for it.
+    updates [K, out, in]; half: in bfloat16, as always on CUDA.
     """
     a, b, c = NEWTON_SCHULZ
-    x = updates.bfloat16() if multiplies_bf16(updates.device.type) else updates
+    x = updates.bfloat16() if half or updates.is_cuda else updates
     if tall := x.shape[-2] > x.shape[-1]:
         x = x.mT
     x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
@@ -38,10 +37,16 @@ def orthogonalise(updates: Tensor, steps: int = 5) -> Tensor:
 
 
 class Muon(torch.optim.Optimizer):
-    """Momentum, orthogonalised; step size × √max(1, out/in); weight decay decoupled. `lr` is a tensor []."""
+    """Momentum, orthogonalised; step size × √max(1, out/in); weight decay decoupled. `lr` is a tensor [].
 
-    def __init__(self, params: list[nn.Parameter], lr: Tensor, momentum: float, weight_decay: float) -> None:
+    half: orthogonalise in bfloat16, where the network runs in it: a third off a step on a CPU that multiplies it.
+    """
+
+    def __init__(
+        self, params: list[nn.Parameter], lr: Tensor, momentum: float, weight_decay: float, half: bool
+    ) -> None:
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
+        self.half = half
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
@@ -62,7 +67,7 @@ class Muon(torch.optim.Optimizer):
         weights: list[Tensor] = list(params)
         torch._foreach_lerp_(buffers, grads, 1 - group["momentum"])
         ahead = torch._foreach_lerp(grads, buffers, group["momentum"])  # Nesterov
-        updates = orthogonalise(torch.stack(ahead)) * (group["lr"] * scale)
+        updates = orthogonalise(torch.stack(ahead), self.half) * (group["lr"] * scale)
         torch._foreach_mul_(weights, 1 - group["lr"] * group["weight_decay"])
         torch._foreach_sub_(weights, list(updates.unbind()))
 
@@ -99,7 +104,8 @@ class Optimizer:
         ]
         if not alone:
             muon = [p for p in self.params if id(p) in matrices]
-            self.parts.append(Muon(muon, lr(config.lr), config.momentum, config.weight_decay))
+            half = getattr(model, "dtype", torch.float32) == torch.bfloat16
+            self.parts.append(Muon(muon, lr(config.lr), config.momentum, config.weight_decay, half))
 
     def schedule(self, progress: float) -> float:
         """Share of the peak learning rate when `progress` (0 to 1) of the horizon is behind."""
