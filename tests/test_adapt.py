@@ -96,6 +96,15 @@ def test_a_fitter_used_again_fits_as_a_new_one(expert: Expert) -> None:
         assert tensor.equal(again.state_dict()[name]), name
 
 
+def test_a_task_of_many_demonstrations_gets_its_places(expert: Expert) -> None:
+    many = replace(TASK, demos=TASK.demos * 15)
+    used = Fitter(expert, replace(QUICK, steps=1), 10)
+    used.fit(TASK)
+    used.fit(many)
+    assert used.learner is not None
+    assert len(used.learner.bank) == 45
+
+
 def grids(*sides: tuple[int, int]) -> list[np.ndarray]:
     return [np.ones((side, other), dtype=np.uint8) for side, other in sides]
 

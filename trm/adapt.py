@@ -1,7 +1,7 @@
 """Test-time training: a copy of an expert is fitted to one task's demonstrations before it answers.
 
 For experts that were trained on many tasks, each with an identity of its own (`TRMConfig.turns`): an unseen task has
-none, so a fresh one is fitted, and with it the whole network where there is a GPU to do it.
+none, so a fresh one is fitted, and with it the whole network.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from trm.pairs import PairBank, recolourable
 from trm.tasks import Puzzle, get
 
 CANVASES = (10, 15, 20, 30)  # sides: a step on 20x20 costs .4 of one on 30x30
-MOST_PAIRS = 32  # demonstrations of one task
+MOST_PAIRS = 32  # demonstrations of one task that a fitter has places for; more make it begin anew
 
 
 @dataclass(frozen=True)
@@ -32,8 +32,8 @@ class Fitting:
 
     seconds: float = 30.0
     steps: int = 0
-    batch: int = 16
-    lr: float = 0.002  # Muon's, on the blocks
+    batch: int = 32
+    lr: float = 0.003  # Muon's, on the blocks
     adamw_lr: float = 0.001  # on everything else
     identity_alone: bool = False  # leave the network as it is
     smallest: int = 20  # side of the smallest canvas used: 20 is what the network was trained on
@@ -185,7 +185,7 @@ class Fitter:
         """Everything as at the start, for this puzzle."""
         self.model.load_state_dict(self.start)
         torch.manual_seed(self.how.seed)
-        if self.learner is None:
+        if self.learner is None or len(puzzle.demos) > len(self.learner.bank):
             bank = PairBank(self.task, [puzzle], True, self.model.device, MOST_PAIRS)
             self.learner = Learner(self.config, self.model, bank, _Alone())
             if self.compiled:
