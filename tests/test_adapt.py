@@ -219,6 +219,9 @@ def test_a_budget_is_what_fitting_may_take(expert: Expert) -> None:
     refiner.score(TASK, [TASK.answers or ()])  # by the network that there is
     refiner.refine(TASK, steps=1, progress=listen)
     assert not heard
+    other = next(generate("arc", 1, 4, rule="mirror", demos=2, size=(3, 4)))
+    assert refiner.refine(other, steps=1, budget=0.0, progress=listen).steps == 1
+    assert refiner.experts.fitted_steps == 0
 
 
 def test_the_clock_ends_it(expert: Expert) -> None:

@@ -140,8 +140,7 @@ class Fitter:
             loss=LossConfig(**recipe.get("loss", {})),
             draft=DraftConfig(**recipe.get("draft", {})) if shape.draft else DraftConfig(),
             train=TrainConfig(
-                steps=how.steps,
-                seconds=0.0 if how.steps else how.seconds,
+                steps=1,  # its length is for `fit` to say
                 batch=how.batch,
                 max_steps=how.max_steps,
                 ema=0.0,
@@ -152,19 +151,22 @@ class Fitter:
         self.steps = 0  # that the last task was fitted for
 
     def fit(
-        self, puzzle: Puzzle, progress: Callable[[int, int], None] | None = None, seconds: float = 0.0
+        self,
+        puzzle: Puzzle,
+        progress: Callable[[int, int], None] | None = None,
+        seconds: float | None = None,
     ) -> TRM:
         """The expert's network, fitted to the puzzle's demonstrations, with one identity: theirs. For evaluation.
 
-        seconds: in place of the fitting's own, if given.
         It starts from the mean of the identities that the expert knows. progress: called with the seconds (or steps)
-        behind and in all. Only the demonstrations are learned from: nothing of the tests but the canvas.
+        behind and in all. seconds: in place of the fitting's own; with none to spend nothing is learned. Only the
+        demonstrations are learned from: nothing of the tests but the canvas.
         """
         how = self.how
         with torch.inference_mode(False), torch.enable_grad():
             learner = self._begin(puzzle)
             begun, step, behind = time.perf_counter(), 0, 0.0
-            total = how.steps or seconds or how.seconds
+            total = how.steps or (how.seconds if seconds is None else seconds)
             while behind < total:
                 learner.set_step(step, behind / total)
                 learner.step()

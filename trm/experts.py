@@ -41,25 +41,27 @@ class Experts:
         """The engine of a task's expert. Raises PuzzleError where there is none."""
         from trm.engine import Engine
 
-        if task not in self.checkpoint.experts:
-            known = ", ".join(sorted(self.checkpoint.experts))
-            raise PuzzleError(f"{self.checkpoint.name}: no expert for {task}, expected one of {known}")
         if task not in self._engines:
-            expert, spec = self.checkpoint.experts[task], get(task)
-            if spec.shown and expert.config.canvas_width:
-                spec = spec.on(expert.config.canvas_width)
-            shape, expected = (
-                (expert.config.seq_len, expert.config.vocab_size),
-                (spec.seq_len, spec.vocab_size),
-            )
-            if shape != expected:
-                raise PuzzleError(
-                    f"{self.checkpoint.name}: seq_len and vocab_size {shape}, expected {expected} for {task}: "
-                    "usable through TRM.from_pretrained alone"
-                )
+            expert = self._expert(task)
             network = expert.model(self.device, self._dtype(expert))
             self._engines[task] = Engine(network, self.slots, self.compiled)
         return self._engines[task]
+
+    def _expert(self, task: str) -> Expert:
+        """The task's expert. Raises PuzzleError where there is none, or one of another shape."""
+        if task not in self.checkpoint.experts:
+            known = ", ".join(sorted(self.checkpoint.experts))
+            raise PuzzleError(f"{self.checkpoint.name}: no expert for {task}, expected one of {known}")
+        expert, spec = self.checkpoint.experts[task], get(task)
+        if spec.shown and expert.config.canvas_width:
+            spec = spec.on(expert.config.canvas_width)
+        shape = expert.config.seq_len, expert.config.vocab_size
+        if shape != (expected := (spec.seq_len, spec.vocab_size)):
+            raise PuzzleError(
+                f"{self.checkpoint.name}: seq_len and vocab_size {shape}, expected {expected} for {task}: "
+                "usable through TRM.from_pretrained alone"
+            )
+        return expert
 
     def _dtype(self, expert: Expert) -> torch.dtype:
         import torch
@@ -82,9 +84,8 @@ class Experts:
         budget: seconds that the puzzle may take in all, most of which fitting then takes. A network that was fitted
         to these demonstrations before is used again, however long that took.
         """
-        general = self.engine(puzzle.task)
         if not self.fits(puzzle.task):
-            return general
+            return self.engine(puzzle.task)
         from trm.adapt import Fitter
         from trm.engine import Engine
 
@@ -95,7 +96,7 @@ class Experts:
         key = b"|".join(grid.tobytes() + bytes(grid.shape) for pair in puzzle.demos for grid in pair)
         key += f"{side} {replace(how, seconds=0)}".encode()
         if key not in self._fitted:
-            expert = self.checkpoint.experts[puzzle.task]
+            expert = self._expert(puzzle.task)
 
             def tick(behind: int, total: int) -> None:
                 if progress is not None:
