@@ -16,6 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any
@@ -47,7 +48,9 @@ from hybrid.solving import (
     refiner_path,
 )
 from trm import tasks
+from trm.adapt import fitting
 from trm.checkpoint import CheckpointError
+from trm.config import ConfigError
 from trm.grid import PuzzleError
 from trm.refine import Refiner
 
@@ -60,12 +63,17 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 def environment(plan: Plan, names: list[str]) -> dict[str, Any]:
     import torch
 
+    def version(package: str) -> str | None:
+        with suppress(metadata.PackageNotFoundError):  # run from a checkout; no language model here
+            return metadata.version(package)
+        return None
+
     devices = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     commit = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False
     )
     return {
-        **{package: metadata.version(package) for package in ("hybrid-trm", "torch", "transformers")},
+        **{package: version(package) for package in ("hybrid-trm", "torch", "transformers")},
         "python": platform.python_version(),
         "devices": devices or ["cpu"],
         "threads": torch.get_num_threads(),
@@ -122,6 +130,9 @@ def compare(
     rounds: Annotated[int, typer.Option(min=0, help="re-asks")] = 0,
     steps: Annotated[int, typer.Option(min=1, help="supervision steps a rollout")] = 16,
     restarts: Annotated[int, typer.Option(min=0, help="of the hybrid")] = 8,
+    fit: Annotated[
+        list[str] | None, typer.Option(metavar="KEY=VALUE", help="ARC, as in `trm eval`: seconds=14, …")
+    ] = None,
     concurrency: Annotated[int, typer.Option(min=1, help="puzzles asked of a server at once")] = 1,
     device: str = "auto",
     seed: int = 0,
@@ -139,17 +150,20 @@ def compare(
         puzzles = {task: puzzles_for(task, n, seed, sources.get(task)) for task in wanted}
         state = processes(device)  # before anything is loaded: it says which GPU is whose
         expert = None if refiner == NOBODY else Refiner.from_pretrained(refiner_path(refiner), device=device)
+        how = fitting(fit, "--fit") if fit else None
+        if expert is not None:
+            expert.experts.fitting = how
         proposer = proposer_of(llm, drafts_from, device, drafts, seed, out)
         names = [name for name in names if proposer or not arms_of.needs_llm(name)]
         options = Options(drafts=drafts, rounds=rounds, steps=steps, restarts=restarts, seed=seed, trace=True)
         plan = Plan(
             tuple(wanted), n, sources, seed, options,
-            proposer.name if proposer else None, expert.name if expert else None,
+            proposer.name if proposer else None, expert.name if expert else None, vars(how) if how else None,
         )  # fmt: skip
         if state.is_main_process:
             open_folder(out, plan, resume)
         state.wait_for_everyone()
-    except (UsageError, ArmError, PuzzleError) as error:
+    except (UsageError, ArmError, PuzzleError, ConfigError) as error:
         _fail(error, BAD_INPUT)
     except (BackendError, CheckpointError) as error:
         _fail(error, MISSING)

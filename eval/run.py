@@ -47,6 +47,7 @@ class Plan:
     options: Options
     llm: str | None
     refiner: str | None
+    fit: dict[str, Any] | None = None  # how an expert is fitted to a task, where that was said
 
     def to_json(self) -> dict[str, Any]:
         return {**vars(self), "tasks": list(self.tasks), "options": vars(self.options)}

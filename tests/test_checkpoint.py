@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,9 @@ def test_pack_gathers_and_the_later_counts(tmp_path: Path) -> None:
     pack(tmp_path / "all.pt", [str(tmp_path / "a.pt"), str(tmp_path / "b.pt")])
     experts = load(tmp_path / "all.pt").experts
     assert {task: one.meta["step"] for task, one in experts.items()} == {"sudoku": 2, "maze": 3}
+    assert experts["maze"].config == SMALL
+    pack(tmp_path / "deep.pt", [str(tmp_path / "b.pt")], cycles=5)
+    assert load(tmp_path / "deep.pt").experts["maze"].config == replace(SMALL, h_cycles=5)
 
 
 def test_what_is_no_checkpoint_is_refused(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import torch
 from doubles import SMALL
 
 from trm.config import ConfigError, TRMConfig
-from trm.model import TRM, State, rope2d_tables, rotate, truncated_normal_
+from trm.model import TRM, State, group_bias, rope2d_tables, rotate, truncated_normal_
 
 VARIANTS = {
     "reference attention": replace(
@@ -21,6 +21,7 @@ VARIANTS = {
     ),
     "everything": SMALL,
     "rows and columns, no prefix": replace(SMALL, positions="rowcol", prefix=0),
+    "heads of groups": replace(SMALL, positions="groups", heads=4),
     "identities": replace(SMALL, identities=5, identity_dim=40),
     "one state": replace(SMALL, states=1),
     "two networks": replace(SMALL, networks=2),
@@ -156,3 +157,34 @@ def test_rope2d_goes_through_a_whole_step_and_sees_where_cells_are() -> None:
     moved = torch.tensor([[1, 1, 1, 1, 2, 1]])
     one, other = (model.step(model.initial_state(1), t)[1].logits for t in (tokens, moved))
     assert not torch.allclose(one.sum(1), other.sum(1), atol=1e-4)
+
+
+def test_with_heads_of_groups_the_answer_moves_with_the_question() -> None:
+    """Rows within a band, bands, columns and stacks may change places; rows of two bands may not."""
+    model = small(replace(SMALL, positions="groups", heads=4))
+    question = tokens().view(3, 9, 9)
+    same_bands, other_bands = [2, 0, 1, 6, 7, 8, 5, 3, 4], [3, 1, 2, 0, 4, 5, 6, 7, 8]
+
+    def logits(grids: torch.Tensor) -> torch.Tensor:
+        return model.step(model.initial_state(3), grids.flatten(1))[1].logits.view(3, 9, 9, 11)
+
+    plain = logits(question)
+    for rows, moves in ((same_bands, True), (other_bands, False)):
+        # Columns as well, by another permutation of the same kind.
+        cols = rows[3:] + rows[:3] if moves else list(range(9))
+        moved = logits(question[:, rows][:, :, cols])
+        assert torch.allclose(moved, plain[:, rows][:, :, cols], atol=1e-3) == moves
+    assert not torch.allclose(logits(question.mT), plain.transpose(1, 2), atol=1e-2)  # rows and columns are told apart
+
+
+def test_what_a_head_of_a_group_sees() -> None:
+    config = replace(SMALL, positions="groups", heads=8, prefix=1)
+    bias = group_bias(config)
+    assert bias.shape == (8, 82, 88)
+    seen = bias[:, :82, :82] == 0
+    assert seen[:, 0].all()  # the prefix sees everything
+    assert seen[:, :, 0].all()  # and is seen
+    assert (seen[:, 1:, 1:].sum(-1) == torch.tensor([9, 9, 9, 81, 9, 9, 9, 81])[:, None]).all()
+    assert seen[2, 1 + 4 * 9 + 4, 1:].nonzero().flatten().tolist() == [30, 31, 32, 39, 40, 41, 48, 49, 50]
+    with pytest.raises(ConfigError, match="need mixer 'attention'"):
+        replace(SMALL, positions="groups", mixer="mlp_t")

@@ -9,6 +9,7 @@ from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from trm.config import Config, ConfigError, DataConfig, load_config
@@ -146,3 +147,33 @@ def test_sources_are_joined(tmp_path: Path) -> None:
     everything = DataConfig("sudoku", train=f"{tmp_path}/b.csv", exclude=f"{tmp_path}/b.csv", held_out_size=1)
     with pytest.raises(ConfigError, match="holds everything there is to learn"):
         training_puzzles(everything, 0)
+
+
+def test_mazes_are_trained_on_under_every_turn_labelled_anew(tmp_path: Path) -> None:
+    mazes = list(generate("maze", 3, 0, height=(4, 6), width=(5, 7)))
+    write(tmp_path / "m.csv", "maze", mazes)
+    data = DataConfig("maze", train=str(tmp_path / "m.csv"), held_out_size=1, relabel=True)
+    learned, held_out = training_puzzles(data, 0)
+    assert (len(learned), len(held_out)) == (16, 1)
+    maze = get("maze")
+    for puzzle in learned:
+        assert puzzle.answers is not None
+        assert maze.check(puzzle, puzzle.answers).status == "verified"
+    first = {p.grid.tobytes() + bytes(p.grid.shape) for p in learned[:8]}
+    own = learned[0].grid
+    assert first == {
+        np.ascontiguousarray(np.rot90(one, k)).tobytes() + bytes(np.rot90(one, k).shape)
+        for one in (own, own.T)
+        for k in range(4)
+    }
+    with pytest.raises(ConfigError, match="labels of sudoku turn with it"):
+        training_puzzles(tiny(relabel=True).data, 0)
+
+
+def test_labels_of_another_convention_are_not_turned(tmp_path: Path) -> None:
+    """Two shortest paths: the convention's goes down first."""
+    (tmp_path / "m.csv").write_text("question,answer\n" + '"S \n G"' + "," + '"So\n G"' + "\n")
+    (tmp_path / "h.csv").write_text("question,answer\n" + '"S  \n  G"' + "," + '"S  \nooG"' + "\n")
+    data = DataConfig("maze", train=str(tmp_path / "m.csv"), held_out=str(tmp_path / "h.csv"), relabel=True)
+    with pytest.raises(ConfigError, match="has another label"):
+        training_puzzles(data, 0)

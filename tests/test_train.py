@@ -179,6 +179,9 @@ def test_a_run_can_start_from_the_weights_of_another(tmp_path: Path) -> None:
     second = trainer(tmp_path / "second", config(train__init=best))
     with first.averaged():
         assert same(weights(first), weights(second))
+        deeper = trainer(tmp_path / "deeper", config(train__init=best, model__h_cycles=3, model__l_cycles=2))
+        assert same(weights(first), weights(deeper))
+        assert deeper.learner.model.config.h_cycles == 3
     with pytest.raises(ConfigError, match="another shape"):
         trainer(tmp_path / "third", config(train__init=best, model__hidden_size=64))
 

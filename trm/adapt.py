@@ -7,15 +7,26 @@ none, so a fresh one is fitted, and with it the whole network.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+import tomllib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from trm.checkpoint import IDENTITIES, Expert, with_one_identity
-from trm.config import Config, DataConfig, DraftConfig, LossConfig, OptimConfig, TrainConfig
+from trm.config import (
+    Config,
+    ConfigError,
+    DataConfig,
+    DraftConfig,
+    LossConfig,
+    OptimConfig,
+    TrainConfig,
+    from_dict,
+)
 from trm.grid import Grid
 from trm.learner import Learner
 from trm.model import TRM
@@ -39,6 +50,17 @@ class Fitting:
     smallest: int = 20  # side of the smallest canvas used: 20 is what the network was trained on
     max_steps: int = 2  # supervision steps that a pair stays at most
     seed: int = 0
+
+
+def fitting(pairs: Sequence[str], where: str) -> Fitting:
+    """From `key=value` pairs, values as in TOML. Raises ConfigError, which begins with `where`."""
+    raw: dict[str, Any] = {}
+    for pair in pairs:
+        try:
+            raw |= tomllib.loads(pair)
+        except tomllib.TOMLDecodeError:
+            raise ConfigError(f"{where} {pair}: expected KEY=VALUE, a number or true or false") from None
+    return from_dict(Fitting, raw, where)
 
 
 @dataclass(frozen=True)

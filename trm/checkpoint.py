@@ -187,11 +187,17 @@ def save_folder(path: Path, expert: Expert) -> None:
     (path / META).write_text(json.dumps(meta, indent=1) + "\n")
 
 
-def pack(out: str | Path, sources: list[str]) -> dict[str, Expert]:
-    """Gather the experts of several checkpoints into one file; of two for one task the later is kept."""
+def pack(out: str | Path, sources: list[str], cycles: int = 0) -> dict[str, Expert]:
+    """Gather the experts of several checkpoints into one file; of two for one task the later is kept.
+
+    cycles: of a supervision step (T), where they are to be others than in training; no weight depends on them.
+    """
     experts: dict[str, Expert] = {}
     for source in sources:
-        experts.update({task: with_one_identity(one) for task, one in load(source).experts.items()})
+        for task, one in load(source).experts.items():
+            kept = with_one_identity(one)
+            config = replace(kept.config, h_cycles=cycles or kept.config.h_cycles)
+            experts[task] = replace(kept, config=config)
     save(out, experts)
     return experts
 

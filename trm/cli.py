@@ -116,6 +116,7 @@ def evaluate_command(
     from trm.progress import bar
 
     try:
+        from trm.adapt import fitting
         from trm.refine import Refiner
 
         puzzles = labelled(data, task, limit)
@@ -125,7 +126,7 @@ def evaluate_command(
         if fit or records:
             if not refiner.fits(task):
                 fail(f"--fit, --records: {checkpoint} has no expert for {task} that is fitted to its tasks")
-            refiner.experts.fitting = _fitting(fit) if fit else None
+            refiner.experts.fitting = fitting(fit, "--fit") if fit else None
 
         def record(one: dict[str, Any]) -> None:
             if records is not None:
@@ -152,22 +153,6 @@ def evaluate_command(
     for step, share in result["by_step"].items():
         print(f"  step {int(step):3d}  {share:7.2%}")
     print(f"{result['seconds']:.1f} s")
-
-
-def _fitting(pairs: list[str]) -> Any:
-    """`trm.adapt.Fitting` from KEY=VALUE pairs. Raises ConfigError."""
-    import tomllib
-
-    from trm.adapt import Fitting
-    from trm.config import ConfigError, from_dict
-
-    raw: dict[str, Any] = {}
-    for pair in pairs:
-        try:
-            raw |= tomllib.loads(pair)
-        except tomllib.TOMLDecodeError:
-            raise ConfigError(f"--fit {pair}: expected KEY=VALUE, a number or true or false") from None
-    return from_dict(Fitting, raw, "--fit")
 
 
 @app.command(epilog="Example: trm data sudoku --n 1000 --seed 1 --out easy.csv clues=[40,50]")
@@ -250,13 +235,16 @@ def convert(
 def pack(
     out: Annotated[Path, typer.Argument(help="file to write")],
     checkpoints: Annotated[list[str], typer.Argument(help="files, folders or hub ids")],
+    cycles: Annotated[
+        int, typer.Option(help="of a supervision step (h_cycles); 0: as in training", min=0)
+    ] = 0,
 ) -> None:
     """Gather experts of several checkpoints in one file; for a task that two have, the later one counts."""
     from trm.checkpoint import CheckpointError
     from trm.checkpoint import pack as pack_experts
 
     try:
-        experts = pack_experts(out, checkpoints)
+        experts = pack_experts(out, checkpoints, cycles)
     except (CheckpointError, OSError) as error:
         fail(error)
     print(f"{out}: {', '.join(sorted(experts))} ({out.stat().st_size / 1e6:.1f} MB)")

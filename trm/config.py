@@ -28,8 +28,9 @@ class TRMConfig:
     heads: int = 8
     expansion: float = 4.0  # SwiGLU's hidden width is round_up(expansion · d · 2/3, 256)
     mixer: Literal["mlp_t", "attention"] = "attention"
-    positions: Literal["none", "rope", "rope2d", "rowcol", "rowcolbox"] = "rope"
-    box: int = 3  # side of a box, for rowcolbox
+    # groups: no table, but heads that see a cell's row, column or box alone (see trm.model.group_bias)
+    positions: Literal["none", "rope", "rope2d", "rowcol", "rowcolbox", "groups"] = "rope"
+    box: int = 3  # side of a box, for rowcolbox and groups
     prefix: int = 16  # P positions before the cells
     h_cycles: int = 3  # T
     l_cycles: int = 6  # n
@@ -52,13 +53,13 @@ class TRMConfig:
             raise ConfigError(
                 f"[model] hidden_size {self.hidden_size} does not split into {self.heads} even-sized heads"
             )
-        if self.positions in ("rope2d", "rowcol", "rowcolbox") and (
+        if self.positions in ("rope2d", "rowcol", "rowcolbox", "groups") and (
             self.canvas_width <= 0 or self.seq_len % self.canvas_width
         ):
             raise ConfigError(
                 f"[model] positions '{self.positions}' need a canvas_width that divides seq_len"
             )
-        if self.mixer == "mlp_t" and self.positions in ("rope", "rope2d"):
+        if self.mixer == "mlp_t" and self.positions in ("rope", "rope2d", "groups"):
             raise ConfigError(
                 f"[model] positions '{self.positions}' need mixer 'attention'; say 'none', 'rowcol' or 'rowcolbox'"
             )
@@ -96,6 +97,8 @@ class DataConfig:
     stream: int = 0  # keep so many of them while workers go on making new ones, which replace the oldest
     options: dict[str, Any] = field(default_factory=dict)  # of the generator
     augment: bool = True  # draw symmetries of the task on the device
+    # Mazes, whose labels do not turn with them: train on each under its 8 turns, labelled anew by their convention.
+    relabel: bool = False
 
 
 @dataclass(frozen=True)

@@ -84,10 +84,15 @@ class SwiGLU(nn.Module):
 
 
 class Attention(nn.Module):
+    sees: Tensor  # [heads, n, n rounded up]: 0 or −inf
+
     def __init__(self, config: TRMConfig) -> None:
         super().__init__()
         self.heads = config.heads
         self.qk_norm = config.qk_norm
+        self.grouped = config.positions == "groups"
+        if self.grouped:
+            self.register_buffer("sees", group_bias(config), persistent=False)
         self.qkv = Linear(config.hidden_size, 3 * config.hidden_size)
         self.out = Linear(config.hidden_size, config.hidden_size)
 
@@ -98,7 +103,8 @@ class Attention(nn.Module):
             q, k = rms(q), rms(k)
         if rope is not None:
             q, k = rotate(q, *rope), rotate(k, *rope)
-        mixed = F.scaled_dot_product_attention(q, k, v)
+        sees = self.sees.to(q.dtype)[..., :n] if self.grouped else None
+        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=sees)
         result: Tensor = self.out(mixed.transpose(1, 2).reshape(batch, n, width))
         return result
 
@@ -125,6 +131,26 @@ def rope2d_tables(
     angle = F.pad(angle, (0, 0, prefix, 0))
     angle = torch.cat((angle, angle), dim=-1)
     return angle.cos(), angle.sin()
+
+
+def group_bias(config: TRMConfig) -> Tensor:
+    """What to add to attention scores [heads, n, n rounded up to 8]: 0 where a head sees, −inf elsewhere.
+
+    Of every four heads the first sees the cell's row, the second its column, the third its box, the fourth
+    everything; all see the prefix, and it sees all. So the network knows where a cell is by its groups alone, and
+    moving rows within a band, bands, and columns likewise, moves its answer in the same way. The last axis is padded
+    for the kernels' alignment; its end is never read.
+    """
+    cells = torch.arange(config.seq_len)
+    row, col = cells // config.canvas_width, cells % config.canvas_width
+    box = row // config.box * config.canvas_width + col // config.box
+    group = torch.stack((row, col, box, torch.zeros_like(cells)))
+    group = F.pad(group, (config.prefix, 0), value=-1)
+    same = (group[:, :, None] == group[:, None, :]) | (group < 0)[:, :, None] | (group < 0)[:, None, :]
+    n = same.shape[-1]
+    same = same[torch.arange(config.heads) % len(same)]
+    bias = torch.zeros(same.shape).masked_fill(~same, -torch.inf)
+    return F.pad(bias, (0, -n % 8))
 
 
 def rotate(v: Tensor, cos: Tensor, sin: Tensor) -> Tensor:

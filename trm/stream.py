@@ -7,7 +7,8 @@ import os
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
-from itertools import islice
+from dataclasses import replace
+from itertools import islice, product
 from types import TracebackType
 from typing import Any
 
@@ -15,8 +16,9 @@ import numpy as np
 
 from trm.config import ConfigError, DataConfig
 from trm.corpus import labelled, puzzles_of
+from trm.exact import shortest_path
 from trm.generate import generate
-from trm.tasks import Puzzle, get
+from trm.tasks import Puzzle, Symmetry, Task, get
 
 CHUNK = 16  # puzzles a worker makes at a time
 
@@ -117,13 +119,40 @@ def training_puzzles(config: DataConfig, seed: int) -> tuple[list[Puzzle], list[
             held_out = [p for p in held_out if _key(p) not in seen]
             if not held_out:
                 raise ConfigError(f"[data] held_out: all {both} puzzles are trained on as well")
-        return puzzles, held_out
+        return _turned(config, task, puzzles), held_out
     if size >= len(puzzles):
         raise ConfigError(
             f"[data] held_out_size {size}, expected less than the {len(puzzles)} puzzles there are"
         )
     order = np.random.default_rng(seed).permutation(len(puzzles))
-    return [puzzles[i] for i in order[size:]], [puzzles[i] for i in order[:size]]
+    train, held_out = [puzzles[i] for i in order[size:]], [puzzles[i] for i in order[:size]]
+    return _turned(config, task, train), held_out
+
+
+def _turned(config: DataConfig, task: Task, puzzles: list[Puzzle]) -> list[Puzzle]:
+    """With `relabel`, each maze under all turns that it has, with the label that each has by the convention of
+    the given ones; otherwise the puzzles as they are. Raises ConfigError where their labels follow another."""
+    if not config.relabel:
+        return puzzles
+    if task.turns_labels:
+        raise ConfigError(
+            f"[data] relabel: the labels of {task.name} turn with it, which is what augment does"
+        )
+    made = []
+    for puzzle in puzzles:
+        found = shortest_path(puzzle.grid)
+        if found is None or puzzle.answers is None or not np.array_equal(found, puzzle.answers[0]):
+            raise ConfigError(
+                f"[data] relabel: {puzzle.id or 'a maze'} has another label than the search of trm.exact finds"
+            )
+        group = task.symmetries(puzzle.grid.shape)
+        names = np.arange(256, dtype=np.uint8)
+        for rows, cols, transpose in product(group.rows, group.cols, (False, True)):
+            grid = Symmetry(rows, cols, transpose, names).forward(puzzle.grid)
+            label = shortest_path(grid)
+            assert label is not None
+            made.append(replace(puzzle, inputs=(grid,), answers=(label,)))
+    return made
 
 
 def endless(config: DataConfig, seed: int, done_steps: int = 0) -> PuzzleStream | None:

@@ -104,7 +104,11 @@ class Trainer:
         expert = load(source).experts.get(self.task.name)
         if expert is None:
             raise ConfigError(f"[train] init: {source} has no expert for {self.task.name}")
-        mine, theirs = self.config.model, expert.config
+        theirs = expert.config
+        # No weight depends on how often the network is applied, or on how far back the gradient goes.
+        mine = replace(
+            self.config.model, h_cycles=theirs.h_cycles, l_cycles=theirs.l_cycles, gradient=theirs.gradient
+        )
         if mine.positions == "rope2d":  # no weight depends on how large the canvas is
             mine = replace(mine, seq_len=theirs.seq_len, canvas_width=theirs.canvas_width)
         if mine.turns and theirs.identities == 1:  # what `trm pack` keeps: every task starts from it
