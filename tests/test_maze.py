@@ -148,3 +148,22 @@ def test_answers_turn_with_the_maze_and_labels_do_not() -> None:
         label = shortest_path(moved)
         turned += not np.array_equal(label, answer)
     assert turned > 5
+
+
+def test_another_path_is_asked_for_in_a_maze_that_lacks_the_known_ones() -> None:
+    rng = np.random.default_rng(0)
+    (puzzle,) = generate("maze", 1, 3, height=(9, 9), width=(9, 9), wall=(0.1, 0.1), min_path=10)
+    known: list[Grid] = []
+    while (asked := MAZE.besides(puzzle, [(grid,) for grid in known], rng)) is not None and len(known) < 4:
+        path = shortest_path(asked.grid)
+        assert path is not None
+        # The cells walled up are open in the puzzle itself.
+        path = np.where(asked.grid != puzzle.grid, puzzle.grid, path).astype(np.uint8)
+        assert MAZE.check(puzzle, path).status is Status.VERIFIED
+        assert not any(np.array_equal(path, other) for other in known)
+        known.append(path)
+    assert len(known) == 4
+    only = MAZE.parse("S #\n# #\n# G")
+    path = shortest_path(only.grid)
+    assert path is not None
+    assert MAZE.besides(only, [(path,)], rng) is None

@@ -174,7 +174,9 @@ def test_with_heads_of_groups_the_answer_moves_with_the_question() -> None:
         cols = rows[3:] + rows[:3] if moves else list(range(9))
         moved = logits(question[:, rows][:, :, cols])
         assert torch.allclose(moved, plain[:, rows][:, :, cols], atol=1e-3) == moves
-    assert not torch.allclose(logits(question.mT), plain.transpose(1, 2), atol=1e-2)  # rows and columns are told apart
+    assert not torch.allclose(
+        logits(question.mT), plain.transpose(1, 2), atol=1e-2
+    )  # rows and columns are told apart
 
 
 def test_what_a_head_of_a_group_sees() -> None:

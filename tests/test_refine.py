@@ -14,10 +14,10 @@ from doubles import SMALL, network
 
 from trm.checkpoint import Checkpoint, CheckpointError, Expert
 from trm.engine import Rollout, Stop, Trajectory
-from trm.exact import solve_sudoku
+from trm.exact import shortest_path, solve_sudoku
 from trm.grid import Grid, PuzzleError
 from trm.refine import Refiner, as_puzzle
-from trm.tasks import Status, Verdict, get
+from trm.tasks import Puzzle, Status, Verdict, get
 
 TASK = get("sudoku")
 PUZZLE = doubles.sudoku()
@@ -178,6 +178,36 @@ def test_several_answers_are_distinct_and_verified() -> None:
     grids = [out.grid, *out.alternatives]
     assert len(grids) == len({g.tobytes() for g in grids}) == 3
     assert all(TASK.check(as_puzzle(blank), g).status is Status.VERIFIED for g in grids)
+
+
+class Searching:
+    """Stands in for a network that finds one shortest path of the maze it is shown, and for its engine."""
+
+    def run(self, rollouts: Sequence[Rollout], steps: int, stop: Stop, progress: object) -> list[Trajectory]:
+        maze, runs = get("maze"), []
+        for index, rollout in enumerate(rollouts):
+            canvas = Puzzle("maze", (np.zeros((3, 3), dtype=np.uint8),))
+            path = shortest_path(maze.decode(canvas, rollout.tokens))
+            assert path is not None
+            run = Trajectory()
+            run.grids.append(maze.encode(path))
+            run.halts.append(1.0)
+            stop(index, run)
+            runs.append(run)
+        return runs
+
+
+@pytest.mark.parametrize(("asked", "found"), [(2, 2), (5, 5), (6, 6), (9, 6)])
+def test_further_paths_of_a_maze_are_asked_for_with_the_known_ones_walled_up(asked: int, found: int) -> None:
+    """An open 3x3 maze has six shortest paths from corner to corner; a search finds the same one every time."""
+    shape = replace(SMALL, seq_len=900, vocab_size=6, canvas_width=30, positions="rope2d")
+    made = Refiner(Checkpoint("test", {"maze": Expert("maze", shape, network(shape).state_dict())}), "cpu")
+    made.experts._engines["maze"] = Searching()  # type: ignore[assignment]
+    out = made.refine("S  \n   \n  G", restarts=30, answers=asked)
+    paths = [out.grid, *out.alternatives]
+    assert len(paths) == len({p.tobytes() for p in paths}) == found
+    assert all(get("maze").check(as_puzzle("S  \n   \n  G"), p).status is Status.VERIFIED for p in paths)
+    assert out.restarts == found - 1  # none is spent where no further path exists
 
 
 def test_results_do_not_depend_on_company() -> None:

@@ -66,6 +66,22 @@ class View(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
+class Narrowed:
+    """A view of a puzzle of one input with more givens than it has: `asked` in place of `question`, both [H, W]."""
+
+    view: View
+    question: Grid
+    asked: Grid
+
+    def forward(self, grid: Grid) -> Grid:
+        return self.view.forward(np.where(self.question != self.asked, self.asked, grid))
+
+    def inverse(self, grid: Grid) -> Grid:
+        back = self.view.inverse(grid)
+        return np.where(self.question != self.asked, self.question, back)
+
+
+@dataclass(frozen=True, eq=False)
 class Plan:
     """One attempt at a puzzle: a rollout for each of its inputs, under one view."""
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trm.attempts import Job, Plan, Progress, Refinement, View, file_attempt, run_plans, settle
+from trm.attempts import Job, Narrowed, Plan, Progress, Refinement, View, file_attempt, run_plans, settle
 from trm.experts import Experts
 from trm.grid import Grid, Grids, PuzzleError, as_grids
 from trm.tasks import Puzzle, get
@@ -201,7 +201,12 @@ class Refiner:
             # No rule ends it, so all turns are one batch.
             turns = range(first, restarts)
             self._run(
-                [self._restart(i, job, turn, noise, seed) for i, job in enumerate(jobs) for turn in turns],
+                [
+                    plan
+                    for i, job in enumerate(jobs)
+                    for turn in turns
+                    if (plan := self._restart(i, job, turn, noise, seed))
+                ],
                 jobs, steps, None, trace, progress,
             )  # fmt: skip
             return
@@ -209,26 +214,33 @@ class Refiner:
             now = time.perf_counter()
             # Judged once a turn and for each puzzle alone: a puzzle's restarts do not depend on its neighbours.
             again = [
-                self._restart(index, job, turn, noise, seed)
+                plan
                 for index, job in enumerate(jobs)
                 if (get(job.puzzle.task).decidable or self.fits(job.puzzle.task))
                 and len(job.verified()) < answers
                 and (budget is None or now - job.begun < budget)
+                and (plan := self._restart(index, job, turn, noise, seed))
             ]
             if not again:
                 break
             deadline = None if budget is None else jobs[0].begun + budget
             self._run(again, jobs, steps, deadline, trace, progress)
 
-    def _restart(self, index: int, job: Job, turn: int, noise: float | None, seed: int) -> Plan:
+    def _restart(self, index: int, job: Job, turn: int, noise: float | None, seed: int) -> Plan | None:
         """Another attempt: noise, a random symmetry where the task has any, starts taken in turn.
 
-        A fitted network sees the whole task under another view instead, without noise.
+        A fitted network sees the whole task under another view instead, without noise. Where there is a right answer
+        already another one is asked for (`Task.besides`); None: there is none.
         """
         name = job.puzzle.task
         crc = zlib.crc32(b"".join(g.tobytes() for g in job.puzzle.inputs))
         rng = np.random.default_rng([seed, crc, turn])
         draft = job.starts[turn % len(job.starts)]
+        asked: Puzzle | None = job.puzzle
+        if known := [attempt.grids for attempt in job.verified()]:
+            asked = get(name).besides(job.puzzle, known, rng)
+        if asked is None:
+            return None
         job.restarts += 1
         view: View
         if self.fits(name):
@@ -240,6 +252,8 @@ class Refiner:
             sigma = NOISE.get(name, 0.3) if noise is None else noise
             context, noise_seed = 0, int(rng.integers(2**62))
             view = get(name).symmetries(_shape(job.puzzle)).draw(rng)
+            if asked is not job.puzzle:
+                view = Narrowed(view, job.puzzle.grid, asked.grid)
         moved = Puzzle(name, tuple(view.forward(g) for g in job.puzzle.inputs))
         moved_draft = None if draft is None else tuple(view.forward(g) for g in draft)
         return Plan(index, _source(draft), moved, moved_draft, view, context, sigma, noise_seed)

@@ -178,6 +178,12 @@ class Task(ABC):
         rows = puzzle.inputs[index].tolist()
         return tuple(tuple(self.fills.get(cell, (cell,)) for cell in row) for row in rows)
 
+    def besides(self, puzzle: Puzzle, known: Sequence[Grids], rng: np.random.Generator) -> Puzzle | None:
+        """What to ask for another right answer than the known ones: a question with more givens, whose right
+        answers are right here too; None: no other was found to exist. Here the puzzle itself, which another try
+        may answer otherwise."""
+        return puzzle
+
     def tokens(self, symbols: Iterable[int]) -> list[int]:
         """Their tokens, in order."""
         return [self.symbols.index(symbol) + 1 + self.reserved for symbol in symbols]

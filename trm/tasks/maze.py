@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from math import isqrt
 
 import numpy as np
@@ -15,6 +15,7 @@ from trm.tasks.base import Puzzle, Status, SymmetryGroup, Task, Verdict
 WALL, FREE, START, GOAL, PATH = (ord(c) for c in "# SGo")
 MOST = 30  # rows and columns
 LEAST = 2
+WALLING_TRIES = 1000  # about .2 s on a 30x30 maze
 
 DRAWN = {WALL: "\x1b[90m██\x1b[0m", START: "\x1b[1;33mS \x1b[0m", GOAL: "\x1b[1;33mG \x1b[0m"}
 ON_PATH, WRONG = "\x1b[32m██\x1b[0m", "\x1b[31m██\x1b[0m"
@@ -137,6 +138,35 @@ def _path_faults(question: Grid, answer: Grid) -> list[Fault]:
     return faults
 
 
+def _wall_up(
+    open_cells: NDArray[np.bool_],
+    paths: Sequence[Sequence[tuple[int, int]]],
+    ends: tuple[tuple[int, int], tuple[int, int]],
+    shortest: int | None,
+    rng: np.random.Generator,
+    tries: list[int],
+) -> bool:
+    """Close, in place, a cell of each path so that the way stays as short; False where that was not found.
+
+    A further shortest path misses some cell of every other one, so the search is complete up to `tries` [1], which
+    it counts down.
+    """
+    if not paths:
+        return True
+    for number in rng.permutation(len(paths[0])).tolist():
+        if not tries[0]:
+            break
+        tries[0] -= 1
+        cell = paths[0][number]
+        open_cells[cell] = False
+        if Field.of(open_cells).moves(*ends) == shortest:
+            left = [path for path in paths[1:] if cell not in path]
+            if _wall_up(open_cells, left, ends, shortest, rng, tries):
+                return True
+        open_cells[cell] = True
+    return False
+
+
 def _rows(text: str) -> list[str]:
     """The lines of a grid without the empty ones around it. Cells, spaces too, are never stripped."""
     lines = text.replace("\r\n", "\n").split("\n")
@@ -253,6 +283,15 @@ class Maze(Task):
             return Verdict(Status.UNSOLVED, (words,))
         faults = faults_of(puzzle.grid, grids[0])
         return Verdict(Status.UNSOLVED if faults else Status.VERIFIED, tuple(f.words for f in faults))
+
+    def besides(self, puzzle: Puzzle, known: Sequence[Grids], rng: np.random.Generator) -> Puzzle | None:
+        """The maze with a cell of every known path walled up, so that a path as short is left."""
+        open_cells = puzzle.grid != WALL
+        ends = find(puzzle.grid, START), find(puzzle.grid, GOAL)
+        paths = [[(row, col) for row, col in np.argwhere(grids[0] == PATH).tolist()] for grids in known]
+        if not _wall_up(open_cells, paths, ends, Field.of(open_cells).moves(*ends), rng, [WALLING_TRIES]):
+            return None
+        return replace(puzzle, inputs=(np.where(open_cells, puzzle.grid, WALL).astype(np.uint8),))
 
     def symmetries(self, shape: tuple[int, int]) -> SymmetryGroup:
         h, w = np.arange(shape[0]), np.arange(shape[1])
