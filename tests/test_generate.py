@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from trm.exact import shortest_path, solve_sudoku
-from trm.generate import RULES, generate
+from trm.generate import generate
+from trm.generate.arc import RULES
 from trm.grid import PuzzleError
 from trm.tasks import Status, get
 

@@ -1,0 +1,50 @@
+"""Seeded generators of puzzles with answers, for `trm data` and for training: same seed, same puzzles."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from itertools import islice
+from typing import Any
+
+import numpy as np
+
+from trm.generate.arc import arc
+from trm.generate.maze import maze
+from trm.generate.sudoku import sudoku
+from trm.grid import PuzzleError
+from trm.tasks.base import Puzzle
+
+GROUP = 32  # puzzles in a row from one generator of random numbers
+
+Maker = Callable[..., Iterator[Puzzle]]
+MAKERS: dict[str, Maker] = {"sudoku": sudoku, "maze": maze, "arc": arc}
+
+
+def generate(task_name: str, n: int, seed: int, start: int = 0, **options: Any) -> Iterator[Puzzle]:
+    """Puzzles number start to start + n - 1 of a seed's endless row, with answers: any part can be made alone.
+
+    Options are those of `sudoku`, `maze` and `arc`. Raises PuzzleError at once for an unknown task or
+    option, and later if no puzzle fits the options.
+    """
+    if task_name not in MAKERS:
+        raise PuzzleError(f"unknown task {task_name!r}, expected one of {', '.join(MAKERS)}")
+    make = MAKERS[task_name]
+    known = list(inspect.signature(make).parameters)[1:]
+    for option in options:
+        if option not in known:
+            raise PuzzleError(f"{task_name}: unknown option {option!r}, expected one of {', '.join(known)}")
+    return _numbered(make, task_name, n, seed, start, options)
+
+
+def _numbered(
+    make: Maker, task_name: str, n: int, seed: int, start: int, options: dict[str, Any]
+) -> Iterator[Puzzle]:
+    number, end = start, start + n
+    while number < end:
+        group, skipped = divmod(number, GROUP)
+        puzzles = make(np.random.default_rng([seed, group]), **options)
+        for puzzle in islice(puzzles, skipped, min(GROUP, skipped + end - number)):
+            number += 1
+            yield replace(puzzle, id=f"{task_name}-{seed}-{number}")
