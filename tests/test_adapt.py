@@ -199,7 +199,7 @@ def test_packing_keeps_what_fitting_starts_from(expert: Expert, tmp_path: Path) 
     )  # fmt: skip
     trainer = Trainer(config, tmp_path, list(generate("arc", 4, 0, size=(3, 5))), [], "cpu")
     assert torch.allclose(trainer.learner.model.embed.identities, mean.expand(4, -1), atol=0.01)
-    changed = replace(config, model=replace(config.model, l_cycles=2))
+    changed = replace(config, model=replace(config.model, layers=1))
     with pytest.raises(ConfigError, match="another shape"):
         Trainer(changed, tmp_path, list(generate("arc", 4, 0, size=(3, 5))), [], "cpu")
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 
 from trm.config import DraftConfig
 from trm.data import Bank, Batch
 from trm.generate import generate
+from trm.grid import PuzzleError
 from trm.tasks import Puzzle, Status, get
 from trm.tasks.base import IGNORE
 
@@ -45,6 +47,21 @@ def test_drawing_is_a_matter_of_the_seed() -> None:
     first, again, other = (bank().draw(8, generator(s))[0] for s in (1, 1, 2))
     assert first.equal(again)
     assert not first.equal(other)
+
+
+def test_further_cells_are_given_of_a_share_of_the_puzzles() -> None:
+    hard = list(generate("sudoku", 4, 0, clues=30))
+    source = Bank(TASK, hard, True, torch.device("cpu"), reveal=0.5)
+    tokens, labels, _ = source.draw(400, generator())
+    given = (tokens != 1).sum(1)
+    assert 0.4 < (given == 30).float().mean() < 0.6  # of the others hardly any got no cell at all
+    assert given.max() <= 30 + 0.6 * 51  # a chance of .3 for each of 51
+    assert (given > 32).float().mean() > 0.3
+    assert (tokens == labels)[tokens != 1].all()
+    plain = Bank(TASK, hard, True, torch.device("cpu")).draw(400, generator())[0]
+    assert ((plain != 1).sum(1) == 30).all()
+    with pytest.raises(PuzzleError, match="no question may hold"):
+        Bank(get("maze"), list(generate("maze", 2, 0, height=6)), True, torch.device("cpu"), reveal=0.5)
 
 
 def test_mazes_are_not_turned_since_their_labels_break_ties() -> None:

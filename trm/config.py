@@ -97,6 +97,8 @@ class DataConfig:
     stream: int = 0  # keep so many of them while workers go on making new ones, which replace the oldest
     options: dict[str, Any] = field(default_factory=dict)  # of the generator
     augment: bool = True  # draw symmetries of the task on the device
+    # Sudoku: the share of puzzles of which further cells are given, at random, so that a puzzle never looks the same.
+    reveal: float = 0.0
     # Mazes, whose labels do not turn with them: train on each under its 8 turns, labelled anew by their convention.
     relabel: bool = False
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from trm.config import DraftConfig
+from trm.grid import PuzzleError
 from trm.tasks import Puzzle, Task
 from trm.tasks.base import IGNORE
 
@@ -27,11 +28,15 @@ class Drawn(NamedTuple):
     context: Tensor  # [B] int64
 
 
+REVEALED = 0.3
+
+
 class Bank:
     """All training puzzles as tensors, and the task's symmetries as tables (see `SymmetryGroup`).
 
     capacity: places for puzzles, at least as many as there are (0: just as many). Until others replace them,
-    those that there are fill the rest again.
+    those that there are fill the rest again. reveal: the share of puzzles of which further cells are given, REVEALED
+    of the free ones at most.
     """
 
     def __init__(
@@ -41,8 +46,9 @@ class Bank:
         augment: bool,
         device: torch.device,
         capacity: int = 0,
+        reveal: float = 0.0,
     ) -> None:
-        self.task, self.device = task, device
+        self.task, self.device, self.reveal = task, device, reveal
         tokens, labels = self._encoded(puzzles)
         rows = torch.arange(max(capacity, len(tokens)), device=device) % len(tokens)
         self.tokens, self.labels = tokens[rows], labels[rows]
@@ -55,6 +61,10 @@ class Bank:
         # Which tokens of a question stand for cells that an answer may change.
         self.changeable = torch.full((task.vocab_size,), not fills, device=device)
         self.changeable[task.tokens(task.fills)] = True
+        if reveal and not torch.isin(self.answer_tokens, self.tokens).all():
+            raise PuzzleError(
+                f"{task.name}: no question may hold what its answers are made of, so none is given"
+            )
         group = task.symmetries((task.height, task.width))
         self.augment = augment and task.turns_labels
         self.transpose = group.transpose
@@ -85,12 +95,21 @@ class Bank:
         """`batch` puzzles, each under its own symmetry."""
         index = torch.randint(len(self), (batch,), generator=generator, device=self.device)
         tokens, labels, context = self.tokens[index], self.labels[index], torch.zeros_like(index)
-        if not self.augment:
-            return Drawn(tokens, labels, context)
-        cells, names = self.draw_symmetries(batch, generator)
-        tokens, labels = tokens.gather(1, cells), labels.gather(1, cells)
-        named = names.gather(1, labels.clamp(min=0))
-        return Drawn(names.gather(1, tokens), torch.where(labels == IGNORE, labels, named), context)
+        if self.augment:
+            cells, names = self.draw_symmetries(batch, generator)
+            tokens, labels = tokens.gather(1, cells), labels.gather(1, cells)
+            named = names.gather(1, labels.clamp(min=0))
+            tokens, labels = names.gather(1, tokens), torch.where(labels == IGNORE, labels, named)
+        if self.reveal:
+            tokens = self._revealed(tokens, labels, generator)
+        return Drawn(tokens, labels, context)
+
+    def _revealed(self, tokens: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
+        """Questions [B, L], some with further cells given: no two copies of a puzzle give the same ones."""
+        chance, of_all = torch.rand(2, len(tokens), 1, generator=generator, device=self.device)
+        chance = torch.where(of_all < self.reveal, REVEALED * chance, 0)
+        given = torch.rand(tokens.shape, generator=generator, device=self.device) < chance
+        return torch.where(given & (labels != IGNORE) & self.changeable[tokens], labels, tokens)
 
     def draw_symmetries(self, batch: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Where each cell comes from [B, L] and what each token becomes [B, V]."""

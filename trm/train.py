@@ -86,10 +86,10 @@ class Trainer:
         """The training puzzles on the device; raises ConfigError where the network has no identities for them."""
         data, model = self.config.data, self.config.model
         if not self.task.shown:
-            return Bank(self.task, train, data.augment, device, data.stream)
-        if data.stream:
+            return Bank(self.task, train, data.augment, device, data.stream, data.reveal)
+        if data.stream or data.reveal:
             raise ConfigError(
-                f"[data] stream: {self.task.name} tasks are learned one by one, none can be replaced"
+                f"[data] stream, reveal: {self.task.name} tasks are learned one by one, none can be replaced"
             )
         if model.identities < len(train) or not model.turns:
             raise ConfigError(
