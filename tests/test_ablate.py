@@ -16,7 +16,7 @@ from trm.cli import app
 from trm.config import load_config, to_dict
 
 CONFIGS = Path(__file__).parent.parent / "configs"
-RECIPE, LITERATURE = CONFIGS / "sudoku.toml", CONFIGS / "literature.toml"
+RECIPE, LITERATURE = CONFIGS / "sudoku_quick.toml", CONFIGS / "literature.toml"
 SMALL = [
     "data.train=", "data.generate=10", "data.held_out_size=4", "model.hidden_size=32", "model.heads=2",
     "train.seconds=0", "train.steps=2", "train.batch=4", "train.eval_steps=1", "train.max_steps=2",
@@ -57,7 +57,8 @@ def test_rows_change_what_they_are_named_for_and_nothing_else() -> None:
         "q-learning": {"model.q_continue": True},
         "no-ema": {"train.ema": 0.0},
         "token-mixer": {"model.mixer": "mlp_t", "model.positions": "none", "model.prefix": 7},
-        "T3-n6": {"model.h_cycles": 3, "model.l_cycles": 6},
+        "T6-n9": {"model.h_cycles": 6, "model.l_cycles": 9},
+        "position-tables": {"model.positions": "rowcolbox"},
         "hrm": {key: to_dict(hrm)[key.split(".")[0]][key.split(".")[1]] for key in same_as_hrm},
     }
 

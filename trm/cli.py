@@ -278,7 +278,7 @@ def bench(
 
 
 @app.command(
-    epilog="Example: trm ablate configs/sudoku.toml configs/literature.toml train.seconds=240 --only base,hrm"
+    epilog="Example: trm ablate configs/sudoku_quick.toml configs/literature.toml --only base,hrm"
 )
 def ablate(
     recipe: Annotated[Path, typer.Argument(help="configs/NAME.toml: what all rows have in common")],
