@@ -277,9 +277,7 @@ def bench(
         print(f"{key:24} {value:.4g}" if isinstance(value, float) else f"{key:24} {value}")
 
 
-@app.command(
-    epilog="Example: trm ablate configs/sudoku_quick.toml configs/literature.toml --only base,hrm"
-)
+@app.command(epilog="Example: trm ablate configs/sudoku_quick.toml configs/literature.toml --only base,hrm")
 def ablate(
     recipe: Annotated[Path, typer.Argument(help="configs/NAME.toml: what all rows have in common")],
     rows: Annotated[Path, typer.Argument(help="TOML file: ROW = ['section.key=value', …]")],
