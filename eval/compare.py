@@ -16,8 +16,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
-from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -36,6 +34,7 @@ from eval.arms import ArmError, Setting
 from eval.drafts import Recorded
 from eval.run import Plan, Run, UsageError, data_of, merge, open_folder, part, puzzles_for, read_records
 from hybrid.draft import BackendError
+from hybrid.environment import version
 from hybrid.pipeline import Options
 from hybrid.solving import (
     BAD_INPUT,
@@ -48,7 +47,6 @@ from hybrid.solving import (
     refiner_path,
 )
 from trm import tasks
-from trm.adapt import fitting
 from trm.checkpoint import CheckpointError
 from trm.config import ConfigError
 from trm.grid import PuzzleError
@@ -62,11 +60,6 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 def environment(plan: Plan, names: list[str]) -> dict[str, Any]:
     import torch
-
-    def version(package: str) -> str | None:
-        with suppress(metadata.PackageNotFoundError):  # run from a checkout; no language model here
-            return metadata.version(package)
-        return None
 
     devices = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     commit = subprocess.run(
@@ -112,6 +105,16 @@ def proposer_of(
     return recorded
 
 
+def fitting_of(pairs: list[str], expert: Refiner | None, wanted: Iterable[str]) -> dict[str, Any]:
+    """`--fit`, handed to the expert; returns what it says in full. Raises UsageError and ConfigError."""
+    from trm.adapt import fitting
+
+    if expert is None or not any(expert.fits(task) for task in wanted):
+        raise UsageError("--fit: no expert here is fitted to the puzzles of these tasks")
+    expert.experts.fitting = fitting(pairs, "--fit")
+    return vars(expert.experts.fitting)
+
+
 @app.command(
     context_settings={"help_option_names": ["-h", "--help"]}, help=(__doc__ or "").partition("\n\n")[0]
 )
@@ -150,15 +153,13 @@ def compare(
         puzzles = {task: puzzles_for(task, n, seed, sources.get(task)) for task in wanted}
         state = processes(device)  # before anything is loaded: it says which GPU is whose
         expert = None if refiner == NOBODY else Refiner.from_pretrained(refiner_path(refiner), device=device)
-        how = fitting(fit, "--fit") if fit else None
-        if expert is not None:
-            expert.experts.fitting = how
+        how = fitting_of(fit, expert, wanted) if fit else None
         proposer = proposer_of(llm, drafts_from, device, drafts, seed, out)
         names = [name for name in names if proposer or not arms_of.needs_llm(name)]
         options = Options(drafts=drafts, rounds=rounds, steps=steps, restarts=restarts, seed=seed, trace=True)
         plan = Plan(
             tuple(wanted), n, sources, seed, options,
-            proposer.name if proposer else None, expert.name if expert else None, vars(how) if how else None,
+            proposer.name if proposer else None, expert.name if expert else None, how,
         )  # fmt: skip
         if state.is_main_process:
             open_folder(out, plan, resume)

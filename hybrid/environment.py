@@ -27,13 +27,14 @@ def describe(refiner: str) -> Iterator[str]:
     yield f"hybrid-trm      {__version__}"
     yield f"python          {platform.python_version()} on {platform.platform()}"
     for package in PACKAGES:
-        yield f"{package:<15} {_version(package)}"
+        yield f"{package:<15} {version(package)}"
     yield from _devices()
     yield from _llms()
     yield from _experts(refiner)
 
 
-def _version(package: str) -> str:
+def version(package: str) -> str:
+    """Of an installed package."""
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:

@@ -18,7 +18,7 @@ from trm.config import load_config, to_dict
 CONFIGS = Path(__file__).parent.parent / "configs"
 RECIPE, LITERATURE = CONFIGS / "sudoku_quick.toml", CONFIGS / "literature.toml"
 SMALL = [
-    "data.train=", "data.generate=10", "data.held_out_size=4", "model.hidden_size=32", "model.heads=2",
+    "data.train=", "data.generate=10", "data.held_out_size=4", "model.hidden_size=32", "model.heads=4",
     "train.seconds=0", "train.steps=2", "train.batch=4", "train.eval_steps=1", "train.max_steps=2",
 ]  # fmt: skip
 ROWS = {row.name: row for row in read_rows(RECIPE, LITERATURE, SMALL, Path())}

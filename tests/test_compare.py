@@ -457,6 +457,7 @@ def test_time_that_runs_out_is_said_and_what_is_done_is_kept(tmp_path: Path, dat
             "5 puzzles, expected at least --n 99",
         ),
         (("--refiner", "nowhere.pt", "--llm", "none"), 3, "nowhere.pt"),
+        (("--refiner", "none", "--llm", "none", "--fit", "seconds=3"), 2, "--fit: no expert here is fitted"),
         (("--llm", "qwenn", "--refiner", "none"), 3, "unknown LLM 'qwenn'"),
     ],
 )

@@ -189,4 +189,6 @@ def test_what_a_head_of_a_group_sees() -> None:
     assert (seen[:, 1:, 1:].sum(-1) == torch.tensor([9, 9, 9, 81, 9, 9, 9, 81])[:, None]).all()
     assert seen[2, 1 + 4 * 9 + 4, 1:].nonzero().flatten().tolist() == [30, 31, 32, 39, 40, 41, 48, 49, 50]
     with pytest.raises(ConfigError, match="need mixer 'attention'"):
-        replace(SMALL, positions="groups", mixer="mlp_t")
+        replace(SMALL, positions="groups", heads=4, mixer="mlp_t")
+    with pytest.raises(ConfigError, match="heads in fours"):
+        replace(SMALL, positions="groups", heads=2)

@@ -168,6 +168,12 @@ def test_mazes_are_trained_on_under_every_turn_labelled_anew(tmp_path: Path) -> 
     }
     with pytest.raises(ConfigError, match="labels of sudoku turn with it"):
         training_puzzles(tiny(relabel=True).data, 0)
+    for other, message in (
+        (replace(data, task="arc"), "labels of arc"),
+        (replace(data, stream=8), "stream = 0"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            training_puzzles(other, 0)
 
 
 def test_labels_of_another_convention_are_not_turned(tmp_path: Path) -> None:

@@ -273,7 +273,7 @@ def test_a_run_older_than_these_keys_goes_on(tmp_path: Path) -> None:
 
 
 TINY = [
-    "model.hidden_size=32", "model.heads=2", "data.train=", "data.exclude=", "data.generate=6", "data.stream=0",
+    "model.hidden_size=32", "model.heads=4", "data.train=", "data.exclude=", "data.generate=6", "data.stream=0",
     "data.held_out_size=2", "train.seconds=0", "train.steps=2", "train.batch=2", "train.pool=1", "train.eval_steps=1",
     "train.max_steps=2", "model.h_cycles=1", "model.l_cycles=2",
 ]  # fmt: skip

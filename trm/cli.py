@@ -116,17 +116,18 @@ def evaluate_command(
     from trm.progress import bar
 
     try:
-        from trm.adapt import fitting
         from trm.refine import Refiner
 
         puzzles = labelled(data, task, limit)
         refiner = Refiner.from_pretrained(checkpoint, device=device)
         # What a long evaluation on a GPU gains is more than compiling costs.
         refiner.experts.compiled = refiner.device.startswith("cuda") and len(puzzles) * steps >= COMPILE_FROM
-        if fit or records:
-            if not refiner.fits(task):
-                fail(f"--fit, --records: {checkpoint} has no expert for {task} that is fitted to its tasks")
-            refiner.experts.fitting = fitting(fit, "--fit") if fit else None
+        if (fit or records) and not refiner.fits(task):
+            fail(f"--fit, --records: {checkpoint} has no expert for {task} that is fitted to its tasks")
+        if fit:
+            from trm.adapt import fitting
+
+            refiner.experts.fitting = fitting(fit, "--fit")
 
         def record(one: dict[str, Any]) -> None:
             if records is not None:

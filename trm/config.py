@@ -65,6 +65,10 @@ class TRMConfig:
             )
         if self.positions == "rope2d" and self.hidden_size // self.heads % 4:
             raise ConfigError("[model] positions 'rope2d' need heads of a width divisible by 4")
+        if self.positions == "groups" and self.heads % 4:
+            raise ConfigError(
+                f"[model] positions 'groups' need heads in fours (row, column, box, all), not {self.heads}"
+            )
         if self.feedback and not self.draft:
             raise ConfigError("[model] feedback needs draft = true")
         if self.identities and self.identity_dim > self.prefix * self.hidden_size:

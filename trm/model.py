@@ -133,6 +133,13 @@ def rope2d_tables(
     return angle.cos(), angle.sin()
 
 
+def cell_groups(config: TRMConfig) -> tuple[Tensor, Tensor, Tensor]:
+    """Which row, column and box each cell is in, each [L], counted from 0."""
+    cells = torch.arange(config.seq_len)
+    row, col = cells // config.canvas_width, cells % config.canvas_width
+    return row, col, row // config.box * -(-config.canvas_width // config.box) + col // config.box
+
+
 def group_bias(config: TRMConfig) -> Tensor:
     """What to add to attention scores [heads, n, n rounded up to 8]: 0 where a head sees, −inf elsewhere.
 
@@ -141,10 +148,8 @@ def group_bias(config: TRMConfig) -> Tensor:
     moving rows within a band, bands, and columns likewise, moves its answer in the same way. The last axis is padded
     for the kernels' alignment; its end is never read.
     """
-    cells = torch.arange(config.seq_len)
-    row, col = cells // config.canvas_width, cells % config.canvas_width
-    box = row // config.box * config.canvas_width + col // config.box
-    group = torch.stack((row, col, box, torch.zeros_like(cells)))
+    row, col, box = cell_groups(config)
+    group = torch.stack((row, col, box, torch.zeros_like(row)))
     group = F.pad(group, (config.prefix, 0), value=-1)
     same = (group[:, :, None] == group[:, None, :]) | (group < 0)[:, :, None] | (group < 0)[:, None, :]
     n = same.shape[-1]
@@ -233,14 +238,11 @@ class Embedding(nn.Module):
             self.prefix = table(config.prefix)
         if config.positions in ("rowcol", "rowcolbox"):
             height = config.seq_len // config.canvas_width
-            cells = torch.arange(config.seq_len)
-            row, col = cells // config.canvas_width, cells % config.canvas_width
+            row, col, box = cell_groups(config)
             self.rows, self.cols = table(height), table(config.canvas_width)
             self.register_buffer("row_of", row, persistent=False)
             self.register_buffer("col_of", col, persistent=False)
             if config.positions == "rowcolbox":
-                boxes_a_row = -(-config.canvas_width // config.box)
-                box = row // config.box * boxes_a_row + col // config.box
                 self.boxes = table(int(box.max()) + 1)
                 self.register_buffer("box_of", box, persistent=False)
         if config.draft:

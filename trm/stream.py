@@ -92,6 +92,12 @@ def training_puzzles(config: DataConfig, seed: int) -> tuple[list[Puzzle], list[
     first `held_out_size` tasks are what is held out.
     """
     task, size = get(config.task), config.held_out_size
+    if config.relabel and task.turns_labels:
+        raise ConfigError(
+            f"[data] relabel: the labels of {task.name} turn with it, which is what augment does"
+        )
+    if config.relabel and config.stream:
+        raise ConfigError("[data] relabel: puzzles that others replace are not turned, expected stream = 0")
     if config.train:
         puzzles = labelled(config.train, task.name, config.limit)
     elif config.generate:
@@ -119,26 +125,22 @@ def training_puzzles(config: DataConfig, seed: int) -> tuple[list[Puzzle], list[
             held_out = [p for p in held_out if _key(p) not in seen]
             if not held_out:
                 raise ConfigError(f"[data] held_out: all {both} puzzles are trained on as well")
-        return _turned(config, task, puzzles), held_out
+        return _turned(task, puzzles) if config.relabel else puzzles, held_out
     if size >= len(puzzles):
         raise ConfigError(
             f"[data] held_out_size {size}, expected less than the {len(puzzles)} puzzles there are"
         )
     order = np.random.default_rng(seed).permutation(len(puzzles))
     train, held_out = [puzzles[i] for i in order[size:]], [puzzles[i] for i in order[:size]]
-    return _turned(config, task, train), held_out
+    return _turned(task, train) if config.relabel else train, held_out
 
 
-def _turned(config: DataConfig, task: Task, puzzles: list[Puzzle]) -> list[Puzzle]:
-    """With `relabel`, each maze under all turns that it has, with the label that each has by the convention of
-    the given ones; otherwise the puzzles as they are. Raises ConfigError where their labels follow another."""
-    if not config.relabel:
-        return puzzles
-    if task.turns_labels:
-        raise ConfigError(
-            f"[data] relabel: the labels of {task.name} turn with it, which is what augment does"
-        )
-    made = []
+def _turned(task: Task, puzzles: list[Puzzle]) -> list[Puzzle]:
+    """Each maze under all turns that it has, with the label that each has by the convention of the given ones.
+
+    Raises ConfigError where those follow another.
+    """
+    made, names = [], np.arange(256, dtype=np.uint8)
     for puzzle in puzzles:
         found = shortest_path(puzzle.grid)
         if found is None or puzzle.answers is None or not np.array_equal(found, puzzle.answers[0]):
@@ -146,7 +148,6 @@ def _turned(config: DataConfig, task: Task, puzzles: list[Puzzle]) -> list[Puzzl
                 f"[data] relabel: {puzzle.id or 'a maze'} has another label than the search of trm.exact finds"
             )
         group = task.symmetries(puzzle.grid.shape)
-        names = np.arange(256, dtype=np.uint8)
         for rows, cols, transpose in product(group.rows, group.cols, (False, True)):
             grid = Symmetry(rows, cols, transpose, names).forward(puzzle.grid)
             label = shortest_path(grid)
