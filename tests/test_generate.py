@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from trm.corpus import write
 from trm.exact import shortest_path, solve_sudoku
 from trm.generate import generate
 from trm.generate.arc import RULES
@@ -43,6 +45,30 @@ def test_sudokus_are_as_hard_as_asked_for() -> None:
         assert 4 <= solve_sudoku(puzzle.grid).guesses <= 60
     for puzzle in generate("sudoku", 3, 0, clues=(26, 32), guesses=(0, 0)):
         assert solve_sudoku(puzzle.grid).guesses == 0
+
+
+def test_sudokus_near_others_keep_their_solution_and_swap_clues(tmp_path: Path) -> None:
+    models = list(generate("sudoku", 3, 0, clues=26))
+    source = str(tmp_path / "models.csv")
+    write(Path(source), "sudoku", models)
+    solutions = {bytes(model.answers[0]): model.grid for model in models if model.answers}
+    made = list(generate("sudoku", 12, 0, like=source, swaps=(1, 3)))
+    assert len({bytes(puzzle.grid) for puzzle in made}) > 6
+    for puzzle in made:
+        assert puzzle.answers is not None
+        model = solutions[bytes(puzzle.answers[0])]
+        found = solve_sudoku(puzzle.grid).solutions
+        assert len(found) == 1
+        assert np.array_equal(found[0], puzzle.answers[0])
+        assert np.any((puzzle.grid == 0) & (model != 0))
+        for cell in np.argwhere(puzzle.grid):  # no clue that is not needed
+            fewer = puzzle.grid.copy()
+            fewer[tuple(cell)] = 0
+            assert len(solve_sudoku(fewer).solutions) == 2
+    as_they_are = generate("sudoku", 12, 0, like=source, swaps=0)
+    assert {bytes(puzzle.grid) for puzzle in as_they_are} == {bytes(model.grid) for model in models}
+    few = generate("sudoku", 6, 0, like=source, clues=(17, 24), guesses=(2, 1000))
+    assert all(np.count_nonzero(p.grid) <= 24 and solve_sudoku(p.grid).guesses >= 2 for p in few)
 
 
 def test_mazes_have_shape_length_and_label_asked_for() -> None:
@@ -107,6 +133,9 @@ def test_gravity_pulls_down() -> None:
         ("sudoku", {"clues": (40,)}, "clues .* expected a number, or two"),
         ("sudoku", {"clues": 16}, "clues 16: expected whole numbers from 17 to 81"),
         ("sudoku", {"guesses": 1.5}, "guesses 1.5"),
+        ("sudoku", {"swaps": 2}, "swaps: expected like"),
+        ("sudoku", {"like": "none.csv"}, "none.csv"),
+        ("sudoku", {"like": 3}, "like 3: expected"),
         ("arc", {"rule": "fly"}, "unknown rule 'fly'"),
         ("arc", {"demos": 0}, "demos 0: expected whole numbers from 1"),
     ],

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from functools import cache
 
 import numpy as np
 
+from trm.corpus import labelled
 from trm.exact import solve_sudoku
 from trm.generate.ranges import TRIES, whole_range
 from trm.grid import Grid, PuzzleError
@@ -20,29 +22,77 @@ _PEERS = [row | column | box for row, column, box in _UNIT_BITS]  # 81-bit sets 
 
 def sudoku(
     rng: np.random.Generator,
-    clues: int | tuple[int, int] = (24, 36),
+    clues: int | tuple[int, int] | None = None,
     guesses: int | tuple[int, int] | None = None,
+    like: str = "",
+    swaps: int | tuple[int, int] | None = None,
 ) -> Iterator[Puzzle]:
-    """Sudokus with one solution. clues: how many are given. guesses: how many the exact solver needs."""
-    low, high = whole_range("clues", clues, 17, 81)
-    easiest, hardest = (
-        (0, sys.maxsize) if guesses is None else whole_range("guesses", guesses, 0, sys.maxsize)
+    """Sudokus with one solution. clues: how many are given (24 to 36). guesses: how many the exact solver needs.
+
+    like: puzzles with answers (a source as `trm.corpus.puzzles_of` reads it) to stay near. Each puzzle made has the
+    solution of one of them, and its clues but for `swaps` (1 to 3), in whose place others stand, as few as can be; 0
+    leaves it as it is. `clues` is then any number.
+    """
+    easiest, hardest = whole_range(
+        "guesses", (0, sys.maxsize) if guesses is None else guesses, 0, sys.maxsize
     )
+    usual = (17, 81) if like else (24, 36)
+    fewest, most = whole_range("clues", usual if clues is None else clues, 17, 81)
+    if not isinstance(like, str):
+        raise PuzzleError(f"like {like}: expected a file, or hub:ID")
+    if swaps is not None and not like:
+        raise PuzzleError("swaps: expected like, the puzzles whose clues to swap")
+    least, largest = whole_range("swaps", (1, 3) if swaps is None else swaps, 0, 17)
     left = TRIES // 10
     while left:
         left -= 1
-        solution = _full_grid(rng)
-        wanted = int(rng.integers(low, high + 1))
-        question = _dig(solution, wanted, rng)
+        if like:
+            models = _models(like)
+            model = models[int(rng.integers(len(models)))]
+            solution = (model.answers or ())[0]
+            question = _swapped(model.grid, solution, int(rng.integers(least, largest + 1)), rng)
+        else:
+            solution = _full_grid(rng)
+            question = _dig(solution, int(rng.integers(fewest, most + 1)), rng)
         given = int(np.count_nonzero(question))
-        if given > high:
+        if not fewest <= given <= most:
             continue
         needed = solve_sudoku(question).guesses
         if easiest <= needed <= hardest:
             left = TRIES // 10
             meta: dict[str, str | int | float] = {"clues": given, "guesses": needed}
             yield Puzzle("sudoku", (question,), answers=(solution,), meta=meta)
-    raise PuzzleError(f"sudoku: clues {clues} with guesses {guesses}: none in {TRIES // 10} tries")
+    near = f" like {like}" if like else ""
+    raise PuzzleError(
+        f"sudoku: clues {fewest} to {most} with guesses {guesses}{near}: none in {TRIES // 10} tries"
+    )
+
+
+@cache
+def _models(source: str) -> list[Puzzle]:
+    return labelled(source, "sudoku")
+
+
+def _swapped(question: Grid, solution: Grid, count: int, rng: np.random.Generator) -> Grid:
+    """`count` clues taken away, others added where a second solution differs, then all that are not needed gone."""
+    if not count:
+        return question
+    cells = solution.reshape(-1).tolist()
+    shown = np.flatnonzero(question).tolist()
+    taken = set(rng.choice(shown, min(count, len(shown)), replace=False).tolist())
+    given = _by_digit([cell for cell in shown if cell not in taken], cells)
+    while True:
+        found = solve_sudoku(_clues(cells, given), most=2, rng=rng).solutions
+        differs = np.flatnonzero(found[0] != solution)
+        if not len(differs):
+            if len(found) == 1:
+                break
+            differs = np.flatnonzero(found[1] != solution)
+        # Not what was taken away, if anything else tells the solutions apart.
+        cell = int(rng.choice([c for c in differs.tolist() if c not in taken] or differs))
+        given[cells[cell]] |= 1 << cell
+    _blank(rng.permutation(np.flatnonzero(_clues(cells, given))).tolist(), cells, given, 17)
+    return _clues(cells, given)
 
 
 def _full_grid(rng: np.random.Generator) -> Grid:
@@ -56,11 +106,23 @@ def _full_grid(rng: np.random.Generator) -> Grid:
 def _dig(solution: Grid, wanted: int, rng: np.random.Generator) -> Grid:
     """Blank cells in random order as long as one solution is left, until `wanted` clues remain."""
     cells = solution.reshape(-1).tolist()
-    given = [0] * 10  # for each digit the set of cells that hold it as a clue
-    for cell, digit in enumerate(cells):
-        given[digit] |= 1 << cell
-    left = 81
-    for cell in rng.permutation(81).tolist():
+    given = _by_digit(list(range(81)), cells)
+    _blank(rng.permutation(81).tolist(), cells, given, wanted)
+    return _clues(cells, given)
+
+
+def _by_digit(shown: list[int], cells: list[int]) -> list[int]:
+    """For each digit the set of cells that hold it as a clue."""
+    given = [0] * 10
+    for cell in shown:
+        given[cells[cell]] |= 1 << cell
+    return given
+
+
+def _blank(order: list[int], cells: list[int], given: list[int], wanted: int) -> None:
+    """Take clues out of `given`, in order, as long as one solution is left, until `wanted` remain."""
+    left = sum(given).bit_count()
+    for cell in order:
         if left <= wanted:
             break
         given[cells[cell]] ^= 1 << cell
@@ -68,7 +130,6 @@ def _dig(solution: Grid, wanted: int, rng: np.random.Generator) -> Grid:
             left -= 1
         else:
             given[cells[cell]] ^= 1 << cell
-    return _clues(cells, given)
 
 
 def _forced(cell: int, digit: int, given: list[int]) -> bool:
