@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -52,6 +53,11 @@ class Puzzle:
     def grid(self) -> Grid:
         """The question of a one-input task; the first test input otherwise."""
         return self.inputs[0]
+
+    @property
+    def checksum(self) -> int:
+        """Of the question: seeds what is drawn for this puzzle, whatever its company."""
+        return zlib.crc32(b"".join(grid.tobytes() for grid in self.inputs))
 
 
 @dataclass(frozen=True, eq=False)
@@ -216,7 +222,7 @@ class Task(ABC):
 
     def encode(self, grid: Grid) -> NDArray[np.int64]:
         """Grid [h, w] of the task's symbols to tokens [L], padded."""
-        if grid.ndim != 2 or grid.shape[0] > self.height or grid.shape[1] > self.width:
+        if grid.ndim != 2 or not grid.size or grid.shape[0] > self.height or grid.shape[1] > self.width:
             raise PuzzleError(
                 f"{self.name}: grid of {shape_words(grid)}, expected at most {self.height}x{self.width}"
             )
