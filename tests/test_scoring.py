@@ -1,8 +1,10 @@
-"""The score of candidates that a fitted network is not shown. Of those it is shown: tests/test_refine.py."""
+"""The score of candidates that a fitted network is not shown, and its worth. Of those shown: tests/test_refine.py."""
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from trm.adapt import Fitting, Turned, draw_view
 from trm.checkpoint import Checkpoint, Expert
 from trm.config import TRMConfig
 from trm.engine import Engine, Rollout
+from trm.evaluate import JUDGED, Judged, auroc, ranking
 from trm.generate import generate
 from trm.grid import Grid, PuzzleError
 from trm.model import TRM
@@ -123,6 +126,50 @@ def test_of_several_grids_the_least_likely_counts(refiner: Refiner) -> None:
     assert first[0] != second[0]
     expected = np.exp(min(first[0], second[0]))
     assert refiner.score(puzzle, [pair])[0] == pytest.approx(expected, rel=1e-6)
+
+
+def test_an_evaluation_says_what_the_score_is_worth() -> None:
+    refiner = fitted(steps=20)  # so little that views differ
+    said = refiner.refine(TASK, restarts=20)
+    named = [attempt.grids[0] for attempt in said.attempts]
+    right = replace(TASK, answers=(named[-1],))  # what some view says is declared right
+    told: list[dict[str, Any]] = []
+    result = refiner.evaluate([right, TASK], restarts=20, record=told.append)
+    (mine,), (other,) = (one["candidates"] for one in told)
+    assert json.loads(json.dumps(mine)) == mine
+    assert 1 < len(mine) <= JUDGED
+    assert [one["right"] for one in mine].count(True) == 1
+    assert [(one["votes"], one["score"]) for one in mine] == [(one["votes"], one["score"]) for one in other]
+    assert [one["votes"] for one in mine] == sorted((one["votes"] for one in mine), reverse=True)
+    scores = {float(s) for s in refiner.score(TASK, named)}
+    assert {np.float32(one["score"]) for one in mine} <= scores
+    hit = next(one for one in mine if one["right"])
+    assert hit["votes"] == sum(np.array_equal(grid, named[-1]) for grid in named)
+    assert result["auroc"] == auroc([hit["score"]], [o["score"] for o in (*mine, *other) if o is not hit])
+
+
+def judged(*rows: tuple[int, float, bool]) -> list[Judged]:
+    return [Judged(votes=votes, score=score, right=right) for votes, score, right in rows]
+
+
+def test_candidates_are_ranked_by_score_and_by_votes() -> None:
+    scored = judged((5, 0.1, False), (4, 0.2, False), (1, 0.9, True))  # the score finds it alone
+    voted = judged((5, 0.1, True), (4, 0.2, False), (1, 0.9, False), (1, 0.8, False))  # the votes alone
+    even = judged((5, 0.1, False), (1, 0.2, False), (1, 0.3, True), (0, 0.9, False), (0, 0.8, False))
+    missed = judged((9, 0.9, False))
+    found = ranking([scored, voted, even, missed])
+    assert (found["pass_2_score"], found["pass_2_votes_score"]) == (0.25, 0.5)
+    assert found["auroc"] == auroc([0.9, 0.1, 0.3], [0.1, 0.2, 0.2, 0.9, 0.8, 0.1, 0.2, 0.9, 0.8, 0.9])
+    assert ranking([missed]) == {"pass_2_score": 0.0, "pass_2_votes_score": 0.0}
+    assert "auroc" not in ranking([judged((1, 0.5, True))])
+
+
+def test_the_area_counts_pairs() -> None:
+    rng = np.random.default_rng(0)
+    right, wrong = rng.integers(2, 7, 9).tolist(), rng.integers(0, 6, 14).tolist()
+    pairs = [(a > b) + 0.5 * (a == b) for a in right for b in wrong]
+    assert auroc(right, wrong) == pytest.approx(np.mean(pairs))
+    assert auroc([1.0], [1.0]) == 0.5
 
 
 def test_no_draft_is_needed_and_no_other_canvas_taken(refiner: Refiner) -> None:

@@ -324,8 +324,8 @@ class Refiner:
 
         Restarts change `accuracy` and `verified` alone; the other figures are of the cold pass. Where the network is
         fitted to every task, restarts are views that vote, and there are more figures: pass_1, pass_2 and oracle are
-        shares of test inputs, tasks the share of tasks with every input right in two attempts; record: told how each
-        task went, as it goes.
+        shares of test inputs, tasks the share of tasks with every input right in two attempts, the rest as in
+        `trm.evaluate.ranking`; record: told how each task went, as it goes.
         """
         from trm.evaluate import evaluate_fitted, evaluate_general
 
