@@ -195,9 +195,12 @@ class Task(ABC):
         return [self.symbols.index(symbol) + 1 + self.reserved for symbol in symbols]
 
     # -- symmetries and samples ------------------------------------------------------------------------
-    @abstractmethod
     def symmetries(self, shape: tuple[int, int]) -> SymmetryGroup:
-        """The symmetries of puzzles of this shape that map right answers to right answers."""
+        """The symmetries of puzzles of this shape that map right answers to right answers; here none.
+
+        Those that hold for a puzzle with its demonstrations, whatever its grids' shapes, are `trm.adapt.Turned`.
+        """
+        return SymmetryGroup(np.arange(shape[0])[None], np.arange(shape[1])[None], transpose=False)
 
     @abstractmethod
     def samples(self) -> list[Puzzle]:
