@@ -23,7 +23,7 @@ import numpy as np
 from eval.synthetic import corrupted, free_cells
 from trm.checkpoint import CheckpointError
 from trm.corpus import labelled
-from trm.evaluate import wilson
+from trm.evaluate import auroc, wilson
 from trm.grid import Grid, PuzzleError
 from trm.progress import bar
 from trm.refine import Refiner
@@ -87,8 +87,6 @@ def nearly_right(puzzle: Puzzle, rng: np.random.Generator) -> Grid:
 
 def judging(refiner: Refiner, puzzles: Sequence[Puzzle], seed: int) -> dict[str, Any]:
     """`Refiner.score` on right and nearly right grids: the area under its ROC curve, with a bootstrap interval."""
-    from scipy.stats import mannwhitneyu
-
     rng = np.random.default_rng(seed)
     pairs = []
     with bar("judging", len(puzzles)) as tick:
@@ -100,7 +98,7 @@ def judging(refiner: Refiner, puzzles: Sequence[Puzzle], seed: int) -> dict[str,
 
     def area(rows: np.ndarray) -> float:
         right, wrong = scores[rows].T
-        return float(mannwhitneyu(right, wrong).statistic / len(rows) ** 2)
+        return auroc(right, wrong)
 
     again = [area(rng.integers(len(scores), size=len(scores))) for _ in range(500)]
     low, high = np.quantile(again, [0.025, 0.975])

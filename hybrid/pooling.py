@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hybrid.answer import Candidates, same
+from trm.attempts import tally
 from trm.grid import Grid, Grids, PuzzleError
 from trm.tasks import Puzzle
 
@@ -34,33 +35,25 @@ def pooled(
         return ()
     chosen = []
     for index, question in enumerate(puzzle.inputs):
-        named = [grid for out in refined for grid in out[index]] + [draft[index] for draft in drafts]
-        distinct: list[Grid] = []
-        votes: list[int] = []
-        for grid in named:
-            place = next((i for i, other in enumerate(distinct) if np.array_equal(grid, other)), None)
-            if place is None:
-                distinct.append(grid)
-                votes.append(1)
-            else:
-                votes[place] += 1
-        likely = [0.0] * len(distinct)
-        if score is not None and len(distinct) > 1:
-            likely = _scores(replace(puzzle, inputs=(question,), answers=None), distinct, score)
-        order = sorted(range(len(distinct)), key=lambda i: (-votes[i], -likely[i], i))
-        chosen.append(tuple(distinct[i] for i in order[:ATTEMPTS]))
+        said = [grid for out in refined for grid in out[index]] + [draft[index] for draft in drafts]
+        counted = tally(said)
+        likely = [0.0] * len(counted)
+        if score is not None and len(counted) > 1:
+            alone = replace(puzzle, inputs=(question,), answers=None)
+            likely = _scores(alone, [grid for grid, _ in counted], score)
+        order = sorted(range(len(counted)), key=lambda i: (-counted[i][1], -likely[i], i))
+        chosen.append(tuple(counted[i][0] for i in order[:ATTEMPTS]))
     return tuple(chosen)
 
 
 def _scores(puzzle: Puzzle, candidates: Sequence[Grid], score: Scorer) -> list[float]:
     """Each candidate's score; 0 for one that the network cannot be asked about (its shape, say)."""
-    found = []
-    for grid in candidates:
-        try:
-            found.append(float(score(puzzle, [(grid,)])[0]))
-        except PuzzleError:
-            found.append(0.0)
-    return found
+    try:
+        return [float(one) for one in score(puzzle, [(grid,) for grid in candidates])]
+    except PuzzleError:
+        if len(candidates) == 1:
+            return [0.0]
+        return [_scores(puzzle, [grid], score)[0] for grid in candidates]
 
 
 def named(out: Refined) -> list[list[Grid]]:

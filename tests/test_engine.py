@@ -81,20 +81,23 @@ def test_noise_is_the_seeds_and_does_not_depend_on_company() -> None:
     assert alone.halts != pytest.approx(quiet.halts, abs=1e-5)
 
 
-def test_a_judged_draft_is_held_and_its_cells_likelihood_told() -> None:
+def test_a_judged_draft_is_held_and_every_tokens_likelihood_told() -> None:
     network, (question, draft) = model(), questions(2)
-    rollouts = [Rollout(question, draft, judge=True), Rollout(question, draft)]
-    held, fed = Engine(network).run(rollouts, steps=3)
+    rollouts = [Rollout(question, draft, judge=True), Rollout(question, draft), Rollout(question, judge=True)]
+    held, fed, cold = Engine(network).run(rollouts, steps=3)
     tokens = torch.from_numpy(question)[None]
     state = network.initial_state(1)
     for step in range(3):
         with torch.no_grad():
             state, out = network.step(state, tokens, draft=torch.from_numpy(draft)[None])
-        expected = out.logits.log_softmax(-1)[0, torch.arange(81), torch.from_numpy(draft)]
-        assert held.likelihoods[step] == pytest.approx(expected.numpy(), abs=1e-4)
+        assert held.likelihoods[step] == pytest.approx(out.logits.log_softmax(-1)[0].numpy(), abs=1e-4)
     assert held.halts[0] == pytest.approx(fed.halts[0], abs=1e-6)
     assert held.halts[2] != pytest.approx(fed.halts[2], abs=1e-6)
     assert fed.likelihoods == []
+    (plainly,) = Engine(network).run([Rollout(question)], steps=3)
+    for step in range(3):  # without a draft its own grids are fed back, as ever
+        assert np.array_equal(cold.grids[step], plainly.grids[step])
+        assert np.array_equal(cold.likelihoods[step].argmax(-1), cold.grids[step])
 
 
 def test_a_draft_for_a_network_without_drafts_is_refused() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,9 @@ from hybrid.null import Passthrough
 from hybrid.pipeline import Options, Pipeline
 from hybrid.pooling import named, pooled, said_by
 from trm import tasks
-from trm.attempts import Attempt
+from trm.attempts import Attempt, tally
 from trm.grid import PuzzleError
+from trm.tasks import Puzzle
 
 PUZZLE = tasks.get("arc").samples()[0]
 A, B, C = (np.full((2, 2), n, dtype=np.uint8) for n in (7, 5, 3))
@@ -37,11 +39,35 @@ def test_votes_decide_then_the_network_then_who_came_first() -> None:
 
 def test_a_candidate_that_cannot_be_scored_comes_last_of_its_votes() -> None:
     def score(puzzle: object, candidates: Sequence[Any]) -> Any:
-        if candidates[0][0][0, 0] == 7:
+        if any(grid[0, 0] == 7 for (grid,) in candidates):
             raise PuzzleError("draft of 2x2, expected 3x3")
-        return np.array([0.5])
+        return np.array([1 / grid[0, 0] for (grid,) in candidates])
 
     assert first(pooled(PUZZLE, [], [(A,), (B,)], score)[0]) == [5, 7]
+    assert first(pooled(PUZZLE, [], [(B,), (A,), (C,)], score)[0]) == [3, 5]
+
+
+def test_the_network_is_asked_once_about_all_candidates_of_an_input() -> None:
+    asked: list[list[int]] = []
+
+    def score(puzzle: Puzzle, candidates: Sequence[Any]) -> Any:
+        asked.append([int(grid[0, 0]) for (grid,) in candidates])
+        return np.arange(len(candidates))
+
+    two = replace(PUZZLE, inputs=PUZZLE.inputs * 2)
+    pooled(two, [], [(A, C), (B, C), (A, B)], score)
+    assert asked == [[7, 5], [3, 5]]
+    pooled(PUZZLE, [], [(A,), (A,)], score)  # nothing to choose from
+    assert len(asked) == 2
+
+
+def test_equal_grids_have_one_row_of_a_tally() -> None:
+    flat, tall = np.zeros((1, 4), dtype=np.uint8), np.zeros((4, 1), dtype=np.uint8)
+    counted = tally([A, flat, tall, B, flat.copy(), np.asfortranarray(B)])
+    assert [(grid.shape, votes) for grid, votes in counted] == [
+        ((1, 4), 2), ((2, 2), 2), ((2, 2), 1), ((4, 1), 1),
+    ]  # fmt: skip
+    assert first([grid for grid, _ in counted]) == [0, 5, 7, 0]
 
 
 def test_the_pipeline_pools_an_llms_drafts() -> None:

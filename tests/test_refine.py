@@ -263,6 +263,22 @@ def test_score_and_confidence_know_no_rules(monkeypatch: pytest.MonkeyPatch) -> 
     assert made.refine(PUZZLE, steps=2).confidence == confidence
 
 
+def test_a_score_is_the_probability_of_the_least_likely_free_cell_of_the_draft() -> None:
+    made = refiner()
+    partial = np.where(PUZZLE.grid == 0, RIGHT, PUZZLE.grid)
+    partial[PUZZLE.grid == 0] *= np.arange((PUZZLE.grid == 0).sum(), dtype=np.uint8) % 2  # half of it blank
+    network, tokens = made.engine("sudoku").model, torch.from_numpy(TASK.encode_question(PUZZLE))[None]
+    for candidate in (RIGHT, WRONG, partial):
+        draft = torch.from_numpy(TASK.encode_draft(PUZZLE, candidate))[None]
+        with torch.inference_mode():
+            _, out = network.step(network.initial_state(1), tokens, None, draft)
+        told = out.logits.softmax(-1)[0].numpy()
+        free = [i for i in range(81) if PUZZLE.grid.flat[i] == 0 and candidate.flat[i] != 0]
+        expected = min(told[i, draft[0, i]] for i in free)
+        assert made.score(PUZZLE, [candidate])[0] == pytest.approx(expected, rel=1e-4)
+    assert made.score(PUZZLE, []).shape == (0,)
+
+
 def test_questions_come_as_text_arrays_or_puzzles() -> None:
     made, _ = scripted(lambda r: [(RIGHT, 0.0)])
     for question in (doubles.SUDOKU, PUZZLE.grid, PUZZLE.grid.astype(int), PUZZLE):

@@ -124,6 +124,13 @@ class Job:
         return list(seen.values())
 
 
+def tally(named: Sequence[Grid]) -> list[tuple[Grid, int]]:
+    """The distinct grids and how often each is named, the most often named first; among equals who came first."""
+    keys = [(grid.shape, grid.tobytes()) for grid in named]
+    grids = dict(zip(keys, named, strict=True))
+    return [(grids[key], votes) for key, votes in Counter(keys).most_common()]
+
+
 def sigmoid(logit: NDArray[np.float64]) -> NDArray[np.float64]:
     return 1 / (1 + np.exp(-np.clip(logit, -60, 60)))
 
@@ -223,10 +230,8 @@ def settle(job: Job, answers: int, seconds: float) -> Refinement:
     if not task.decidable:
         candidates = []
         for index in range(len(job.puzzle.inputs)):
-            # The most often named first; among equals the most confident, which came first in `ranked`.
-            named = {a.grids[index].tobytes() + bytes(a.grids[index].shape): a.grids[index] for a in ranked}
-            votes = Counter(a.grids[index].tobytes() + bytes(a.grids[index].shape) for a in ranked)
-            candidates.append([named[key] for key, _ in votes.most_common(2)])
+            # Among equally many votes the most confident, which came first in `ranked`.
+            candidates.append([grid for grid, _ in tally([a.grids[index] for a in ranked])[:2]])
     grids, verdict, confidence = best.grids, best.verdict, best.confidence
     if candidates is not None:  # what is said of the answer is said of the one that is given
         grids = tuple(choice[0] for choice in candidates)

@@ -30,14 +30,14 @@ class Rollout:
     context: int = 0  # puzzle identity, for reference checkpoints
     noise: float = 0.0  # σ of the Gaussian noise added to y before every supervision step
     seed: int = 0  # of the noise
-    judge: bool = False  # give the draft at every step, and ask how likely its cells are
+    judge: bool = False  # tell how likely every token is; a draft is then given at every step
 
 
 @dataclass(eq=False)
 class Trajectory:
     """What a rollout did: after every supervision step the decoded grid and the halt logit.
 
-    likelihoods: of a judged rollout, after every step log p of each cell of its draft [L].
+    likelihoods: of a judged rollout, after every step log p of every token in every cell [L, V].
     go_ons: after every step what the halt logit must exceed to halt; 0 where it is missing.
     """
 
@@ -102,7 +102,7 @@ class Engine:
                 result.grids.append(grids[slot])
                 result.halts.append(float(halts[slot]))
                 result.go_ons.append(float(go_ons[slot]))
-                if rollouts[index].judge:
+                if likelihoods is not None and rollouts[index].judge:
                     result.likelihoods.append(likelihoods[slot])
                 if result.steps >= steps or (stop is not None and stop(index, result)):
                     leaving.append(slot)
@@ -154,11 +154,9 @@ class _Slots:
             if one.noise:
                 self.noise[slot] = torch.Generator(device).manual_seed(one.seed)
 
-    def step(self) -> tuple[Tokens, NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
-        """One supervision step of the busy slots, on the host: grids [B, L], halt, go_on [B], log p of the draft
-        [B, L].
-
-        The last holds zeros where no rollout is judged.
+    def step(self) -> tuple[Tokens, NDArray[np.float32], NDArray[np.float32], NDArray[np.float32] | None]:
+        """One supervision step of the busy slots, on the host: grids [B, L], halt, go_on [B], log p of every token
+        [B, L, V], the last where any rollout is judged.
         """
         config, device = self.model.config, self.model.device
         for slot, generator in self.noise.items():
@@ -176,14 +174,15 @@ class _Slots:
         )
         self.state.y[rows], self.state.z[rows] = state.y, state.z
         grids = self._spread(out.logits.argmax(-1), rows)
-        held = torch.tensor([s in self.busy and self.rollouts[s].judge for s in range(len(grids))])
-        likelihoods = np.zeros(grids.shape, dtype=np.float32)
-        if held.any():
-            log_p = out.logits.log_softmax(-1).gather(-1, self.draft[rows].unsqueeze(-1)).squeeze(-1)
-            likelihoods = self._spread(log_p, rows).cpu().numpy()
+        judged = [slot for slot, one in self.rollouts.items() if one.judge]
+        likelihoods = None
+        if judged:
+            likelihoods = self._spread(out.logits.log_softmax(-1), rows).cpu().numpy()
         if config.draft:
-            later = grids if config.feedback else torch.zeros_like(grids)
-            self.draft = torch.where(held.to(device)[:, None], self.draft, later)
+            later = grids.clone() if config.feedback else torch.zeros_like(grids)
+            if held := [slot for slot in judged if self.rollouts[slot].draft is not None]:
+                later[held] = self.draft[held]
+            self.draft = later
         halts, go_ons = (self._spread(logit, rows).cpu().numpy() for logit in (out.halt, out.go_on))
         return grids.cpu().numpy(), halts, go_ons, likelihoods
 

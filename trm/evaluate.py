@@ -4,17 +4,28 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 
+from trm.attempts import Refinement, tally
 from trm.engine import Engine, Rollout, Trajectory
+from trm.scoring import unseen
 from trm.tasks import Puzzle, Status, Task, get
 from trm.tasks.base import IGNORE
 
 if TYPE_CHECKING:
-    from trm.attempts import Refinement
     from trm.refine import Refiner
+
+JUDGED = 16  # candidates of a test input that are scored at most, those with the most votes
+
+
+class Judged(TypedDict):
+    """A grid that views named for a test input: how many did, its score (`trm.scoring`), whether it is right."""
+
+    votes: int
+    score: float
+    right: bool
 
 
 def evaluate(
@@ -127,25 +138,29 @@ def evaluate_fitted(
     tasks = [experts.spec(puzzle) for puzzle in puzzles]
     runs: list[Trajectory] = []
     found: list[dict[str, list[bool]]] = []
+    candidates: list[list[Judged]] = []  # of every test input
     for count, (task, puzzle) in enumerate(zip(tasks, puzzles, strict=True), 1):
         start = time.perf_counter()
         engine = experts.engine_for(puzzle)
         seconds = time.perf_counter() - start
         mine = roll_out(engine, task, [puzzle], steps)
         runs += mine
-        found.append(
-            attempts_right(puzzle, refiner.refine(puzzle, steps=steps, restarts=restarts, seed=seed))
-        )
+        out = refiner.refine(puzzle, steps=steps, restarts=restarts, seed=seed)
+        found.append(attempts_right(puzzle, out))
+        scored = judged(engine, task, puzzle, out, steps)
+        candidates += scored
         if record is not None:
             about = {"id": puzzle.id, "canvas": task.width, "fit_seconds": round(seconds, 1)}
             cells = measure([task], [puzzle], mine, steps)["cells"]
-            record({**about, "fit_steps": experts.fitted_steps, "cells": round(cells, 4), **found[-1]})
+            about |= {"fit_steps": experts.fitted_steps, "cells": round(cells, 4)}
+            record({**about, **found[-1], "candidates": scored})
         if progress is not None:
             progress(count)
     result = {"task": puzzles[0].task, **measure(tasks, puzzles, runs, steps)}
     for name in ("pass_1", "pass_2", "oracle"):
         result[name] = float(np.mean([right for one in found for right in one[name]]))
     result["tasks"] = float(np.mean([all(one["pass_2"]) for one in found]))
+    result |= ranking(candidates)
     if restarts:
         result["accuracy"] = result["pass_1"]
     return {**result, "restarts": restarts, "seconds": time.perf_counter() - begun}
@@ -160,6 +175,48 @@ def attempts_right(puzzle: Puzzle, out: Refinement) -> dict[str, list[bool]]:
         found["pass_2"].append(any(right))
         found["oracle"].append(any(np.array_equal(one.grids[index], answer) for one in out.attempts))
     return found
+
+
+def judged(engine: Engine, task: Task, puzzle: Puzzle, out: Refinement, steps: int) -> list[list[Judged]]:
+    """For every test input what views named, at most JUDGED grids, those with the most votes first."""
+    named = [tally([one.grids[i] for one in out.attempts])[:JUDGED] for i in range(len(puzzle.inputs))]
+    found = unseen(engine, task, puzzle, [[grid for grid, _ in mine] for mine in named], steps)
+    return [
+        [
+            Judged(votes=votes, score=float(np.exp(log_p)), right=np.array_equal(grid, answer))
+            for (grid, votes), log_p in zip(mine, scores, strict=True)
+        ]
+        for mine, scores, answer in zip(named, found, puzzle.answers or (), strict=True)
+    ]
+
+
+def ranking(candidates: Sequence[Sequence[Judged]]) -> dict[str, float]:
+    """What the score is worth, from the candidates of every test input.
+
+    auroc: of right against wrong candidates, where there are both. pass_2_score: share of inputs with a right one
+    among the two that score best; pass_2_votes_score: among the two with the most votes, the score deciding between
+    equals.
+    """
+
+    def pass_2(key: Callable[[Judged], tuple[float, ...]]) -> float:
+        best = [sorted(mine, key=key, reverse=True)[:2] for mine in candidates]
+        return float(np.mean([any(one["right"] for one in two) for two in best]))
+
+    right = [one["score"] for mine in candidates for one in mine if one["right"]]
+    wrong = [one["score"] for mine in candidates for one in mine if not one["right"]]
+    return {
+        **({"auroc": auroc(right, wrong)} if right and wrong else {}),
+        "pass_2_score": pass_2(lambda one: (one["score"],)),
+        "pass_2_votes_score": pass_2(lambda one: (one["votes"], one["score"])),
+    }
+
+
+def auroc(right: Sequence[float], wrong: Sequence[float]) -> float:
+    """Area under the ROC curve: how often a right one scores above a wrong one, of equals half. Some of each."""
+    from scipy.stats import rankdata
+
+    n, ranks = len(right), rankdata([*right, *wrong])
+    return float((ranks[:n].sum() - n * (n + 1) / 2) / (n * len(wrong)))
 
 
 def wilson(hits: int, n: int) -> tuple[float, float]:

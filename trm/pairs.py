@@ -28,7 +28,7 @@ LARGEST_SCALE = 3
 class View(NamedTuple):
     """How a pair is seen, for each of B pairs."""
 
-    turn: Tensor  # [B] rows mirrored (1) + columns mirrored (2) + then transposed (4), as `Symmetry` does it
+    turn: Tensor  # [B] rows mirrored (1) + columns mirrored (2) + then transposed (4)
     scale: Tensor  # [B] side of the square that a cell becomes
     top: Tensor  # [B]
     left: Tensor  # [B]
@@ -163,7 +163,7 @@ def fits(task: Task, puzzle: Puzzle) -> bool:
 def recolourable(puzzle: Puzzle) -> NDArray[np.bool_]:
     """Which colours may be exchanged among each other in all grids of a task [10]: those that inputs have.
 
-    What only outputs have means something that the inputs do not say; and 0 is the ground.
+    What only outputs have means something that the inputs do not say; and 0 is the ground, of which rules speak.
     """
     present = np.zeros(COLOURS, dtype=np.bool_)
     for before, _ in puzzle.demos:

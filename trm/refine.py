@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from trm import scoring
 from trm.attempts import Job, Narrowed, Plan, Progress, Refinement, View, file_attempt, run_plans, settle
 from trm.experts import Experts
 from trm.grid import Grid, Grids, PuzzleError, as_grids
@@ -25,7 +25,7 @@ Question = str | Grid | Puzzle
 GivenDraft = str | Grid | Grids
 # σ of the noise on y in restarts. Sudoku, ARC: what PTRM found best. Mazes: turned, they need none (LOG.md).
 NOISE = {"sudoku": 0.3, "maze": 0.0, "arc": 0.2}
-JUDGE_STEPS = 1  # supervision steps with the candidate held as the draft before its likelihood is read
+STEPS = 16  # supervision steps of a rollout at most, where nothing else is asked
 
 
 class Refiner:
@@ -75,7 +75,7 @@ class Refiner:
         draft: GivenDraft | Sequence[GivenDraft | None] | None = None,
         task: str | None = None,
         cold: bool = True,
-        steps: int = 16,
+        steps: int = STEPS,
         restarts: int = 0,
         noise: float | None = None,
         seed: int = 0,
@@ -136,7 +136,7 @@ class Refiner:
         puzzles: Sequence[Puzzle],
         starts: Sequence[Sequence[GivenDraft | None]],
         restarts: int = 8,
-        steps: int = 16,
+        steps: int = STEPS,
         noise: float | None = None,
         seed: int = 0,
         budget: float | None = None,
@@ -163,13 +163,17 @@ class Refiner:
         return [settle(job, answers, seconds) for job in jobs]
 
     def _draft(self, puzzle: Puzzle, draft: GivenDraft | None) -> Grids | None:
-        """The draft as grids, checked against the puzzle's shape."""
+        """The draft as grids. Raises PuzzleError where the expert was not trained on any."""
         if draft is None:
             return None
         if puzzle.task in self.tasks and not self.accepts_drafts(puzzle.task):
             raise PuzzleError(
                 f"{self.name}: the {puzzle.task} expert was not trained on drafts, expected draft=None"
             )
+        return self._grids(puzzle, draft)
+
+    def _grids(self, puzzle: Puzzle, draft: GivenDraft) -> Grids:
+        """A draft or candidate as grids, checked against the puzzle's shape."""
         task = get(puzzle.task)
         grids = task.parse_answer(puzzle, draft) if isinstance(draft, str) else as_grids(_uint8(draft))
         if len(grids) != len(puzzle.inputs):
@@ -233,8 +237,7 @@ class Refiner:
         already another one is asked for (`Task.besides`); None: there is none.
         """
         name = job.puzzle.task
-        crc = zlib.crc32(b"".join(g.tobytes() for g in job.puzzle.inputs))
-        rng = np.random.default_rng([seed, crc, turn])
+        rng = np.random.default_rng([seed, job.puzzle.checksum, turn])
         draft = job.starts[turn % len(job.starts)]
         asked: Puzzle | None = job.puzzle
         if known := [attempt.grids for attempt in job.verified()]:
@@ -287,41 +290,31 @@ class Refiner:
     def score(
         self, question: Question, candidates: Sequence[GivenDraft], task: str | None = None
     ) -> NDArray[np.float32]:
-        """How likely the network finds each candidate, given the candidate: float32 [n] in [0, 1].
+        """How likely the network finds each candidate: float32 [n] in [0, 1]. No rule is asked.
 
         The candidate is held as the draft; the score is the probability of its least likely stated free cell. A
-        grid that the network would keep scores high, one in which it would change a cell low. Neither the
-        rules nor the network's own cold answer are asked. Blank cells state nothing.
+        grid that the network would keep scores high, one in which it would change a cell low. The network's own cold
+        answer is not asked. Blank cells state nothing.
+        Where the network is fitted it is not shown the candidate: after a cold start the probability of its cells is
+        averaged, geometrically, over them and over views (`trm.scoring`). Of several grids the least likely counts.
         """
-        from trm.engine import Rollout
-
         puzzle = as_puzzle(question, task)
-        if not self.accepts_drafts(puzzle.task):
-            raise PuzzleError(
-                f"{self.name}: the {puzzle.task} expert was not trained on drafts, so it cannot score"
-            )
+        name = puzzle.task
+        if not self.fits(name) and not self.accepts_drafts(name):
+            raise PuzzleError(f"{self.name}: the {name} expert was not trained on drafts, so it cannot score")
+        grids = [self._grids(puzzle, one) for one in candidates]
         engine, spec = self.experts.engine_for(puzzle), self.experts.spec(puzzle)
-        asked = [(i, grid) for one in candidates for i, grid in enumerate(self._draft(puzzle, one) or ())]
-        rollouts = [
-            Rollout(spec.encode_question(puzzle, i), spec.encode_draft(puzzle, grid, i), judge=True)
-            for i, grid in asked
-        ]
-        runs = engine.run(rollouts, JUDGE_STEPS)
-        lowest = []
-        for rollout, run in zip(rollouts, runs, strict=True):
-            assert rollout.draft is not None
-            stated = rollout.draft != 0
-            if spec.fills:  # elsewhere the candidate can but repeat what is given
-                stated &= np.isin(rollout.tokens, spec.tokens(spec.fills))
-            lowest.append(run.likelihoods[-1][stated].min(initial=0.0))
-        # A candidate is as likely as the least likely of its grids.
-        worst = np.array(lowest, dtype=np.float32).reshape(len(candidates), -1).min(axis=1)
-        return np.asarray(np.exp(worst), dtype=np.float32)
+        by_input = [[one[i] for one in grids] for i in range(len(puzzle.inputs))]
+        if self.fits(name):
+            found = scoring.unseen(engine, spec, puzzle, by_input, self.experts.steps(name, STEPS))
+        else:
+            found = scoring.held(engine, spec, puzzle, by_input)
+        return np.asarray(np.exp(np.min(found, axis=0)), dtype=np.float32)
 
     def evaluate(
         self,
         puzzles: Sequence[Puzzle],
-        steps: int = 16,
+        steps: int = STEPS,
         restarts: int = 0,
         seed: int = 0,
         progress: Callable[[int], None] | None = None,
@@ -331,8 +324,8 @@ class Refiner:
 
         Restarts change `accuracy` and `verified` alone; the other figures are of the cold pass. Where the network is
         fitted to every task, restarts are views that vote, and there are more figures: pass_1, pass_2 and oracle are
-        shares of test inputs, tasks the share of tasks with every input right in two attempts; record: told how each
-        task went, as it goes.
+        shares of test inputs, tasks the share of tasks with every input right in two attempts, the rest as in
+        `trm.evaluate.ranking`; record: told how each task went, as it goes.
         """
         from trm.evaluate import evaluate_fitted, evaluate_general
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trm.grid import Grid, GridParseError, Grids, PuzzleError, as_grids, shape_words
-from trm.tasks.base import Puzzle, Status, SymmetryGroup, Task, Verdict
+from trm.tasks.base import Puzzle, Status, Task, Verdict
 
 END = 1  # token of the cells just below and just right of a grid: how the network says where an output ends
 MOST = 30
@@ -181,13 +181,6 @@ class Arc(Task):
         faults = [(n, fault) for n, grid in enumerate(grids, 1) if (fault := _fault(grid))]
         words = tuple(f"output {n}: {fault}" if len(grids) > 1 else fault for n, fault in faults)
         return Verdict(Status.UNSOLVED if words else Status.UNVERIFIED, words)
-
-    def symmetries(self, shape: tuple[int, int]) -> SymmetryGroup:
-        # They hold for a task as a whole: the same flips (row 0 of each table keeps, row 1 reverses),
-        # transpose and colours for every grid of it, whatever its shape. Colour 0 stays: it is the
-        # background of most tasks, and rules speak of it.
-        h, w = np.arange(shape[0]), np.arange(shape[1])
-        return SymmetryGroup(np.stack([h, h[::-1]]), np.stack([w, w[::-1]]), True, tuple(range(1, 10)))
 
     def samples(self) -> list[Puzzle]:
         parsed = [self.parse(json.dumps(task)) for task in (_MIRROR, _CROP)]

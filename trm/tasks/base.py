@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -52,6 +53,11 @@ class Puzzle:
     def grid(self) -> Grid:
         """The question of a one-input task; the first test input otherwise."""
         return self.inputs[0]
+
+    @property
+    def checksum(self) -> int:
+        """Of the question: seeds what is drawn for this puzzle, whatever its company."""
+        return zlib.crc32(b"".join(grid.tobytes() for grid in self.inputs))
 
 
 @dataclass(frozen=True, eq=False)
@@ -189,9 +195,12 @@ class Task(ABC):
         return [self.symbols.index(symbol) + 1 + self.reserved for symbol in symbols]
 
     # -- symmetries and samples ------------------------------------------------------------------------
-    @abstractmethod
     def symmetries(self, shape: tuple[int, int]) -> SymmetryGroup:
-        """The symmetries of puzzles of this shape that map right answers to right answers."""
+        """The symmetries of puzzles of this shape that map right answers to right answers; here none.
+
+        Those that hold for a puzzle with its demonstrations, whatever its grids' shapes, are `trm.adapt.Turned`.
+        """
+        return SymmetryGroup(np.arange(shape[0])[None], np.arange(shape[1])[None], transpose=False)
 
     @abstractmethod
     def samples(self) -> list[Puzzle]:
@@ -216,7 +225,7 @@ class Task(ABC):
 
     def encode(self, grid: Grid) -> NDArray[np.int64]:
         """Grid [h, w] of the task's symbols to tokens [L], padded."""
-        if grid.ndim != 2 or grid.shape[0] > self.height or grid.shape[1] > self.width:
+        if grid.ndim != 2 or not grid.size or grid.shape[0] > self.height or grid.shape[1] > self.width:
             raise PuzzleError(
                 f"{self.name}: grid of {shape_words(grid)}, expected at most {self.height}x{self.width}"
             )

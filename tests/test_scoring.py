@@ -1,0 +1,180 @@
+"""The score of candidates that a fitted network is not shown, and its worth. Of those shown: tests/test_refine.py."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from trm import scoring
+from trm.adapt import Fitting, Turned, draw_view
+from trm.checkpoint import Checkpoint, Expert
+from trm.config import TRMConfig
+from trm.engine import Engine, Rollout
+from trm.evaluate import JUDGED, Judged, auroc, ranking
+from trm.generate import generate
+from trm.grid import Grid, PuzzleError
+from trm.model import TRM
+from trm.refine import Refiner
+from trm.tasks import Puzzle
+
+SHAPE = TRMConfig(
+    100, 12, canvas_width=10, hidden_size=32, heads=2, prefix=2, positions="rope2d", h_cycles=1, l_cycles=1,
+    gated_norm=True, draft=True, feedback=True, identities=3, identity_dim=32, turns=True,
+)  # fmt: skip
+TASK = next(generate("arc", 1, 3, rule="recolour", demos=3, size=(3, 5)))
+ANSWER = (TASK.answers or ())[0]
+STEPS = 2
+
+
+def fitted(steps: int = 2, shape: TRMConfig = SHAPE) -> Refiner:
+    """A refiner whose ARC expert is fitted for so many steps, and answers in STEPS."""
+    torch.manual_seed(0)
+    expert = Expert("arc", shape, TRM(shape).state_dict(), {"recipe": {"train": {"max_steps": STEPS}}})
+    refiner = Refiner(Checkpoint("mine", {"arc": expert}), device="cpu")
+    refiner.experts.fitting = Fitting(steps=steps, batch=8, max_steps=1, lr=0.02, adamw_lr=0.02, smallest=10)
+    return refiner
+
+
+@pytest.fixture(scope="module")
+def refiner() -> Refiner:
+    return fitted()
+
+
+def cells(grid: Grid) -> list[tuple[int, int, int]]:
+    """Row, column and token of what states a grid: its colours, and the marks right of it and below."""
+    height, width = grid.shape
+    colours = [(r, c, int(grid[r, c]) + 2) for r in range(height) for c in range(width)]
+    return colours + [(height, c, 1) for c in range(width)] + [(r, width, 1) for r in range(height)]
+
+
+@torch.inference_mode()
+def log_p(network: TRM, question: Grid, turn: int) -> np.ndarray:
+    """What the network says after STEPS of one cold rollout [10, 10, V]."""
+    tokens = np.zeros((10, 10), dtype=np.int64)
+    for row, col, token in cells(question):
+        tokens[row, col] = token
+    given = torch.from_numpy(tokens.reshape(1, -1))
+    state, draft = network.initial_state(1), torch.zeros_like(given)
+    for _ in range(STEPS):
+        state, out = network.step(state, given, torch.tensor([turn]), draft)
+        draft = out.logits.argmax(-1)
+    return out.logits.log_softmax(-1).view(10, 10, -1).numpy()
+
+
+def mean_log_p(network: TRM, question: Grid, candidate: Grid, views: list[Turned]) -> float:
+    means = []
+    for view in views:
+        said = log_p(network, view.forward(question), view.turn)
+        means.append(np.mean([said[at] for at in cells(view.forward(candidate))]))
+    return float(np.mean(means))
+
+
+def test_a_score_is_that_of_the_log_probabilities(refiner: Refiner) -> None:
+    network = refiner.experts.engine_for(TASK).model
+    drawn = [draw_view(TASK, np.random.default_rng([TASK.checksum, n])) for n in range(scoring.VIEWS)]
+    views = [Turned(0, np.arange(256, dtype=np.uint8)), *drawn]
+    assert len({view.turn for view in views}) > 3
+    candidates = [ANSWER, ANSWER[:-1], np.full((4, 7), 3, dtype=np.uint8)]
+    scores = refiner.score(TASK, candidates)
+    assert (scores.dtype, scores.shape) == (np.float32, (3,))
+    for score, candidate in zip(scores, candidates, strict=True):
+        expected = np.exp(mean_log_p(network, TASK.grid, candidate, views))
+        assert 0 < score < 1
+        assert score == pytest.approx(expected, rel=1e-4)
+
+
+def test_one_rollout_a_view_serves_every_candidate(refiner: Refiner, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[list[Rollout]] = []
+    run = Engine.run
+    monkeypatch.setattr(Engine, "run", lambda self, rs, *rest: asked.append(rs) or run(self, rs, *rest))
+    rng = np.random.default_rng(0)
+    candidates = [rng.integers(0, 10, (2 + n, 5)).astype(np.uint8) for n in range(5)]
+    together = refiner.score(TASK, candidates)
+    assert [len(rollouts) for rollouts in asked] == [1 + scoring.VIEWS]
+    assert all(rollout.draft is None for rollout in asked[0])
+    assert np.array_equal(together, [refiner.score(TASK, [one])[0] for one in candidates])
+    assert np.array_equal(together[::-1], refiner.score(TASK, candidates[::-1]))
+    assert np.array_equal(together, fitted().score(TASK, candidates))
+    assert refiner.score(TASK, []).shape == (0,)
+
+
+def test_what_was_learned_scores_high_and_another_size_or_colour_lower() -> None:
+    """Every output is the same grid, whatever the input."""
+    rng = np.random.default_rng(1)
+    output = np.array([[4, 4, 4], [4, 4, 4]], dtype=np.uint8)
+    inputs = [rng.integers(1, 4, (3, 3)).astype(np.uint8) for _ in range(4)]
+    puzzle = Puzzle("arc", (inputs[0],), demos=tuple((grid, output) for grid in inputs[1:]))
+    other = output.copy()
+    other[1, 2] = 7
+    lower, wider = np.full((3, 3), 4, dtype=np.uint8), np.full((2, 4), 4, dtype=np.uint8)
+    candidates = [output, output[:1], output[:, :2], lower, wider, other]
+    right, *wrong = fitted(steps=150).score(puzzle, candidates)
+    assert right > 0.6
+    assert max(wrong) < 0.95 * right
+
+
+def test_of_several_grids_the_least_likely_counts(refiner: Refiner) -> None:
+    puzzle = replace(TASK, inputs=(TASK.grid, TASK.demos[0][0]), answers=None)
+    pair = (ANSWER, TASK.demos[0][1][:1])
+    engine, spec = refiner.experts.engine_for(puzzle), refiner.experts.spec(puzzle)
+    first, second = scoring.unseen(engine, spec, puzzle, [[pair[0]], [pair[1]]], STEPS)
+    assert first[0] != second[0]
+    expected = np.exp(min(first[0], second[0]))
+    assert refiner.score(puzzle, [pair])[0] == pytest.approx(expected, rel=1e-6)
+
+
+def test_an_evaluation_says_what_the_score_is_worth() -> None:
+    refiner = fitted(steps=20)  # so little that views differ
+    said = refiner.refine(TASK, restarts=20)
+    named = [attempt.grids[0] for attempt in said.attempts]
+    right = replace(TASK, answers=(named[-1],))  # what some view says is declared right
+    told: list[dict[str, Any]] = []
+    result = refiner.evaluate([right, TASK], restarts=20, record=told.append)
+    (mine,), (other,) = (one["candidates"] for one in told)
+    assert json.loads(json.dumps(mine)) == mine
+    assert 1 < len(mine) <= JUDGED
+    assert [one["right"] for one in mine].count(True) == 1
+    assert [(one["votes"], one["score"]) for one in mine] == [(one["votes"], one["score"]) for one in other]
+    assert [one["votes"] for one in mine] == sorted((one["votes"] for one in mine), reverse=True)
+    scores = {float(s) for s in refiner.score(TASK, named)}
+    assert {np.float32(one["score"]) for one in mine} <= scores
+    hit = next(one for one in mine if one["right"])
+    assert hit["votes"] == sum(np.array_equal(grid, named[-1]) for grid in named)
+    assert result["auroc"] == auroc([hit["score"]], [o["score"] for o in (*mine, *other) if o is not hit])
+
+
+def judged(*rows: tuple[int, float, bool]) -> list[Judged]:
+    return [Judged(votes=votes, score=score, right=right) for votes, score, right in rows]
+
+
+def test_candidates_are_ranked_by_score_and_by_votes() -> None:
+    scored = judged((5, 0.1, False), (4, 0.2, False), (1, 0.9, True))  # the score finds it alone
+    voted = judged((5, 0.1, True), (4, 0.2, False), (1, 0.9, False), (1, 0.8, False))  # the votes alone
+    even = judged((5, 0.1, False), (1, 0.2, False), (1, 0.3, True), (0, 0.9, False), (0, 0.8, False))
+    missed = judged((9, 0.9, False))
+    found = ranking([scored, voted, even, missed])
+    assert (found["pass_2_score"], found["pass_2_votes_score"]) == (0.25, 0.5)
+    assert found["auroc"] == auroc([0.9, 0.1, 0.3], [0.1, 0.2, 0.2, 0.9, 0.8, 0.1, 0.2, 0.9, 0.8, 0.9])
+    assert ranking([missed]) == {"pass_2_score": 0.0, "pass_2_votes_score": 0.0}
+    assert "auroc" not in ranking([judged((1, 0.5, True))])
+
+
+def test_the_area_counts_pairs() -> None:
+    rng = np.random.default_rng(0)
+    right, wrong = rng.integers(2, 7, 9).tolist(), rng.integers(0, 6, 14).tolist()
+    pairs = [(a > b) + 0.5 * (a == b) for a in right for b in wrong]
+    assert auroc(right, wrong) == pytest.approx(np.mean(pairs))
+    assert auroc([1.0], [1.0]) == 0.5
+
+
+def test_no_draft_is_needed_and_no_other_canvas_taken(refiner: Refiner) -> None:
+    blind = fitted(shape=replace(SHAPE, draft=False, feedback=False))
+    assert 0 < blind.score(TASK, [ANSWER])[0] < 1
+    for shape, words in (((11, 3), "11x3, expected at most 10x10"), ((0, 0), "0x0, expected at most")):
+        with pytest.raises(PuzzleError, match=words):
+            refiner.score(TASK, [ANSWER, np.zeros(shape, dtype=np.uint8)])
