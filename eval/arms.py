@@ -127,9 +127,12 @@ def step_flops(refiner: Refiner | None, task: str) -> float:
 def _equal_compute(puzzles: Sequence[Puzzle], setting: Setting, spent: Sequence[float]) -> list[Answer]:
     """Cold starts alone, with as many restarts as the hybrid's steps and its LLM's arithmetic pay for.
 
-    Rounded up: where the two cannot be made equal, the control has more.
+    Rounded up: where the two cannot be made equal, the control has more. A restart takes all the steps it may; where
+    no rule decides it ends when the network halts, after one step as a rule, and is counted as one.
     """
-    restarts = [max(0, ceil(steps / setting.options.steps) - 1) for steps in spent]
+    decidable = all(tasks.get(puzzle.task).decidable for puzzle in puzzles)
+    each = setting.options.steps if decidable else 1
+    restarts = [max(0, ceil(steps / each) - 1) for steps in spent]
     answers: dict[int, Answer] = {}
     for count in sorted(set(restarts)):
         rows = [row for row, has in enumerate(restarts) if has == count]
@@ -241,6 +244,9 @@ class DraftAlone:
 
     def accepts_drafts(self, task: str) -> bool:
         return bool(self.inner.accepts_drafts(task))
+
+    def score(self, question: Puzzle, candidates: Sequence[Grids]) -> Any:
+        return self.inner.score(question, candidates)
 
     def refine(self, question: Sequence[Puzzle], draft: Sequence[Grids | None], **asks: Any) -> list[Refined]:
         given = [row for row, grids in enumerate(draft) if grids is not None]

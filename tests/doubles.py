@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from hybrid.draft import BackendError, Draft, Feedback, Reply, Request
+from eval.drafts import Recorded
+from hybrid.draft import LLM, BackendError, Draft, Feedback, Message, Reply, Request
+from hybrid.forms import Form
+from hybrid.prompting import LLMProposer
 from trm import tasks
 from trm.attempts import Attempt
 from trm.config import TRMConfig
@@ -58,6 +62,25 @@ class OneByOne:
         self, requests: Sequence[Request], *, tick: Any = None, concurrency: int = 1, **asks: Any
     ) -> Any:
         return [self.chat(r.messages, max_tokens=r.max_tokens, form=r.form, **asks) for r in requests]
+
+
+class Parrot(OneByOne):
+    """An LLM that gives these texts in turn and counts how often it is asked."""
+
+    def __init__(self, *texts: str, name: str = "parrot") -> None:
+        self.name, self.parameters, self.texts, self.asked = name, 1_000_000, texts, 0
+
+    def chat(
+        self, messages: Sequence[Message], *, samples: int = 1, greedy_first: bool = True, seed: int = 0,
+        max_tokens: int = 512, form: Form | None = None,
+    ) -> list[Reply]:  # fmt: skip
+        self.asked += 1
+        texts = [self.texts[i % len(self.texts)] for i in range(samples)]
+        return [Reply(text, 100, 0.5, None, 400) for text in texts]
+
+
+def recorded(*texts: str, most: int = 3, path: Path | None = None, llm: LLM | None = None) -> Recorded:
+    return Recorded(path, LLMProposer(llm or Parrot(*texts)), most)
 
 
 @dataclass

@@ -21,11 +21,9 @@ from eval.arms import ArmError, DraftAlone, Setting
 from eval.compare import app
 from eval.drafts import Recorded
 from eval.run import Plan, merge, puzzles_for
-from hybrid.draft import LLM, Message, Reply
-from hybrid.forms import Form
+from hybrid.draft import Message, Reply
 from hybrid.null import Passthrough
 from hybrid.pipeline import Options, Pipeline
-from hybrid.prompting import LLMProposer
 from trm.checkpoint import Expert, save
 from trm.evaluate import wilson
 from trm.generate import generate
@@ -38,25 +36,6 @@ ROOT = Path(__file__).parent.parent
 PUZZLE = doubles.sudoku()
 
 
-class Parrot(doubles.OneByOne):
-    """An LLM that gives these texts in turn and counts how often it is asked."""
-
-    def __init__(self, *texts: str, name: str = "parrot") -> None:
-        self.name, self.parameters, self.texts, self.asked = name, 1_000_000, texts, 0
-
-    def chat(
-        self, messages: Sequence[Message], *, samples: int = 1, greedy_first: bool = True, seed: int = 0,
-        max_tokens: int = 512, form: Form | None = None,
-    ) -> list[Reply]:  # fmt: skip
-        self.asked += 1
-        texts = [self.texts[i % len(self.texts)] for i in range(samples)]
-        return [Reply(text, 100, 0.5, None, 400) for text in texts]
-
-
-def recorded(*texts: str, most: int = 3, path: Path | None = None, llm: LLM | None = None) -> Recorded:
-    return Recorded(path, LLMProposer(llm or Parrot(*texts)), most)
-
-
 WRONG = get("sudoku").text(doubles.wrong(PUZZLE))
 
 
@@ -66,8 +45,8 @@ def setting(proposer: Recorded | None = None, policy: doubles.Policy = doubles.c
 
 # -- drafts on file ------------------------------------------------------------------------------------------
 def test_replies_are_kept_and_serve_another_machine(tmp_path: Path) -> None:
-    llm = Parrot(WRONG, doubles.SOLUTION)
-    first = recorded(path=tmp_path / "drafts.jsonl", llm=llm, most=2)
+    llm = doubles.Parrot(WRONG, doubles.SOLUTION)
+    first = doubles.recorded(path=tmp_path / "drafts.jsonl", llm=llm, most=2)
     made = first.propose(PUZZLE, 2)
     assert llm.asked == 1
     assert first.propose(PUZZLE, 1)[0].text == made[0].text
@@ -88,9 +67,9 @@ def test_what_is_not_on_file_is_a_counted_failure() -> None:
 
 def test_drafts_of_another_model_or_broken_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "drafts.jsonl"
-    recorded(WRONG, path=path, most=1).propose(PUZZLE)
+    doubles.recorded(WRONG, path=path, most=1).propose(PUZZLE)
     with pytest.raises(PuzzleError, match="is of parrot, expected other"):
-        recorded(llm=Parrot(name="other")).read(path)
+        doubles.recorded(llm=doubles.Parrot(name="other")).read(path)
     path.write_text("{}\n")
     with pytest.raises(PuzzleError, match="line 1 is no draft"):
         Recorded(None).read(path)
@@ -107,7 +86,7 @@ def test_unknown_arms_are_refused() -> None:
 
 def test_each_arm_asks_whom_it_names() -> None:
     """With a network that needs a draft, and an LLM whose draft is wrong."""
-    made = setting(recorded(WRONG), doubles.solves_from_a_draft)
+    made = setting(doubles.recorded(WRONG), doubles.solves_from_a_draft)
     status = {
         name: arms.run(name, [PUZZLE], made, [16.0])[0].verdict.status
         for name in (*arms.MAIN, "trm+restarts", "draft:llm", "draft:oracle", "exact")
@@ -137,14 +116,14 @@ def test_the_control_has_the_hybrids_arithmetic() -> None:
 
 
 def test_an_llms_arithmetic_is_two_operations_a_parameter_and_token() -> None:
-    answer = arms.run("llm", [PUZZLE], setting(recorded(WRONG)))[0]
+    answer = arms.run("llm", [PUZZLE], setting(doubles.recorded(WRONG)))[0]
     assert arms.llm_flops(answer, 1_000_000) == 2e6 * 500
     assert arms.llm_flops(answer, None) == 0
 
 
 def test_best_of_k_picks_by_vote_and_by_rules_and_pays_for_all() -> None:
     other = "1" + WRONG[1:]
-    made = setting(recorded(other, doubles.SOLUTION, other, most=3))
+    made = setting(doubles.recorded(other, doubles.SOLUTION, other, most=3))
     vote, rules = (arms.run(f"llm-best-of-k:{how}", [PUZZLE], made)[0] for how in ("vote", "rules"))
     assert vote.verdict.status is Status.UNSOLVED
     assert rules.verdict.status is Status.VERIFIED
@@ -160,7 +139,7 @@ def test_best_of_k_by_score_asks_the_network() -> None:
         return np.array([0.1, 0.9, 0.2], dtype=np.float32)
 
     refiner.score = score  # type: ignore[attr-defined]
-    made = Setting(recorded(WRONG, doubles.SOLUTION, WRONG), refiner, Options())  # type: ignore[arg-type]
+    made = Setting(doubles.recorded(WRONG, doubles.SOLUTION, WRONG), refiner, Options())  # type: ignore[arg-type]
     assert arms.run("llm-best-of-k:score", [PUZZLE], made)[0].verdict.status is Status.VERIFIED
     assert heard == [3]
 
@@ -184,7 +163,7 @@ def attempts_of(how: str, *replies: tuple[int, int], score: Any = None) -> tuple
     if score is not None:
         refiner.score = score  # type: ignore[method-assign]
     naming: Any = Naming()
-    made = Setting(recorded(llm=naming, most=len(replies)), refiner, Options())  # type: ignore[arg-type]
+    made = Setting(doubles.recorded(llm=naming, most=len(replies)), refiner, Options())  # type: ignore[arg-type]
     answer = arms.run(f"llm-best-of-k:{how}", [ARC], made)[0]
     return answer, [[int(grid[0, 0]) for grid in choice] for choice in answer.candidates]
 
@@ -225,7 +204,9 @@ def test_a_vote_is_right_if_for_every_input_one_of_its_attempts_is(
 def test_best_of_k_has_one_attempt_where_rules_decide() -> None:
     """Else the rules would pick the second one when the first is wrong."""
     other = "1" + WRONG[1:]
-    answer = arms.run("llm-best-of-k:vote", [PUZZLE], setting(recorded(other, other, doubles.SOLUTION)))[0]
+    answer = arms.run(
+        "llm-best-of-k:vote", [PUZZLE], setting(doubles.recorded(other, other, doubles.SOLUTION))
+    )[0]
     assert len(answer.drafts) == 1
     assert answer.verdict.status is Status.UNSOLVED
 
@@ -362,7 +343,7 @@ def test_the_command_writes_all_its_files_and_goes_on_after_a_kill(
     tmp_path: Path, checkpoint: Path, data: Path
 ) -> None:
     drafts, out = tmp_path / "replies.jsonl", tmp_path / "out"
-    recorder = recorded(WRONG, path=drafts, most=1)
+    recorder = doubles.recorded(WRONG, path=drafts, most=1)
     for puzzle in load(data, "sudoku"):
         assert isinstance(puzzle, Puzzle)
         recorder.propose(puzzle)
@@ -415,22 +396,6 @@ def test_arms_without_an_expert_are_left_out_and_named(tmp_path: Path, checkpoin
     assert {task: set(found) for task, found in tasks.items()} == {
         "sudoku": {"trm", "exact"}, "maze": {"exact"},
     }  # fmt: skip
-
-
-def test_drafts_of_arc_are_shown_and_two_attempts_judged(tmp_path: Path) -> None:
-    """Two replies, the second right: only the arm with two attempts solves it."""
-    drafts, out = tmp_path / "replies.jsonl", tmp_path / "out"
-    (puzzle,) = puzzles_for("arc", 1, 0, None)
-    assert puzzle.answers is not None
-    replies = [f"```\n{get('arc').text((grid,))}\n```" for grid in (puzzle.grid, puzzle.answers[0])]
-    recorded(*replies, path=drafts, most=2).propose(puzzle)
-    asked = ("--tasks", "arc", "--n", 1, "--refiner", "none", "--drafts-from", drafts, "--drafts", 2)
-    done = call(*asked, "--arms", "llm,llm-best-of-k:vote", "--out", out)
-    assert done.exit_code == 0, done.output
-    found = json.loads((out / "results.json").read_text())["tasks"]["arc"]
-    assert {arm: figures["solved"] for arm, figures in found.items()} == {"llm": 0, "llm-best-of-k:vote": 1}
-    page = (out / "report.html").read_text()
-    assert "<figcaption>draft</figcaption><table" in page
 
 
 def test_time_that_runs_out_is_said_and_what_is_done_is_kept(tmp_path: Path, data: Path) -> None:

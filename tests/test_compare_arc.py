@@ -1,0 +1,85 @@
+"""The comparison where the network is fitted to every task and no rule decides."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import doubles
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from eval import arms
+from eval.arms import Setting
+from eval.compare import app
+from eval.run import puzzles_for
+from hybrid.pipeline import Options
+from trm.checkpoint import Expert, save
+from trm.config import TRMConfig
+from trm.corpus import write
+from trm.model import TRM
+from trm.tasks import get
+
+SHAPE = TRMConfig(
+    900, 12, canvas_width=30, hidden_size=32, heads=2, prefix=2, positions="rope2d", h_cycles=1, l_cycles=1,
+    gated_norm=True, draft=True, feedback=True, identities=3, identity_dim=32, turns=True,
+)  # fmt: skip
+ARMS = (
+    "hybrid,llm,trm,trm+restarts,draft:llm,draft:random,draft:oracle,llm-best-of-k:score,llm-best-of-k:vote"
+)
+
+
+def call(*args: object) -> None:
+    done = CliRunner().invoke(app, [str(a) for a in args])
+    assert done.exit_code == 0, done.output
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An untrained expert that is fitted to every task."""
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("arc") / "trm.pt"
+    save(path, {"arc": Expert("arc", SHAPE, TRM(SHAPE).state_dict())})
+    return path
+
+
+def test_every_arm_answers_where_the_network_is_fitted(tmp_path: Path, checkpoint: Path) -> None:
+    drafts, data, out = tmp_path / "replies.jsonl", tmp_path / "tasks.json", tmp_path / "out"
+    puzzles = puzzles_for("arc", 2, 0, None)
+    write(data, "arc", puzzles)
+    recorder = doubles.recorded(f"```\n{get('arc').text((puzzles[0].grid,))}\n```", path=drafts, most=1)
+    for puzzle in puzzles_for("arc", 2, 0, str(data)):
+        recorder.propose(puzzle)
+    asked = ("--tasks", "arc", "--n", 2, "--data", f"arc={data}", "--refiner", checkpoint, "--device", "cpu")
+    asked += ("--drafts-from", drafts, "--drafts", 1, "--restarts", 2, "--fit", "steps=1")
+    asked += ("--fit", "batch=2", "--fit", "smallest=10")
+    call(*asked, "--arms", ARMS, "--out", out)
+    found = json.loads((out / "results.json").read_text())["tasks"]["arc"]
+    assert set(found) == set(ARMS.split(","))
+    assert {figures["n"] for figures in found.values()} == {2}
+    assert found["draft:oracle"]["solved"] == 2  # the label is one of two attempts
+    assert found["llm"]["solved"] == 0
+
+
+def test_the_control_has_as_many_views_as_the_hybrid_pays_for(checkpoint: Path) -> None:
+    """A view's rollout ends when the network halts, so that steps are counted one by one."""
+    made = Setting(None, doubles.FakeRefiner(doubles.cold_solves), Options())  # type: ignore[arg-type]
+    (puzzle,) = puzzles_for("arc", 1, 0, None)
+    arms.run("trm+restarts", [puzzle], made, [66.5])
+    assert made.refiner.calls[-1]["restarts"] == 66  # type: ignore[union-attr]
+
+
+def test_drafts_of_arc_are_shown_and_two_attempts_judged(tmp_path: Path) -> None:
+    """Two replies, the second right: only the arm with two attempts solves it."""
+    drafts, out = tmp_path / "replies.jsonl", tmp_path / "out"
+    (puzzle,) = puzzles_for("arc", 1, 0, None)
+    assert puzzle.answers is not None
+    replies = [f"```\n{get('arc').text((grid,))}\n```" for grid in (puzzle.grid, puzzle.answers[0])]
+    doubles.recorded(*replies, path=drafts, most=2).propose(puzzle)
+    asked = ("--tasks", "arc", "--n", 1, "--refiner", "none", "--drafts-from", drafts, "--drafts", 2)
+    call(*asked, "--arms", "llm,llm-best-of-k:vote", "--out", out)
+    found = json.loads((out / "results.json").read_text())["tasks"]["arc"]
+    assert {arm: figures["solved"] for arm, figures in found.items()} == {"llm": 0, "llm-best-of-k:vote": 1}
+    page = (out / "report.html").read_text()
+    assert "<figcaption>draft</figcaption><table" in page
