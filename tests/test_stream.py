@@ -85,7 +85,7 @@ def test_training_goes_on_with_new_puzzles(tmp_path: Path, monkeypatch: pytest.M
         def ready(self) -> list[Puzzle]:
             return [fresh.pop() for _ in range(3) if fresh]
 
-    monkeypatch.setattr("trm.train.endless", lambda data, seed, done_steps: Made())
+    monkeypatch.setattr("trm.train.endless", lambda data, seed, done_steps, held_out: Made())
     monkeypatch.setattr("trm.train.REPORT_EVERY", 0.0)  # else a run this short never asks
     new = {p.grid.tobytes() for p in fresh}
     trainer.open_folder()
@@ -99,11 +99,26 @@ def test_training_goes_on_with_new_puzzles(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_what_a_stream_needs_is_checked() -> None:
-    with pytest.raises(ConfigError, match="stream: expected generated puzzles"):
+    with pytest.raises(ConfigError, match="stream: expected at least as many puzzles as `generate`"):
         tiny(stream=8)
-    with pytest.raises(ConfigError, match="stream: expected generated puzzles"):
-        tiny(stream=32, train="some.csv")
+    for other in ({"task": "maze"}, {"limit": 5}, {"exclude": "other.csv"}):
+        with pytest.raises(ConfigError, match="stream: near those of `train` are Sudokus alone"):
+            tiny(stream=32, train="some.csv", **other)
     assert endless(tiny().data, 0) is None
+
+
+def test_with_a_file_a_stream_stays_near_its_puzzles_but_not_near_the_held_out_ones(tmp_path: Path) -> None:
+    path = tmp_path / "some.csv"
+    write(path, "sudoku", list(generate("sudoku", 6, 0, clues=26)))
+    data = tiny(stream=32, train=str(path), held_out_size=3, options={"swaps": (0, 2)}).data
+    train, held_out = training_puzzles(data, 0)
+    stream = endless(data, 0, held_out=held_out)
+    assert stream is not None
+    with stream:
+        made = list(islice(stream, 24))
+    of = {bytes(answer) for puzzle in made for answer in puzzle.answers or ()}
+    assert of == {bytes(answer) for puzzle in train for answer in puzzle.answers or ()}
+    assert len({bytes(puzzle.grid) for puzzle in made}) > 6
 
 
 def test_several_processes_do_not_stream(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -98,7 +98,9 @@ class DataConfig:
     held_out_size: int = 256  # puzzles
     limit: int = 0  # use the first so many training puzzles; 0: all
     generate: int = 0  # puzzles to generate when `train` is empty
-    stream: int = 0  # keep so many of them while workers go on making new ones, which replace the oldest
+    # Keep so many of them while workers go on making new ones, which replace the oldest. With `train` they are near
+    # its puzzles (Sudokus: the same solutions, other clues).
+    stream: int = 0
     options: dict[str, Any] = field(default_factory=dict)  # of the generator
     augment: bool = True  # draw symmetries of the task on the device
     # Sudoku: the share of puzzles of which further cells are given, at random, so that a puzzle never looks the same.
@@ -178,8 +180,13 @@ class Config:
             raise ConfigError("[train]: give steps or seconds")
         if self.draft.start_rate and not self.model.draft:
             raise ConfigError("[draft]: start_rate needs [model] draft = true")
-        if self.data.stream and (self.data.train or self.data.stream < self.data.generate):
-            raise ConfigError("[data] stream: expected generated puzzles, and at least as many as `generate`")
+        data = self.data
+        if data.stream and data.train and (data.task != "sudoku" or data.limit or data.exclude):
+            raise ConfigError(
+                "[data] stream: near those of `train` are Sudokus alone, without limit or exclude"
+            )
+        if data.stream and not data.train and data.stream < data.generate:
+            raise ConfigError("[data] stream: expected at least as many puzzles as `generate`")
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:

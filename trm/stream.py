@@ -156,12 +156,21 @@ def _turned(task: Task, puzzles: list[Puzzle]) -> list[Puzzle]:
     return made
 
 
-def endless(config: DataConfig, seed: int, done_steps: int = 0) -> PuzzleStream | None:
-    """What a run that streams goes on with: puzzles after those of `training_puzzles`, others after a resume."""
+def endless(
+    config: DataConfig, seed: int, done_steps: int = 0, held_out: Sequence[Puzzle] = ()
+) -> PuzzleStream | None:
+    """What a run that streams goes on with: puzzles after those of `training_puzzles`, others after a resume.
+
+    With `config.train` they are near its puzzles, but for those that are held out.
+    """
     if not config.stream:
         return None
+    options = _tuples(config.options)
+    if config.train:
+        question = get(config.task).question_text
+        options |= {"like": config.train, "apart": tuple(question(puzzle) for puzzle in held_out)}
     start = config.generate + config.held_out_size
-    return PuzzleStream(config.task, seed, _tuples(config.options), start + (done_steps << 20))
+    return PuzzleStream(config.task, seed, options, start + (done_steps << 20))
 
 
 def without(puzzles: Sequence[Puzzle], others: Sequence[Puzzle]) -> list[Puzzle]:

@@ -134,7 +134,7 @@ class Trainer:
         next_line, saved = 0.0, time.monotonic()
         result: dict[str, Any] = {}
         with contextlib.ExitStack() as stack:
-            stream = endless(self.config.data, self.config.train.seed, self.done_steps)
+            stream = endless(self.config.data, self.config.train.seed, self.done_steps, self.held_out)
             if stream is not None:
                 stack.enter_context(stream)
             while (progress := self.progress()) < 1:

@@ -12,6 +12,7 @@ from trm.corpus import labelled
 from trm.exact import solve_sudoku
 from trm.generate.ranges import TRIES, whole_range
 from trm.grid import Grid, PuzzleError
+from trm.tasks import get
 from trm.tasks.base import Puzzle
 from trm.tasks.sudoku import UNITS
 
@@ -26,12 +27,13 @@ def sudoku(
     guesses: int | tuple[int, int] | None = None,
     like: str = "",
     swaps: int | tuple[int, int] | None = None,
+    apart: tuple[str, ...] = (),
 ) -> Iterator[Puzzle]:
     """Sudokus with one solution. clues: how many are given (24 to 36). guesses: how many the exact solver needs.
 
     like: puzzles with answers (a source as `trm.corpus.puzzles_of` reads it) to stay near. Each puzzle made has the
     solution of one of them, and its clues but for `swaps` (1 to 3), in whose place others stand, as few as can be; 0
-    leaves it as it is. `clues` is then any number.
+    leaves it as it is. `clues` is then any number. apart: questions of `like` that nothing is made of.
     """
     easiest, hardest = whole_range(
         "guesses", (0, sys.maxsize) if guesses is None else guesses, 0, sys.maxsize
@@ -40,14 +42,14 @@ def sudoku(
     fewest, most = whole_range("clues", usual if clues is None else clues, 17, 81)
     if not isinstance(like, str):
         raise PuzzleError(f"like {like}: expected a file, or hub:ID")
-    if swaps is not None and not like:
-        raise PuzzleError("swaps: expected like, the puzzles whose clues to swap")
+    if not like and (swaps is not None or apart):
+        raise PuzzleError("swaps, apart: expected like, the puzzles whose clues to swap")
     least, largest = whole_range("swaps", (1, 3) if swaps is None else swaps, 0, 17)
     left = TRIES // 10
     while left:
         left -= 1
         if like:
-            models = _models(like)
+            models = _models(like, apart)
             model = models[int(rng.integers(len(models)))]
             solution = (model.answers or ())[0]
             question = _swapped(model.grid, solution, int(rng.integers(least, largest + 1)), rng)
@@ -69,8 +71,12 @@ def sudoku(
 
 
 @cache
-def _models(source: str) -> list[Puzzle]:
-    return labelled(source, "sudoku")
+def _models(source: str, apart: tuple[str, ...]) -> list[Puzzle]:
+    puzzles = labelled(source, "sudoku")
+    kept = [puzzle for puzzle in puzzles if get("sudoku").question_text(puzzle) not in apart]
+    if not kept:
+        raise PuzzleError(f"{source}: all of its puzzles are among those to stay apart from")
+    return kept
 
 
 def _swapped(question: Grid, solution: Grid, count: int, rng: np.random.Generator) -> Grid:
