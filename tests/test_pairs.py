@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from trm.checkpoint import load
 from trm.config import ConfigError, load_config
 from trm.generate import generate
 from trm.grid import PuzzleError
@@ -158,6 +159,20 @@ def test_the_recipe_trains_and_holds_out_the_tests_of_its_own_tasks(tmp_path: Pa
     assert changed
     assert set(changed) <= set(range(5))
     assert any("held out" in line for line in lines)
+
+
+def test_tasks_that_are_new_start_from_the_mean_of_the_known_ones(tmp_path: Path) -> None:
+    config, train, held_out = arc_config("model.identities=5")
+    first = Trainer(config, tmp_path / "first", train, held_out, device="cpu", say=lambda line: None)  # type: ignore[arg-type]
+    first.open_folder()
+    first.run()
+    best = tmp_path / "first" / "checkpoints" / "best"
+    known = load(best).experts["arc"].state["embed.identities"].float()
+    config, train, held_out = arc_config("model.identities=7", "data.generate=7", f"train.init={best}")
+    second = Trainer(config, tmp_path / "second", train, held_out, device="cpu")  # type: ignore[arg-type]
+    rows = second.learner.model.embed.identities
+    assert rows[:5].equal(known)
+    assert torch.allclose(rows[5:], known.mean(0).expand(2, -1), atol=1e-6)
 
 
 def test_what_does_not_fit_the_canvas_is_left_out() -> None:

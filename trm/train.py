@@ -111,10 +111,13 @@ class Trainer:
         )
         if mine.positions == "rope2d":  # no weight depends on how large the canvas is
             mine = replace(mine, seq_len=theirs.seq_len, canvas_width=theirs.canvas_width)
-        if mine.turns and theirs.identities == 1:  # what `trm pack` keeps: every task starts from it
-            rows = expert.state[IDENTITIES].expand(mine.identities, -1)
-            expert = replace(expert, state={**expert.state, IDENTITIES: rows})
-            mine = replace(mine, identities=1)
+        if mine.turns and 0 < theirs.identities < mine.identities:
+            # The tasks that it knows come first in the data; others start from the mean of those, which is all that
+            # `trm pack` keeps.
+            rows = expert.state[IDENTITIES]
+            others = rows.mean(0, keepdim=True).expand(mine.identities - len(rows), -1)
+            expert = replace(expert, state={**expert.state, IDENTITIES: torch.cat([rows, others])})
+            mine = replace(mine, identities=theirs.identities)
         if theirs != mine:
             raise ConfigError(f"[train] init: {source} has another shape than [model] says")
         return expert
