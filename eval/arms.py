@@ -245,8 +245,8 @@ class DraftAlone:
     def accepts_drafts(self, task: str) -> bool:
         return bool(self.inner.accepts_drafts(task))
 
-    def score(self, question: Puzzle, candidates: Sequence[Grids]) -> Any:
-        return self.inner.score(question, candidates)
+    def score(self, question: Puzzle, candidates: Sequence[Grids], **asks: Any) -> Any:
+        return self.inner.score(question, candidates, **asks)
 
     def refine(self, question: Sequence[Puzzle], draft: Sequence[Grids | None], **asks: Any) -> list[Refined]:
         given = [row for row, grids in enumerate(draft) if grids is not None]

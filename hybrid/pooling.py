@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
     from hybrid.pipeline import Refined
 
 ATTEMPTS = 2  # grids an answer may name for one input (ARC's rule)
-Scorer = Callable[[Puzzle, Sequence[Grids]], Any]  # -> how likely each candidate is [n]
+Scorer = Callable[..., Any]  # `Refiner.score`: (puzzle, candidates, index=…) -> how likely each one is [n]
 
 
 def pooled(
@@ -34,26 +33,25 @@ def pooled(
     if not refined and not drafts:
         return ()
     chosen = []
-    for index, question in enumerate(puzzle.inputs):
+    for index in range(len(puzzle.inputs)):
         said = [grid for out in refined for grid in out[index]] + [draft[index] for draft in drafts]
         counted = tally(said)
         likely = [0.0] * len(counted)
         if score is not None and len(counted) > 1:
-            alone = replace(puzzle, inputs=(question,), answers=None)
-            likely = _scores(alone, [grid for grid, _ in counted], score)
+            likely = _scores(puzzle, index, [grid for grid, _ in counted], score)
         order = sorted(range(len(counted)), key=lambda i: (-counted[i][1], -likely[i], i))
         chosen.append(tuple(counted[i][0] for i in order[:ATTEMPTS]))
     return tuple(chosen)
 
 
-def _scores(puzzle: Puzzle, candidates: Sequence[Grid], score: Scorer) -> list[float]:
-    """Each candidate's score; 0 for one that the network cannot be asked about (its shape, say)."""
+def _scores(puzzle: Puzzle, index: int, candidates: Sequence[Grid], score: Scorer) -> list[float]:
+    """The score of each candidate for an input; 0 where the network cannot be asked about it (its shape, say)."""
     try:
-        return [float(one) for one in score(puzzle, [(grid,) for grid in candidates])]
+        return [float(one) for one in score(puzzle, [(grid,) for grid in candidates], index=index)]
     except PuzzleError:
         if len(candidates) == 1:
             return [0.0]
-        return [_scores(puzzle, [grid], score)[0] for grid in candidates]
+        return [_scores(puzzle, index, [grid], score)[0] for grid in candidates]
 
 
 def named(out: Refined) -> list[list[Grid]]:

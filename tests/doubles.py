@@ -141,7 +141,7 @@ class FakeRefiner:
             options["progress"](1, 1, question[0].grid)
         return [self._one(*pair, options) for pair in zip(question, draft, strict=True)]
 
-    def score(self, question: Puzzle, candidates: Sequence[Grids]) -> Any:
+    def score(self, question: Puzzle, candidates: Sequence[Grids], index: int | None = None) -> Any:
         """Finds all candidates alike."""
         return np.zeros(len(candidates), dtype=np.float32)
 

@@ -29,7 +29,9 @@ def test_votes_decide_then_the_network_then_who_came_first() -> None:
     assert first(pooled(PUZZLE, [], [(A,), (B,), (C,), (B,)])[0]) == [5, 7]
     assert first(pooled(PUZZLE, [], [(A,), (B,), (C,)])[0]) == [7, 5]
 
-    def score(puzzle: object, candidates: Sequence[Any]) -> Any:  # the lower the first cell, the likelier
+    def score(
+        puzzle: object, candidates: Sequence[Any], index: int
+    ) -> Any:  # the lower the first cell, the likelier
         return np.array([-float(grids[0][0, 0]) for grids in candidates])
 
     assert first(pooled(PUZZLE, [], [(A,), (B,), (C,)], score)[0]) == [3, 5]
@@ -38,7 +40,7 @@ def test_votes_decide_then_the_network_then_who_came_first() -> None:
 
 
 def test_a_candidate_that_cannot_be_scored_comes_last_of_its_votes() -> None:
-    def score(puzzle: object, candidates: Sequence[Any]) -> Any:
+    def score(puzzle: object, candidates: Sequence[Any], index: int) -> Any:
         if any(grid[0, 0] == 7 for (grid,) in candidates):
             raise PuzzleError("draft of 2x2, expected 3x3")
         return np.array([1 / grid[0, 0] for (grid,) in candidates])
@@ -48,15 +50,16 @@ def test_a_candidate_that_cannot_be_scored_comes_last_of_its_votes() -> None:
 
 
 def test_the_network_is_asked_once_about_all_candidates_of_an_input() -> None:
-    asked: list[list[int]] = []
+    asked: list[tuple[int, list[int]]] = []
 
-    def score(puzzle: Puzzle, candidates: Sequence[Any]) -> Any:
-        asked.append([int(grid[0, 0]) for (grid,) in candidates])
+    def score(puzzle: Puzzle, candidates: Sequence[Any], index: int) -> Any:
+        assert len(puzzle.inputs) > index  # the whole puzzle: what the network was fitted to
+        asked.append((index, [int(grid[0, 0]) for (grid,) in candidates]))
         return np.arange(len(candidates))
 
     two = replace(PUZZLE, inputs=PUZZLE.inputs * 2)
     pooled(two, [], [(A, C), (B, C), (A, B)], score)
-    assert asked == [[7, 5], [3, 5]]
+    assert asked == [(0, [7, 5]), (1, [3, 5])]
     pooled(PUZZLE, [], [(A,), (A,)], score)  # nothing to choose from
     assert len(asked) == 2
 

@@ -126,6 +126,18 @@ def test_of_several_grids_the_least_likely_counts(refiner: Refiner) -> None:
     assert first[0] != second[0]
     expected = np.exp(min(first[0], second[0]))
     assert refiner.score(puzzle, [pair])[0] == pytest.approx(expected, rel=1e-6)
+    # Each alone, by the network and in the views of the whole puzzle.
+    apart = [refiner.score(puzzle, [(grid,)], index=i)[0] for i, grid in enumerate(pair)]
+    assert apart == pytest.approx([np.exp(first[0]), np.exp(second[0])], rel=1e-6)
+
+
+def test_an_input_alone_does_not_have_the_network_fitted_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    large = np.ones((13, 13), dtype=np.uint8)
+    puzzle = replace(TASK, inputs=(TASK.grid, large), answers=None)
+    mine = fitted()
+    mine.refine(puzzle)
+    monkeypatch.setattr("trm.adapt.Fitter.fit", None)  # called, it would fail
+    assert mine.score(puzzle, [(ANSWER,)], index=0).shape == (1,)
 
 
 def test_an_evaluation_says_what_the_score_is_worth() -> None:

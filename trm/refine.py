@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -288,7 +289,11 @@ class Refiner:
 
     # -- judging ---------------------------------------------------------------------------------------
     def score(
-        self, question: Question, candidates: Sequence[GivenDraft], task: str | None = None
+        self,
+        question: Question,
+        candidates: Sequence[GivenDraft],
+        task: str | None = None,
+        index: int | None = None,
     ) -> NDArray[np.float32]:
         """How likely the network finds each candidate: float32 [n] in [0, 1]. No rule is asked.
 
@@ -297,19 +302,25 @@ class Refiner:
         answer is not asked. Blank cells state nothing.
         Where the network is fitted it is not shown the candidate: after a cold start the probability of its cells is
         averaged, geometrically, over them and over views (`trm.scoring`). Of several grids the least likely counts.
+        index: candidates are of this input alone, one grid each.
         """
         puzzle = as_puzzle(question, task)
         name = puzzle.task
         if not self.fits(name) and not self.accepts_drafts(name):
             raise PuzzleError(f"{self.name}: the {name} expert was not trained on drafts, so it cannot score")
-        grids = [self._grids(puzzle, one) for one in candidates]
+        asked = list(range(len(puzzle.inputs))) if index is None else [index]
+        alone = replace(puzzle, inputs=tuple(puzzle.inputs[i] for i in asked), answers=None)
+        grids = [self._grids(alone, one) for one in candidates]
+        # The network and canvas are the whole puzzle's, which it may have been fitted to already.
         engine, spec = self.experts.engine_for(puzzle), self.experts.spec(puzzle)
-        by_input = [[one[i] for one in grids] for i in range(len(puzzle.inputs))]
+        by_input: list[list[Grid]] = [[] for _ in puzzle.inputs]
+        for n, i in enumerate(asked):
+            by_input[i] = [one[n] for one in grids]
         if self.fits(name):
             found = scoring.unseen(engine, spec, puzzle, by_input, self.experts.steps(name, STEPS))
         else:
             found = scoring.held(engine, spec, puzzle, by_input)
-        return np.asarray(np.exp(np.min(found, axis=0)), dtype=np.float32)
+        return np.asarray(np.exp(np.min([found[i] for i in asked], axis=0)), dtype=np.float32)
 
     def evaluate(
         self,

@@ -60,7 +60,7 @@ def unseen(
     # Other views than the restarts', which have voted already.
     drawn = [draw_view(puzzle, np.random.default_rng([puzzle.checksum, n])) for n in range(VIEWS)]
     views = [Turned(0, np.arange(256, dtype=np.uint8)), *drawn]
-    asked = [(view, i) for view in views for i in range(len(puzzle.inputs))]
+    asked = [(view, i) for view in views for i, grids in enumerate(candidates) if grids]
     stated = [[task.encode(view.forward(grid)) for grid in candidates[i]] for view, i in asked]
     rollouts = [
         Rollout(task.encode(view.forward(puzzle.inputs[i])), context=view.turn, judge=True)
