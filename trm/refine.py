@@ -308,6 +308,8 @@ class Refiner:
         name = puzzle.task
         if not self.fits(name) and not self.accepts_drafts(name):
             raise PuzzleError(f"{self.name}: the {name} expert was not trained on drafts, so it cannot score")
+        if index is not None and not 0 <= index < len(puzzle.inputs):
+            raise PuzzleError(f"index {index}: expected one of the puzzle's {len(puzzle.inputs)} inputs")
         asked = list(range(len(puzzle.inputs))) if index is None else [index]
         alone = replace(puzzle, inputs=tuple(puzzle.inputs[i] for i in asked), answers=None)
         grids = [self._grids(alone, one) for one in candidates]
