@@ -56,7 +56,11 @@ class Recorded:
     def read(self, path: Path) -> int:
         """Take in a file of replies; returns how many drafts it holds. Raises PuzzleError for another model's."""
         count = 0
-        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise PuzzleError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
+        for number, line in enumerate(text.splitlines(), 1):
             try:
                 row = json.loads(line)
                 replies = tuple(Reply(**reply) for reply in row["replies"])

@@ -186,6 +186,8 @@ def merge(folder: Path) -> None:
 def open_folder(folder: Path, plan: Plan, resume: bool) -> None:
     """Make the folder, or see that it holds this very comparison."""
     settings = folder / "settings.json"
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"--out {folder}: is a file, expected a folder")
     if folder.exists() and any(folder.iterdir()):
         if not resume:
             raise UsageError(f"{folder} is not empty, expected a new --out or --resume")

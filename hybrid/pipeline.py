@@ -316,13 +316,20 @@ class Pipeline:
             self._said.add(message)
             self.watcher.warned(message)
 
-    def _pooled(self, work: _Work) -> Candidates:
-        """The attempts that most of the drafts and refinements agree on, where no rule decides."""
+    def _pooled(self, work: _Work, options: Options) -> Candidates:
+        """The attempts that most of the drafts and refinements agree on, where no rule decides.
+
+        The network judges between equals as long as there is time.
+        """
+        left = _seconds_left(work, options)
         drafts = [judged.draft.grids for judged in work.drafts if judged.draft.grids is not None]
         refined = [named(out) for out in work.refined if _networks(out) and out.candidates]
         refiner, task = self.refiner, work.puzzle.task
         judge = (
-            not isinstance(refiner, Passthrough) and task in refiner.tasks and refiner.accepts_drafts(task)
+            not isinstance(refiner, Passthrough)
+            and task in refiner.tasks
+            and refiner.accepts_drafts(task)
+            and (left is None or left > 0)
         )
         return pooled(work.puzzle, refined, drafts, refiner.score if judge else None)  # type: ignore[union-attr]
 
@@ -338,9 +345,11 @@ class Pipeline:
             # The network's confidence is in its own grid: it says nothing of another one.
             confidence = best.confidence if same(grids, best.grids) else None
         candidates: Candidates = ()
-        if not task.decidable and (candidates := self._pooled(work)):
+        begun = time.perf_counter()
+        if not task.decidable and (candidates := self._pooled(work, options)):
             grids = tuple(choice[0] for choice in candidates)
             source, confidence = said_by([out for out in ranked if _networks(out)], grids)
+        seconds += time.perf_counter() - begun
         faults = next((draft.faults for draft in reversed(work.drafts)), ("no answer",))
         # Whatever anyone claimed: the rules decide here, last, on the very grids that are handed out.
         verdict = Verdict(Status.UNSOLVED, faults) if grids is None else task.check(work.puzzle, grids)

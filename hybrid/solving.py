@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import stat
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TextIO
 
 from rich.console import Console
 
@@ -84,9 +87,9 @@ def run(loaded: Loaded, setup: Setup, options: Options, as_json: bool, out: Path
         complain(error)
         codes.append(MISSING)
     except OSError as error:
-        if out is None or error.filename != str(out):
+        if error.filename != _name(out):
             raise
-        complain(f"{out}: {error.strerror}, expected a file that can be written")
+        complain(f"{_name(out)}: {error.strerror}, expected a file that can be written")
         codes.append(BAD_INPUT)
     except KeyboardInterrupt:
         watcher.rest()
@@ -95,6 +98,20 @@ def run(loaded: Loaded, setup: Setup, options: Options, as_json: bool, out: Path
     finally:
         watcher.rest()
     return worst(codes)
+
+
+def _name(out: Path | None) -> str:
+    return "standard output" if out is None else str(out)
+
+
+def _write(text: str, file: TextIO, out: Path | None) -> None:
+    """A line, at once. Raises OSError with the name of `out`; a reader who went away is for the caller's caller."""
+    try:
+        print(text, file=file, flush=True)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, _name(out)) from None
 
 
 @contextmanager
@@ -118,19 +135,23 @@ def _sink(as_json: bool, options: Options, out: Path | None) -> Iterator[Callabl
         )
 
     if out is None:
-        yield lambda answer: print(form(answer), flush=True)
+        yield lambda answer: _write(form(answer), sys.stdout, None)
         return
-    with out.open("a", encoding="utf-8") as file:
-        fresh = True
+    file = out.open("a", encoding="utf-8")
+    fresh = True
 
-        def put(answer: Answer) -> None:
-            nonlocal fresh
-            if fresh:
-                file.truncate(0)
-                fresh = False
-            print(form(answer), file=file, flush=True)
+    def put(answer: Answer) -> None:
+        nonlocal fresh
+        if fresh and stat.S_ISREG(os.fstat(file.fileno()).st_mode):  # a pipe or device has no length
+            file.truncate(0)
+        fresh = False
+        _write(form(answer), file, out)
 
+    try:
         yield put
+    finally:
+        with suppress(OSError):  # each answer was flushed: what fails here was said there
+            file.close()
 
 
 def build(setup: Setup, watcher: render.Notes) -> Pipeline:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from trm.adapt import Fitter, Fitting, Turned, canvas, draw_view
+from trm.adapt import Fitter, Fitting, Turned, canvas, draw_view, fitting
 from trm.attempts import Attempt, Job, Seconds, settle
 from trm.checkpoint import Checkpoint, Expert, load, pack, save
 from trm.config import ConfigError, TRMConfig, load_config
@@ -157,8 +157,7 @@ def test_a_draft_too_large_for_the_canvas_costs_the_cold_start_nothing(expert: E
     assert out.grid.tolist() == cold.grid.tolist()
     with pytest.raises(PuzzleError, match="11x8, expected at most 10x10"):
         refiner.refine(TASK, draft=large, steps=1, cold=False)
-    with pytest.raises(PuzzleError, match="11x8, expected at most 10x10"):
-        refiner.score(TASK, [large])
+    assert refiner.score(TASK, [large])[0] == 0
 
 
 def test_a_rollout_ends_where_training_did(expert: Expert) -> None:
@@ -309,3 +308,11 @@ def test_restarting_apart_is_still_refused(expert: Expert) -> None:
     refiner = Refiner(Checkpoint("mine", {"arc": expert}), device="cpu")
     with pytest.raises(PuzzleError, match="no rule decides"):
         refiner.restart([TASK], [[None]])
+
+
+@pytest.mark.parametrize(
+    "one", ["batch=0", "seconds=-1", "seconds=nan", "smallest=99", "lr=-1", "max_steps=0"]
+)
+def test_a_fit_that_cannot_be_is_refused(one: str) -> None:
+    with pytest.raises(ConfigError, match=one.partition("=")[0]):
+        fitting([one], "--fit")

@@ -67,6 +67,27 @@ def test_what_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
         load(tmp_path / "empty")
     with pytest.raises(CheckpointError, match="no such file"):
         load(tmp_path / "none.pt")
+    (tmp_path / "cut.pt").touch()
+    for read in (load, lambda path: convert(path, "sudoku")):
+        with pytest.raises(CheckpointError, match=r"cut\.pt: not a"):
+            read(tmp_path / "cut.pt")
+    for name, text in (("model.safetensors", "abc"), ("config.json", "x"), ("config.json", "[]")):
+        folder = tmp_path / f"{name}-{text}"
+        save_folder(folder, expert())
+        (folder / name).write_text(text)
+        with pytest.raises(CheckpointError, match=r"not a checkpoint|an object each"):
+            load(folder)
+
+
+def test_a_file_never_takes_the_place_of_a_folder(tmp_path: Path) -> None:
+    kept = tmp_path / "runs" / "mine.txt"
+    kept.parent.mkdir()
+    kept.write_text("precious")
+    save(tmp_path / "one.pt", {"sudoku": expert()})
+    with pytest.raises(IsADirectoryError):
+        pack(kept.parent, [str(tmp_path / "one.pt")])
+    assert kept.read_text() == "precious"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["one.pt", "runs"]
 
 
 class Evil:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -207,6 +208,24 @@ def test_out_is_left_alone_until_there_is_an_answer(parts: Parts, tmp_path: Path
     parts.llm, parts.refiner = BackendError("no model"), CheckpointError("no file")
     assert run("solve", doubles.SUDOKU, "-o", str(out)).exit_code == 3
     assert out.read_text() == "an older run\n"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+def test_what_cannot_be_written_to_is_one_line() -> None:
+    result = run("solve", doubles.SUDOKU, "-o", "/dev/full")
+    assert result.exit_code == 2
+    assert (
+        result.stderr == "hybrid: /dev/full: No space left on device, expected a file that can be written\n"
+    )
+
+
+def test_out_may_be_a_pipe(tmp_path: Path) -> None:
+    fifo = tmp_path / "answers"
+    os.mkfifo(fifo)
+    with ThreadPoolExecutor(1) as pool:
+        read = pool.submit(fifo.read_text)
+        assert run("solve", doubles.SUDOKU, "--json", "-o", str(fifo)).exit_code == 0
+        assert json.loads(read.result(30))["status"] == "verified"
 
 
 def test_ctrl_c_keeps_what_is_solved(parts: Parts, tmp_path: Path) -> None:

@@ -183,7 +183,9 @@ def test_best_of_k_hands_in_two_attempts_for_every_input_where_no_rule_decides()
 
 
 def test_best_of_k_by_score_hands_in_the_two_best_whatever_their_votes() -> None:
-    def score(puzzle: Puzzle, candidates: Sequence[Any], **asks: Any) -> Any:  # the higher the colour, the likelier
+    def score(
+        puzzle: Puzzle, candidates: Sequence[Any], **asks: Any
+    ) -> Any:  # the higher the colour, the likelier
         return np.array([float(grids[0][0, 0]) for grids in candidates])
 
     _, found = attempts_of("score", (5, 1), (5, 1), (6, 2), (7, 3), score=score)

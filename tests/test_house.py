@@ -111,7 +111,7 @@ BELOW: dict[str, set[str]] = {
     "trm.config": {"trm.config"},
     "trm.model": {"trm.config"},
     "trm.flops": {"trm.config"},
-    "trm.checkpoint": {"trm.model", "trm.config", "trm.tasks"},
+    "trm.checkpoint": {"trm.grid", "trm.model", "trm.config", "trm.tasks"},
     "trm.engine": {"trm.checkpoint", "trm.model", "trm.config"},
     "trm.losses": {"trm.model", "trm.config", "trm.tasks"},  # of the tasks, the label that is not scored
 }

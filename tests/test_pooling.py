@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import doubles
 import numpy as np
 from doubles import FakeRefiner, Outcome, Scripted
 
@@ -119,3 +121,22 @@ def test_whose_answer_it_is_is_asked_input_by_input() -> None:
     assert said_by([out], (C, C)) == ("refiner+draft", 0.6)
     assert said_by([out], (C, A)) == ("refiner+draft", 0.4)
     assert said_by([out], (A, A * 0)) == ("llm", None)
+
+
+def test_judging_counts_as_time_and_none_is_spent_on_it_beyond_the_budget() -> None:
+    """Two drafts with a vote each, besides the network's: the network is asked which is likelier."""
+    fake = FakeRefiner(doubles.cold_solves)
+    asked: list[int] = []
+
+    def score(question: Puzzle, candidates: Sequence[Any], index: int) -> Any:
+        asked.append(index)
+        time.sleep(0.05)
+        return np.zeros(len(candidates))
+
+    fake.score = score  # type: ignore[method-assign]
+    pipeline = Pipeline(Scripted([(A,), (B,)]), fake)  # type: ignore[arg-type]
+    answer = next(pipeline.solve([PUZZLE], Options(drafts=2)))
+    assert asked == [0]
+    assert answer.seconds.total > 0.05
+    next(pipeline.solve([PUZZLE], Options(drafts=2, budget=1e-9)))
+    assert asked == [0]

@@ -265,18 +265,21 @@ def test_score_and_confidence_know_no_rules(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_a_score_is_the_probability_of_the_least_likely_free_cell_of_the_draft() -> None:
     made = refiner()
-    partial = np.where(PUZZLE.grid == 0, RIGHT, PUZZLE.grid)
-    partial[PUZZLE.grid == 0] *= np.arange((PUZZLE.grid == 0).sum(), dtype=np.uint8) % 2  # half of it blank
     network, tokens = made.engine("sudoku").model, torch.from_numpy(TASK.encode_question(PUZZLE))[None]
-    for candidate in (RIGHT, WRONG, partial):
+    for candidate in (RIGHT, WRONG):
         draft = torch.from_numpy(TASK.encode_draft(PUZZLE, candidate))[None]
         with torch.inference_mode():
             _, out = network.step(network.initial_state(1), tokens, None, draft)
         told = out.logits.softmax(-1)[0].numpy()
-        free = [i for i in range(81) if PUZZLE.grid.flat[i] == 0 and candidate.flat[i] != 0]
+        free = np.flatnonzero(PUZZLE.grid == 0)
         expected = min(told[i, draft[0, i]] for i in free)
         assert made.score(PUZZLE, [candidate])[0] == pytest.approx(expected, rel=1e-4)
     assert made.score(PUZZLE, []).shape == (0,)
+    open_, other = RIGHT.copy(), RIGHT.copy()
+    open_[tuple(np.argwhere(PUZZLE.grid == 0)[5])] = 0
+    given = tuple(np.argwhere(PUZZLE.grid)[3])
+    other[given] = RIGHT[given] % 9 + 1
+    assert made.score(PUZZLE, [open_, other, PUZZLE.grid]).tolist() == [0, 0, 0]  # no answers to the question
 
 
 def test_questions_come_as_text_arrays_or_puzzles() -> None:
@@ -289,8 +292,11 @@ def test_questions_come_as_text_arrays_or_puzzles() -> None:
         made.refine(doubles.maze())
     with pytest.raises(PuzzleError, match="list of as many drafts"):
         made.refine([PUZZLE, PUZZLE], [None])
-    with pytest.raises(PuzzleError, match="at least 1"):
-        made.refine(PUZZLE, steps=0)
+    for odd in ({"steps": 0}, {"seed": -1}, {"noise": -0.1}, {"noise": float("nan")}):
+        with pytest.raises(PuzzleError, match="at least 1"):
+            made.refine(PUZZLE, **odd)
+    with pytest.raises(PuzzleError, match="no expert for maze"):
+        made.score(doubles.maze(), [doubles.maze().grid])
 
 
 def test_weights_of_another_shape_than_the_tasks_are_refused() -> None:

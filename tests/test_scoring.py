@@ -187,6 +187,8 @@ def test_the_area_counts_pairs() -> None:
 def test_no_draft_is_needed_and_no_other_canvas_taken(refiner: Refiner) -> None:
     blind = fitted(shape=replace(SHAPE, draft=False, feedback=False))
     assert 0 < blind.score(TASK, [ANSWER])[0] < 1
-    for shape, words in (((11, 3), "11x3, expected at most 10x10"), ((0, 0), "0x0, expected at most")):
-        with pytest.raises(PuzzleError, match=words):
+    alone, beside = refiner.score(TASK, [ANSWER]), refiner.score(TASK, [np.ones((3, 11), np.uint8), ANSWER])
+    assert beside.tolist() == [0.0, alone[0]]  # the network cannot answer so on this canvas
+    for shape in ((31, 3), (0, 0)):
+        with pytest.raises(PuzzleError, match=f"{shape[0]}x{shape[1]}, expected at most 30x30"):
             refiner.score(TASK, [ANSWER, np.zeros(shape, dtype=np.uint8)])

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from doubles import network
+from doubles import SUDOKU, network
 from typer.testing import CliRunner, Result
 
 from trm.checkpoint import Expert, load, save
@@ -138,14 +138,26 @@ def test_bench_counts_and_measures(trm: Callable[..., Result]) -> None:
         (["data", "sudoku"], 2, "--out is missing"),
         (["data", "sudoku", "--out", "x.png"], 2, ".csv or .jsonl"),
         (["data", "sudoku", "--out", "x.csv", "clue=3"], 2, "clue"),
+        (["data", "sudoku", "--out", "folder.csv"], 2, "folder.csv: is a folder"),
+        (["data", "sudoku", "--out", "x.csv", "like=wrong.csv"], 2, "the answer breaks the rules"),
+        (["data", "sudoku", "--out", "x.csv", "like=half.csv", "swaps=0"], 2, "the answer breaks the rules"),
         (["convert", "none", "out", "--task", "sudoku"], 2, "No such file"),
+        (["convert", "none", "out", "--task", "sudoku", "--config", "list.json"], 2, "a JSON object"),
+        (["pack", "folder.csv", "one.pt"], 2, "folder.csv"),
+        (["train", TINY, "--out", "list.json"], 2, "list.json is a file"),
         (["pack", "out.pt", "none.pt"], 2, "no such file"),
         (["bench", "fly"], 2, "expected train or infer"),
     ],
     ids=lambda value: " ".join(Path(str(w)).name for w in value) if isinstance(value, list) else None,
 )
 def test_mistakes_are_one_line(trm: Callable[..., Result], words: list[str], code: int, said: str) -> None:
+    Path("folder.csv").mkdir()
+    Path("list.json").write_text("[]")
+    Path("wrong.csv").write_text(f"question,answer\n{SUDOKU},{'1' * 81}\n")
+    Path("half.csv").write_text(f"question,answer\n{SUDOKU},{SUDOKU}\n")
+    save("one.pt", {"sudoku": Expert("sudoku", network().config, network().state_dict())})
     result = trm(*words)
+    assert Path("folder.csv").is_dir()
     assert result.exit_code == code
     assert said in result.stderr
     assert len(result.stderr.strip().splitlines()) == 1

@@ -6,6 +6,7 @@ none, so a fresh one is fitted, and with it the whole network.
 
 from __future__ import annotations
 
+import math
 import time
 import tomllib
 from collections.abc import Callable, Sequence
@@ -50,6 +51,19 @@ class Fitting:
     smallest: int = 20  # side of the smallest canvas used: 20 is what the network was trained on
     max_steps: int = 2  # supervision steps that a pair stays at most
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.seconds < math.inf:
+            raise ConfigError(f"fitting: seconds {self.seconds}, expected 0 or more")
+        if self.steps < 0 or self.batch < 1 or self.max_steps < 1 or self.seed < 0:
+            raise ConfigError(
+                f"fitting: steps {self.steps}, batch {self.batch}, max_steps {self.max_steps}, seed {self.seed}: "
+                "expected at least 0, 1, 1, 0"
+            )
+        if not (0 <= self.lr < math.inf and 0 <= self.adamw_lr < math.inf):
+            raise ConfigError(f"fitting: lr {self.lr}, adamw_lr {self.adamw_lr}, expected 0 or more")
+        if not 1 <= self.smallest <= CANVASES[-1]:
+            raise ConfigError(f"fitting: smallest {self.smallest}, expected 1 to {CANVASES[-1]}")
 
 
 def fitting(pairs: Sequence[str], where: str) -> Fitting:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
+import pickle
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -18,6 +20,7 @@ from torch import Tensor
 
 import trm
 from trm.config import ConfigError, TRMConfig, from_dict, to_dict
+from trm.grid import first_line
 from trm.model import TRM
 from trm.tasks import get as get_task
 
@@ -83,7 +86,7 @@ def _load_file(path: Path, name: str) -> Checkpoint:
     try:
         raw = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds for a file that is not its own
-        raise CheckpointError(f"{name}: not a checkpoint: {str(error).splitlines()[0]}") from None
+        raise CheckpointError(f"{name}: not a checkpoint: {_unread(error)}") from None
     if not isinstance(raw, dict) or raw.get("format") != FORMAT or "experts" not in raw:
         raise CheckpointError(
             f"{name}: not a checkpoint of format {FORMAT}; `trm convert` reads reference ones"
@@ -95,21 +98,33 @@ def _load_file(path: Path, name: str) -> Checkpoint:
     return Checkpoint(f"{name}@sha256:{_sha256(path)[:16]}", experts)
 
 
+def _unread(error: Exception) -> str:
+    """Why torch did not read a file, without its advice to let the file run code."""
+    if isinstance(error, pickle.UnpicklingError):
+        return "expected tensors and plain data, nothing else is unpickled"
+    return first_line(error)
+
+
 def _load_folder(path: Path, name: str) -> Checkpoint:
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     weights = path / "model.safetensors"
     if not weights.is_file() or not (path / "config.json").is_file():
         raise CheckpointError(f"{name}: expected config.json and model.safetensors in the folder")
-    raw = json.loads((path / "config.json").read_text())
-    meta = json.loads((path / META).read_text()) if (path / META).is_file() else {}
+    try:
+        raw = json.loads((path / "config.json").read_text())
+        meta = json.loads((path / META).read_text()) if (path / META).is_file() else {}
+        state = load_file(weights)
+    except (OSError, ValueError, SafetensorError) as error:
+        raise CheckpointError(f"{name}: not a checkpoint: {first_line(error)}") from None
+    if not isinstance(raw, dict) or not isinstance(meta, dict):
+        raise CheckpointError(f"{name}: expected config.json and {META} to hold an object each")
     config = _config(raw, name)
     task = meta.get("task") or _guess_task(config)
     if task is None:
         raise CheckpointError(f"{name}: {META} names no task, expected one")
-    return Checkpoint(
-        f"{name}@sha256:{_sha256(weights)[:16]}", {task: Expert(task, config, load_file(weights), meta)}
-    )
+    return Checkpoint(f"{name}@sha256:{_sha256(weights)[:16]}", {task: Expert(task, config, state, meta)})
 
 
 def _load_hub(repo: str) -> Checkpoint:
@@ -119,8 +134,9 @@ def _load_hub(repo: str) -> Checkpoint:
     try:
         folder = Path(snapshot_download(repo, allow_patterns=["*.json", "*.safetensors"]))
     except (HfHubHTTPError, OSError, ValueError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CheckpointError(f"{repo}: no such file, and the hub did not give it: {reason}") from None
+        raise CheckpointError(
+            f"{repo}: no such file, and the hub did not give it: {first_line(error)}"
+        ) from None
     return _load_folder(folder, f"{repo}@{folder.name[:12]}")
 
 
@@ -151,15 +167,19 @@ def _sha256(path: Path) -> str:
 # -- writing ---------------------------------------------------------------------------------------------
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary place beside `path` that takes its name when the block ends well."""
+    """A temporary place beside `path` that takes its name when the block ends well.
+
+    A folder is replaced by a folder alone, never by a file: IsADirectoryError.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
     temporary = scratch / path.name
     try:
         yield temporary
-        old = scratch / "old"
-        if path.is_dir():  # a folder cannot be renamed over another
-            path.rename(old)
+        if path.is_dir():
+            if not temporary.is_dir():
+                raise IsADirectoryError(errno.EISDIR, "is a folder, expected the name of a file", str(path))
+            path.rename(scratch / "old")  # a folder cannot be renamed over another
         os.replace(temporary, path)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
@@ -302,7 +322,7 @@ def convert(upstream: str | Path, task: str, overrides: Mapping[str, Any] | None
     except OSError as error:
         raise CheckpointError(f"{upstream}: {error.strerror or error}") from None
     except Exception as error:  # torch raises many kinds for a file that is not its own
-        raise CheckpointError(f"{upstream}: not a torch state dict: {str(error).splitlines()[0]}") from None
+        raise CheckpointError(f"{upstream}: not a torch state dict: {_unread(error)}") from None
     if not isinstance(raw, dict) or not all(isinstance(v, Tensor) for v in raw.values()):
         raise CheckpointError(f"{upstream}: expected a state dict of tensors")
     state = {reference_name(k): v.float() for k, v in raw.items()}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable
+from contextlib import ExitStack
 from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -61,9 +62,12 @@ def train(
     from trm.grid import PuzzleError
     from trm.stream import training_puzzles
 
+    trainer = None
     try:
         settings = load_config(config, overrides or [])
         folder = resume or out or Path("runs") / config.stem
+        if folder.exists() and not folder.is_dir():
+            fail(f"{folder} is a file, expected a run folder")
         if resume is None and (folder / "metrics.jsonl").exists():
             fail(
                 f"{folder} holds a run already: --resume {folder} goes on with it, --out names another folder"
@@ -81,6 +85,8 @@ def train(
     except CheckpointError as error:
         fail(error, 3)
     except KeyboardInterrupt:
+        if trainer is None:
+            fail("interrupted before the first step", 130)
         trainer.save("last")
         fail(f"interrupted at step {trainer.done_steps}; go on with --resume {folder}", 130)
     if result and trainer.accelerator.is_main_process:
@@ -129,14 +135,17 @@ def evaluate_command(
 
             refiner.experts.fitting = fitting(fit, "--fit")
 
-        def record(one: dict[str, Any]) -> None:
-            if records is not None:
-                with records.open("a") as file:
-                    file.write(json.dumps(one) + "\n")
+        with ExitStack() as stack:
+            # Opened before the work: what cannot be written is said at once.
+            file = stack.enter_context(records.open("a")) if records is not None else None
 
-        with bar("evaluating", len(puzzles)) as tick:
+            def record(one: dict[str, Any]) -> None:
+                if file is not None:
+                    print(json.dumps(one), file=file, flush=True)
+
+            tick = stack.enter_context(bar("evaluating", len(puzzles)))
             result = refiner.evaluate(puzzles, steps=steps, restarts=restarts, progress=tick, record=record)
-    except (PuzzleError, ConfigError) as error:
+    except (PuzzleError, ConfigError, OSError) as error:
         fail(error)
     except CheckpointError as error:
         fail(error, 3)
@@ -223,6 +232,8 @@ def convert(
         fail(f"{out} exists and is not an empty folder")
     try:
         overrides = json.loads(config.read_text()) if config is not None else {}
+        if not isinstance(overrides, dict):
+            raise PuzzleError(f"{config}: expected a JSON object")
         expert = convert_weights(upstream, task, overrides)
         with replacing(out) as temporary:
             save_folder(temporary, expert)
@@ -318,6 +329,8 @@ def curves(
         read_runs = [
             (run.parent.name if run.name == "metrics.jsonl" else run.stem, read(run)) for run in runs
         ]
+        if out.is_dir():
+            raise ConfigError(f"{out}: is a folder, expected a .png, .svg or .pdf file")
         draw(read_runs, out)
     except ConfigError as error:
         fail(error)

@@ -45,6 +45,8 @@ def labelled(spec: str, task: str, limit: int = 0) -> list[Puzzle]:
 def check_name(path: Path, task_name: str) -> None:
     """Raise PuzzleError if `write` cannot write such a file: before puzzles are made for it."""
     kinds = (".json",) if task_name == "arc" else (".csv", ".jsonl")
+    if path.is_dir():
+        raise PuzzleError(f"{path}: is a folder, expected a file ending in {' or '.join(kinds)}")
     if path.suffix not in kinds:
         raise PuzzleError(f"{path}: expected a file ending in {' or '.join(kinds)}")
 

@@ -42,12 +42,12 @@ class Experts:
         from trm.engine import Engine
 
         if task not in self._engines:
-            expert = self._expert(task)
+            expert = self.expert(task)
             network = expert.model(self.device, self._dtype(expert))
             self._engines[task] = Engine(network, self.slots, self.compiled)
         return self._engines[task]
 
-    def _expert(self, task: str) -> Expert:
+    def expert(self, task: str) -> Expert:
         """The task's expert. Raises PuzzleError where there is none, or one of another shape."""
         if task not in self.checkpoint.experts:
             known = ", ".join(sorted(self.checkpoint.experts))
@@ -96,7 +96,7 @@ class Experts:
         key = b"|".join(grid.tobytes() + bytes(grid.shape) for pair in puzzle.demos for grid in pair)
         key += f"{side} {replace(how, seconds=0)}".encode()
         if key not in self._fitted:
-            expert = self._expert(puzzle.task)
+            expert = self.expert(puzzle.task)
 
             def tick(behind: int, total: int) -> None:
                 if progress is not None:

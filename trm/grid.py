@@ -16,6 +16,11 @@ Grid: TypeAlias = NDArray[np.uint8]
 Grids: TypeAlias = tuple[Grid, ...]
 
 
+def first_line(error: BaseException) -> str:
+    """What an error says, for one line of ours; its kind where it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
 class PuzzleError(ValueError):
     """Input that is no puzzle, or no answer to it. The message says where, what came, what was expected."""
 

@@ -58,8 +58,8 @@ class Refiner:
         return tuple(sorted(self.checkpoint.experts))
 
     def accepts_drafts(self, task: str) -> bool:
-        """Whether the task's expert was trained on drafts."""
-        return self.checkpoint.experts[task].config.draft
+        """Whether the task's expert was trained on drafts. Raises PuzzleError where there is none."""
+        return self.experts.expert(task).config.draft
 
     def engine(self, task: str) -> Engine:
         """The engine of a task's expert. Raises PuzzleError where there is none."""
@@ -103,9 +103,10 @@ class Refiner:
         drafts: Any = draft if batch and draft is not None else [draft] * len(questions)
         if not isinstance(drafts, list | tuple) or len(drafts) != len(questions):
             raise PuzzleError(f"{len(questions)} questions: expected a list of as many drafts, or None")
-        if steps < 1 or restarts < 0 or answers < 1:
+        if steps < 1 or restarts < 0 or answers < 1 or seed < 0 or not (noise is None or noise >= 0):
             raise PuzzleError(
-                f"steps {steps}, restarts {restarts}, answers {answers}: expected at least 1, 0, 1"
+                f"steps {steps}, restarts {restarts}, answers {answers}, seed {seed}, noise {noise}: expected at "
+                "least 1, 0, 1, 0, 0"
             )
         begun = time.perf_counter()
         puzzles = [as_puzzle(q, task) for q in questions]
@@ -297,9 +298,9 @@ class Refiner:
     ) -> NDArray[np.float32]:
         """How likely the network finds each candidate: float32 [n] in [0, 1]. No rule is asked.
 
-        The candidate is held as the draft; the score is the probability of its least likely stated free cell. A
-        grid that the network would keep scores high, one in which it would change a cell low. The network's own cold
-        answer is not asked. Blank cells state nothing.
+        The candidate is held as the draft; the score is the probability of its least likely free cell. A grid that
+        the network would keep scores high, one in which it would change a cell low, one with an open cell or another
+        given 0: it answers nothing. The network's own cold answer is not asked.
         Where the network is fitted it is not shown the candidate: after a cold start the probability of its cells is
         averaged, geometrically, over them and over views (`trm.scoring`). Of several grids the least likely counts.
         index: candidates are of this input alone, one grid each.

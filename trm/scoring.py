@@ -23,9 +23,10 @@ VIEWS = 8
 
 
 def held(engine: Engine, task: Task, puzzle: Puzzle, candidates: Sequence[Sequence[Grid]]) -> list[LogP]:
-    """log p of the least likely stated free cell of candidates, each given as the draft.
+    """log p of the least likely free cell of candidates, each given as the draft.
 
-    candidates: for every input its grids; so are the figures, [n] each. Raises PuzzleError for what is no draft.
+    candidates: for every input its grids; so are the figures, [n] each. What leaves a free cell open, or has another
+    given than the question, is no answer to it: -inf. Raises PuzzleError for what is no draft.
     """
     from trm.engine import Rollout
 
@@ -39,7 +40,11 @@ def held(engine: Engine, task: Task, puzzle: Puzzle, candidates: Sequence[Sequen
         assert rollout.draft is not None
         stated = rollout.draft != 0
         if task.fills:  # elsewhere the candidate can but repeat what is given
-            stated &= np.isin(rollout.tokens, task.tokens(task.fills))
+            free = np.isin(rollout.tokens, task.tokens(task.fills))
+            if (free & ~stated).any() or (~free & stated & (rollout.draft != rollout.tokens)).any():
+                lowest.append(-np.inf)
+                continue
+            stated &= free
         lowest.append(_log_p(run.likelihoods[-1], rollout.draft)[stated].min(initial=0.0))
     ends = np.cumsum([len(grids) for grids in candidates])
     return np.split(np.array(lowest, dtype=np.float32), ends[:-1])
@@ -52,7 +57,7 @@ def unseen(
 
     candidates and figures as in `held`. A candidate's cells are its own and the marks of its end, so that one of
     another size than expected is unlikely; the mean is over them, then over views: the task as it is, and VIEWS that
-    are drawn for the puzzle. Raises PuzzleError for a grid that is larger than the canvas.
+    are drawn for the puzzle. A grid larger than the canvas, on which the network cannot answer so: -inf.
     """
     from trm.adapt import Turned, draw_view
     from trm.engine import Rollout
@@ -61,15 +66,18 @@ def unseen(
     drawn = [draw_view(puzzle, np.random.default_rng([puzzle.checksum, n])) for n in range(VIEWS)]
     views = [Turned(0, np.arange(256, dtype=np.uint8)), *drawn]
     asked = [(view, i) for view in views for i, grids in enumerate(candidates) if grids]
-    stated = [[task.encode(view.forward(grid)) for grid in candidates[i]] for view, i in asked]
     rollouts = [
         Rollout(task.encode(view.forward(puzzle.inputs[i])), context=view.turn, judge=True)
         for view, i in asked
     ]
     found: list[LogP] = [np.zeros(len(grids)) for grids in candidates]
-    for (_, i), tokens, run in zip(asked, stated, engine.run(rollouts, steps), strict=True):
-        means = [_log_p(run.likelihoods[-1], one)[one != PAD].mean() for one in tokens]
-        found[i] += np.array(means) / len(views)
+    for (view, i), run in zip(asked, engine.run(rollouts, steps), strict=True):
+        for n, grid in enumerate(candidates[i]):
+            if max(grid.shape) > task.width:
+                found[i][n] = -np.inf
+                continue
+            tokens = task.encode(view.forward(grid))
+            found[i][n] += _log_p(run.likelihoods[-1], tokens)[tokens != PAD].mean() / len(views)
     return found
 
 

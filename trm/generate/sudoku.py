@@ -12,7 +12,7 @@ from trm.corpus import labelled
 from trm.exact import solve_sudoku
 from trm.generate.ranges import TRIES, whole_range
 from trm.grid import Grid, PuzzleError
-from trm.tasks import get
+from trm.tasks import Status, get
 from trm.tasks.base import Puzzle
 from trm.tasks.sudoku import UNITS
 
@@ -45,7 +45,8 @@ def sudoku(
     if not like and (swaps is not None or apart):
         raise PuzzleError("swaps, apart: expected like, the puzzles whose clues to swap")
     least, largest = whole_range("swaps", (1, 3) if swaps is None else swaps, 0, 17)
-    left = TRIES // 10
+    tries = TRIES // 50 if like else TRIES // 10  # each of the first kind takes many searches
+    left = tries
     while left:
         left -= 1
         if like:
@@ -59,21 +60,22 @@ def sudoku(
         given = int(np.count_nonzero(question))
         if not fewest <= given <= most:
             continue
-        needed = solve_sudoku(question).guesses
-        if easiest <= needed <= hardest:
-            left = TRIES // 10
-            meta: dict[str, str | int | float] = {"clues": given, "guesses": needed}
+        search = solve_sudoku(question)
+        if len(search.solutions) == 1 and easiest <= search.guesses <= hardest:
+            left = tries
+            meta: dict[str, str | int | float] = {"clues": given, "guesses": search.guesses}
             yield Puzzle("sudoku", (question,), answers=(solution,), meta=meta)
     near = f" like {like}" if like else ""
-    raise PuzzleError(
-        f"sudoku: clues {fewest} to {most} with guesses {guesses}{near}: none in {TRIES // 10} tries"
-    )
+    raise PuzzleError(f"sudoku: clues {fewest} to {most} with guesses {guesses}{near}: none in {tries} tries")
 
 
 @cache
 def _models(source: str, apart: tuple[str, ...]) -> list[Puzzle]:
-    puzzles = labelled(source, "sudoku")
-    kept = [puzzle for puzzle in puzzles if get("sudoku").question_text(puzzle) not in apart]
+    task = get("sudoku")
+    kept = [puzzle for puzzle in labelled(source, "sudoku") if task.question_text(puzzle) not in apart]
+    for puzzle in kept:
+        if task.check(puzzle, puzzle.answers or ()).status is not Status.VERIFIED:
+            raise PuzzleError(f"{source}: {puzzle.id}: the answer breaks the rules, expected a right one")
     if not kept:
         raise PuzzleError(f"{source}: all of its puzzles are among those to stay apart from")
     return kept

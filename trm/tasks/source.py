@@ -15,7 +15,7 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
-from trm.grid import PuzzleError
+from trm.grid import PuzzleError, first_line
 from trm.tasks import formats, get, names
 from trm.tasks.base import Puzzle
 from trm.tasks.formats import Item, Items, shorten
@@ -49,7 +49,7 @@ def hub(dataset_id: str, split: str, task: str | None = None, limit: int | None 
         rows = datasets.load_dataset(dataset_id, split=split, streaming=limit is not None)
         taken = list(rows if limit is None else rows.take(limit))
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
-        return [PuzzleError(f"{dataset_id}, split {split}: {str(error).strip().splitlines()[0]}")]
+        return [PuzzleError(f"{dataset_id}, split {split}: {first_line(error)}")]
     stem = f"{Path(dataset_id).name}-{split}"
     return _finish(formats.read_records(enumerate(taken, 1), dataset_id, stem, "row"), task, dataset_id)
 
