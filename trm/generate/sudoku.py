@@ -71,8 +71,8 @@ def sudoku(
 
 @cache
 def _models(source: str, apart: tuple[str, ...]) -> list[Puzzle]:
-    task = get("sudoku")
-    kept = [puzzle for puzzle in labelled(source, "sudoku") if task.question_text(puzzle) not in apart]
+    task, out = get("sudoku"), set(apart)
+    kept = [puzzle for puzzle in labelled(source, "sudoku") if task.question_text(puzzle) not in out]
     for puzzle in kept:
         if task.check(puzzle, puzzle.answers or ()).status is not Status.VERIFIED:
             raise PuzzleError(f"{source}: {puzzle.id}: the answer breaks the rules, expected a right one")
