@@ -16,7 +16,8 @@ from trm.checkpoint import Checkpoint, CheckpointError, Expert
 from trm.engine import Rollout, Stop, Trajectory
 from trm.exact import shortest_path, solve_sudoku
 from trm.grid import Grid, PuzzleError
-from trm.refine import Refiner, as_puzzle
+from trm.question import as_puzzle
+from trm.refine import Refiner
 from trm.tasks import Puzzle, Status, Verdict, get
 
 TASK = get("sudoku")

@@ -15,15 +15,13 @@ from trm import scoring
 from trm.attempts import Job, Narrowed, Plan, Progress, Refinement, View, file_attempt, run_plans, settle
 from trm.experts import Experts
 from trm.grid import Grid, Grids, PuzzleError, as_grids
+from trm.question import GivenDraft, Question, as_puzzle, whole_numbers
 from trm.tasks import Puzzle, get
-from trm.tasks.source import detect
 
 if TYPE_CHECKING:
     from trm.checkpoint import Checkpoint
     from trm.engine import Engine, Trajectory
 
-Question = str | Grid | Puzzle
-GivenDraft = str | Grid | Grids
 # σ of the noise on y in restarts. Sudoku, ARC: what PTRM found best. Mazes: turned, they need none (LOG.md).
 NOISE = {"sudoku": 0.3, "maze": 0.0, "arc": 0.2}
 STEPS = 16  # supervision steps of a rollout at most, where nothing else is asked
@@ -177,7 +175,7 @@ class Refiner:
     def _grids(self, puzzle: Puzzle, draft: GivenDraft) -> Grids:
         """A draft or candidate as grids, checked against the puzzle's shape."""
         task = get(puzzle.task)
-        grids = task.parse_answer(puzzle, draft) if isinstance(draft, str) else as_grids(_uint8(draft))
+        grids = task.parse_answer(puzzle, draft) if isinstance(draft, str) else as_grids(whole_numbers(draft))
         if len(grids) != len(puzzle.inputs):
             raise PuzzleError(f"draft of {len(grids)} grids, expected {len(puzzle.inputs)}")
         for index, grid in enumerate(grids):
@@ -367,36 +365,6 @@ class Refiner:
 
 def _source(start: Grids | None) -> str:
     return "refiner" if start is None else "refiner+draft"
-
-
-def as_puzzle(question: Question, task: str | None = None) -> Puzzle:
-    """A question in whatever form it came, validated. Raises PuzzleError."""
-    if isinstance(question, Puzzle):
-        puzzle = question
-    elif isinstance(question, str):
-        puzzle = get(task or detect(question)).parse(question)
-    else:
-        grid = np.asarray(_uint8(question))
-        name = task or ("sudoku" if grid.shape == (9, 9) and grid.max() <= 9 else "maze")
-        puzzle = Puzzle(name, (grid,))
-    get(puzzle.task).validate(puzzle)
-    return puzzle
-
-
-def _uint8(grid: Any) -> Any:
-    """Arrays of whole numbers as uint8; tuples one by one."""
-    if isinstance(grid, tuple):
-        return tuple(_uint8(g) for g in grid)
-    array = np.asarray(grid)
-    if array.dtype != np.uint8:
-        if (
-            not np.issubdtype(array.dtype, np.integer)
-            or array.min(initial=0) < 0
-            or array.max(initial=0) > 255
-        ):
-            raise PuzzleError(f"grid of {array.dtype}, expected whole numbers from 0 to 255")
-        array = array.astype(np.uint8)
-    return array
 
 
 def _shape(puzzle: Puzzle) -> tuple[int, int]:
