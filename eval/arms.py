@@ -15,8 +15,9 @@ from eval.synthetic import maker, solved
 from hybrid.answer import Answer, distinct, same
 from hybrid.draft import Draft, Feedback, Proposer
 from hybrid.null import Blank, Passthrough
-from hybrid.pipeline import Options, Pipeline, Refined
+from hybrid.pipeline import Options, Pipeline
 from hybrid.pooling import pooled
+from hybrid.work import Refined
 from trm import tasks
 from trm.grid import Grids
 from trm.refine import Refiner

@@ -9,24 +9,23 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from hybrid.ahead import ahead, in_turn
-from hybrid.answer import Answer, Candidates, JudgedDraft, Seconds, distinct, same
+from hybrid.answer import Answer, Candidates, JudgedDraft, Seconds, same
 from hybrid.draft import BackendError, Draft, Feedback, ManyProposer, Proposer
-from hybrid.null import Judged, Passthrough
+from hybrid.null import Passthrough
 from hybrid.pooling import named, pooled, said_by
+from hybrid.work import Refined, Work, groups, is_network, rank
 from trm import tasks
 from trm.grid import Grid, Grids, PuzzleError
 from trm.tasks import Puzzle, Status, Verdict
 
 if TYPE_CHECKING:
-    from trm.attempts import Refinement
     from trm.refine import Refiner
 
-Refined: TypeAlias = "Refinement | Judged"
 AnyRefiner: TypeAlias = "Refiner | Passthrough"
 
 
@@ -69,40 +68,6 @@ class _Asked:
     failed: str | None = None
 
 
-@dataclass(eq=False)
-class _Work:
-    """A puzzle on its way."""
-
-    puzzle: Puzzle
-    begun: float
-    drafts: list[JudgedDraft] = field(default_factory=list)
-    refined: list[Refined] = field(default_factory=list)
-    llm_seconds: float = 0.0
-    refine_seconds: float = 0.0
-    answerable: bool = False  # an LLM replied or a network ran
-    tried: list[Grids] = field(default_factory=list)  # drafts refined so far
-
-    def corrections(self, judged: JudgedDraft) -> tuple[str, ...]:
-        """The cells of a draft that the network's best answer so far has otherwise, in words."""
-        best = max(self.refined, key=_rank)
-        if judged.draft.grids is None or best.grids is None or best.source == "llm":
-            return ()
-        return tasks.get(self.puzzle.task).differences(judged.draft.grids, best.grids)
-
-    def newest(self) -> Grids | None:
-        """The last draft that could be read."""
-        return next((d.draft.grids for d in reversed(self.drafts) if d.draft.grids is not None), None)
-
-    def verified(self) -> list[Grids]:
-        """The distinct answers that the rules accept so far, whatever anyone said of them."""
-        task = tasks.get(self.puzzle.task)
-        named = [draft.draft.grids for draft in self.drafts]
-        for out in self.refined:
-            named += [out.grids, *((grid,) for grid in out.alternatives)]
-        found = distinct(grids for grids in named if grids is not None)
-        return [grids for grids in found if task.check(self.puzzle, grids).status is Status.VERIFIED]
-
-
 class Pipeline:
     """Answers puzzles. `at_once`: how many are refined together; with a slow proposer, one.
 
@@ -136,12 +101,12 @@ class Pipeline:
         draft = partial(self._first_drafts, seed=options.seed)
         # What is read from a stream may be long in coming: a draft must not keep an answer waiting for it.
         begun_early = self.ahead and not alone and isinstance(puzzles, Sequence)
-        groups = _groups(puzzles, size)
-        with closing(ahead(list(groups), draft) if begun_early else in_turn(groups, draft)) as drafting:
+        runs = groups(puzzles, size)
+        with closing(ahead(list(runs), draft) if begun_early else in_turn(runs, draft)) as drafting:
             for group, drafts in drafting:
                 self.watcher.started(group)
                 begun = time.perf_counter()
-                works = [_Work(puzzle, begun) for puzzle in group]
+                works = [Work(puzzle, begun) for puzzle in group]
                 for work, said in zip(works, drafts(), strict=True):
                     self._take(work, said)
                 for at in range(0, len(works), refined):
@@ -157,7 +122,7 @@ class Pipeline:
             return [_Asked([draft], said.seconds / len(group), said.failed) for draft in said.drafts]
         return [_ask(partial(self.proposer.propose, puzzle, seed=seed)) for puzzle in group]
 
-    def _solve_together(self, group: list[_Work], options: Options) -> list[Answer]:
+    def _solve_together(self, group: list[Work], options: Options) -> list[Answer]:
         """All puzzles of a group in step: what one of them waits for, the network does for all at once."""
         begun, drafting = time.perf_counter(), [work.llm_seconds for work in group]
         # Who drafted nothing is not asked again: then the first pass is the last, and restarts come with it.
@@ -174,7 +139,7 @@ class Pipeline:
             self._answer(work, options, share + first) for work, first in zip(group, drafting, strict=True)
         ]
 
-    def _go_on(self, group: list[_Work], options: Options) -> None:
+    def _go_on(self, group: list[Work], options: Options) -> None:
         """Further drafts, then rounds, then restarts from all of them, as long as a puzzle is open."""
         if options.drafts > 1:
             for work in self._open_of(group, options):
@@ -194,10 +159,10 @@ class Pipeline:
         if decidable and options.restarts and (open_ := self._open_of(group, options)):
             self._restart(open_, options)
 
-    def _open_of(self, group: list[_Work], options: Options) -> list[_Work]:
+    def _open_of(self, group: list[Work], options: Options) -> list[Work]:
         return [work for work in group if work.drafts and self._open(work, options)]
 
-    def _refine_new(self, group: list[_Work], number: int, options: Options) -> None:
+    def _refine_new(self, group: list[Work], number: int, options: Options) -> None:
         """Refine draft `number` of every open puzzle, unless it repeats one: that comes out the same."""
         fresh = []
         for work in self._open_of(group, options):
@@ -207,18 +172,18 @@ class Pipeline:
         if fresh:
             self._refine([work for work, _ in fresh], [grids for _, grids in fresh], options, cold=False)
 
-    def _open(self, work: _Work, options: Options) -> bool:
+    def _open(self, work: Work, options: Options) -> bool:
         """Whether more is to be spent: not enough verified answers yet, and seconds left."""
-        left = _seconds_left(work, options)
+        left = work.seconds_left(options.budget)
         return len(work.verified()) < options.answers and (left is None or left > 0)
 
-    def _propose(self, work: _Work, drafts: int = 1, seed: int = 0, feedback: Feedback | None = None) -> None:
+    def _propose(self, work: Work, drafts: int = 1, seed: int = 0, feedback: Feedback | None = None) -> None:
         """Ask for drafts and judge them, of several all but the first."""
         asked = partial(self.proposer.propose, work.puzzle, drafts=drafts, feedback=feedback, seed=seed)
         said = _ask(asked, drafts)
         self._take(work, said if drafts == 1 else replace(said, drafts=said.drafts[1:]))
 
-    def _take(self, work: _Work, said: _Asked) -> None:
+    def _take(self, work: Work, said: _Asked) -> None:
         """Judge drafts and file them with their puzzle."""
         if said.failed is not None:
             self._warn(said.failed)
@@ -235,7 +200,7 @@ class Pipeline:
 
     def _refine(
         self,
-        group: list[_Work],
+        group: list[Work],
         drafts: list[Grids | None],
         options: Options,
         cold: bool = True,
@@ -256,7 +221,7 @@ class Pipeline:
         }
         self._ask(refiner, refiner.refine, group, asks, options)
 
-    def _restart(self, group: list[_Work], options: Options) -> None:
+    def _restart(self, group: list[Work], options: Options) -> None:
         """Restarts for all of a group, from a cold start and from every draft that was refined, in turn."""
         refiner = self._refiner_for(group[0].puzzle.task)
         if not isinstance(refiner, Passthrough):  # nobody to begin anew
@@ -274,7 +239,7 @@ class Pipeline:
         self,
         refiner: AnyRefiner,
         method: Callable[..., Any],
-        group: list[_Work],
+        group: list[Work],
         asks: dict[str, Any],
         options: Options,
     ) -> None:
@@ -283,7 +248,7 @@ class Pipeline:
         asks |= {
             "steps": options.steps,
             "seed": options.seed,
-            "budget": _seconds_left(group[0], options),
+            "budget": group[0].seconds_left(options.budget),
             "answers": options.answers,
             "trace": options.trace,
             "progress": self.watcher.refining,
@@ -316,14 +281,14 @@ class Pipeline:
             self._said.add(message)
             self.watcher.warned(message)
 
-    def _pooled(self, work: _Work, options: Options) -> Candidates:
+    def _pooled(self, work: Work, options: Options) -> Candidates:
         """The attempts that most of the drafts and refinements agree on, where no rule decides.
 
         The network judges between equals as long as there is time.
         """
-        left = _seconds_left(work, options)
+        left = work.seconds_left(options.budget)
         drafts = [judged.draft.grids for judged in work.drafts if judged.draft.grids is not None]
-        refined = [named(out) for out in work.refined if _networks(out) and out.candidates]
+        refined = [named(out) for out in work.refined if is_network(out) and out.candidates]
         refiner, task = self.refiner, work.puzzle.task
         judge = (
             not isinstance(refiner, Passthrough)
@@ -333,9 +298,9 @@ class Pipeline:
         )
         return pooled(work.puzzle, refined, drafts, refiner.score if judge else None)  # type: ignore[union-attr]
 
-    def _answer(self, work: _Work, options: Options, seconds: float) -> Answer:
+    def _answer(self, work: Work, options: Options, seconds: float) -> Answer:
         task = tasks.get(work.puzzle.task)
-        ranked = sorted(work.refined, key=_rank, reverse=True)
+        ranked = sorted(work.refined, key=rank, reverse=True)
         best = ranked[0]
         own = next((draft.draft for draft in work.drafts if draft.verified), None)
         cold_verified = best.verdict.status is Status.VERIFIED and best.source == "refiner"
@@ -348,7 +313,7 @@ class Pipeline:
         begun = time.perf_counter()
         if not task.decidable and (candidates := self._pooled(work, options)):
             grids = tuple(choice[0] for choice in candidates)
-            source, confidence = said_by([out for out in ranked if _networks(out)], grids)
+            source, confidence = said_by([out for out in ranked if is_network(out)], grids)
         seconds += time.perf_counter() - begun
         faults = next((draft.faults for draft in reversed(work.drafts)), ("no answer",))
         # Whatever anyone claimed: the rules decide here, last, on the very grids that are handed out.
@@ -384,34 +349,3 @@ def _ask(call: Callable[[], list[Draft]], wanted: int = 1) -> _Asked:
         failed = str(error)
         drafts = [Draft(None, error=failed)] * wanted
     return _Asked(drafts, time.perf_counter() - begun, failed)
-
-
-def _networks(out: Refined) -> bool:
-    return not isinstance(out, Judged)
-
-
-def _rank(out: Refined) -> tuple[bool, bool, float]:
-    """Verified first, of these a cold start's (the draft added nothing), then the more confident."""
-    verified = out.verdict.status is Status.VERIFIED
-    return verified, verified and out.source == "refiner", out.confidence or 0.0
-
-
-def _seconds_left(work: _Work, options: Options) -> float | None:
-    if options.budget is None:
-        return None
-    return max(0.0, options.budget - (time.perf_counter() - work.begun))
-
-
-def _groups(puzzles: Iterable[Puzzle], size: int) -> Iterator[list[Puzzle]]:
-    """Runs of at most `size` puzzles of one task."""
-    group: list[Puzzle] = []
-    for puzzle in puzzles:
-        if group and puzzle.task != group[0].task:
-            yield group
-            group = []
-        group.append(puzzle)
-        if len(group) == size:  # now, not when the next one comes: it may be long in coming
-            yield group
-            group = []
-    if group:
-        yield group

@@ -13,7 +13,7 @@ from trm.grid import Grid, Grids, PuzzleError
 from trm.tasks import Puzzle
 
 if TYPE_CHECKING:
-    from hybrid.pipeline import Refined
+    from hybrid.work import Refined
 
 ATTEMPTS = 2  # grids an answer may name for one input (ARC's rule)
 Scorer = Callable[..., Any]  # `Refiner.score`: (puzzle, candidates, index=…) -> how likely each one is [n]
