@@ -67,6 +67,13 @@ def test_sudokus_near_others_keep_their_solution_and_swap_clues(tmp_path: Path) 
             assert len(solve_sudoku(fewer).solutions) == 2
     as_they_are = generate("sudoku", 12, 0, like=source, swaps=0)
     assert {bytes(puzzle.grid) for puzzle in as_they_are} == {bytes(model.grid) for model in models}
+    others = list(generate("sudoku", 12, 0, like=source, swaps=(2, 3), drift=True))
+    for puzzle in others:
+        assert puzzle.answers is not None
+        assert bytes(puzzle.answers[0]) not in solutions
+        assert np.array_equal(solve_sudoku(puzzle.grid).solutions[0], puzzle.answers[0])
+        kept = max(np.count_nonzero((model.grid != 0) & (model.grid == puzzle.grid)) for model in models)
+        assert kept > 9  # clues that it has in common with one of them
     few = generate("sudoku", 6, 0, like=source, clues=(17, 24), guesses=(2, 1000))
     assert all(np.count_nonzero(p.grid) <= 24 and solve_sudoku(p.grid).guesses >= 2 for p in few)
 
@@ -133,8 +140,9 @@ def test_gravity_pulls_down() -> None:
         ("sudoku", {"clues": (40,)}, "clues .* expected a number, or two"),
         ("sudoku", {"clues": 16}, "clues 16: expected whole numbers from 17 to 81"),
         ("sudoku", {"guesses": 1.5}, "guesses 1.5"),
-        ("sudoku", {"swaps": 2}, "swaps, apart: expected like"),
-        ("sudoku", {"apart": ("1" * 81,)}, "swaps, apart: expected like"),
+        ("sudoku", {"swaps": 2}, "swaps, drift, apart: expected like"),
+        ("sudoku", {"drift": True}, "swaps, drift, apart: expected like"),
+        ("sudoku", {"apart": ("1" * 81,)}, "swaps, drift, apart: expected like"),
         ("sudoku", {"like": "none.csv"}, "none.csv"),
         ("sudoku", {"like": 3}, "like 3: expected"),
         ("arc", {"rule": "fly"}, "unknown rule 'fly'"),

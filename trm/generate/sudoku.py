@@ -27,13 +27,15 @@ def sudoku(
     guesses: int | tuple[int, int] | None = None,
     like: str = "",
     swaps: int | tuple[int, int] | None = None,
+    drift: bool = False,
     apart: tuple[str, ...] = (),
 ) -> Iterator[Puzzle]:
     """Sudokus with one solution. clues: how many are given (24 to 36). guesses: how many the exact solver needs.
 
     like: puzzles with answers (a source as `trm.corpus.puzzles_of` reads it) to stay near. Each puzzle made has the
     solution of one of them, and its clues but for `swaps` (1 to 3), in whose place others stand, as few as can be; 0
-    leaves it as it is. `clues` is then any number. apart: questions of `like` that nothing is made of.
+    leaves it as it is. drift: what is left of the clues gets another solution than it had, so that there are no fewer
+    solutions than puzzles. `clues` is then any number. apart: questions of `like` that nothing is made of.
     """
     easiest, hardest = whole_range(
         "guesses", (0, sys.maxsize) if guesses is None else guesses, 0, sys.maxsize
@@ -42,8 +44,10 @@ def sudoku(
     fewest, most = whole_range("clues", usual if clues is None else clues, 17, 81)
     if not isinstance(like, str):
         raise PuzzleError(f"like {like}: expected a file, or hub:ID")
-    if not like and (swaps is not None or apart):
-        raise PuzzleError("swaps, apart: expected like, the puzzles whose clues to swap")
+    if not isinstance(drift, bool):
+        raise PuzzleError(f"drift {drift}: expected true or false")
+    if not like and (swaps is not None or apart or drift):
+        raise PuzzleError("swaps, drift, apart: expected like, the puzzles whose clues to swap")
     least, largest = whole_range("swaps", (1, 3) if swaps is None else swaps, 0, 17)
     tries = TRIES // 50 if like else TRIES // 10  # each of the first kind takes many searches
     left = tries
@@ -52,8 +56,8 @@ def sudoku(
         if like:
             models = _models(like, apart)
             model = models[int(rng.integers(len(models)))]
-            solution = (model.answers or ())[0]
-            question = _swapped(model.grid, solution, int(rng.integers(least, largest + 1)), rng)
+            count = int(rng.integers(least, largest + 1))
+            question, solution = _swapped(model.grid, (model.answers or ())[0], count, drift, rng)
         else:
             solution = _full_grid(rng)
             question = _dig(solution, int(rng.integers(fewest, most + 1)), rng)
@@ -81,14 +85,24 @@ def _models(source: str, apart: tuple[str, ...]) -> list[Puzzle]:
     return kept
 
 
-def _swapped(question: Grid, solution: Grid, count: int, rng: np.random.Generator) -> Grid:
-    """`count` clues taken away, others added where a second solution differs, then all that are not needed gone."""
+def _swapped(
+    question: Grid, solution: Grid, count: int, drift: bool, rng: np.random.Generator
+) -> tuple[Grid, Grid]:
+    """`count` clues taken away, others added where a second solution differs, then all that are not needed gone.
+
+    Returns the question and its solution, which with `drift` is another one where what is left allows that.
+    """
     if not count:
-        return question
-    cells = solution.reshape(-1).tolist()
+        return question, solution
     shown = np.flatnonzero(question).tolist()
     taken = set(rng.choice(shown, min(count, len(shown)), replace=False).tolist())
-    given = _by_digit([cell for cell in shown if cell not in taken], cells)
+    left = [cell for cell in shown if cell not in taken]
+    if drift:
+        cells = solution.reshape(-1).tolist()
+        found = solve_sudoku(_clues(cells, _by_digit(left, cells)), most=2, rng=rng).solutions
+        solution = next((other for other in found if np.any(other != solution)), solution)
+    cells = solution.reshape(-1).tolist()
+    given = _by_digit(left, cells)
     while True:
         found = solve_sudoku(_clues(cells, given), most=2, rng=rng).solutions
         differs = np.flatnonzero(found[0] != solution)
@@ -100,7 +114,7 @@ def _swapped(question: Grid, solution: Grid, count: int, rng: np.random.Generato
         cell = int(rng.choice([c for c in differs.tolist() if c not in taken] or differs))
         given[cells[cell]] |= 1 << cell
     _blank(rng.permutation(np.flatnonzero(_clues(cells, given))).tolist(), cells, given, 17)
-    return _clues(cells, given)
+    return _clues(cells, given), solution
 
 
 def _full_grid(rng: np.random.Generator) -> Grid:
