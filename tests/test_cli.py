@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -340,7 +341,12 @@ def test_an_interrupted_process_leaves_with_130(tmp_path: Path) -> None:
     os.mkfifo(fifo)
     command = [sys.executable, "-m", "hybrid.cli", "solve", str(fifo)]
     with subprocess.Popen(
-        command, stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)}
+        command,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        # A shell's background jobs, this one's parent perhaps, ignore SIGINT, and so would their children.
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
     ) as process:
         with fifo.open("w"):  # returns once the command has begun to read
             time.sleep(0.2)

@@ -277,7 +277,11 @@ TINY = [
     "data.held_out_size=2", "train.seconds=0", "train.steps=2", "train.batch=2", "train.pool=1", "train.eval_steps=1",
     "train.max_steps=2", "model.h_cycles=1", "model.l_cycles=2",
 ]  # fmt: skip
-SHAPES = {"arc": ["model.identity_dim=32"], "maze": ["data.options.min_path=20"]}
+SHAPES = {
+    "arc": ["model.identity_dim=32"],
+    "maze": ["data.options.min_path=20"],
+    "sudoku": ["data.stream=0", "data.options={}"],  # its neighbours need a file: tests/test_stream.py
+}
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
