@@ -104,6 +104,8 @@ def test_what_a_stream_needs_is_checked() -> None:
     for other in ({"task": "maze"}, {"limit": 5}, {"exclude": "other.csv"}):
         with pytest.raises(ConfigError, match="stream: near those of `train` are Sudokus alone"):
             tiny(stream=32, train="some.csv", **other)
+    with pytest.raises(ConfigError, match="like and apart are what `train` says"):
+        tiny(stream=32, train="some.csv", options={"like": "other.csv"})
     assert endless(tiny().data, 0) is None
 
 

@@ -185,6 +185,8 @@ class Config:
             raise ConfigError(
                 "[data] stream: near those of `train` are Sudokus alone, without limit or exclude"
             )
+        if data.stream and data.train and {"like", "apart"} & set(data.options):
+            raise ConfigError("[data] options: with `train` and stream, like and apart are what `train` says")
         if data.stream and not data.train and data.stream < data.generate:
             raise ConfigError("[data] stream: expected at least as many puzzles as `generate`")
 

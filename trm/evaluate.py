@@ -213,10 +213,9 @@ def ranking(candidates: Sequence[Sequence[Judged]]) -> dict[str, float]:
 
 def auroc(right: Sequence[float], wrong: Sequence[float]) -> float:
     """Area under the ROC curve: how often a right one scores above a wrong one, of equals half. Some of each."""
-    from scipy.stats import rankdata
+    from scipy.stats import mannwhitneyu
 
-    n, ranks = len(right), rankdata([*right, *wrong])
-    return float((ranks[:n].sum() - n * (n + 1) / 2) / (n * len(wrong)))
+    return float(mannwhitneyu(right, wrong).statistic / (len(right) * len(wrong)))
 
 
 def wilson(hits: int, n: int) -> tuple[float, float]:

@@ -50,11 +50,11 @@ def sudoku(
         raise PuzzleError("swaps, drift, apart: expected like, the puzzles whose clues to swap")
     least, largest = whole_range("swaps", (1, 3) if swaps is None else swaps, 0, 17)
     tries = TRIES // 50 if like else TRIES // 10  # each of the first kind takes many searches
+    models = _models(like, apart) if like else []
     left = tries
     while left:
         left -= 1
-        if like:
-            models = _models(like, apart)
+        if models:
             model = models[int(rng.integers(len(models)))]
             count = int(rng.integers(least, largest + 1))
             question, solution = _swapped(model.grid, (model.answers or ())[0], count, drift, rng)
