@@ -110,16 +110,20 @@ def grids(*sides: tuple[int, int]) -> list[np.ndarray]:
 
 
 def test_the_canvas_holds_every_grid_and_what_may_come_of_the_tests() -> None:
+    net = TRMConfig(seq_len=900, vocab_size=12, canvas_width=30, positions="rope2d")
     small, wide, large = grids((3, 3), (5, 20), (4, 21))
-    assert canvas(Puzzle("arc", (small,), demos=((small, wide[:, :3]),)), "rope2d", 30) == 20
-    assert canvas(Puzzle("arc", (wide,), demos=((wide, wide),)), "rope2d", 30) == 20
-    assert canvas(Puzzle("arc", (small,), demos=((small, large),)), "rope2d", 30) == 30
-    assert canvas(Puzzle("arc", (large,), demos=((small, small),)), "rope2d", 20) == 30
+    assert canvas(Puzzle("arc", (small,), demos=((small, wide[:, :3]),)), net) == 20
+    assert canvas(Puzzle("arc", (wide,), demos=((wide, wide),)), net) == 20
+    assert canvas(Puzzle("arc", (small,), demos=((small, large),)), net) == 30
+    assert canvas(Puzzle("arc", (large,), demos=((small, small),)), net) == 30
     # Outputs three times as large as inputs: what a test of 7 asks for does not fit 20.
     growing = Puzzle("arc", tuple(grids((7, 7))), demos=((small, grids((9, 9))[0]),))
-    assert canvas(growing, "rope2d", 30) == 30
-    assert canvas(Puzzle("arc", (small,), demos=((small, small),)), "rope", 30) == 30
-    assert canvas(Puzzle("arc", (small,), demos=((small, small),)), "rope2d", 30, smallest=10) == 10
+    assert canvas(growing, net) == 30
+    assert canvas(Puzzle("arc", (small,), demos=((small, small),)), replace(net, positions="rope")) == 30
+    assert canvas(Puzzle("arc", (small,), demos=((small, small),)), net, smallest=10) == 10
+    whole = Puzzle("arc", (small,), demos=((small, grids((14, 15))[0]),))
+    assert canvas(whole, net, smallest=10) == 15
+    assert canvas(whole, replace(net, patch=2), smallest=10) == 16  # of whole patches
 
 
 def test_fitted_networks_are_measured_by_two_attempts(

@@ -34,6 +34,7 @@ def test_counted_arithmetic_is_that_of_the_published_configuration() -> None:
         {"gradient": "step", "l_cycles": 1},
         {"q_continue": True},
         {"networks": 2, "gradient": "step", "q_continue": True},
+        {"patch": 2, "canvas_width": 10},
     ],
     ids=str,
 )

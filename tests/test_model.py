@@ -23,6 +23,8 @@ VARIANTS = {
     "rows and columns, no prefix": replace(SMALL, positions="rowcol", prefix=0),
     "heads of groups": replace(SMALL, positions="groups", heads=4),
     "identities": replace(SMALL, identities=5, identity_dim=40),
+    "patches": replace(SMALL, positions="rope2d", patch=3, prefix=2),
+    "patches, mixer": replace(SMALL, mixer="mlp_t", positions="none", patch=3),
     "one state": replace(SMALL, states=1),
     "two networks": replace(SMALL, networks=2),
     "one-step gradient": replace(SMALL, gradient="step"),
@@ -45,7 +47,8 @@ def test_a_step_has_the_promised_shapes(name: str) -> None:
     model = small(config)
     context = torch.tensor([0, 1, 4]) if config.identities else None
     state, out = model.step(model.initial_state(3), tokens(), context, tokens() if config.draft else None)
-    n = config.prefix + 81
+    n = config.prefix + 81 // config.patch**2
+    assert n == config.length
     assert state.y.shape == state.z.shape == (3, n, 32)
     assert not state.y.requires_grad
     assert out.logits.shape == (3, 81, 11)
@@ -111,6 +114,9 @@ def test_a_network_without_draft_channel_refuses_one() -> None:
         ({"draft": False}, "needs draft"),
         ({"h_cycles": 0}, "at least 1"),
         ({"networks": 2, "states": 1}, "one network for each"),
+        ({"patch": 2, "positions": "rope2d"}, "patch 2: expected a divisor"),
+        ({"patch": 0, "positions": "rope2d"}, "patch 0: expected a divisor"),
+        ({"patch": 3, "positions": "groups"}, "of single cells"),
     ],
 )
 def test_shapes_that_cannot_be_meant_are_refused(change: dict[str, object], words: str) -> None:
@@ -192,3 +198,19 @@ def test_what_a_head_of_a_group_sees() -> None:
         replace(SMALL, positions="groups", heads=4, mixer="mlp_t")
     with pytest.raises(ConfigError, match="heads in fours"):
         replace(SMALL, positions="groups", heads=2)
+
+
+def test_patches_take_cells_apart_as_they_put_them_together() -> None:
+    shape = replace(SMALL, seq_len=24, canvas_width=6, hidden_size=64, positions="none", patch=2, prefix=1)
+    model = small(shape)
+    rows = shape.patch**2 * shape.vocab_size  # one for every token at every place of a patch
+    with torch.no_grad():
+        model.embed.tokens.copy_(torch.eye(rows, 64))
+        model.embed.draft.copy_(-2 * torch.eye(rows, 64))
+        model.head.weight.copy_(torch.eye(rows, 64))
+    cells = torch.randint(1, 11, (3, 24), generator=torch.Generator().manual_seed(1))
+    assert torch.equal(model._logits(model.embed(cells, None, None)[:, 1:]).argmax(-1), cells)
+    # A draft is added cell by cell; where it says nothing it adds nothing.
+    draft = torch.where(torch.arange(24) % 2 == 0, cells, 0)
+    logits = model._logits(model.embed(cells, None, draft)[:, 1:]).gather(2, cells[:, :, None])[..., 0]
+    assert torch.equal(logits < 0, draft != 0)

@@ -26,6 +26,7 @@ from trm.config import (
     LossConfig,
     OptimConfig,
     TrainConfig,
+    TRMConfig,
     from_dict,
 )
 from trm.grid import Grid
@@ -117,19 +118,21 @@ class _Alone:
         return tensor
 
 
-def canvas(puzzle: Puzzle, positions: str, own: int, smallest: int = 20) -> int:
-    """The side of the canvas to fit and answer on: the smallest of `CANVASES`, from `smallest`, that holds all grids.
+def canvas(puzzle: Puzzle, config: TRMConfig, smallest: int = 20) -> int:
+    """The side of the canvas to fit and answer on: the smallest of `CANVASES`, from `smallest`, that holds all grids
+    (and is made of whole patches).
 
     Outputs of tests are not known: they are allowed to be as much larger than their inputs as any demonstration's is.
-    A network whose weights know their canvas (`positions` other than rope2d) keeps its `own`.
+    A network whose weights know their canvas (`positions` other than rope2d) keeps its own.
     """
-    if positions != "rope2d":
-        return own
+    if config.positions != "rope2d":
+        return config.canvas_width
     growth = max(max(b.shape) / max(a.shape) for a, b in puzzle.demos)
     grids = [grid for pair in puzzle.demos for grid in pair]
     largest = max(max(grid.shape) for grid in (*grids, *puzzle.inputs))
     largest = max(largest, *(round(max(grid.shape) * growth) for grid in puzzle.inputs))
-    return next((side for side in CANVASES if side >= max(largest, smallest)), CANVASES[-1])
+    side = next((side for side in CANVASES if side >= max(largest, smallest)), CANVASES[-1])
+    return side + -side % config.patch
 
 
 class Fitter:

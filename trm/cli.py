@@ -101,7 +101,9 @@ def evaluate_command(
     task: Annotated[str, typer.Option(help="sudoku, maze or arc")],
     data: Annotated[str, typer.Option(help="file of puzzles with answers, or hub:ID")],
     limit: Annotated[int, typer.Option(help="the first so many puzzles; 0: all", min=0)] = 0,
-    steps: Annotated[int, typer.Option(help="supervision steps", min=1)] = 16,
+    steps: Annotated[
+        int, typer.Option(help="supervision steps; ARC: never more than in training", min=1)
+    ] = 16,
     restarts: Annotated[int, typer.Option(help="extra noisy rollouts for what the rules reject", min=0)] = 0,
     fit: Annotated[
         list[str] | None,

@@ -23,6 +23,7 @@ class TRMConfig:
     seq_len: int  # cells L
     vocab_size: int  # V
     canvas_width: int = 0  # cells a row, for positions by row and column; 0: the sequence has no rows
+    patch: int = 1  # side of the square of cells that is one position (arXiv:2010.11929)
     hidden_size: int = 512  # D
     layers: int = 2
     heads: int = 8
@@ -59,6 +60,18 @@ class TRMConfig:
             raise ConfigError(
                 f"[model] positions '{self.positions}' need a canvas_width that divides seq_len"
             )
+        if self.patch != 1 and (
+            self.patch < 1
+            or self.canvas_width <= 0
+            or self.seq_len % (self.canvas_width * self.patch)
+            or self.canvas_width % self.patch
+        ):
+            raise ConfigError(f"[model] patch {self.patch}: expected a divisor of the canvas' sides")
+        if self.patch > 1 and self.positions not in ("none", "rope", "rope2d"):
+            raise ConfigError(
+                f"[model] positions '{self.positions}' are of single cells, expected 'none', 'rope' or 'rope2d' "
+                f"with patch {self.patch}"
+            )
         if self.mixer == "mlp_t" and self.positions in ("rope", "rope2d", "groups"):
             raise ConfigError(
                 f"[model] positions '{self.positions}' need mixer 'attention'; say 'none', 'rowcol' or 'rowcolbox'"
@@ -83,6 +96,11 @@ class TRMConfig:
             raise ConfigError("[model] networks 2 need states = 2: one network for each")
         if min(self.h_cycles, self.l_cycles, self.layers) < 1 or self.prefix < 0:
             raise ConfigError("[model] h_cycles, l_cycles and layers must be at least 1, prefix at least 0")
+
+    @property
+    def length(self) -> int:
+        """Positions of a state: P before the cells, and one for every patch of them."""
+        return self.prefix + self.seq_len // self.patch**2
 
 
 @dataclass(frozen=True)

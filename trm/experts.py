@@ -139,7 +139,7 @@ class Experts:
             return task.on(config.canvas_width or task.width)
         from trm.adapt import canvas
 
-        return task.on(canvas(puzzle, config.positions, config.canvas_width, self._how().smallest))
+        return task.on(canvas(puzzle, config, self._how().smallest))
 
 
 def usable(device: str) -> str:

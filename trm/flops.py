@@ -18,7 +18,7 @@ class FlopCount:
 
 def count_flops(config: TRMConfig) -> FlopCount:
     """Matrix products alone, which is where the arithmetic is."""
-    n, d = config.prefix + config.seq_len, config.hidden_size
+    n, d = config.length, config.hidden_size
 
     def swiglu(width: int, rows: int) -> float:
         hidden = -(-round(config.expansion * width * 2 / 3) // 256) * 256

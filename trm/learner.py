@@ -32,7 +32,7 @@ class Pool:
 
     Slots are visited in turn, one batch of them a step: with more slots than a batch, one update's puzzles are
     not the next one's, which the network would otherwise learn by heart while they stay.
-    tokens, labels, draft [S, L]; y, z [S, P+L, D]; context, steps, least, done [S]; turn [1]. `least`:
+    tokens, labels, draft [S, L]; y, z [S, n, D]; context, steps, least, done [S]; turn [1]. `least`:
     supervision steps that a puzzle stays at least, whatever the network says.
     """
 

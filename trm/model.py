@@ -21,8 +21,8 @@ TURNS = 8  # of a grid: turned or not, mirrored or not
 class State(NamedTuple):
     """What a puzzle carries from one supervision step to the next."""
 
-    y: Tensor  # [B, P+L, D] the answer; with one state that one
-    z: Tensor  # [B, P+L, D] the reasoning; with one state its copy, never read
+    y: Tensor  # [B, n, D] the answer; with one state that one (n: `TRMConfig.length`, P+L where a patch is one cell)
+    z: Tensor  # [B, n, D] the reasoning; with one state its copy, never read
 
 
 class Output(NamedTuple):
@@ -175,8 +175,7 @@ class Block(nn.Module):
         super().__init__()
         self.mix: nn.Module
         if config.mixer == "mlp_t":
-            positions = config.prefix + config.seq_len
-            self.mix = SwiGLU(positions, config.expansion, config.gated_norm)
+            self.mix = SwiGLU(config.length, config.expansion, config.gated_norm)
         else:
             self.mix = Attention(config)
         self.mlp = SwiGLU(config.hidden_size, config.expansion, config.gated_norm)
@@ -200,10 +199,12 @@ class Network(nn.Module):
         if self.rope:
             head_dim = config.hidden_size // config.heads
             if config.positions == "rope":
-                cos, sin = rope_tables(config.prefix + config.seq_len, head_dim)
+                cos, sin = rope_tables(config.length, head_dim)
             else:
-                width = config.canvas_width
-                cos, sin = rope2d_tables(config.prefix, config.seq_len // width, width, head_dim)
+                width = config.canvas_width // config.patch
+                cos, sin = rope2d_tables(
+                    config.prefix, (config.length - config.prefix) // width, width, head_dim
+                )
             self.register_buffer("cos", cos, persistent=False)
             self.register_buffer("sin", sin, persistent=False)
 
@@ -215,11 +216,15 @@ class Network(nn.Module):
 
 
 class Embedding(nn.Module):
-    """Tokens, positions, draft and prefix to e [B, P+L, D]."""
+    """Tokens, positions, draft and prefix to e [B, n, D].
+
+    A patch is the sum of its cells, each place in it with a table of its own.
+    """
 
     row_of: Tensor  # [L] which row, column and box each cell is in
     col_of: Tensor
     box_of: Tensor
+    place_of: Tensor  # [L] where in its patch each cell is, times the vocabulary
 
     def __init__(self, config: TRMConfig) -> None:
         super().__init__()
@@ -229,7 +234,12 @@ class Embedding(nn.Module):
         def table(rows: int) -> nn.Parameter:
             return nn.Parameter(truncated_normal_(torch.empty(rows, width), width**-0.5))
 
-        self.tokens = table(config.vocab_size)
+        places = config.patch**2
+        self.tokens = table(places * config.vocab_size)
+        if places > 1:
+            cells, side = torch.arange(config.seq_len), config.patch
+            row, col = cells // config.canvas_width % side, cells % config.canvas_width % side
+            self.register_buffer("place_of", config.vocab_size * (row * side + col), persistent=False)
         if config.identities:
             self.identities = nn.Parameter(torch.zeros(config.identities, config.identity_dim))
             if config.turns:
@@ -247,11 +257,11 @@ class Embedding(nn.Module):
                 self.register_buffer("box_of", box, persistent=False)
         if config.draft:
             # Zero at first: an untrained draft channel says nothing. Row 0 ("unknown") is never used.
-            self.draft = nn.Parameter(torch.zeros(config.vocab_size, width))
+            self.draft = nn.Parameter(torch.zeros(places * config.vocab_size, width))
 
     def forward(self, tokens: Tensor, context: Tensor | None, draft: Tensor | None) -> Tensor:
         config = self.config
-        e = F.embedding(tokens, self.tokens)
+        e = self._cells(tokens, self.tokens)
         if config.positions in ("rowcol", "rowcolbox"):
             e = e + self.rows[self.row_of] + self.cols[self.col_of]
             if config.positions == "rowcolbox":
@@ -259,10 +269,22 @@ class Embedding(nn.Module):
         if draft is not None:
             if not config.draft:
                 raise ValueError("this network was not trained on drafts, expected draft=None")
-            e = e + F.embedding(draft, self.draft) * (draft != 0).unsqueeze(-1)
+            e = e + self._cells(draft, self.draft, draft != 0)
         if config.prefix:
             e = torch.cat((self._prefix(tokens, context).to(e.dtype), e), dim=1)
         return math.sqrt(config.hidden_size) * e
+
+    def _cells(self, tokens: Tensor, table: Tensor, counted: Tensor | None = None) -> Tensor:
+        """The table's rows of tokens [B, L], those of a patch added up: [B, L / patch², D]; 0 where not `counted`."""
+        side = self.config.patch
+        rows = F.embedding(tokens if side == 1 else tokens + self.place_of, table)
+        if counted is not None:
+            rows = rows * counted.unsqueeze(-1)
+        if side == 1:
+            return rows
+        across = self.config.canvas_width // side
+        split = rows.view(len(rows), -1, side, across, side, rows.shape[-1])
+        return split.sum((2, 4)).flatten(1, 2) / side  # as large as one cell's row is
 
     def _prefix(self, tokens: Tensor, context: Tensor | None) -> Tensor:
         config, batch = self.config, tokens.shape[0]
@@ -302,7 +324,7 @@ class TRM(
         self.config = config
         self.embed = Embedding(config)
         self.net = Network(config)
-        self.head = Linear(config.hidden_size, config.vocab_size)
+        self.head = Linear(config.hidden_size, config.patch**2 * config.vocab_size)
         # Two logits, halt and continue, as the reference saves them; its recipe uses the first alone.
         self.halt = nn.Linear(config.hidden_size, 2)
         nn.init.zeros_(self.halt.weight)
@@ -316,8 +338,8 @@ class TRM(
         return self.head.weight.device
 
     def initial_state(self, batch_size: int) -> State:
-        """A fresh state: the same fixed vectors at every position. y, z [B, P+L, D]."""
-        shape = (batch_size, self.config.prefix + self.config.seq_len, self.config.hidden_size)
+        """A fresh state: the same fixed vectors at every position. y, z [B, n, D]."""
+        shape = (batch_size, self.config.length, self.config.hidden_size)
         return State(
             self.y_init.to(self.dtype).expand(shape).contiguous(),
             self.z_init.to(self.dtype).expand(shape).contiguous(),
@@ -361,8 +383,18 @@ class TRM(
         y, z = self.cycle(y, z, e)  # only the last cycle carries gradient (arXiv:2510.04871)
         if positions_first:
             y, z = y.transpose(0, 1), z.transpose(0, 1)
-        logits = self.head(y[:, self.config.prefix :]).float()
+        logits = self._logits(y[:, self.config.prefix :])
         halt, go_on = self.halt(y[:, 0].float()).unbind(-1)
         if not self.config.q_continue:
             go_on = torch.zeros_like(halt)
         return State(y.detach(), z.detach()), Output(logits, halt, go_on)
+
+    def _logits(self, y: Tensor) -> Tensor:
+        """Of every cell [B, L, V] float32, from the positions of their patches [B, L / patch², D]."""
+        side = self.config.patch
+        logits: Tensor = self.head(y).float()
+        if side == 1:
+            return logits
+        across = self.config.canvas_width // side
+        split = logits.view(len(y), -1, across, side, side, self.config.vocab_size)
+        return split.transpose(2, 3).flatten(1, 4)
