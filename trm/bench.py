@@ -87,6 +87,8 @@ def bench_infer(path: Path | None, overrides: list[str], device: str = "auto") -
     where = torch.device(name)
     model = TRM(config.model).to(where).eval()
     model.dtype = torch.bfloat16 if where.type == "cuda" else torch.float32
+    if config.train.kernels == "fused" and not model.fuse():
+        raise ConfigError("[train] kernels 'fused': none fits this network, see trm/kernels.py")
     engine = Engine(model)
     task = get(config.data.task)
     tokens = task.encode_question(task.samples()[0])
@@ -107,6 +109,7 @@ def _report(
         "dtype": str(model.dtype).removeprefix("torch."),
         "mixer": config.model.mixer,
         "cycles": f"T{config.model.h_cycles} n{config.model.l_cycles}",
+        "kernels": config.train.kernels,
         "batch": batch,
         "ms_per_step": 1000 * seconds,
         "tflop_per_step": tflop,

@@ -175,6 +175,8 @@ class TrainConfig:
     init: str = ""  # checkpoint whose weights to start from; empty: random
     seed: int = 0
     precision: Literal["auto", "bf16", "fp32"] = "auto"  # auto: bf16 on CUDA
+    # fused: attention over up to 128 positions, and gate and up, as one kernel each (see trm.kernels); on CUDA.
+    kernels: Literal["plain", "fused"] = "plain"
     compile: Literal["auto", "on", "off"] = "auto"  # auto: compiled kernels and one CUDA graph a step on CUDA
     evaluate_every: float = 0.1  # share of the horizon
     save_every_seconds: float = 300.0

@@ -68,8 +68,22 @@ class SwiGLU(nn.Module):
         self.gate_up = Linear(width, 2 * hidden)
         self.down = Linear(hidden, width)
         self.gated_norm = gated_norm
+        self.fused = False
+
+    def fuse(self) -> None:
+        """From now on the kernel of `trm.kernels` where no gradient is wanted, if it can take these widths."""
+        from trm import kernels
+
+        hidden, width = self.gate_up.weight.shape[0] // 2, self.gate_up.weight.shape[1]
+        self.fused = kernels.fits_gated(width, hidden)
 
     def forward(self, h: Tensor) -> Tensor:
+        if self.fused and not torch.is_grad_enabled():
+            inner, square = torch.ops.trm.gated(h.flatten(0, -2), self.gate_up.weight.to(h.dtype))
+            flat: Tensor = self.down(inner)
+            if self.gated_norm:
+                flat = (flat * torch.rsqrt(square + NORM_EPS)[:, None]).to(h.dtype)
+            return flat.view_as(h)
         gate, up = self.gate_up(h).chunk(2, dim=-1)
         inner = torch.sigmoid(gate) * rms(gate * up) if self.gated_norm else F.silu(gate) * up
         result: Tensor = self.down(inner)
@@ -85,6 +99,7 @@ class SwiGLU(nn.Module):
 
 class Attention(nn.Module):
     sees: Tensor  # [heads, n, n rounded up]: 0 or −inf
+    group: Tensor  # [heads, n] int32, what `trm.kernels` takes instead
 
     def __init__(self, config: TRMConfig) -> None:
         super().__init__()
@@ -93,12 +108,27 @@ class Attention(nn.Module):
         self.grouped = config.positions == "groups"
         if self.grouped:
             self.register_buffer("sees", group_bias(config), persistent=False)
+        self.fused = False
         self.qkv = Linear(config.hidden_size, 3 * config.hidden_size)
         self.out = Linear(config.hidden_size, config.hidden_size)
 
+    def fuse(self, config: TRMConfig) -> None:
+        """From now on the kernels of `trm.kernels`, if they can take these positions."""
+        from trm import kernels
+
+        width = config.hidden_size // config.heads
+        if kernels.fits(config.length, width) and config.positions not in ("rope", "rope2d"):
+            group = head_groups(config) if self.grouped else torch.zeros(config.heads, config.length)
+            self.register_buffer("group", group.int().to(self.qkv.weight.device), persistent=False)
+            self.fused = True
+
     def forward(self, h: Tensor, rope: tuple[Tensor, Tensor] | None) -> Tensor:
         batch, n, width = h.shape
-        q, k, v = self.qkv(h).view(batch, n, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
+        qkv = self.qkv(h)
+        if self.fused:
+            attended: Tensor = self.out(torch.ops.trm.attend(qkv, self.group, self.qk_norm))
+            return attended
+        q, k, v = qkv.view(batch, n, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
         if self.qk_norm:
             q, k = rms(q), rms(k)
         if rope is not None:
@@ -140,22 +170,28 @@ def cell_groups(config: TRMConfig) -> tuple[Tensor, Tensor, Tensor]:
     return row, col, row // config.box * -(-config.canvas_width // config.box) + col // config.box
 
 
-def group_bias(config: TRMConfig) -> Tensor:
-    """What to add to attention scores [heads, n, n rounded up to 8]: 0 where a head sees, −inf elsewhere.
+def head_groups(config: TRMConfig) -> Tensor:
+    """The group [heads, n] of each position to each head, which sees from it those of the same; the prefix has −1.
 
     Of every four heads the first sees the cell's row, the second its column, the third its box, the fourth
     everything; all see the prefix, and it sees all. So the network knows where a cell is by its groups alone, and
-    moving rows within a band, bands, and columns likewise, moves its answer in the same way. The last axis is padded
-    for the kernels' alignment; its end is never read.
+    moving rows within a band, bands, and columns likewise, moves its answer in the same way.
     """
     row, col, box = cell_groups(config)
     group = torch.stack((row, col, box, torch.zeros_like(row)))
     group = F.pad(group, (config.prefix, 0), value=-1)
+    return group[torch.arange(config.heads) % len(group)]
+
+
+def group_bias(config: TRMConfig) -> Tensor:
+    """What to add to attention scores [heads, n, n rounded up to 8]: 0 where a head sees, −inf elsewhere.
+
+    The last axis is padded for the kernels' alignment; its end is never read.
+    """
+    group = head_groups(config)
     same = (group[:, :, None] == group[:, None, :]) | (group < 0)[:, :, None] | (group < 0)[:, None, :]
-    n = same.shape[-1]
-    same = same[torch.arange(config.heads) % len(same)]
     bias = torch.zeros(same.shape).masked_fill(~same, -torch.inf)
-    return F.pad(bias, (0, -n % 8))
+    return F.pad(bias, (0, -group.shape[1] % 8))
 
 
 def rotate(v: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
@@ -336,6 +372,15 @@ class TRM(
     @property
     def device(self) -> torch.device:
         return self.head.weight.device
+
+    def fuse(self) -> bool:
+        """Use the kernels of `trm.kernels`, which want CUDA, wherever they fit; whether they do anywhere."""
+        blocks = [module for module in self.modules() if isinstance(module, Block)]
+        for block in blocks:
+            block.mlp.fuse()
+            if isinstance(block.mix, Attention):
+                block.mix.fuse(self.config)
+        return any(block.mlp.fused or getattr(block.mix, "fused", False) for block in blocks)
 
     def initial_state(self, batch_size: int) -> State:
         """A fresh state: the same fixed vectors at every position. y, z [B, n, D]."""

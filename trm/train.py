@@ -68,6 +68,11 @@ class Trainer:
         self.cuda = model.device.type == "cuda"
         half = config.train.precision == "bf16" or (config.train.precision == "auto" and self.cuda)
         model.dtype = torch.bfloat16 if half else torch.float32
+        if config.train.kernels == "fused":
+            if not self.cuda:
+                raise ConfigError("[train] kernels 'fused': expected a CUDA device")
+            if not model.fuse():
+                raise ConfigError("[train] kernels 'fused': none fits this network, see trm/kernels.py")
         self.compiled = config.train.compile == "on" or (config.train.compile == "auto" and self.cuda)
         if self.compiled:
             model.net.compile(dynamic=False)  # in place: parameter names stay

@@ -1,0 +1,107 @@
+"""The fused kernels against their plain twin, on a CPU by Triton's interpreter."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from doubles import SMALL
+
+from trm import kernels
+from trm.config import ConfigError, load_config
+from trm.model import TRM
+from trm.train import Trainer
+
+# The interpreter is chosen when a kernel is defined, so that it needs a process of its own.
+AGREE = """
+import sys, torch
+from trm.config import TRMConfig
+from trm.model import Attention, head_groups
+
+torch.manual_seed(0)
+for positions, prefix, qk_norm, dtype in (
+    ("groups", 1, True, torch.float32), ("groups", 0, True, torch.float16), ("none", 3, False, torch.float32)
+):
+    config = TRMConfig(
+        seq_len=81, vocab_size=11, canvas_width=9, hidden_size=64, heads=4, positions=positions, prefix=prefix,
+        qk_norm=qk_norm,
+    )
+    fused, plain = Attention(config), Attention(config)
+    plain.load_state_dict(fused.state_dict())
+    fused.fuse(config)
+    assert fused.fused
+    h = torch.randn(3, config.length, 64).to(dtype)
+    goal = torch.randn(3, config.length, 64).to(dtype)
+    results = []
+    for twin in (fused, plain):
+        at = h.clone().requires_grad_()
+        out = twin(at, None)
+        (out * goal).sum().backward()
+        results.append([out.detach(), at.grad, twin.qkv.weight.grad])
+    for name, one, other in zip(("out", "input", "weight"), *results):
+        off = float((one.float() - other.float()).abs().max() / other.float().abs().max())
+        print(positions, dtype, name, off)
+        assert off < (2e-5 if dtype == torch.float32 else 1e-2), (positions, dtype, name, off)
+
+from trm.model import SwiGLU
+
+for width, norm, dtype in (
+    (128, True, torch.float32), (192, True, torch.float16), (128, False, torch.float32)
+):
+    fused = SwiGLU(width, 4.0, norm)
+    h = torch.randn(3, 50, width).to(dtype)
+    with torch.no_grad():
+        plain = fused(h)
+        fused.fuse()
+        assert fused.fused
+        found = fused(h)
+    off = float((found.float() - plain.float()).abs().max() / plain.float().abs().max())
+    print("gated", dtype, off)
+    assert found.dtype == dtype and off < (2e-5 if dtype == torch.float32 else 1e-2), (dtype, off)
+    assert fused(h).requires_grad  # with gradient it is the plain one
+"""
+
+
+@pytest.mark.skipif(not kernels.available(), reason="Triton is not for this machine")
+def test_the_fused_kernels_agree_with_their_plain_twin_both_ways() -> None:
+    ran = subprocess.run(
+        [sys.executable, "-c", AGREE], env={**os.environ, "TRITON_INTERPRET": "1"},
+        capture_output=True, text=True, cwd=Path(__file__).parent.parent,
+    )  # fmt: skip
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.count("\n") == 12, ran.stdout
+
+
+@pytest.mark.parametrize(
+    ("change", "attention", "gated"),
+    [
+        ({"positions": "groups", "heads": 4}, True, True),
+        ({}, True, True),
+        ({"positions": "rope"}, False, True),  # turns queries and keys
+        ({"seq_len": 144, "canvas_width": 12}, False, True),  # too many positions
+        ({"heads": 8}, False, True),  # too narrow
+        ({"gated_norm": False}, True, True),
+        ({"hidden_size": 32, "heads": 2}, True, False),  # too narrow
+        ({"hidden_size": 32, "heads": 4}, False, False),
+        ({"mixer": "mlp_t", "positions": "none", "gated_norm": False}, False, True),
+    ],
+    ids=str,
+)
+def test_where_the_kernels_fit(change: dict[str, object], attention: bool, gated: bool) -> None:
+    shape = replace(SMALL, hidden_size=64, heads=4)
+    model = TRM(replace(shape, **change))  # type: ignore[arg-type]
+    assert model.fuse() is (attention or gated)
+    for block in model.net.blocks:
+        assert getattr(block.mix, "fused", False) is attention
+        assert block.mlp.fused is gated
+
+
+def test_without_a_gpu_they_are_refused(tmp_path: Path) -> None:
+    tiny = Path(__file__).parent.parent / "configs" / "tiny.toml"
+    config = load_config(tiny, ["train.kernels=fused"])
+    with pytest.raises(ConfigError, match="expected a CUDA device"):
+        Trainer(config, tmp_path, [], [], "cpu")

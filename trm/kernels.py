@@ -1,0 +1,224 @@
+"""Two kernels for GPUs, where what lies between products would go to memory and back. Plain twins: `trm.model`.
+
+`attend`: attention over few positions, both ways; queries' and keys' norm, what a head sees, softmax. One program
+holds all positions of one head of one puzzle, which a grid of up to 128 allows. Backward it reads the same product,
+and the gradient.
+
+`gated`: the first half of a SwiGLU, with norm or not, without gradient, which most cycles of a step do without: gate
+and up in one product, of which half as much is written as by the product alone. The norm is a factor a row and can
+wait until after the second product.
+
+Written in Triton, which comes with PyTorch for GPUs; `TRITON_INTERPRET=1` runs it on a CPU, slowly.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from trm.model import NORM_EPS
+
+MOST = 128  # positions that one program holds
+
+
+def available() -> bool:
+    return importlib.util.find_spec("triton") is not None
+
+
+if available():
+    import triton
+    import triton.language as tl
+
+    @triton.jit
+    def _load(start, n, stride, N: tl.constexpr, WIDTH: tl.constexpr):  # type: ignore[no-untyped-def]
+        rows, columns = tl.arange(0, N), tl.arange(0, WIDTH)
+        at = start + rows[:, None] * stride + columns[None, :]
+        return tl.load(at, mask=rows[:, None] < n, other=0.0)
+
+    @triton.jit
+    def _store(start, value, n, stride, N: tl.constexpr, WIDTH: tl.constexpr):  # type: ignore[no-untyped-def]
+        rows, columns = tl.arange(0, N), tl.arange(0, WIDTH)
+        at = start + rows[:, None] * stride + columns[None, :]
+        tl.store(at, value.to(start.dtype.element_ty), mask=rows[:, None] < n)
+
+    @triton.jit
+    def _factor(v, eps, NORM: tl.constexpr, WIDTH: tl.constexpr):  # type: ignore[no-untyped-def]
+        """What the norm multiplies each row of v [N, WIDTH] (float32) by."""
+        squares = tl.sum(v * v, 1) / WIDTH
+        return tl.rsqrt(squares + eps) if NORM else squares * 0 + 1
+
+    @triton.jit
+    def _weights(q, k, group, n, scale, N: tl.constexpr):  # type: ignore[no-untyped-def]
+        """Softmax over what each position sees, float32 [N, N]; of rows that are no positions anything finite."""
+        here = tl.arange(0, N)
+        mine = tl.load(group + here, mask=here < n, other=-1)
+        sees = (mine[:, None] == mine[None, :]) | (mine[:, None] < 0) | (mine[None, :] < 0)
+        scores = tl.dot(q, tl.trans(k), input_precision="ieee") * scale
+        scores = tl.where(sees & (here[None, :] < n), scores, float("-inf"))
+        weights = tl.exp(scores - tl.max(scores, 1)[:, None])
+        return weights / tl.sum(weights, 1)[:, None]
+
+    @triton.jit
+    def _forward(  # type: ignore[no-untyped-def]
+        qkv, group, out, n, heads, scale, eps, NORM: tl.constexpr, N: tl.constexpr, WIDTH: tl.constexpr
+    ):
+        puzzle, head = tl.program_id(0) // heads, tl.program_id(0) % heads
+        row = heads * WIDTH
+        start = qkv + puzzle.to(tl.int64) * n * 3 * row + head * WIDTH
+        dtype = qkv.dtype.element_ty
+        q = _load(start, n, 3 * row, N, WIDTH).to(tl.float32)
+        k = _load(start + row, n, 3 * row, N, WIDTH).to(tl.float32)
+        v = _load(start + 2 * row, n, 3 * row, N, WIDTH)
+        q = (q * _factor(q, eps, NORM, WIDTH)[:, None]).to(dtype)
+        k = (k * _factor(k, eps, NORM, WIDTH)[:, None]).to(dtype)
+        weights = _weights(q, k, group + head * n, n, scale, N).to(dtype)
+        mixed = tl.dot(weights, v, input_precision="ieee")
+        _store(out + puzzle.to(tl.int64) * n * row + head * WIDTH, mixed, n, row, N, WIDTH)
+
+    @triton.jit
+    def _backward(  # type: ignore[no-untyped-def]
+        qkv, group, grad_out, grad_qkv, n, heads, scale, eps,
+        NORM: tl.constexpr, N: tl.constexpr, WIDTH: tl.constexpr,
+    ):  # fmt: skip
+        puzzle, head = tl.program_id(0) // heads, tl.program_id(0) % heads
+        row = heads * WIDTH
+        first = puzzle.to(tl.int64) * n * 3 * row + head * WIDTH
+        start, dtype = qkv + first, qkv.dtype.element_ty
+        q = _load(start, n, 3 * row, N, WIDTH).to(tl.float32)
+        k = _load(start + row, n, 3 * row, N, WIDTH).to(tl.float32)
+        v = _load(start + 2 * row, n, 3 * row, N, WIDTH)
+        q_factor, k_factor = _factor(q, eps, NORM, WIDTH), _factor(k, eps, NORM, WIDTH)
+        q, k = q * q_factor[:, None], k * k_factor[:, None]
+        grad = _load(grad_out + puzzle.to(tl.int64) * n * row + head * WIDTH, n, row, N, WIDTH)
+        weights = _weights(q.to(dtype), k.to(dtype), group + head * n, n, scale, N)
+        grad_v = tl.dot(tl.trans(weights.to(dtype)), grad, input_precision="ieee")
+        grad_weights = tl.dot(grad, tl.trans(v), input_precision="ieee")
+        grad_scores = weights * (grad_weights - tl.sum(weights * grad_weights, 1)[:, None])
+        grad_scores = (grad_scores * scale).to(dtype)
+        grad_q = tl.dot(grad_scores, k.to(dtype), input_precision="ieee")
+        grad_k = tl.dot(tl.trans(grad_scores), q.to(dtype), input_precision="ieee")
+        if NORM:
+            grad_q = q_factor[:, None] * (grad_q - q * (tl.sum(grad_q * q, 1) / WIDTH)[:, None])
+            grad_k = k_factor[:, None] * (grad_k - k * (tl.sum(grad_k * k, 1) / WIDTH)[:, None])
+        begin = grad_qkv + first
+        _store(begin, grad_q, n, 3 * row, N, WIDTH)
+        _store(begin + row, grad_k, n, 3 * row, N, WIDTH)
+        _store(begin + 2 * row, grad_v, n, 3 * row, N, WIDTH)
+
+    @triton.jit
+    def _gated(  # type: ignore[no-untyped-def]
+        h, weight, out, squares, rows, WIDTH: tl.constexpr, HIDDEN: tl.constexpr,
+        TALL: tl.constexpr, WIDE: tl.constexpr, DEEP: tl.constexpr,
+    ):  # fmt: skip
+        """One tile of sigmoid(gate) · gate · up, and each row's sum of (gate · up)² in it."""
+        across: tl.constexpr = HIDDEN // WIDE
+        # Neighbours in time share rows of h: the weights stay in the cache anyway.
+        down, right = tl.program_id(0) // across, tl.program_id(0) % across
+        row, column = down * TALL + tl.arange(0, TALL), right * WIDE + tl.arange(0, WIDE)
+        inside = row[:, None] < rows
+        depth = tl.arange(0, DEEP)
+        at = h + row.to(tl.int64)[:, None] * WIDTH + depth[None, :]
+        gate_at = weight + column[None, :] * WIDTH + depth[:, None]
+        gate, up = tl.zeros((TALL, WIDE), tl.float32), tl.zeros((TALL, WIDE), tl.float32)
+        for k in range(0, WIDTH, DEEP):
+            left = tl.load(at + k, mask=inside, other=0.0)
+            gate = tl.dot(left, tl.load(gate_at + k), gate, input_precision="ieee")
+            up = tl.dot(left, tl.load(gate_at + k + HIDDEN * WIDTH), up, input_precision="ieee")
+        product = gate * up
+        at = out + row.to(tl.int64)[:, None] * HIDDEN + column[None, :]
+        tl.store(at, (tl.sigmoid(gate) * product).to(out.dtype.element_ty), mask=inside)
+        tl.store(squares + row * across + right, tl.sum(product * product, 1), mask=row < rows)
+
+
+def fits(positions: int, head_width: int) -> bool:
+    """Whether `attend` can take so many positions and so wide a head."""
+    return positions <= MOST and head_width in (16, 32, 64, 128)
+
+
+def _sizes(qkv: Tensor, group: Tensor, norm: bool) -> tuple[tuple[int], dict[str, Any]]:
+    batch, n, width = qkv.shape
+    heads = len(group)
+    head_width = width // (3 * heads)
+    sizes = {
+        "n": n, "heads": heads, "scale": head_width**-0.5, "eps": NORM_EPS, "NORM": norm,
+        "N": 1 << max(4, (n - 1).bit_length()), "WIDTH": head_width, "num_warps": 8 if n > 64 else 4,
+    }  # fmt: skip
+    return (batch * heads,), sizes
+
+
+@torch.library.custom_op("trm::attend", mutates_args=())
+def attend(qkv: Tensor, group: Tensor, norm: bool) -> Tensor:
+    """Attention [B, n, D] of queries, keys and values [B, n, 3D], each position to those of its group.
+
+    group [heads, n] int32: positions see others of the same number; those below 0 see and are seen by all.
+    norm: RMS-normalise queries and keys.
+    """
+    qkv = qkv.contiguous()
+    out = qkv.new_empty(*qkv.shape[:2], qkv.shape[2] // 3)
+    grid, sizes = _sizes(qkv, group, norm)
+    _forward[grid](qkv, group, out, **sizes)
+    return out
+
+
+@attend.register_fake
+def _(qkv: Tensor, group: Tensor, norm: bool) -> Tensor:
+    return qkv.new_empty(*qkv.shape[:2], qkv.shape[2] // 3)
+
+
+@torch.library.custom_op("trm::attend_backward", mutates_args=())
+def attend_backward(grad: Tensor, qkv: Tensor, group: Tensor, norm: bool) -> Tensor:
+    """The gradient [B, n, 3D] of `attend`'s first argument, from that of its result [B, n, D]."""
+    qkv, grad = qkv.contiguous(), grad.contiguous()
+    grad_qkv = torch.empty_like(qkv)
+    grid, sizes = _sizes(qkv, group, norm)
+    _backward[grid](qkv, group, grad, grad_qkv, **sizes)
+    return grad_qkv
+
+
+@attend_backward.register_fake
+def _(grad: Tensor, qkv: Tensor, group: Tensor, norm: bool) -> Tensor:
+    return torch.empty_like(qkv)
+
+
+def _keep(ctx: Any, inputs: tuple[Tensor, Tensor, bool], output: Tensor) -> None:
+    qkv, group, ctx.norm = inputs
+    ctx.save_for_backward(qkv, group)
+
+
+def _gradient(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+    qkv, group = ctx.saved_tensors
+    return attend_backward(grad, qkv, group, ctx.norm), None, None
+
+
+attend.register_autograd(_gradient, setup_context=_keep)
+
+
+TALL, WIDE, DEEP = 128, 128, 64  # of a tile
+
+
+def fits_gated(width: int, hidden: int) -> bool:
+    """Whether `gated` can take rows of this width to so many hidden values."""
+    return width % DEEP == 0 and hidden % WIDE == 0
+
+
+@torch.library.custom_op("trm::gated", mutates_args=())
+def gated(h: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """sigmoid(g) · g · v [M, H], with g and v the halves of h · weightᵀ, and the mean of (g · v)² [M] float32.
+
+    h [M, D], weight [2H, D] in the same dtype. No gradient.
+    """
+    h, weight = h.contiguous(), weight.contiguous()
+    rows, hidden = len(h), len(weight) // 2
+    out, squares = h.new_empty(rows, hidden), h.new_empty(rows, hidden // WIDE, dtype=torch.float32)
+    _gated[(-(-rows // TALL) * (hidden // WIDE),)](
+        h, weight, out, squares, rows, h.shape[1], hidden, TALL, WIDE, DEEP, num_warps=8, num_stages=3
+    )
+    return out, squares.sum(-1) / hidden
+
+
+@gated.register_fake
+def _(h: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    return h.new_empty(len(h), len(weight) // 2), h.new_empty(len(h), dtype=torch.float32)
