@@ -76,6 +76,43 @@ def test_the_fused_kernels_agree_with_their_plain_twin_both_ways() -> None:
     assert ran.stdout.count("\n") == 12, ran.stdout
 
 
+# What the interpreter takes the compiler may refuse; it needs no GPU to say so.
+COMPILE = """
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+from trm import kernels
+
+TYPES = {
+    **dict.fromkeys(("qkv", "out", "grad_out", "grad_qkv", "h", "weight"), "*bf16"),
+    "group": "*i32", "squares": "*fp32", "scale": "fp32", "eps": "fp32", "n": "i32", "heads": "i32", "rows": "i32",
+}
+ATTEND = {"NORM": True, "N": 128, "WIDTH": 64}
+GATED = {"WIDTH": 512, "HIDDEN": 1536, "TALL": kernels.TALL, "WIDE": kernels.WIDE, "DEEP": kernels.DEEP}
+for kernel, fixed, warps in (
+    (kernels._forward, ATTEND | {"ROWS": 64}, 4), (kernels._backward, ATTEND, 8), (kernels._gated, GATED, 8)
+):
+    names = kernel.arg_names
+    source = ASTSource(
+        kernel, {name: TYPES.get(name, "constexpr") if name not in fixed else "constexpr" for name in names},
+        {(names.index(name),): value for name, value in fixed.items()},
+    )
+    made = triton.compile(source, target=GPUTarget("cuda", 90, 32), options={"num_warps": warps})
+    print(kernel.__name__, made.metadata.shared)
+"""
+
+
+@pytest.mark.skipif(not kernels.available(), reason="Triton is not for this machine")
+def test_the_kernels_compile_for_a_gpu_that_is_not_there() -> None:
+    ran = subprocess.run(
+        [sys.executable, "-c", COMPILE], capture_output=True, text=True, cwd=Path(__file__).parent.parent
+    )
+    assert ran.returncode == 0, ran.stderr
+    shared = {name: int(size) for name, size in map(str.split, ran.stdout.splitlines())}
+    assert shared.keys() == {"_forward", "_backward", "_gated"}
+    assert max(shared.values()) <= 227 * 1024  # of an H100's processor
+
+
 @pytest.mark.parametrize(
     ("change", "attention", "gated"),
     [

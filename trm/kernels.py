@@ -1,8 +1,8 @@
 """Two kernels for GPUs, where what lies between products would go to memory and back. Plain twins: `trm.model`.
 
 `attend`: attention over few positions, both ways; queries' and keys' norm, what a head sees, softmax. One program
-holds all positions of one head of one puzzle, which a grid of up to 128 allows. Backward it reads the same product,
-and the gradient.
+holds all keys of one head of one puzzle, which a grid of up to 128 positions allows. Backward it reads the same
+product, and the gradient.
 
 `gated`: the first half of a SwiGLU, with norm or not, without gradient, which most cycles of a step do without: gate
 and up in one product, of which half as much is written as by the product alone. The norm is a factor a row and can
@@ -33,29 +33,31 @@ if available():
     import triton.language as tl
 
     @triton.jit
-    def _load(start, n, stride, N: tl.constexpr, WIDTH: tl.constexpr):  # type: ignore[no-untyped-def]
-        rows, columns = tl.arange(0, N), tl.arange(0, WIDTH)
+    def _load(start, n, stride, first, ROWS: tl.constexpr, WIDTH: tl.constexpr):  # type: ignore[no-untyped-def]
+        rows, columns = first + tl.arange(0, ROWS), tl.arange(0, WIDTH)
         at = start + rows[:, None] * stride + columns[None, :]
         return tl.load(at, mask=rows[:, None] < n, other=0.0)
 
     @triton.jit
-    def _store(start, value, n, stride, N: tl.constexpr, WIDTH: tl.constexpr):  # type: ignore[no-untyped-def]
-        rows, columns = tl.arange(0, N), tl.arange(0, WIDTH)
+    def _store(start, value, n, stride, first, ROWS: tl.constexpr, WIDTH: tl.constexpr):  # type: ignore[no-untyped-def]
+        rows, columns = first + tl.arange(0, ROWS), tl.arange(0, WIDTH)
         at = start + rows[:, None] * stride + columns[None, :]
         tl.store(at, value.to(start.dtype.element_ty), mask=rows[:, None] < n)
 
     @triton.jit
     def _factor(v, eps, NORM: tl.constexpr, WIDTH: tl.constexpr):  # type: ignore[no-untyped-def]
-        """What the norm multiplies each row of v [N, WIDTH] (float32) by."""
+        """What the norm multiplies each row of v [ROWS, WIDTH] (float32) by."""
         squares = tl.sum(v * v, 1) / WIDTH
         return tl.rsqrt(squares + eps) if NORM else squares * 0 + 1
 
     @triton.jit
-    def _weights(q, k, group, n, scale, N: tl.constexpr):  # type: ignore[no-untyped-def]
-        """Softmax over what each position sees, float32 [N, N]; of rows that are no positions anything finite."""
-        here = tl.arange(0, N)
-        mine = tl.load(group + here, mask=here < n, other=-1)
-        sees = (mine[:, None] == mine[None, :]) | (mine[:, None] < 0) | (mine[None, :] < 0)
+    def _weights(q, k, group, n, scale, first, ROWS: tl.constexpr, N: tl.constexpr):  # type: ignore[no-untyped-def]
+        """Softmax over what each position from `first` on sees, float32 [ROWS, N]; of rows that are no positions
+        anything finite."""
+        here, row = tl.arange(0, N), first + tl.arange(0, ROWS)
+        mine = tl.load(group + row, mask=row < n, other=-1)
+        theirs = tl.load(group + here, mask=here < n, other=-1)
+        sees = (mine[:, None] == theirs[None, :]) | (mine[:, None] < 0) | (theirs[None, :] < 0)
         scores = tl.dot(q, tl.trans(k), input_precision="ieee") * scale
         scores = tl.where(sees & (here[None, :] < n), scores, float("-inf"))
         weights = tl.exp(scores - tl.max(scores, 1)[:, None])
@@ -63,20 +65,22 @@ if available():
 
     @triton.jit
     def _forward(  # type: ignore[no-untyped-def]
-        qkv, group, out, n, heads, scale, eps, NORM: tl.constexpr, N: tl.constexpr, WIDTH: tl.constexpr
-    ):
-        puzzle, head = tl.program_id(0) // heads, tl.program_id(0) % heads
+        qkv, group, out, n, heads, scale, eps,
+        NORM: tl.constexpr, ROWS: tl.constexpr, N: tl.constexpr, WIDTH: tl.constexpr,
+    ):  # fmt: skip
+        """ROWS positions of one head of one puzzle: few, so that several programs share a processor."""
+        puzzle, head, first = tl.program_id(0) // heads, tl.program_id(0) % heads, tl.program_id(1) * ROWS
         row = heads * WIDTH
         start = qkv + puzzle.to(tl.int64) * n * 3 * row + head * WIDTH
         dtype = qkv.dtype.element_ty
-        q = _load(start, n, 3 * row, N, WIDTH).to(tl.float32)
-        k = _load(start + row, n, 3 * row, N, WIDTH).to(tl.float32)
-        v = _load(start + 2 * row, n, 3 * row, N, WIDTH)
+        q = _load(start, n, 3 * row, first, ROWS, WIDTH).to(tl.float32)
+        k = _load(start + row, n, 3 * row, 0, N, WIDTH).to(tl.float32)
+        v = _load(start + 2 * row, n, 3 * row, 0, N, WIDTH)
         q = (q * _factor(q, eps, NORM, WIDTH)[:, None]).to(dtype)
         k = (k * _factor(k, eps, NORM, WIDTH)[:, None]).to(dtype)
-        weights = _weights(q, k, group + head * n, n, scale, N).to(dtype)
+        weights = _weights(q, k, group + head * n, n, scale, first, ROWS, N).to(dtype)
         mixed = tl.dot(weights, v, input_precision="ieee")
-        _store(out + puzzle.to(tl.int64) * n * row + head * WIDTH, mixed, n, row, N, WIDTH)
+        _store(out + puzzle.to(tl.int64) * n * row + head * WIDTH, mixed, n, row, first, ROWS, WIDTH)
 
     @triton.jit
     def _backward(  # type: ignore[no-untyped-def]
@@ -86,14 +90,15 @@ if available():
         puzzle, head = tl.program_id(0) // heads, tl.program_id(0) % heads
         row = heads * WIDTH
         first = puzzle.to(tl.int64) * n * 3 * row + head * WIDTH
-        start, dtype = qkv + first, qkv.dtype.element_ty
-        q = _load(start, n, 3 * row, N, WIDTH).to(tl.float32)
-        k = _load(start + row, n, 3 * row, N, WIDTH).to(tl.float32)
-        v = _load(start + 2 * row, n, 3 * row, N, WIDTH)
+        start = qkv + first
+        dtype = qkv.dtype.element_ty
+        q = _load(start, n, 3 * row, 0, N, WIDTH).to(tl.float32)
+        k = _load(start + row, n, 3 * row, 0, N, WIDTH).to(tl.float32)
+        v = _load(start + 2 * row, n, 3 * row, 0, N, WIDTH)
         q_factor, k_factor = _factor(q, eps, NORM, WIDTH), _factor(k, eps, NORM, WIDTH)
         q, k = q * q_factor[:, None], k * k_factor[:, None]
-        grad = _load(grad_out + puzzle.to(tl.int64) * n * row + head * WIDTH, n, row, N, WIDTH)
-        weights = _weights(q.to(dtype), k.to(dtype), group + head * n, n, scale, N)
+        grad = _load(grad_out + puzzle.to(tl.int64) * n * row + head * WIDTH, n, row, 0, N, WIDTH)
+        weights = _weights(q.to(dtype), k.to(dtype), group + head * n, n, scale, 0, N, N)
         grad_v = tl.dot(tl.trans(weights.to(dtype)), grad, input_precision="ieee")
         grad_weights = tl.dot(grad, tl.trans(v), input_precision="ieee")
         grad_scores = weights * (grad_weights - tl.sum(weights * grad_weights, 1)[:, None])
@@ -104,9 +109,9 @@ if available():
             grad_q = q_factor[:, None] * (grad_q - q * (tl.sum(grad_q * q, 1) / WIDTH)[:, None])
             grad_k = k_factor[:, None] * (grad_k - k * (tl.sum(grad_k * k, 1) / WIDTH)[:, None])
         begin = grad_qkv + first
-        _store(begin, grad_q, n, 3 * row, N, WIDTH)
-        _store(begin + row, grad_k, n, 3 * row, N, WIDTH)
-        _store(begin + 2 * row, grad_v, n, 3 * row, N, WIDTH)
+        _store(begin, grad_q, n, 3 * row, 0, N, WIDTH)
+        _store(begin + row, grad_k, n, 3 * row, 0, N, WIDTH)
+        _store(begin + 2 * row, grad_v, n, 3 * row, 0, N, WIDTH)
 
     @triton.jit
     def _gated(  # type: ignore[no-untyped-def]
@@ -138,15 +143,13 @@ def fits(positions: int, head_width: int) -> bool:
     return positions <= MOST and head_width in (16, 32, 64, 128)
 
 
-def _sizes(qkv: Tensor, group: Tensor, norm: bool) -> tuple[tuple[int], dict[str, Any]]:
-    batch, n, width = qkv.shape
-    heads = len(group)
-    head_width = width // (3 * heads)
-    sizes = {
+def _sizes(qkv: Tensor, group: Tensor, norm: bool) -> dict[str, Any]:
+    n, heads = qkv.shape[1], len(group)
+    head_width = qkv.shape[2] // (3 * heads)
+    return {
         "n": n, "heads": heads, "scale": head_width**-0.5, "eps": NORM_EPS, "NORM": norm,
-        "N": 1 << max(4, (n - 1).bit_length()), "WIDTH": head_width, "num_warps": 8 if n > 64 else 4,
+        "N": 1 << max(4, (n - 1).bit_length()), "WIDTH": head_width,
     }  # fmt: skip
-    return (batch * heads,), sizes
 
 
 @torch.library.custom_op("trm::attend", mutates_args=())
@@ -158,8 +161,10 @@ def attend(qkv: Tensor, group: Tensor, norm: bool) -> Tensor:
     """
     qkv = qkv.contiguous()
     out = qkv.new_empty(*qkv.shape[:2], qkv.shape[2] // 3)
-    grid, sizes = _sizes(qkv, group, norm)
-    _forward[grid](qkv, group, out, **sizes)
+    sizes = _sizes(qkv, group, norm)
+    rows = min(64, sizes["N"])
+    grid = (len(qkv) * len(group), -(-qkv.shape[1] // rows))
+    _forward[grid](qkv, group, out, **sizes, ROWS=rows, num_warps=4)
     return out
 
 
@@ -173,8 +178,9 @@ def attend_backward(grad: Tensor, qkv: Tensor, group: Tensor, norm: bool) -> Ten
     """The gradient [B, n, 3D] of `attend`'s first argument, from that of its result [B, n, D]."""
     qkv, grad = qkv.contiguous(), grad.contiguous()
     grad_qkv = torch.empty_like(qkv)
-    grid, sizes = _sizes(qkv, group, norm)
-    _backward[grid](qkv, group, grad, grad_qkv, **sizes)
+    sizes = _sizes(qkv, group, norm)
+    grid = (len(qkv) * len(group),)
+    _backward[grid](qkv, group, grad, grad_qkv, **sizes, num_warps=8 if sizes["N"] > 64 else 4)
     return grad_qkv
 
 
