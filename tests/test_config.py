@@ -67,3 +67,16 @@ def test_a_missing_file_is_one_line(tmp_path: Path) -> None:
 
 def test_whole_numbers_are_fine_where_shares_are_expected() -> None:
     assert from_dict(TRMConfig, {"seq_len": 4, "vocab_size": 3, "expansion": 2}).expansion == 2.0
+
+
+def test_the_horizon_that_is_asked_for_replaces_the_files(tmp_path: Path) -> None:
+    path = written(tmp_path, MINIMAL)  # steps = 5
+    timed = load_config(path, ["train.seconds=7"]).train
+    assert (timed.steps, timed.seconds) == (0, 7.0)
+    timed_file = written(tmp_path, MINIMAL.replace("steps = 5", "seconds = 9.0"))
+    stepped = load_config(timed_file, ["train.steps=6", "train.batch=4"]).train
+    assert (stepped.steps, stepped.seconds) == (6, 0.0)
+    assert load_config(timed_file, ["train.seconds=0", "train.steps=6"]).train.steps == 6
+    for both in (["train.seconds=7", "train.steps=6"], ["train.steps=0"]):
+        with pytest.raises(ConfigError, match="one of the two"):
+            load_config(timed_file, both)

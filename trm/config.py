@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 T = TypeVar("T")
+HORIZONS = ("train.steps", "train.seconds")  # of which a run has one
 
 
 class ConfigError(ValueError):
@@ -161,7 +162,7 @@ class DraftConfig:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Length, batch and housekeeping of a run. The horizon is `seconds` where given, else `steps`."""
+    """Length, batch and housekeeping of a run. The horizon is `steps` or `seconds`."""
 
     steps: int = 0  # optimiser steps
     seconds: float = 0.0  # of training proper: compiling, evaluation and saving are not counted
@@ -196,8 +197,8 @@ class Config:
     train: TrainConfig = field(default_factory=TrainConfig)
 
     def __post_init__(self) -> None:
-        if not (self.train.steps or self.train.seconds):
-            raise ConfigError("[train]: give steps or seconds")
+        if bool(self.train.steps) == bool(self.train.seconds):
+            raise ConfigError("[train]: give steps or seconds, one of the two")
         if self.draft.start_rate and not self.model.draft:
             raise ConfigError("[draft]: start_rate needs [model] draft = true")
         data = self.data
@@ -220,6 +221,10 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
         raise ConfigError(f"{path}: {error.strerror or error}") from None
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path}: {error}") from None
+    horizons = {key for key in HORIZONS if any(text.partition("=")[0].strip() == key for text in overrides)}
+    if len(horizons) == 1:  # what is asked for replaces the other that the file has
+        for key in set(HORIZONS) - horizons:
+            raw.get("train", {}).pop(key.partition(".")[2], None)
     for override in overrides:
         _override(raw, override)
     return from_dict(Config, raw, path.name)
