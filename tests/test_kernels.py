@@ -20,26 +20,31 @@ from trm.train import Trainer
 AGREE = """
 import sys, torch
 from trm.config import TRMConfig
-from trm.model import Attention, head_groups
+from trm.model import Attention, Network
 
 torch.manual_seed(0)
 for positions, prefix, qk_norm, dtype in (
-    ("groups", 1, True, torch.float32), ("groups", 0, True, torch.float16), ("none", 3, False, torch.float32)
+    ("groups", 1, True, torch.float32), ("groups", 0, True, torch.float16), ("none", 3, False, torch.float32),
+    ("rope2d", 2, True, torch.float32), ("rope", 1, False, torch.float16),
 ):
     config = TRMConfig(
-        seq_len=81, vocab_size=11, canvas_width=9, hidden_size=64, heads=4, positions=positions, prefix=prefix,
+        seq_len=81, vocab_size=11, canvas_width=9, hidden_size=128, heads=4, positions=positions, prefix=prefix,
         qk_norm=qk_norm,
     )
     fused, plain = Attention(config), Attention(config)
     plain.load_state_dict(fused.state_dict())
     fused.fuse(config)
     assert fused.fused
-    h = torch.randn(3, config.length, 64).to(dtype)
-    goal = torch.randn(3, config.length, 64).to(dtype)
+    h = torch.randn(3, config.length, 128).to(dtype)
+    goal = torch.randn(3, config.length, 128).to(dtype)
+    rope = None
+    if positions.startswith("rope"):
+        net = Network(config)
+        rope = net.cos, net.sin
     results = []
     for twin in (fused, plain):
         at = h.clone().requires_grad_()
-        out = twin(at, None)
+        out = twin(at, rope)
         (out * goal).sum().backward()
         results.append([out.detach(), at.grad, twin.qkv.weight.grad])
     for name, one, other in zip(("out", "input", "weight"), *results):
@@ -73,7 +78,7 @@ def test_the_fused_kernels_agree_with_their_plain_twin_both_ways() -> None:
         capture_output=True, text=True, cwd=Path(__file__).parent.parent,
     )  # fmt: skip
     assert ran.returncode == 0, ran.stderr
-    assert ran.stdout.count("\n") == 12, ran.stdout
+    assert ran.stdout.count("\n") == 18, ran.stdout
 
 
 # What the interpreter takes the compiler may refuse; it needs no GPU to say so.
@@ -84,10 +89,10 @@ from triton.compiler import ASTSource
 from trm import kernels
 
 TYPES = {
-    **dict.fromkeys(("qkv", "out", "grad_out", "grad_qkv", "h", "weight"), "*bf16"),
+    "cos": "*fp32", "sin": "*fp32", **dict.fromkeys(("qkv", "out", "grad_out", "grad_qkv", "h", "weight"), "*bf16"),
     "group": "*i32", "squares": "*fp32", "scale": "fp32", "eps": "fp32", "n": "i32", "heads": "i32", "rows": "i32",
 }
-ATTEND = {"NORM": True, "N": 128, "WIDTH": 64}
+ATTEND = {"NORM": True, "ROPE": True, "N": 128, "WIDTH": 64}
 GATED = {"WIDTH": 512, "HIDDEN": 1536, "TALL": kernels.TALL, "WIDE": kernels.WIDE, "DEEP": kernels.DEEP}
 for kernel, fixed, warps in (
     (kernels._forward, ATTEND | {"ROWS": 64}, 4), (kernels._backward, ATTEND, 8), (kernels._gated, GATED, 8)
@@ -116,20 +121,20 @@ def test_the_kernels_compile_for_a_gpu_that_is_not_there() -> None:
 @pytest.mark.parametrize(
     ("change", "attention", "gated"),
     [
-        ({"positions": "groups", "heads": 4}, True, True),
+        ({"positions": "groups", "heads": 4, "hidden_size": 128}, True, True),
         ({}, True, True),
-        ({"positions": "rope"}, False, True),  # turns queries and keys
+        ({"positions": "rope"}, True, True),
         ({"seq_len": 144, "canvas_width": 12}, False, True),  # too many positions
-        ({"heads": 8}, False, True),  # too narrow
+        ({"heads": 4}, False, True),  # too narrow
         ({"gated_norm": False}, True, True),
-        ({"hidden_size": 32, "heads": 2}, True, False),  # too narrow
-        ({"hidden_size": 32, "heads": 4}, False, False),
+        ({"hidden_size": 32, "heads": 1}, True, False),  # too narrow
+        ({"hidden_size": 32}, False, False),
         ({"mixer": "mlp_t", "positions": "none", "gated_norm": False}, False, True),
     ],
     ids=str,
 )
 def test_where_the_kernels_fit(change: dict[str, object], attention: bool, gated: bool) -> None:
-    shape = replace(SMALL, hidden_size=64, heads=4)
+    shape = replace(SMALL, hidden_size=64, heads=2)
     model = TRM(replace(shape, **change))  # type: ignore[arg-type]
     assert model.fuse() is (attention or gated)
     for block in model.net.blocks:

@@ -51,6 +51,13 @@ if available():
         return tl.rsqrt(squares + eps) if NORM else squares * 0 + 1
 
     @triton.jit
+    def _turn(v, cos, sin, ROWS: tl.constexpr, WIDTH: tl.constexpr):  # type: ignore[no-untyped-def]
+        """Rows of v [ROWS, WIDTH] turned as `trm.model.rotate` does; cos and sin [ROWS, WIDTH / 2]."""
+        first, second = tl.split(tl.permute(tl.reshape(v, (ROWS, 2, WIDTH // 2)), (0, 2, 1)))
+        turned = tl.join(first * cos - second * sin, second * cos + first * sin)
+        return tl.reshape(tl.permute(turned, (0, 2, 1)), (ROWS, WIDTH))
+
+    @triton.jit
     def _weights(q, k, group, n, scale, first, ROWS: tl.constexpr, N: tl.constexpr):  # type: ignore[no-untyped-def]
         """Softmax over what each position from `first` on sees, float32 [ROWS, N]; of rows that are no positions
         anything finite."""
@@ -65,8 +72,8 @@ if available():
 
     @triton.jit
     def _forward(  # type: ignore[no-untyped-def]
-        qkv, group, out, n, heads, scale, eps,
-        NORM: tl.constexpr, ROWS: tl.constexpr, N: tl.constexpr, WIDTH: tl.constexpr,
+        qkv, group, cos, sin, out, n, heads, scale, eps,
+        NORM: tl.constexpr, ROPE: tl.constexpr, ROWS: tl.constexpr, N: tl.constexpr, WIDTH: tl.constexpr,
     ):  # fmt: skip
         """ROWS positions of one head of one puzzle: few, so that several programs share a processor."""
         puzzle, head, first = tl.program_id(0) // heads, tl.program_id(0) % heads, tl.program_id(1) * ROWS
@@ -76,16 +83,24 @@ if available():
         q = _load(start, n, 3 * row, first, ROWS, WIDTH).to(tl.float32)
         k = _load(start + row, n, 3 * row, 0, N, WIDTH).to(tl.float32)
         v = _load(start + 2 * row, n, 3 * row, 0, N, WIDTH)
-        q = (q * _factor(q, eps, NORM, WIDTH)[:, None]).to(dtype)
-        k = (k * _factor(k, eps, NORM, WIDTH)[:, None]).to(dtype)
-        weights = _weights(q, k, group + head * n, n, scale, first, ROWS, N).to(dtype)
+        q *= _factor(q, eps, NORM, WIDTH)[:, None]
+        k *= _factor(k, eps, NORM, WIDTH)[:, None]
+        if ROPE:
+            q = _turn(
+                q, _load(cos, n, WIDTH, first, ROWS, WIDTH // 2), _load(sin, n, WIDTH, first, ROWS, WIDTH // 2),
+                ROWS, WIDTH,
+            )  # fmt: skip
+            k = _turn(
+                k, _load(cos, n, WIDTH, 0, N, WIDTH // 2), _load(sin, n, WIDTH, 0, N, WIDTH // 2), N, WIDTH
+            )
+        weights = _weights(q.to(dtype), k.to(dtype), group + head * n, n, scale, first, ROWS, N).to(dtype)
         mixed = tl.dot(weights, v, input_precision="ieee")
         _store(out + puzzle.to(tl.int64) * n * row + head * WIDTH, mixed, n, row, first, ROWS, WIDTH)
 
     @triton.jit
     def _backward(  # type: ignore[no-untyped-def]
-        qkv, group, grad_out, grad_qkv, n, heads, scale, eps,
-        NORM: tl.constexpr, N: tl.constexpr, WIDTH: tl.constexpr,
+        qkv, group, cos, sin, grad_out, grad_qkv, n, heads, scale, eps,
+        NORM: tl.constexpr, ROPE: tl.constexpr, N: tl.constexpr, WIDTH: tl.constexpr,
     ):  # fmt: skip
         puzzle, head = tl.program_id(0) // heads, tl.program_id(0) % heads
         row = heads * WIDTH
@@ -98,13 +113,19 @@ if available():
         q_factor, k_factor = _factor(q, eps, NORM, WIDTH), _factor(k, eps, NORM, WIDTH)
         q, k = q * q_factor[:, None], k * k_factor[:, None]
         grad = _load(grad_out + puzzle.to(tl.int64) * n * row + head * WIDTH, n, row, 0, N, WIDTH)
-        weights = _weights(q.to(dtype), k.to(dtype), group + head * n, n, scale, 0, N, N)
+        q_turned, k_turned = q, k
+        if ROPE:
+            cos, sin = _load(cos, n, WIDTH, 0, N, WIDTH // 2), _load(sin, n, WIDTH, 0, N, WIDTH // 2)
+            q_turned, k_turned = _turn(q, cos, sin, N, WIDTH), _turn(k, cos, sin, N, WIDTH)
+        weights = _weights(q_turned.to(dtype), k_turned.to(dtype), group + head * n, n, scale, 0, N, N)
         grad_v = tl.dot(tl.trans(weights.to(dtype)), grad, input_precision="ieee")
         grad_weights = tl.dot(grad, tl.trans(v), input_precision="ieee")
         grad_scores = weights * (grad_weights - tl.sum(weights * grad_weights, 1)[:, None])
         grad_scores = (grad_scores * scale).to(dtype)
-        grad_q = tl.dot(grad_scores, k.to(dtype), input_precision="ieee")
-        grad_k = tl.dot(tl.trans(grad_scores), q.to(dtype), input_precision="ieee")
+        grad_q = tl.dot(grad_scores, k_turned.to(dtype), input_precision="ieee")
+        grad_k = tl.dot(tl.trans(grad_scores), q_turned.to(dtype), input_precision="ieee")
+        if ROPE:
+            grad_q, grad_k = _turn(grad_q, cos, -sin, N, WIDTH), _turn(grad_k, cos, -sin, N, WIDTH)
         if NORM:
             grad_q = q_factor[:, None] * (grad_q - q * (tl.sum(grad_q * q, 1) / WIDTH)[:, None])
             grad_k = k_factor[:, None] * (grad_k - k * (tl.sum(grad_k * k, 1) / WIDTH)[:, None])
@@ -140,63 +161,68 @@ if available():
 
 def fits(positions: int, head_width: int) -> bool:
     """Whether `attend` can take so many positions and so wide a head."""
-    return positions <= MOST and head_width in (16, 32, 64, 128)
+    return positions <= MOST and head_width in (32, 64, 128)
 
 
-def _sizes(qkv: Tensor, group: Tensor, norm: bool) -> dict[str, Any]:
+def _arguments(
+    qkv: Tensor, group: Tensor, cos: Tensor | None, sin: Tensor | None, norm: bool
+) -> dict[str, Any]:
     n, heads = qkv.shape[1], len(group)
     head_width = qkv.shape[2] // (3 * heads)
     return {
-        "n": n, "heads": heads, "scale": head_width**-0.5, "eps": NORM_EPS, "NORM": norm,
-        "N": 1 << max(4, (n - 1).bit_length()), "WIDTH": head_width,
+        "qkv": qkv, "group": group, "cos": cos, "sin": sin, "n": n, "heads": heads, "scale": head_width**-0.5,
+        "eps": NORM_EPS, "NORM": norm, "ROPE": cos is not None, "N": 1 << max(4, (n - 1).bit_length()),
+        "WIDTH": head_width,
     }  # fmt: skip
 
 
 @torch.library.custom_op("trm::attend", mutates_args=())
-def attend(qkv: Tensor, group: Tensor, norm: bool) -> Tensor:
+def attend(qkv: Tensor, group: Tensor, cos: Tensor | None, sin: Tensor | None, norm: bool) -> Tensor:
     """Attention [B, n, D] of queries, keys and values [B, n, 3D], each position to those of its group.
 
     group [heads, n] int32: positions see others of the same number; those below 0 see and are seen by all.
-    norm: RMS-normalise queries and keys.
+    norm: RMS-normalise queries and keys. cos, sin [n, head's width] float32: then turn them, as
+    `trm.model.rotate` does.
     """
     qkv = qkv.contiguous()
     out = qkv.new_empty(*qkv.shape[:2], qkv.shape[2] // 3)
-    sizes = _sizes(qkv, group, norm)
-    rows = min(64, sizes["N"])
+    arguments = _arguments(qkv, group, cos, sin, norm)
+    rows = min(64, arguments["N"])
     grid = (len(qkv) * len(group), -(-qkv.shape[1] // rows))
-    _forward[grid](qkv, group, out, **sizes, ROWS=rows, num_warps=4)
+    _forward[grid](**arguments, out=out, ROWS=rows, num_warps=4)
     return out
 
 
 @attend.register_fake
-def _(qkv: Tensor, group: Tensor, norm: bool) -> Tensor:
+def _(qkv: Tensor, group: Tensor, cos: Tensor | None, sin: Tensor | None, norm: bool) -> Tensor:
     return qkv.new_empty(*qkv.shape[:2], qkv.shape[2] // 3)
 
 
 @torch.library.custom_op("trm::attend_backward", mutates_args=())
-def attend_backward(grad: Tensor, qkv: Tensor, group: Tensor, norm: bool) -> Tensor:
+def attend_backward(
+    grad: Tensor, qkv: Tensor, group: Tensor, cos: Tensor | None, sin: Tensor | None, norm: bool
+) -> Tensor:
     """The gradient [B, n, 3D] of `attend`'s first argument, from that of its result [B, n, D]."""
     qkv, grad = qkv.contiguous(), grad.contiguous()
     grad_qkv = torch.empty_like(qkv)
-    sizes = _sizes(qkv, group, norm)
+    arguments = _arguments(qkv, group, cos, sin, norm)
     grid = (len(qkv) * len(group),)
-    _backward[grid](qkv, group, grad, grad_qkv, **sizes, num_warps=8 if sizes["N"] > 64 else 4)
+    _backward[grid](**arguments, grad_out=grad, grad_qkv=grad_qkv, num_warps=8 if arguments["N"] > 64 else 4)
     return grad_qkv
 
 
 @attend_backward.register_fake
-def _(grad: Tensor, qkv: Tensor, group: Tensor, norm: bool) -> Tensor:
+def _(grad: Tensor, qkv: Tensor, group: Tensor, cos: Tensor | None, sin: Tensor | None, norm: bool) -> Tensor:
     return torch.empty_like(qkv)
 
 
-def _keep(ctx: Any, inputs: tuple[Tensor, Tensor, bool], output: Tensor) -> None:
-    qkv, group, ctx.norm = inputs
-    ctx.save_for_backward(qkv, group)
+def _keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    *tensors, ctx.norm = inputs
+    ctx.save_for_backward(*tensors)
 
 
-def _gradient(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-    qkv, group = ctx.saved_tensors
-    return attend_backward(grad, qkv, group, ctx.norm), None, None
+def _gradient(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None, None]:
+    return attend_backward(grad, *ctx.saved_tensors, ctx.norm), None, None, None, None
 
 
 attend.register_autograd(_gradient, setup_context=_keep)

@@ -117,7 +117,7 @@ class Attention(nn.Module):
         from trm import kernels
 
         width = config.hidden_size // config.heads
-        if kernels.fits(config.length, width) and config.positions not in ("rope", "rope2d"):
+        if kernels.fits(config.length, width):
             group = head_groups(config) if self.grouped else torch.zeros(config.heads, config.length)
             self.register_buffer("group", group.int().to(self.qkv.weight.device), persistent=False)
             self.fused = True
@@ -126,7 +126,8 @@ class Attention(nn.Module):
         batch, n, width = h.shape
         qkv = self.qkv(h)
         if self.fused:
-            attended: Tensor = self.out(torch.ops.trm.attend(qkv, self.group, self.qk_norm))
+            cos, sin = rope if rope is not None else (None, None)
+            attended: Tensor = self.out(torch.ops.trm.attend(qkv, self.group, cos, sin, self.qk_norm))
             return attended
         q, k, v = qkv.view(batch, n, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
         if self.qk_norm:
