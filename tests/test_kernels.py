@@ -19,6 +19,7 @@ from trm.train import Trainer
 # The interpreter is chosen when a kernel is defined, so that it needs a process of its own.
 AGREE = """
 import sys, torch
+from trm import kernels
 from trm.config import TRMConfig
 from trm.model import Attention, Network
 
@@ -33,7 +34,7 @@ for positions, prefix, qk_norm, dtype in (
     )
     fused, plain = Attention(config), Attention(config)
     plain.load_state_dict(fused.state_dict())
-    fused.fuse(config)
+    kernels.fuse_attention(fused, config)
     assert fused.fused
     h = torch.randn(3, config.length, 128).to(dtype)
     goal = torch.randn(3, config.length, 128).to(dtype)
@@ -61,7 +62,7 @@ for width, norm, dtype in (
     h = torch.randn(3, 50, width).to(dtype)
     with torch.no_grad():
         plain = fused(h)
-        fused.fuse()
+        kernels.fuse_gated(fused)
         assert fused.fused
         found = fused(h)
     off = float((found.float() - plain.float()).abs().max() / plain.float().abs().max())
@@ -118,6 +119,7 @@ def test_the_kernels_compile_for_a_gpu_that_is_not_there() -> None:
     assert max(shared.values()) <= 227 * 1024  # of an H100's processor
 
 
+@pytest.mark.skipif(not kernels.available(), reason="Triton is not for this machine")
 @pytest.mark.parametrize(
     ("change", "attention", "gated"),
     [
@@ -136,7 +138,7 @@ def test_the_kernels_compile_for_a_gpu_that_is_not_there() -> None:
 def test_where_the_kernels_fit(change: dict[str, object], attention: bool, gated: bool) -> None:
     shape = replace(SMALL, hidden_size=64, heads=2)
     model = TRM(replace(shape, **change))  # type: ignore[arg-type]
-    assert model.fuse() is (attention or gated)
+    assert kernels.fuse(model) is (attention or gated)
     for block in model.net.blocks:
         assert getattr(block.mix, "fused", False) is attention
         assert block.mlp.fused is gated

@@ -87,8 +87,13 @@ def bench_infer(path: Path | None, overrides: list[str], device: str = "auto") -
     where = torch.device(name)
     model = TRM(config.model).to(where).eval()
     model.dtype = torch.bfloat16 if where.type == "cuda" else torch.float32
-    if config.train.kernels == "fused" and not model.fuse():
-        raise ConfigError("[train] kernels 'fused': none fits this network, see trm/kernels.py")
+    if config.train.kernels == "fused":
+        from trm import kernels
+
+        if not kernels.fuse(model):
+            raise ConfigError(
+                "[train] kernels 'fused': no Triton here, or none fits this network (trm/kernels.py)"
+            )
     engine = Engine(model)
     task = get(config.data.task)
     tokens = task.encode_question(task.samples()[0])

@@ -19,9 +19,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from trm.model import NORM_EPS
+from trm.config import TRMConfig
+from trm.model import NORM_EPS, TRM, Attention, Block, SwiGLU, head_groups
 
 MOST = 128  # positions that one program holds
+TALL, WIDE, DEEP = 128, 128, 64  # of a tile of `gated`
 
 
 def available() -> bool:
@@ -159,9 +161,28 @@ if available():
         tl.store(squares + row * across + right, tl.sum(product * product, 1), mask=row < rows)
 
 
-def fits(positions: int, head_width: int) -> bool:
-    """Whether `attend` can take so many positions and so wide a head."""
-    return positions <= MOST and head_width in (32, 64, 128)
+def fuse(model: TRM) -> bool:
+    """Let the network use these kernels, which want CUDA, wherever they fit; whether there is Triton and any does."""
+    if not available():
+        return False
+    blocks = [module for module in model.modules() if isinstance(module, Block)]
+    for block in blocks:
+        fuse_gated(block.mlp)
+        if isinstance(block.mix, Attention):
+            fuse_attention(block.mix, model.config)
+    return any(block.mlp.fused or getattr(block.mix, "fused", False) for block in blocks)
+
+
+def fuse_attention(attention: Attention, config: TRMConfig) -> None:
+    if config.length <= MOST and config.hidden_size // config.heads in (32, 64, 128):
+        group = head_groups(config) if attention.grouped else torch.zeros(config.heads, config.length)
+        attention.register_buffer("group", group.int().to(attention.qkv.weight.device), persistent=False)
+        attention.fused = True
+
+
+def fuse_gated(mlp: SwiGLU) -> None:
+    rows, width = mlp.gate_up.weight.shape
+    mlp.fused = width % DEEP == 0 and rows // 2 % WIDE == 0
 
 
 def _arguments(
@@ -226,14 +247,6 @@ def _gradient(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None, None]:
 
 
 attend.register_autograd(_gradient, setup_context=_keep)
-
-
-TALL, WIDE, DEEP = 128, 128, 64  # of a tile
-
-
-def fits_gated(width: int, hidden: int) -> bool:
-    """Whether `gated` can take rows of this width to so many hidden values."""
-    return width % DEEP == 0 and hidden % WIDE == 0
 
 
 @torch.library.custom_op("trm::gated", mutates_args=())

@@ -68,14 +68,7 @@ class SwiGLU(nn.Module):
         self.gate_up = Linear(width, 2 * hidden)
         self.down = Linear(hidden, width)
         self.gated_norm = gated_norm
-        self.fused = False
-
-    def fuse(self) -> None:
-        """From now on the kernel of `trm.kernels` where no gradient is wanted, if it can take these widths."""
-        from trm import kernels
-
-        hidden, width = self.gate_up.weight.shape[0] // 2, self.gate_up.weight.shape[1]
-        self.fused = kernels.fits_gated(width, hidden)
+        self.fused = False  # by `trm.kernels.fuse`
 
     def forward(self, h: Tensor) -> Tensor:
         if self.fused and not torch.is_grad_enabled():
@@ -108,19 +101,9 @@ class Attention(nn.Module):
         self.grouped = config.positions == "groups"
         if self.grouped:
             self.register_buffer("sees", group_bias(config), persistent=False)
-        self.fused = False
+        self.fused = False  # by `trm.kernels.fuse`
         self.qkv = Linear(config.hidden_size, 3 * config.hidden_size)
         self.out = Linear(config.hidden_size, config.hidden_size)
-
-    def fuse(self, config: TRMConfig) -> None:
-        """From now on the kernels of `trm.kernels`, if they can take these positions."""
-        from trm import kernels
-
-        width = config.hidden_size // config.heads
-        if kernels.fits(config.length, width):
-            group = head_groups(config) if self.grouped else torch.zeros(config.heads, config.length)
-            self.register_buffer("group", group.int().to(self.qkv.weight.device), persistent=False)
-            self.fused = True
 
     def forward(self, h: Tensor, rope: tuple[Tensor, Tensor] | None) -> Tensor:
         batch, n, width = h.shape
@@ -373,15 +356,6 @@ class TRM(
     @property
     def device(self) -> torch.device:
         return self.head.weight.device
-
-    def fuse(self) -> bool:
-        """Use the kernels of `trm.kernels`, which want CUDA, wherever they fit; whether they do anywhere."""
-        blocks = [module for module in self.modules() if isinstance(module, Block)]
-        for block in blocks:
-            block.mlp.fuse()
-            if isinstance(block.mix, Attention):
-                block.mix.fuse(self.config)
-        return any(block.mlp.fused or getattr(block.mix, "fused", False) for block in blocks)
 
     def initial_state(self, batch_size: int) -> State:
         """A fresh state: the same fixed vectors at every position. y, z [B, n, D]."""

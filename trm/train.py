@@ -71,8 +71,12 @@ class Trainer:
         if config.train.kernels == "fused":
             if not self.cuda:
                 raise ConfigError("[train] kernels 'fused': expected a CUDA device")
-            if not model.fuse():
-                raise ConfigError("[train] kernels 'fused': none fits this network, see trm/kernels.py")
+            from trm import kernels
+
+            if not kernels.fuse(model):
+                raise ConfigError(
+                    "[train] kernels 'fused': no Triton here, or none fits this network (trm/kernels.py)"
+                )
         self.compiled = config.train.compile == "on" or (config.train.compile == "auto" and self.cuda)
         if self.compiled:
             model.net.compile(dynamic=False)  # in place: parameter names stay
