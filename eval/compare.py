@@ -111,7 +111,7 @@ def fitting_of(pairs: list[str], expert: Refiner | None, wanted: Iterable[str]) 
 
     if expert is None or not any(expert.fits(task) for task in wanted):
         raise UsageError("--fit: no expert here is fitted to the puzzles of these tasks")
-    expert.experts.fitting = fitting(pairs, "--fit")
+    expert.experts.fitting = fitting(pairs, "--fit", expert.experts.how())
     return vars(expert.experts.fitting)
 
 
@@ -138,7 +138,7 @@ def compare(
     ] = None,
     concurrency: Annotated[int, typer.Option(min=1, help="puzzles asked of a server at once")] = 1,
     device: str = "auto",
-    seed: int = 0,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
     out: Annotated[Path, typer.Option(metavar="DIR")] = DEFAULT_OUT,
     resume: Annotated[bool, typer.Option("--resume")] = False,
     limit_seconds: Annotated[float, typer.Option(help="stop after so long; 0: never")] = 0,
@@ -146,16 +146,25 @@ def compare(
     try:
         names = [arms_of.check(name) for name in _listed(arms, arms_of.MAIN + arms_of.CONTROLS)]
         wanted = [tasks.get(task).name for task in _listed(tasks_, tasks.names())]
+        if not (names and wanted):
+            raise UsageError(f"--{'tasks' if names else 'arms'}: names none")
         if "trm+restarts" in names and "hybrid" not in names:
             names = ["hybrid", *names]  # the control is measured against it
         names.sort(key=lambda name: name != "hybrid")
         sources = data_of(data or [])
+        if unused := sorted(set(sources) - set(wanted)):
+            raise UsageError(f"--data {unused[0]}=…: not one of --tasks {','.join(wanted)}")
         puzzles = {task: puzzles_for(task, n, seed, sources.get(task)) for task in wanted}
         state = processes(device)  # before anything is loaded: it says which GPU is whose
         expert = None if refiner == NOBODY else Refiner.from_pretrained(refiner_path(refiner), device=device)
         how = fitting_of(fit, expert, wanted) if fit else None
         proposer = proposer_of(llm, drafts_from, device, drafts, seed, out)
-        names = [name for name in names if proposer or not arms_of.needs_llm(name)]
+        speechless = [name for name in names if proposer is None and arms_of.needs_llm(name)]
+        names = [name for name in names if name not in speechless]
+        if not names:
+            raise UsageError(
+                f"--llm none: every one of --arms needs a language model: {', '.join(speechless)}"
+            )
         options = Options(drafts=drafts, rounds=rounds, steps=steps, restarts=restarts, seed=seed, trace=True)
         plan = Plan(
             tuple(wanted), n, sources, seed, options,
@@ -169,6 +178,8 @@ def compare(
     except (BackendError, CheckpointError) as error:
         _fail(error, MISSING)
     if state.is_main_process:
+        if speechless:
+            print(f"compare: warning: no language model; left out: {', '.join(speechless)}", file=sys.stderr)
         for line in left_out(names, wanted, expert):
             print(f"compare: warning: {line}", file=sys.stderr)
     together = TOGETHER_ON_CPU if expert is None or expert.device == "cpu" else TOGETHER

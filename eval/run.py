@@ -75,6 +75,8 @@ def data_of(given: Iterable[str]) -> dict[str, str]:
         task, equals, source = one.partition("=")
         if not equals or task not in tasks.names():
             raise UsageError(f"--data {one}: expected TASK=FILE, TASK one of {', '.join(tasks.names())}")
+        if task in found:
+            raise UsageError(f"--data {one}: a second source for {task}, expected one")
         found[task] = source
     return found
 
@@ -191,7 +193,10 @@ def open_folder(folder: Path, plan: Plan, resume: bool) -> None:
     if folder.exists() and any(folder.iterdir()):
         if not resume:
             raise UsageError(f"{folder} is not empty, expected a new --out or --resume")
-        old = json.loads(settings.read_text()) if settings.is_file() else {}
+        try:
+            old = json.loads(settings.read_text()) if settings.is_file() else {}
+        except ValueError:
+            raise UsageError(f"{settings}: damaged, nothing to --resume from") from None
         now = json.loads(json.dumps(plan.to_json()))
         differ = [key for key, value in now.items() if old.get(key) != value]
         if differ:

@@ -107,7 +107,7 @@ def test_rows_are_trained_listed_and_kept(ablate: Callable[..., Result]) -> None
 
 
 def test_a_row_that_fails_does_not_stop_the_others(ablate: Callable[..., Result], tmp_path: Path) -> None:
-    Path("rows.toml").write_text("bad = ['data.train=none.csv']\ngood = []\n")
+    Path("rows.toml").write_text("bad = ['data.held_out=none.csv']\ngood = []\n")
     done = ablate()
     assert done.exit_code == 1
     assert done.stderr.strip().splitlines()[-1] == "trm: failed: bad"

@@ -319,4 +319,13 @@ def test_restarting_apart_is_still_refused(expert: Expert) -> None:
 )
 def test_a_fit_that_cannot_be_is_refused(one: str) -> None:
     with pytest.raises(ConfigError, match=one.partition("=")[0]):
-        fitting([one], "--fit")
+        fitting([one], "--fit", Fitting())
+
+
+def test_a_fit_changes_what_it_names_alone(expert: Expert, tmp_path: Path) -> None:
+    save(tmp_path / "arc.pt", {"arc": expert})
+    small = Refiner.from_pretrained(tmp_path / "arc.pt", device="cpu").experts.how()
+    assert (small.seconds, small.batch, small.smallest) == (30, 8, 10)
+    assert fitting(["seconds=7"], "--fit", small) == replace(small, seconds=7.0)
+    with pytest.raises(ConfigError, match="expected one of the two"):
+        fitting(["seconds=7", "steps=3"], "--fit", small)

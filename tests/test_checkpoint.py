@@ -51,6 +51,15 @@ def test_pack_gathers_and_the_later_counts(tmp_path: Path) -> None:
     experts = load(tmp_path / "all.pt").experts
     assert {task: one.meta["step"] for task, one in experts.items()} == {"sudoku": 2, "maze": 3}
     assert experts["maze"].config == SMALL
+    # What is in the file already stays, unless it is of the same task; what is no checkpoint is not replaced.
+    pack(tmp_path / "all.pt", [str(tmp_path / "a.pt")], cycles=4)
+    experts = load(tmp_path / "all.pt").experts
+    assert {task: one.meta["step"] for task, one in experts.items()} == {"sudoku": 1, "maze": 3}
+    assert [experts[task].config.h_cycles for task in ("sudoku", "maze")] == [4, SMALL.h_cycles]
+    (tmp_path / "notes.txt").write_text("hello")
+    with pytest.raises(CheckpointError, match="not a checkpoint"):
+        pack(tmp_path / "notes.txt", [str(tmp_path / "a.pt")])
+    assert (tmp_path / "notes.txt").read_text() == "hello"
     pack(tmp_path / "deep.pt", [str(tmp_path / "b.pt")], cycles=5)
     assert load(tmp_path / "deep.pt").experts["maze"].config == replace(SMALL, h_cycles=5)
 

@@ -133,6 +133,14 @@ def test_time_that_runs_out_is_said_and_what_is_done_is_kept(tmp_path: Path, dat
         (("--arms", "hybird"), 2, "unknown arm 'hybird'"),
         (("--tasks", "chess"), 2, "chess"),
         (("--data", "sudoku"), 2, "expected TASK=FILE"),
+        (("--data", "sudoku={data}", "--data", "sudoku=other"), 2, "a second source for sudoku"),
+        (("--data", "maze=m.csv", "--tasks", "sudoku"), 2, "--data maze=…: not one of --tasks sudoku"),
+        (("--arms", ""), 2, "--arms: names none"),
+        (
+            ("--llm", "none", "--arms", "llm", "--refiner", "none"),
+            2,
+            "every one of --arms needs a language model",
+        ),
         (
             ("--data", "sudoku={data}", "--tasks", "sudoku", "--n", "99"),
             2,

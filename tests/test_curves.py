@@ -7,6 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from trm.cli import app
+from trm.curves import names_of
 
 
 def run_folder(path: Path, shares: list[float]) -> Path:
@@ -54,3 +55,9 @@ def test_what_cannot_be_drawn_is_one_line(
     assert result.stderr.startswith("trm: ")
     assert message in result.stderr
     assert result.stderr.count("\n") == 1
+
+
+def test_runs_are_called_by_what_tells_them_apart(tmp_path: Path) -> None:
+    assert names_of([tmp_path / "lr0.02", tmp_path / "lr0.05" / "metrics.jsonl"]) == ["lr0.02", "lr0.05"]
+    alike = [tmp_path / "a" / "x", tmp_path / "b" / "x"]
+    assert names_of(alike) == list(map(str, alike))

@@ -101,18 +101,20 @@ def test_training_goes_on_with_new_puzzles(tmp_path: Path, monkeypatch: pytest.M
 def test_what_a_stream_needs_is_checked() -> None:
     with pytest.raises(ConfigError, match="stream: expected at least as many puzzles as `generate`"):
         tiny(stream=8)
-    for other in ({"task": "maze"}, {"limit": 5}, {"exclude": "other.csv"}):
+    for other in ({"task": "maze"}, {"limit": 5}):
         with pytest.raises(ConfigError, match="stream: near those of `train` are Sudokus alone"):
-            tiny(stream=32, train="some.csv", **other)
+            tiny(stream=32, train="some.csv", generate=0, **other)
+    with pytest.raises(ConfigError, match="exclude: not with stream"):
+        tiny(stream=32, exclude="other.csv")
     with pytest.raises(ConfigError, match="like and apart are what `train` says"):
-        tiny(stream=32, train="some.csv", options={"like": "other.csv"})
+        tiny(stream=32, train="some.csv", generate=0, options={"like": "other.csv"})
     assert endless(tiny().data, 0) is None
 
 
 def test_with_a_file_a_stream_stays_near_its_puzzles_but_not_near_the_held_out_ones(tmp_path: Path) -> None:
     path = tmp_path / "some.csv"
     write(path, "sudoku", list(generate("sudoku", 6, 0, clues=26)))
-    data = tiny(stream=32, train=str(path), held_out_size=3, options={"swaps": (0, 2)}).data
+    data = tiny(stream=32, train=str(path), generate=0, held_out_size=3, options={"swaps": (0, 2)}).data
     train, held_out = training_puzzles(data, 0)
     stream = endless(data, 0, held_out=held_out)
     assert stream is not None
@@ -200,3 +202,16 @@ def test_labels_of_another_convention_are_not_turned(tmp_path: Path) -> None:
     data = DataConfig("maze", train=str(tmp_path / "m.csv"), held_out=str(tmp_path / "h.csv"), relabel=True)
     with pytest.raises(ConfigError, match="has another label"):
         training_puzzles(data, 0)
+
+
+def test_what_is_held_out_never_comes_out_of_a_stream() -> None:
+    data = tiny(stream=32).data
+    stream = endless(data, 0)
+    assert stream is not None
+    with stream:
+        first = list(islice(stream, 12))
+    apart = endless(data, 0, held_out=first[2:4])
+    assert apart is not None
+    with apart:
+        again = list(islice(apart, 10))
+    assert [p.grid.tobytes() for p in again] == [p.grid.tobytes() for p in first[:2] + first[4:]]

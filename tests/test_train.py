@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -190,11 +191,26 @@ def test_bad_settings_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="expected 81 and 11 for sudoku"):
         trainer(tmp_path, config(model__vocab_size=12))
     with pytest.raises(ConfigError, match="expected less than the 5"):
-        training_puzzles(config(data__train=str(_few(tmp_path)), data__held_out_size=99).data, 0)
+        training_puzzles(
+            config(
+                data__train=str(_few(tmp_path)), data__generate=0, data__options={}, data__held_out_size=99
+            ).data,
+            0,
+        )
     with pytest.raises(ConfigError, match="give train"):
         training_puzzles(config(data__generate=0).data, 0)
     with pytest.raises(ConfigError, match="start_rate needs"):
         config(model__draft=False, model__feedback=False)
+    for change in (
+        {"batch": 0}, {"pool": 0}, {"max_steps": 0}, {"eval_steps": 0}, {"steps": -1}, {"seed": -1}, {"ema": 2.0},
+        {"evaluate_every": 0.0}, {"save_every_seconds": math.nan}, {"exploration": 1.5},
+    ):  # fmt: skip
+        with pytest.raises(ConfigError, match=rf"\[train\] .*{next(iter(change))}"):
+            config(**{f"train__{key}": value for key, value in change.items()})
+    with pytest.raises(ConfigError, match="at least 1"):
+        config(model__heads=0)
+    with pytest.raises(ConfigError, match="expected auto, cpu, cuda or mps"):
+        Trainer(config(), tmp_path, [], [], "banana")
 
 
 def _few(tmp_path: Path) -> Path:
@@ -208,11 +224,15 @@ def _few(tmp_path: Path) -> Path:
 
 def test_what_is_held_out_is_never_trained_on(tmp_path: Path) -> None:
     path = str(_few(tmp_path))
-    train, held_out = training_puzzles(config(data__train=path, data__held_out_size=2).data, 0)
+    train, held_out = training_puzzles(
+        config(data__train=path, data__generate=0, data__options={}, data__held_out_size=2).data, 0
+    )
     questions = {p.grid.tobytes() for p in train} & {p.grid.tobytes() for p in held_out}
     assert (len(train), len(held_out), questions) == (3, 2, set())
     with pytest.raises(ConfigError, match="trained on as well"):
-        training_puzzles(config(data__train=path, data__held_out=path).data, 0)
+        training_puzzles(
+            config(data__train=path, data__generate=0, data__options={}, data__held_out=path).data, 0
+        )
 
 
 def test_two_processes_match_one(tmp_path: Path) -> None:

@@ -52,6 +52,19 @@ def test_train_resume_eval_and_pack(trm: Callable[..., Result]) -> None:
     longer = [word.replace("steps=3", "steps=5") for word in QUICK]
     assert trm("train", TINY, *longer, "--resume", "run", "--device", "cpu").exit_code == 0
     assert load("run/checkpoints/last").experts["sudoku"].meta["step"] == 5
+    # A run goes on as it was begun, whatever the file says; what would make it another run is refused.
+    plain = trm("train", TINY, "train.steps=6", "--resume", "run", "--device", "cpu")
+    assert plain.exit_code == 0, plain.output
+    kept = json.loads(Path("run/config.json").read_text())
+    assert (kept["train"]["steps"], kept["train"]["batch"], kept["data"]["generate"]) == (6, 4, 10)
+    for other in ("data.held_out_size=5", "train.seed=3", "optim.name=adamw"):
+        refused = trm("train", TINY, other, "--resume", "run", "--device", "cpu")
+        assert refused.exit_code == 2
+        assert "are the run's own" in refused.stderr
+    assert trm("train", TINY, "--resume", "run", "--out", "other").exit_code == 2
+    Path("run/checkpoints/last/training.pt").write_bytes(b"cut short")
+    broken = trm("train", TINY, "train.steps=7", "--resume", "run", "--device", "cpu")
+    assert (broken.exit_code, broken.stderr.count("\n")) == (3, 1)
     assert trm("pack", "all.pt", "run/checkpoints/best").exit_code == 0
     result = trm(
         "eval", "all.pt", "--task", "sudoku", "--data", puzzles(trm), "--steps", 4, "--limit", 5, "--json"
@@ -145,7 +158,7 @@ def test_bench_counts_and_measures(trm: Callable[..., Result]) -> None:
         (["convert", "none", "out", "--task", "sudoku", "--config", "list.json"], 2, "a JSON object"),
         (["pack", "folder.csv", "one.pt"], 2, "folder.csv"),
         (["train", TINY, "--out", "list.json"], 2, "list.json is a file"),
-        (["pack", "out.pt", "none.pt"], 2, "no such file"),
+        (["pack", "out.pt", "none.pt"], 3, "no such file"),
         (["bench", "fly"], 2, "expected train or infer"),
     ],
     ids=lambda value: " ".join(Path(str(w)).name for w in value) if isinstance(value, list) else None,

@@ -67,15 +67,18 @@ class Fitting:
             raise ConfigError(f"fitting: smallest {self.smallest}, expected 1 to {CANVASES[-1]}")
 
 
-def fitting(pairs: Sequence[str], where: str) -> Fitting:
-    """From `key=value` pairs, values as in TOML. Raises ConfigError, which begins with `where`."""
+def fitting(pairs: Sequence[str], where: str, base: Fitting) -> Fitting:
+    """`base` with other values, from `key=value` pairs as in TOML. Raises ConfigError, which begins with `where`."""
     raw: dict[str, Any] = {}
     for pair in pairs:
         try:
             raw |= tomllib.loads(pair)
         except tomllib.TOMLDecodeError:
             raise ConfigError(f"{where} {pair}: expected KEY=VALUE, a number or true or false") from None
-    return from_dict(Fitting, raw, where)
+    if {"steps", "seconds"} <= set(raw):
+        raise ConfigError(f"{where}: seconds and steps, expected one of the two")
+    made = from_dict(Fitting, raw, where)
+    return replace(base, **{key: getattr(made, key) for key in raw})
 
 
 @dataclass(frozen=True)

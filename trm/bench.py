@@ -11,8 +11,10 @@ from typing import Any
 
 import torch
 
+from trm.checkpoint import CheckpointError
 from trm.config import Config, ConfigError, load_config
 from trm.engine import Engine, Rollout
+from trm.experts import usable
 from trm.flops import count_flops
 from trm.model import TRM
 from trm.tasks import get
@@ -81,13 +83,15 @@ def bench_train(path: Path | None, overrides: list[str], device: str = "auto") -
 def bench_infer(path: Path | None, overrides: list[str], device: str = "auto") -> dict[str, Any]:
     """Supervision steps of the engine over full slots: milliseconds a step, puzzles a second at 16 steps."""
     config = _settings(path, overrides)
-    name = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
-    if name.startswith("cuda") and not torch.cuda.is_available():
-        raise ConfigError("device cuda: there is none here, expected auto or cpu")
-    where = torch.device(name)
+    try:
+        where = torch.device(usable(device))
+    except CheckpointError as error:
+        raise ConfigError(str(error)) from None
     model = TRM(config.model).to(where).eval()
     model.dtype = torch.bfloat16 if where.type == "cuda" else torch.float32
     if config.train.kernels == "fused":
+        if where.type != "cuda":
+            raise ConfigError("[train] kernels 'fused': expected a CUDA device")
         from trm import kernels
 
         if not kernels.fuse(model):

@@ -210,13 +210,16 @@ def save_folder(path: Path, expert: Expert) -> None:
 def pack(out: str | Path, sources: list[str], cycles: int = 0) -> dict[str, Expert]:
     """Gather the experts of several checkpoints into one file; of two for one task the later is kept.
 
+    Experts that `out` has for other tasks stay in it: it is read first, and not replaced where it is no checkpoint.
+
     cycles: of a supervision step (T), where they are to be others than in training; no weight depends on them.
     """
     experts: dict[str, Expert] = {}
-    for source in sources:
+    for source in [*([str(out)] if Path(out).is_file() else []), *sources]:
         for task, one in load(source).experts.items():
             kept = with_one_identity(one)
-            config = replace(kept.config, h_cycles=cycles or kept.config.h_cycles)
+            own = source == str(out)  # as it was
+            config = replace(kept.config, h_cycles=(not own and cycles) or kept.config.h_cycles)
             experts[task] = replace(kept, config=config)
     save(out, experts)
     return experts

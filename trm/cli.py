@@ -52,19 +52,26 @@ def options(
 def train(
     config: Annotated[Path, typer.Argument(help="configs/NAME.toml")],
     overrides: Annotated[list[str] | None, typer.Argument(metavar="[SECTION.KEY=VALUE]…")] = None,
-    resume: Annotated[Path | None, typer.Option(help="run folder to go on with")] = None,
+    resume: Annotated[
+        Path | None,
+        typer.Option(help="run folder to go on with, as it was begun; overrides count, CONFIG does not"),
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="run folder; runs/NAME if not given")] = None,
     device: Device = "auto",
 ) -> None:
     """Train a network. Runs unchanged under `accelerate launch`."""
     from trm.checkpoint import CheckpointError
-    from trm.config import ConfigError, load_config
+    from trm.config import ConfigError, load_config, load_run
     from trm.grid import PuzzleError
     from trm.stream import training_puzzles
 
     trainer = None
     try:
+        if resume is not None and out is not None:
+            fail(f"--out {out}: not with --resume, which goes on in {resume}")
         settings = load_config(config, overrides or [])
+        if resume is not None and (resume / "config.json").exists():
+            settings = load_run(resume, overrides or [])
         folder = resume or out or Path("runs") / config.stem
         if folder.exists() and not folder.is_dir():
             fail(f"{folder} is a file, expected a run folder")
@@ -135,7 +142,7 @@ def evaluate_command(
         if fit:
             from trm.adapt import fitting
 
-            refiner.experts.fitting = fitting(fit, "--fit")
+            refiner.experts.fitting = fitting(fit, "--fit", refiner.experts.how())
 
         with ExitStack() as stack:
             # Opened before the work: what cannot be written is said at once.
@@ -253,13 +260,18 @@ def pack(
         int, typer.Option(help="of a supervision step (h_cycles); 0: as in training", min=0)
     ] = 0,
 ) -> None:
-    """Gather experts of several checkpoints in one file; for a task that two have, the later one counts."""
+    """Gather experts of several checkpoints in one file; for a task that two have, the later one counts.
+
+    Experts that OUT has for other tasks stay in it.
+    """
     from trm.checkpoint import CheckpointError
     from trm.checkpoint import pack as pack_experts
 
     try:
         experts = pack_experts(out, checkpoints, cycles)
-    except (CheckpointError, OSError) as error:
+    except CheckpointError as error:
+        fail(error, 3)
+    except OSError as error:
         fail(error)
     print(f"{out}: {', '.join(sorted(experts))} ({out.stat().st_size / 1e6:.1f} MB)")
 
@@ -276,6 +288,7 @@ def bench(
 ) -> None:
     """Milliseconds a step, puzzles a second, and arithmetic as a share of this machine's measured peak."""
     from trm.bench import bench_infer, bench_train
+    from trm.checkpoint import CheckpointError
     from trm.config import ConfigError
 
     if what not in ("train", "infer"):
@@ -284,6 +297,8 @@ def bench(
         result = (bench_train if what == "train" else bench_infer)(config, overrides or [], device)
     except ConfigError as error:
         fail(error)
+    except CheckpointError as error:
+        fail(error, 3)
     if as_json:
         print(json.dumps(result))
         return
@@ -325,12 +340,10 @@ def curves(
 ) -> None:
     """Held-out accuracy and loss of training runs against minutes, in one picture; the figures as a table."""
     from trm.config import ConfigError
-    from trm.curves import draw, read, table
+    from trm.curves import draw, names_of, read, table
 
     try:
-        read_runs = [
-            (run.parent.name if run.name == "metrics.jsonl" else run.stem, read(run)) for run in runs
-        ]
+        read_runs = list(zip(names_of(runs), map(read, runs), strict=True))
         if out.is_dir():
             raise ConfigError(f"{out}: is a folder, expected a .png, .svg or .pdf file")
         draw(read_runs, out)

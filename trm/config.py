@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import json
+import math
 import tomllib
 from collections.abc import Sequence
 from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
@@ -10,7 +12,8 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 T = TypeVar("T")
-HORIZONS = ("train.steps", "train.seconds")  # of which a run has one
+# Of each two a run has one: what is asked for on the command line replaces the other of the file.
+EITHER = (("train.steps", "train.seconds"), ("data.train", "data.generate"))
 
 
 class ConfigError(ValueError):
@@ -51,6 +54,8 @@ class TRMConfig:
     turns: bool = False  # the last prefix position says under which of 8 turns a task is seen (see trm.pairs)
 
     def __post_init__(self) -> None:
+        if min(self.seq_len, self.vocab_size, self.hidden_size, self.heads, self.box) < 1:
+            raise ConfigError("[model] seq_len, vocab_size, hidden_size, heads and box must be at least 1")
         if self.hidden_size % self.heads or (self.hidden_size // self.heads) % 2:
             raise ConfigError(
                 f"[model] hidden_size {self.hidden_size} does not split into {self.heads} even-sized heads"
@@ -127,6 +132,13 @@ class DataConfig:
     # Mazes, whose labels do not turn with them: train on each under its 8 turns, labelled anew by their convention.
     relabel: bool = False
 
+    def __post_init__(self) -> None:
+        if min(self.held_out_size, self.limit, self.generate, self.stream) < 0 or not 0 <= self.reveal <= 1:
+            raise ConfigError(
+                f"[data] held_out_size {self.held_out_size}, limit {self.limit}, generate {self.generate}, stream "
+                f"{self.stream}: expected at least 0; reveal {self.reveal}: 0 to 1"
+            )
+
 
 @dataclass(frozen=True)
 class OptimConfig:
@@ -184,6 +196,19 @@ class TrainConfig:
     eval_steps: int = 16  # supervision steps when evaluating
     save_pool: bool = True  # keep the slots in the checkpoint: an exact resume
 
+    def __post_init__(self) -> None:
+        for key in ("batch", "pool", "max_steps", "eval_steps"):
+            if getattr(self, key) < 1:
+                raise ConfigError(f"[train] {key} {getattr(self, key)}, expected at least 1")
+        for key in ("steps", "seconds", "seed", "ema_from", "save_every_seconds"):
+            if not 0 <= getattr(self, key) < math.inf:
+                raise ConfigError(f"[train] {key} {getattr(self, key)}, expected 0 or more")
+        if not (0 <= self.ema < 1 and 0 <= self.exploration <= 1 and self.evaluate_every > 0):
+            raise ConfigError(
+                f"[train] ema {self.ema}, exploration {self.exploration}, evaluate_every {self.evaluate_every}: "
+                "expected 0 to 1, and for the last more than 0"
+            )
+
 
 @dataclass(frozen=True)
 class Config:
@@ -202,10 +227,18 @@ class Config:
         if self.draft.start_rate and not self.model.draft:
             raise ConfigError("[draft]: start_rate needs [model] draft = true")
         data = self.data
-        if data.stream and data.train and (data.task != "sudoku" or data.limit or data.exclude):
+        if data.train and data.generate:
+            raise ConfigError("[data]: give train or generate, one of the two")
+        if data.train and data.options and not data.stream:
             raise ConfigError(
-                "[data] stream: near those of `train` are Sudokus alone, without limit or exclude"
+                "[data] options: of the generator, which is not asked with `train` and no stream"
             )
+        if data.limit and not data.train:
+            raise ConfigError("[data] limit: of the puzzles of `train`, which is not given")
+        if data.stream and data.exclude:
+            raise ConfigError("[data] exclude: not with stream, whose puzzles it would not reach")
+        if data.stream and data.train and (data.task != "sudoku" or data.limit):
+            raise ConfigError("[data] stream: near those of `train` are Sudokus alone, without limit")
         if data.stream and data.train and {"like", "apart"} & set(data.options):
             raise ConfigError("[data] options: with `train` and stream, like and apart are what `train` says")
         if data.stream and not data.train and data.stream < data.generate:
@@ -221,13 +254,40 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
         raise ConfigError(f"{path}: {error.strerror or error}") from None
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path}: {error}") from None
-    horizons = {key for key in HORIZONS if any(text.partition("=")[0].strip() == key for text in overrides)}
-    if len(horizons) == 1:  # what is asked for replaces the other that the file has
-        for key in set(HORIZONS) - horizons:
-            raw.get("train", {}).pop(key.partition(".")[2], None)
+    return _overridden(raw, overrides, path.name)
+
+
+def load_run(folder: str | Path, overrides: Sequence[str] = ()) -> Config:
+    """A run folder's own configuration, to go on with. Raises ConfigError where overrides make it another run."""
+    path = Path(folder) / "config.json"
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+        if raw["train"]["seconds"]:
+            raw["train"]["steps"] = 0  # runs of before may have both, and seconds counted
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror or error}") from None
+    except (ValueError, KeyError, TypeError):
+        raise ConfigError(f"{path}: not the configuration of a run") from None
+    was = from_dict(Config, raw, str(path))
+    now = _overridden(raw, overrides, str(path))
+    if was.data != now.data or was.train.seed != now.train.seed or was.optim.name != now.optim.name:
+        raise ConfigError(
+            f"{folder}: data, seed and optimiser are the run's own, expected no others; train.init starts a new run"
+        )
+    return now
+
+
+def _overridden(raw: dict[str, Any], overrides: Sequence[str], where: str) -> Config:
+    keys = {text.partition("=")[0].strip() for text in overrides}
+    for either in EITHER:
+        if len(asked := keys & set(either)) == 1:
+            section, _, key = (set(either) - asked).pop().partition(".")
+            other = raw.get(section, {}).pop(key, None)
+            if other and key == "generate" and not raw[section].get("stream"):
+                raw[section].pop("options", None)  # the generator's
     for override in overrides:
         _override(raw, override)
-    return from_dict(Config, raw, path.name)
+    return from_dict(Config, raw, where)
 
 
 def _override(raw: dict[str, Any], text: str) -> None:

@@ -24,6 +24,13 @@ def read(folder: Path) -> list[dict[str, Any]]:
     return made
 
 
+def names_of(runs: Sequence[Path]) -> list[str]:
+    """What to call run folders (or files in them): by their last names, or as given where those are alike."""
+    folders = [run.resolve().parent if run.name == "metrics.jsonl" else run.resolve() for run in runs]
+    names = [folder.name for folder in folders]
+    return names if len(set(names)) == len(names) else list(map(str, runs))
+
+
 def table(
     runs: Sequence[tuple[str, list[dict[str, Any]]]],
 ) -> list[tuple[str, int, float, float, float, float]]:
@@ -46,10 +53,8 @@ def draw(runs: Sequence[tuple[str, list[dict[str, Any]]]], out: Path) -> None:
         raise ConfigError("no plots without matplotlib: pip install 'hybrid-trm[report]'") from None
     figure = Figure(figsize=(10, 4), layout="constrained")
     held_out, loss = figure.subplots(1, 2)
-    points = table(runs)
     for name, lines in runs:
-        mine = [point[2:] for point in points if point[0] == name]
-        if mine:
+        if mine := [point[2:] for point in table([(name, lines)])]:
             minutes, share, low, high = zip(*mine, strict=True)
             (drawn,) = held_out.plot(minutes, share, marker="o", label=name)
             held_out.fill_between(minutes, low, high, alpha=0.15, color=drawn.get_color())

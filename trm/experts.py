@@ -90,7 +90,7 @@ class Experts:
         from trm.engine import Engine
 
         side = self.spec(puzzle).width
-        how = self._how()
+        how = self.how()
         if budget is not None:
             how = replace(how, seconds=FITTING_SHARE * budget)
         key = b"|".join(grid.tobytes() + bytes(grid.shape) for pair in puzzle.demos for grid in pair)
@@ -123,7 +123,8 @@ class Experts:
         recipe = self.checkpoint.experts[task].meta.get("recipe", {})
         return min(asked, int(recipe.get("train", {}).get("max_steps", asked)))
 
-    def _how(self) -> Fitting:
+    def how(self) -> Fitting:
+        """How networks are fitted: as said, or as the device allows."""
         from trm.adapt import Fitting
 
         small = Fitting(seconds=30, batch=8, smallest=10)  # a person waits
@@ -139,7 +140,7 @@ class Experts:
             return task.on(config.canvas_width or task.width)
         from trm.adapt import canvas
 
-        return task.on(canvas(puzzle, config, self._how().smallest))
+        return task.on(canvas(puzzle, config, self.how().smallest))
 
 
 def usable(device: str) -> str:

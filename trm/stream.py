@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -26,12 +27,19 @@ CHUNK = 16  # puzzles a worker makes at a time
 class PuzzleStream:
     """The puzzles number start, start + 1, … of a seed (see `generate`), whatever the number of workers.
 
-    workers: processes; 0 leaves one core to the caller, or uses the only one.
+    workers: processes; 0 leaves one core to the caller, or uses the only one. avoid: puzzles that are left out.
     """
 
     def __init__(
-        self, task_name: str, seed: int, options: Mapping[str, Any], start: int = 0, workers: int = 0
+        self,
+        task_name: str,
+        seed: int,
+        options: Mapping[str, Any],
+        start: int = 0,
+        workers: int = 0,
+        avoid: Sequence[Puzzle] = (),
     ) -> None:
+        self.avoid = {_key(puzzle) for puzzle in avoid}
         generate(task_name, 0, seed, **options)  # a mistake in the options is said here, not by a worker
         self.request = (task_name, seed, dict(options))
         self.next = start
@@ -53,15 +61,18 @@ class PuzzleStream:
         while True:
             chunk = self.chunks.popleft()
             self._order()
-            yield from chunk.result()
+            yield from self._wanted(chunk)
 
     def ready(self) -> list[Puzzle]:
         """The next puzzles as far as they are made, without waiting."""
         puzzles: list[Puzzle] = []
         while self.chunks and self.chunks[0].done():
-            puzzles += self.chunks.popleft().result()
+            puzzles += self._wanted(self.chunks.popleft())
         self._order()
         return puzzles
+
+    def _wanted(self, chunk: Future[list[Puzzle]]) -> list[Puzzle]:
+        return [puzzle for puzzle in chunk.result() if _key(puzzle) not in self.avoid]
 
     def close(self) -> None:
         self.pool.shutdown(wait=True, cancel_futures=True)
@@ -76,7 +87,8 @@ class PuzzleStream:
 
 
 def _give_way() -> None:
-    """Workers run when nothing else wants the core: training must not wait for them."""
+    """Workers run when nothing else wants the core: training must not wait for them. Ctrl-C is for their parent."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(os, "nice"):
         os.nice(10)
 
@@ -170,7 +182,7 @@ def endless(
         question = get(config.task).question_text
         options |= {"like": config.train, "apart": tuple(question(puzzle) for puzzle in held_out)}
     start = config.generate + config.held_out_size
-    return PuzzleStream(config.task, seed, options, start + (done_steps << 20))
+    return PuzzleStream(config.task, seed, options, start + (done_steps << 20), avoid=held_out)
 
 
 def without(puzzles: Sequence[Puzzle], others: Sequence[Puzzle]) -> list[Puzzle]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import pickle
 import platform
 import sys
 import time
@@ -47,9 +48,11 @@ class Trainer:
         device: str = "auto",
         say: Callable[[str], None] = lambda line: print(line, file=sys.stderr, flush=True),
     ) -> None:
+        if device not in ("auto", "cpu", "cuda", "mps"):
+            raise ConfigError(f"device {device!r}: expected auto, cpu, cuda or mps")
         self.accelerator = Accelerator(cpu=device == "cpu", mixed_precision="no")
-        if device == "cuda" and self.accelerator.device.type != "cuda":
-            raise ConfigError("device cuda: none here, expected auto or cpu")
+        if device in ("cuda", "mps") and self.accelerator.device.type != device:
+            raise ConfigError(f"device {device}: none here, expected auto or cpu")
         self.config, self.folder, self.held_out, self.say = config, folder, held_out, say
         self.task = get(config.data.task)
         if self.task.shown and config.model.canvas_width:
@@ -145,6 +148,7 @@ class Trainer:
         next_eval = self.progress() + self.config.train.evaluate_every
         next_line, saved = 0.0, time.monotonic()
         result: dict[str, Any] = {}
+        evaluated = -1  # at which step
         with contextlib.ExitStack() as stack:
             stream = endless(self.config.data, self.config.train.seed, self.done_steps, self.held_out)
             if stream is not None:
@@ -160,12 +164,13 @@ class Trainer:
                         self.train_size += len(fresh)
                     next_line = now + REPORT_EVERY
                 if progress >= next_eval:
-                    result = self._evaluate()
+                    result, evaluated = self._evaluate(), self.done_steps
                     next_eval += self.config.train.evaluate_every
                 if now - saved > self.config.train.save_every_seconds:
                     self.save("last")
                     saved = time.monotonic()
-        result = self._evaluate()
+        if evaluated != self.done_steps:
+            result = self._evaluate()
         self.save("last")
         return result
 
@@ -304,7 +309,16 @@ class Trainer:
         path = self.folder / "checkpoints" / "last" / "training.pt"
         if not path.is_file():
             raise CheckpointError(f"{self.folder}: no checkpoints/last/training.pt to resume from")
-        raw = torch.load(path, map_location=self.learner.model.device, weights_only=True)
+        try:
+            raw = torch.load(path, map_location=self.learner.model.device, weights_only=True)
+            self._resume(raw)
+        except CheckpointError:
+            raise
+        except (OSError, RuntimeError, EOFError, KeyError, ValueError, pickle.UnpicklingError) as error:
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise CheckpointError(f"{path}: not what a run left to go on from ({reason})") from None
+
+    def _resume(self, raw: dict[str, Any]) -> None:
         # Read as any config is: a run older than a key has that key's default.
         if from_dict(TRMConfig, raw["config"]["model"]) != self.config.model:
             raise CheckpointError(f"{self.folder}: its network has another shape than [model] says")
