@@ -80,3 +80,24 @@ def test_the_horizon_that_is_asked_for_replaces_the_files(tmp_path: Path) -> Non
     for both in (["train.seconds=7", "train.steps=6"], ["train.steps=0"]):
         with pytest.raises(ConfigError, match="one of the two"):
             load_config(timed_file, both)
+
+
+def test_puzzles_of_a_file_replace_the_recipes_generator() -> None:
+    for recipe in ("tiny", "maze"):
+        data = load_config(CONFIGS / f"{recipe}.toml", ["data.train=mine.csv"]).data
+        assert (data.train, data.generate, data.stream, data.options) == ("mine.csv", 0, 0, {})
+    near = load_config(
+        CONFIGS / "sudoku.toml", ["data.train=mine.csv"]
+    ).data  # whose generator goes by the file
+    assert near.stream == 65536
+    assert near.options
+    made = load_config(CONFIGS / "sudoku_quick.toml", ["data.generate=40"]).data
+    assert (made.train, made.generate) == ("", 40)
+    for change, words in (
+        (["data.train=a.csv", "data.generate=3"], "one of the two"),
+        (["data.limit=3"], "limit: of the puzzles of `train`"),
+        (["data.train=a.csv", "data.options.clues=[30,40]"], "options: of the generator"),
+        (["data.held_out_size=-1"], "expected at least 0"),
+    ):
+        with pytest.raises(ConfigError, match=words):
+            load_config(CONFIGS / "tiny.toml", change)

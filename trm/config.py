@@ -278,13 +278,15 @@ def load_run(folder: str | Path, overrides: Sequence[str] = ()) -> Config:
 
 
 def _overridden(raw: dict[str, Any], overrides: Sequence[str], where: str) -> Config:
-    keys = {text.partition("=")[0].strip() for text in overrides}
-    for either in EITHER:
-        if len(asked := keys & set(either)) == 1:
-            section, _, key = (set(either) - asked).pop().partition(".")
-            other = raw.get(section, {}).pop(key, None)
-            if other and key == "generate" and not raw[section].get("stream"):
-                raw[section].pop("options", None)  # the generator's
+    asked = {key.strip(): value for key, _, value in (text.partition("=") for text in overrides)}
+    if asked.get("data.train") and raw.get("data", {}).get("generate"):
+        for key in ("generate", "stream", "options"):  # all that the file says of its generator
+            raw["data"].pop(key, None)
+    for one, other in EITHER:
+        for named, left in ((one, other), (other, one)):
+            if named in asked and left not in asked:
+                section, _, key = left.partition(".")
+                raw.get(section, {}).pop(key, None)
     for override in overrides:
         _override(raw, override)
     return from_dict(Config, raw, where)
