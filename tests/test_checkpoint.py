@@ -56,6 +56,8 @@ def test_pack_gathers_and_the_later_counts(tmp_path: Path) -> None:
     experts = load(tmp_path / "all.pt").experts
     assert {task: one.meta["step"] for task, one in experts.items()} == {"sudoku": 1, "maze": 3}
     assert [experts[task].config.h_cycles for task in ("sudoku", "maze")] == [4, SMALL.h_cycles]
+    pack(tmp_path / "all.pt", [str(tmp_path / "all.pt")], cycles=6)  # unless it is named itself
+    assert {one.config.h_cycles for one in load(tmp_path / "all.pt").experts.values()} == {6}
     (tmp_path / "notes.txt").write_text("hello")
     with pytest.raises(CheckpointError, match="not a checkpoint"):
         pack(tmp_path / "notes.txt", [str(tmp_path / "a.pt")])

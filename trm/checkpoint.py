@@ -214,12 +214,12 @@ def pack(out: str | Path, sources: list[str], cycles: int = 0) -> dict[str, Expe
 
     cycles: of a supervision step (T), where they are to be others than in training; no weight depends on them.
     """
-    experts: dict[str, Expert] = {}
-    for source in [*([str(out)] if Path(out).is_file() else []), *sources]:
+    held = load(str(out)).experts if Path(out).is_file() else {}
+    experts = {task: with_one_identity(one) for task, one in held.items()}
+    for source in sources:
         for task, one in load(source).experts.items():
             kept = with_one_identity(one)
-            own = source == str(out)  # as it was
-            config = replace(kept.config, h_cycles=(not own and cycles) or kept.config.h_cycles)
+            config = replace(kept.config, h_cycles=cycles or kept.config.h_cycles)
             experts[task] = replace(kept, config=config)
     save(out, experts)
     return experts
