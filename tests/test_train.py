@@ -54,11 +54,13 @@ def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
 
 
 def test_a_run_leaves_what_it_should(tmp_path: Path) -> None:
-    made = trainer(tmp_path, config())
+    made = trainer(tmp_path, config(train__evaluate_every=1 / 6))
     result = made.run()
     assert result["n"] == 8
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
-    assert any("held_out" in line for line in lines)
+    evaluated = [line["step"] for line in lines if "held_out" in line]
+    assert evaluated[-1] == 6
+    assert len(set(evaluated)) == len(evaluated)  # the last grids are not judged twice
     assert {"loss", "lr", "ms_per_step", "pool_accuracy"} <= set(lines[0])
     assert json.loads((tmp_path / "config.json").read_text())["train"]["steps"] == 6
     assert json.loads((tmp_path / "environment.json").read_text())["torch"] == torch.__version__

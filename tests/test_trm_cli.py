@@ -160,6 +160,8 @@ def test_bench_counts_and_measures(trm: Callable[..., Result]) -> None:
         (["train", TINY, "--out", "list.json"], 2, "list.json is a file"),
         (["pack", "out.pt", "none.pt"], 3, "no such file"),
         (["bench", "fly"], 2, "expected train or infer"),
+        (["bench", "infer", "--device", "banana"], 2, "expected auto, cpu, cuda or mps"),
+        (["train", TINY, "--device", "banana", "--out", "new"], 2, "expected auto, cpu, cuda or mps"),
     ],
     ids=lambda value: " ".join(Path(str(w)).name for w in value) if isinstance(value, list) else None,
 )
