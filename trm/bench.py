@@ -90,14 +90,9 @@ def bench_infer(path: Path | None, overrides: list[str], device: str = "auto") -
     model = TRM(config.model).to(where).eval()
     model.dtype = torch.bfloat16 if where.type == "cuda" else torch.float32
     if config.train.kernels == "fused":
-        if where.type != "cuda":
-            raise ConfigError("[train] kernels 'fused': expected a CUDA device")
         from trm import kernels
 
-        if not kernels.fuse(model):
-            raise ConfigError(
-                "[train] kernels 'fused': no Triton here, or none fits this network (trm/kernels.py)"
-            )
+        kernels.required(model)
     engine = Engine(model)
     task = get(config.data.task)
     tokens = task.encode_question(task.samples()[0])

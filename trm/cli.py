@@ -69,9 +69,10 @@ def train(
     try:
         if resume is not None and out is not None:
             fail(f"--out {out}: not with --resume, which goes on in {resume}")
-        settings = load_config(config, overrides or [])
         if resume is not None and (resume / "config.json").exists():
             settings = load_run(resume, overrides or [])
+        else:
+            settings = load_config(config, overrides or [])
         folder = resume or out or Path("runs") / config.stem
         if folder.exists() and not folder.is_dir():
             fail(f"{folder} is a file, expected a run folder")

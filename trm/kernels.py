@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from trm.config import TRMConfig
+from trm.config import ConfigError, TRMConfig
 from trm.model import NORM_EPS, TRM, Attention, Block, SwiGLU, head_groups
 
 MOST = 128  # positions that one program holds
@@ -159,6 +159,16 @@ if available():
         at = out + row.to(tl.int64)[:, None] * HIDDEN + column[None, :]
         tl.store(at, (tl.sigmoid(gate) * product).to(out.dtype.element_ty), mask=inside)
         tl.store(squares + row * across + right, tl.sum(product * product, 1), mask=row < rows)
+
+
+def required(model: TRM) -> None:
+    """`fuse` where it was asked for. Raises ConfigError where it cannot be done."""
+    if model.device.type != "cuda":
+        raise ConfigError("[train] kernels 'fused': expected a CUDA device")
+    if not fuse(model):
+        raise ConfigError(
+            "[train] kernels 'fused': no Triton here, or none fits this network (trm/kernels.py)"
+        )
 
 
 def fuse(model: TRM) -> bool:

@@ -72,14 +72,9 @@ class Trainer:
         half = config.train.precision == "bf16" or (config.train.precision == "auto" and self.cuda)
         model.dtype = torch.bfloat16 if half else torch.float32
         if config.train.kernels == "fused":
-            if not self.cuda:
-                raise ConfigError("[train] kernels 'fused': expected a CUDA device")
             from trm import kernels
 
-            if not kernels.fuse(model):
-                raise ConfigError(
-                    "[train] kernels 'fused': no Triton here, or none fits this network (trm/kernels.py)"
-                )
+            kernels.required(model)
         self.compiled = config.train.compile == "on" or (config.train.compile == "auto" and self.cuda)
         if self.compiled:
             model.net.compile(dynamic=False)  # in place: parameter names stay
