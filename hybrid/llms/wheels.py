@@ -6,6 +6,7 @@ built, installed or imported.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import shutil
@@ -14,7 +15,6 @@ import sys
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -135,11 +135,11 @@ def _pip_download(requirement: str, into: Path, report: Callable[[int], None]) -
 
 def _bytes_in(folder: Path) -> int:
     total = 0
-    for file in folder.rglob("*.whl"):
-        try:
-            total += file.stat().st_size
-        except FileNotFoundError:  # pip moved it between the listing and now
-            continue
+    # os.walk passes over a folder that pip removed since its parent was listed; rglob raises.
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):  # pip moved it between the listing and now
+                total += (Path(parent) / name).stat().st_size if name.endswith(".whl") else 0
     return total
 
 
@@ -172,7 +172,7 @@ def _assemble(wheels: Wheels, files: list[Path], gguf: Path) -> None:
         file.unlink()
 
 
-@contextmanager
+@contextlib.contextmanager
 def _bar(label: str, total: int, shown: bool) -> Iterator[Callable[[int], None]]:
     """A progress bar in bytes on standard error; calls report how many are done."""
     if not shown:
