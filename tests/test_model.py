@@ -10,7 +10,8 @@ import torch
 from doubles import SMALL
 
 from trm.config import ConfigError, TRMConfig
-from trm.model import TRM, State, group_bias, rope2d_tables, rotate, truncated_normal_
+from trm.model import TRM, State, truncated_normal_
+from trm.positions import group_bias, rope2d_tables, rotate
 
 VARIANTS = {
     "reference attention": replace(

@@ -13,6 +13,7 @@ from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
 from trm.config import TRMConfig
+from trm.positions import cell_groups, group_bias, rope2d_tables, rope_tables, rotate
 
 NORM_EPS = 1e-5
 TURNS = 8  # of a grid: turned or not, mirrored or not
@@ -83,11 +84,15 @@ class SwiGLU(nn.Module):
         return result
 
     def first_axis(self, h: Tensor) -> Tensor:
-        """The same over the first axis of h [n, B, D]: plain matrix products from the left, nothing transposed."""
-        dtype, flat = h.dtype, h.flatten(1)
-        gate, up = (self.gate_up.weight.to(dtype) @ flat).chunk(2)
+        """The same over the first axis of h [n, B, D], with residual and norm: plain matrix products from the left,
+        nothing transposed."""
+        gate_up, down, flat = self.gate_up.weight.to(h.dtype), self.down.weight.to(h.dtype), h.flatten(1)
+        if self.fused and not torch.is_grad_enabled():
+            mixed: Tensor = torch.ops.trm.mix(flat, gate_up, down, self.gated_norm)
+            return mixed.view_as(h)
+        gate, up = (gate_up @ flat).chunk(2)
         inner = torch.sigmoid(gate) * rms(gate * up, 0) if self.gated_norm else F.silu(gate) * up
-        return (self.down.weight.to(dtype) @ inner).view_as(h)
+        return rms(h + (down @ inner).view_as(h), 0)
 
 
 class Attention(nn.Module):
@@ -123,68 +128,6 @@ class Attention(nn.Module):
         return result
 
 
-def rope_tables(n: int, head_dim: int, base: float = 10_000.0) -> tuple[Tensor, Tensor]:
-    """cos and sin [n, head_dim] of rotary positions 0 … n−1."""
-    frequency = base ** (-torch.arange(0, head_dim, 2, dtype=torch.float32) / head_dim)
-    angle = torch.outer(torch.arange(n, dtype=torch.float32), frequency)
-    angle = torch.cat((angle, angle), dim=-1)
-    return angle.cos(), angle.sin()
-
-
-def rope2d_tables(
-    prefix: int, height: int, width: int, head_dim: int, base: float = 100.0
-) -> tuple[Tensor, Tensor]:
-    """cos and sin [prefix + height · width, head_dim]: half of the pairs turn with the row, half with the column.
-
-    Prefix positions do not turn: they are as near to one cell as to any other. The base is small because rows
-    and columns are few (as vision transformers do it).
-    """
-    frequency = base ** (-torch.arange(0, head_dim, 4, dtype=torch.float32) / head_dim)
-    row, col = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
-    angle = torch.cat([torch.outer(at.flatten().float(), frequency) for at in (row, col)], dim=-1)
-    angle = F.pad(angle, (0, 0, prefix, 0))
-    angle = torch.cat((angle, angle), dim=-1)
-    return angle.cos(), angle.sin()
-
-
-def cell_groups(config: TRMConfig) -> tuple[Tensor, Tensor, Tensor]:
-    """Which row, column and box each cell is in, each [L], counted from 0."""
-    cells = torch.arange(config.seq_len)
-    row, col = cells // config.canvas_width, cells % config.canvas_width
-    return row, col, row // config.box * -(-config.canvas_width // config.box) + col // config.box
-
-
-def head_groups(config: TRMConfig) -> Tensor:
-    """The group [heads, n] of each position to each head, which sees from it those of the same; the prefix has −1.
-
-    Of every four heads the first sees the cell's row, the second its column, the third its box, the fourth
-    everything; all see the prefix, and it sees all. So the network knows where a cell is by its groups alone, and
-    moving rows within a band, bands, and columns likewise, moves its answer in the same way.
-    """
-    row, col, box = cell_groups(config)
-    group = torch.stack((row, col, box, torch.zeros_like(row)))
-    group = F.pad(group, (config.prefix, 0), value=-1)
-    return group[torch.arange(config.heads) % len(group)]
-
-
-def group_bias(config: TRMConfig) -> Tensor:
-    """What to add to attention scores [heads, n, n rounded up to 8]: 0 where a head sees, −inf elsewhere.
-
-    The last axis is padded for the kernels' alignment; its end is never read.
-    """
-    group = head_groups(config)
-    same = (group[:, :, None] == group[:, None, :]) | (group < 0)[:, :, None] | (group < 0)[:, None, :]
-    bias = torch.zeros(same.shape).masked_fill(~same, -torch.inf)
-    return F.pad(bias, (0, -group.shape[1] % 8))
-
-
-def rotate(v: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotate pairs of `v` [B, heads, n, head_dim], in the rotate-half form."""
-    first, second = v.float().chunk(2, dim=-1)
-    turned = torch.cat((-second, first), dim=-1)
-    return (v.float() * cos + turned * sin).to(v.dtype)
-
-
 class Block(nn.Module):
     """Mix positions, then channels; each with a residual and a norm after it.
 
@@ -202,7 +145,7 @@ class Block(nn.Module):
 
     def forward(self, h: Tensor, rope: tuple[Tensor, Tensor] | None) -> Tensor:
         mix = self.mix
-        h = rms(h + mix.first_axis(h), 0) if isinstance(mix, SwiGLU) else rms(h + mix(h, rope))
+        h = mix.first_axis(h) if isinstance(mix, SwiGLU) else rms(h + mix(h, rope))
         return rms(h + self.mlp(h))
 
 
