@@ -69,6 +69,19 @@ for width, norm, dtype in (
     print("gated", dtype, off)
     assert found.dtype == dtype and off < (2e-5 if dtype == torch.float32 else 1e-2), (dtype, off)
     assert fused(h).requires_grad  # with gradient it is the plain one
+
+for positions, norm, dtype in ((97, False, torch.float32), (97, False, torch.float16), (20, True, torch.float32)):
+    mixer = SwiGLU(positions, 4.0, norm)
+    h = torch.randn(positions, 3, 50).to(dtype)
+    with torch.no_grad():
+        plain = mixer.first_axis(h)
+        kernels.fuse_mixer(mixer)
+        assert mixer.fused
+        found = mixer.first_axis(h)
+    off = float((found.float() - plain.float()).abs().max() / plain.float().abs().max())
+    print("mixer", dtype, off)
+    assert found.dtype == dtype and off < (2e-5 if dtype == torch.float32 else 1e-2), (dtype, off)
+    assert mixer.first_axis(h).requires_grad
 """
 
 
@@ -79,7 +92,7 @@ def test_the_fused_kernels_agree_with_their_plain_twin_both_ways() -> None:
         capture_output=True, text=True, cwd=Path(__file__).parent.parent,
     )  # fmt: skip
     assert ran.returncode == 0, ran.stderr
-    assert ran.stdout.count("\n") == 18, ran.stdout
+    assert ran.stdout.count("\n") == 21, ran.stdout
 
 
 # What the interpreter takes the compiler may refuse; it needs no GPU to say so.
@@ -90,13 +103,17 @@ from triton.compiler import ASTSource
 from trm import kernels
 
 TYPES = {
-    "cos": "*fp32", "sin": "*fp32", **dict.fromkeys(("qkv", "out", "grad_out", "grad_qkv", "h", "weight"), "*bf16"),
+    "cos": "*fp32", "sin": "*fp32", **dict.fromkeys(("qkv", "out", "grad_out", "grad_qkv"), "*bf16"),
+    **dict.fromkeys(("h", "weight", "gate_up", "down"), "*bf16"),
     "group": "*i32", "squares": "*fp32", "scale": "fp32", "eps": "fp32", "n": "i32", "heads": "i32", "rows": "i32",
+    "columns": "i32",
 }
 ATTEND = {"NORM": True, "ROPE": True, "N": 128, "WIDTH": 64}
 GATED = {"WIDTH": 512, "HIDDEN": 1536, "TALL": kernels.TALL, "WIDE": kernels.WIDE, "DEEP": kernels.DEEP}
+MIX = {"NORM": False, "N": 128, "HIDDEN": 512, "COLUMNS": kernels.COLUMNS, "STRIPE": kernels.STRIPE}
 for kernel, fixed, warps in (
-    (kernels._forward, ATTEND | {"ROWS": 64}, 4), (kernels._backward, ATTEND, 8), (kernels._gated, GATED, 8)
+    (kernels._forward, ATTEND | {"ROWS": 64}, 4), (kernels._backward, ATTEND, 8), (kernels._gated, GATED, 8),
+    (kernels._mix, MIX, 8),
 ):
     names = kernel.arg_names
     source = ASTSource(
@@ -115,13 +132,13 @@ def test_the_kernels_compile_for_a_gpu_that_is_not_there() -> None:
     )
     assert ran.returncode == 0, ran.stderr
     shared = {name: int(size) for name, size in map(str.split, ran.stdout.splitlines())}
-    assert shared.keys() == {"_forward", "_backward", "_gated"}
+    assert shared.keys() == {"_forward", "_backward", "_gated", "_mix"}
     assert max(shared.values()) <= 227 * 1024  # of an H100's processor
 
 
 @pytest.mark.skipif(not kernels.available(), reason="Triton is not for this machine")
 @pytest.mark.parametrize(
-    ("change", "attention", "gated"),
+    ("change", "mixing", "gated"),
     [
         ({"positions": "groups", "heads": 4, "hidden_size": 128}, True, True),
         ({}, True, True),
@@ -131,16 +148,17 @@ def test_the_kernels_compile_for_a_gpu_that_is_not_there() -> None:
         ({"gated_norm": False}, True, True),
         ({"hidden_size": 32, "heads": 1}, True, False),  # too narrow
         ({"hidden_size": 32}, False, False),
-        ({"mixer": "mlp_t", "positions": "none", "gated_norm": False}, False, True),
+        ({"mixer": "mlp_t", "positions": "none", "gated_norm": False}, True, True),
+        ({"mixer": "mlp_t", "positions": "none", "seq_len": 144, "canvas_width": 12}, False, True),
     ],
     ids=str,
 )
-def test_where_the_kernels_fit(change: dict[str, object], attention: bool, gated: bool) -> None:
+def test_where_the_kernels_fit(change: dict[str, object], mixing: bool, gated: bool) -> None:
     shape = replace(SMALL, hidden_size=64, heads=2)
     model = TRM(replace(shape, **change))  # type: ignore[arg-type]
-    assert kernels.fuse(model) is (attention or gated)
+    assert kernels.fuse(model) is (mixing or gated)
     for block in model.net.blocks:
-        assert getattr(block.mix, "fused", False) is attention
+        assert block.mix.fused is mixing
         assert block.mlp.fused is gated
 
 

@@ -1,4 +1,4 @@
-"""Two kernels for GPUs, where what lies between products would go to memory and back. Plain twins: `trm.model`.
+"""Kernels for GPUs, where what lies between products would go to memory and back. Plain twins: `trm.model`.
 
 `attend`: attention over few positions, both ways; queries' and keys' norm, what a head sees, softmax. One program
 holds all keys of one head of one puzzle, which a grid of up to 128 positions allows. Backward it reads the same
@@ -7,6 +7,9 @@ product, and the gradient.
 `gated`: the first half of a SwiGLU, with norm or not, without gradient, which most cycles of a step do without: gate
 and up in one product, of which half as much is written as by the product alone. The norm is a factor a row and can
 wait until after the second product.
+
+`mix`: a whole token mixer, SwiGLU over up to 128 positions with its residual and norm, without gradient. One program
+holds all positions of some columns, so that nothing but its input and its output goes to memory.
 
 Written in Triton, which comes with PyTorch for GPUs; `TRITON_INTERPRET=1` runs it on a CPU, slowly.
 """
@@ -17,13 +20,16 @@ import importlib.util
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from trm.config import ConfigError, TRMConfig
-from trm.model import NORM_EPS, TRM, Attention, Block, SwiGLU, head_groups
+from trm.model import NORM_EPS, TRM, Attention, Block, SwiGLU
+from trm.positions import head_groups
 
 MOST = 128  # positions that one program holds
 TALL, WIDE, DEEP = 128, 128, 64  # of a tile of `gated`
+COLUMNS, STRIPE = 128, 64  # of a program of `mix`, and of its hidden values at a time
 
 
 def available() -> bool:
@@ -54,7 +60,7 @@ if available():
 
     @triton.jit
     def _turn(v, cos, sin, ROWS: tl.constexpr, WIDTH: tl.constexpr):  # type: ignore[no-untyped-def]
-        """Rows of v [ROWS, WIDTH] turned as `trm.model.rotate` does; cos and sin [ROWS, WIDTH / 2]."""
+        """Rows of v [ROWS, WIDTH] turned as `trm.positions.rotate` does; cos and sin [ROWS, WIDTH / 2]."""
         first, second = tl.split(tl.permute(tl.reshape(v, (ROWS, 2, WIDTH // 2)), (0, 2, 1)))
         turned = tl.join(first * cos - second * sin, second * cos + first * sin)
         return tl.reshape(tl.permute(turned, (0, 2, 1)), (ROWS, WIDTH))
@@ -160,6 +166,38 @@ if available():
         tl.store(at, (tl.sigmoid(gate) * product).to(out.dtype.element_ty), mask=inside)
         tl.store(squares + row * across + right, tl.sum(product * product, 1), mask=row < rows)
 
+    @triton.jit
+    def _mix(  # type: ignore[no-untyped-def]
+        h, gate_up, down, out, n, columns, eps, NORM: tl.constexpr, N: tl.constexpr, HIDDEN: tl.constexpr,
+        COLUMNS: tl.constexpr, STRIPE: tl.constexpr,
+    ):  # fmt: skip
+        """All positions of some columns of h [n, columns]; weights padded to N positions with zeros.
+
+        Turned over, [columns, positions]: what one product makes is then the left side of the next.
+        """
+        position, stripe = tl.arange(0, N), tl.arange(0, STRIPE)
+        column = tl.program_id(0).to(tl.int64) * COLUMNS + tl.arange(0, COLUMNS)
+        inside = (position[None, :] < n) & (column[:, None] < columns)
+        at = position.to(tl.int64)[None, :] * columns + column[:, None]
+        old = tl.load(h + at, mask=inside, other=0.0)
+        dtype = old.dtype
+        mixed, squares = tl.zeros((COLUMNS, N), tl.float32), tl.zeros((COLUMNS,), tl.float32)
+        gate_at = gate_up + stripe[None, :] * N + position[:, None]
+        down_at = down + position[None, :] * HIDDEN + stripe[:, None]
+        for first in range(0, HIDDEN, STRIPE):
+            gate = tl.dot(old, tl.load(gate_at + first * N), input_precision="ieee")
+            up = tl.dot(old, tl.load(gate_at + (HIDDEN + first) * N), input_precision="ieee")
+            product = gate * up
+            if NORM:
+                squares += tl.sum(product * product, 1)
+            inner = (tl.sigmoid(gate) * product).to(dtype)
+            mixed = tl.dot(inner, tl.load(down_at + first), mixed, input_precision="ieee")
+        if NORM:
+            mixed *= tl.rsqrt(squares / HIDDEN + eps)[:, None]
+        new = old.to(tl.float32) + mixed
+        new *= tl.rsqrt(tl.sum(new * new, 1) / n + eps)[:, None]
+        tl.store(out + at, new.to(dtype), mask=inside)
+
 
 def required(model: TRM) -> None:
     """`fuse` where it was asked for. Raises ConfigError where it cannot be done."""
@@ -180,7 +218,9 @@ def fuse(model: TRM) -> bool:
         fuse_gated(block.mlp)
         if isinstance(block.mix, Attention):
             fuse_attention(block.mix, model.config)
-    return any(block.mlp.fused or getattr(block.mix, "fused", False) for block in blocks)
+        elif isinstance(block.mix, SwiGLU):
+            fuse_mixer(block.mix)
+    return any(block.mlp.fused or block.mix.fused for block in blocks)
 
 
 def fuse_attention(attention: Attention, config: TRMConfig) -> None:
@@ -193,6 +233,11 @@ def fuse_attention(attention: Attention, config: TRMConfig) -> None:
 def fuse_gated(mlp: SwiGLU) -> None:
     rows, width = mlp.gate_up.weight.shape
     mlp.fused = width % DEEP == 0 and rows // 2 % WIDE == 0
+
+
+def fuse_mixer(mixer: SwiGLU) -> None:
+    rows, positions = mixer.gate_up.weight.shape
+    mixer.fused = positions <= MOST and rows // 2 % STRIPE == 0
 
 
 def _arguments(
@@ -213,7 +258,7 @@ def attend(qkv: Tensor, group: Tensor, cos: Tensor | None, sin: Tensor | None, n
 
     group [heads, n] int32: positions see others of the same number; those below 0 see and are seen by all.
     norm: RMS-normalise queries and keys. cos, sin [n, head's width] float32: then turn them, as
-    `trm.model.rotate` does.
+    `trm.positions.rotate` does.
     """
     qkv = qkv.contiguous()
     out = qkv.new_empty(*qkv.shape[:2], qkv.shape[2] // 3)
@@ -277,3 +322,38 @@ def gated(h: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
 @gated.register_fake
 def _(h: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
     return h.new_empty(len(h), len(weight) // 2), h.new_empty(len(h), dtype=torch.float32)
+
+
+@torch.library.custom_op("trm::mix", mutates_args=())
+def mix(h: Tensor, gate_up: Tensor, down: Tensor, norm: bool) -> Tensor:
+    """A token mixer with its residual and norm, rms(h + down · inner): [n, M], as h.
+
+    inner: silu(g) · v of the halves of gate_up · h; norm: sigmoid(g) · rms(g · v). h [n, M], gate_up [2H, n], down
+    [n, H] in the same dtype. No gradient.
+    """
+    h, (n, hidden) = h.contiguous(), down.shape
+    padded = 1 << max(4, (n - 1).bit_length())
+    gate_up, down = F.pad(gate_up, (0, padded - n)), F.pad(down, (0, 0, 0, padded - n))
+    out, columns = torch.empty_like(h), h.shape[1]
+    _mix[(-(-columns // COLUMNS),)](
+        h,
+        gate_up,
+        down,
+        out,
+        n,
+        columns,
+        NORM_EPS,
+        norm,
+        padded,
+        hidden,
+        COLUMNS,
+        STRIPE,
+        num_warps=8,
+        num_stages=2,
+    )
+    return out
+
+
+@mix.register_fake
+def _(h: Tensor, gate_up: Tensor, down: Tensor, norm: bool) -> Tensor:
+    return torch.empty_like(h)
