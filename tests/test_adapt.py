@@ -250,6 +250,58 @@ def test_views_undo_themselves_and_are_the_banks(turn: int) -> None:
         assert (tokens == ARC.encode(view.forward(grid))).all()
 
 
+@pytest.mark.parametrize("turn", [0, 5])
+def test_moved_views_are_the_banks_and_come_back(turn: int) -> None:
+    view = Turned(turn, np.arange(256, dtype=np.uint8), 4, 7)
+    for shape in ((2, 3), (4, 4), (21, 22)):
+        grid = np.arange(shape[0] * shape[1], dtype=np.uint8).reshape(shape) % 10
+        tokens = ARC.at(4, 7).encode(view.forward(grid))
+        cells = torch.zeros(1, 30, 30, dtype=torch.int64)
+        cells[0, : shape[0], : shape[1]] = torch.from_numpy(grid)
+        turns, tops, lefts = (torch.tensor([number]) for number in (turn, 4, 7))
+        seen = plain(1, torch.device("cpu"))._replace(turn=turns, top=tops, left=lefts)
+        assert (tokens == place(cells, torch.tensor([shape]), seen)[0].numpy()).all()
+        assert (view.inverse(ARC.at(4, 7).decode(TASK, tokens)) == grid).all()
+
+
+def test_moved_views_leave_room_for_the_answer_and_for_a_draft() -> None:
+    wide, tall = np.zeros((2, 3), dtype=np.uint8), np.zeros((6, 4), dtype=np.uint8)
+    puzzle = Puzzle("arc", (wide,), demos=((wide, tall),))  # outputs twice as long
+    rng = np.random.default_rng(0)
+    for least, longest in ((0, 6), (9, 9)):
+        views = [draw_view(puzzle, rng, 20, least) for _ in range(200)]
+        assert {view.top for view in views} == {view.left for view in views} == set(range(21 - longest))
+    assert {(view.top, view.left) for view in (draw_view(puzzle, rng) for _ in range(9))} == {(0, 0)}
+    with pytest.raises(PuzzleError, match="at row 16, column 3, expected it within 20x20"):
+        ARC.on(20).at(15, 2).encode(tall)
+
+
+def test_the_refiner_moves_its_views_where_asked(expert: Expert, monkeypatch: pytest.MonkeyPatch) -> None:
+    refiner = Refiner(Checkpoint("mine", {"arc": expert}), device="cpu")
+    seen: list[Rollout] = []
+    run = Engine.run
+
+    def listening(self: Engine, rollouts: list[Rollout], *rest: object, **more: object) -> object:
+        seen.extend(rollouts)
+        return run(self, rollouts, *rest, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Engine, "run", listening)
+    corners = []
+    for moved in (False, True):
+        refiner.experts.fitting = replace(QUICK, steps=1, moved=moved)
+        seen.clear()
+        out = refiner.refine(TASK, TASK.answers, steps=1, restarts=12)
+        assert len(out.attempts) == len(seen) == 14
+        side = refiner.experts.spec(TASK).width
+        firsts = [np.argwhere(one.tokens.reshape(side, side)).min(0) for one in seen]
+        corners.append({tuple(first.tolist()) for first in firsts})
+        for one, first in zip(seen, firsts, strict=True):
+            if one.draft is not None:
+                assert (np.argwhere(one.draft.reshape(side, side)).min(0) == first).all()
+    assert corners[0] == {(0, 0)}
+    assert len(corners[1]) > 5
+
+
 def test_views_exchange_colours_of_inputs_alone() -> None:
     grid = np.array([[0, 1], [2, 0]], dtype=np.uint8)
     puzzle = Puzzle("arc", (grid,), demos=((grid, np.where(grid == 1, 7, grid).astype(np.uint8)),))

@@ -50,6 +50,7 @@ class Fitting:
     adamw_lr: float = 0.001  # on everything else
     identity_alone: bool = False  # leave the network as it is
     smallest: int = 20  # side of the smallest canvas used: 20 is what the network was trained on
+    moved: bool = True  # whether further views lie anywhere on the canvas, as training's pairs do
     max_steps: int = 2  # supervision steps that a pair stays at most
     seed: int = 0
 
@@ -85,11 +86,14 @@ def fitting(pairs: Sequence[str], where: str, base: Fitting) -> Fitting:
 class Turned:
     """A view of a whole task: every grid mirrored, transposed and recoloured alike, whatever its shape.
 
-    turn as in `trm.pairs.View`; colours [256]: what each becomes.
+    turn as in `trm.pairs.View`; colours [256]: what each becomes; top and left: where on the canvas the grids lie,
+    for who places them.
     """
 
     turn: int
     colours: Grid
+    top: int = 0
+    left: int = 0
 
     def forward(self, grid: Grid) -> Grid:
         grid = grid[::-1] if self.turn & 1 else grid
@@ -104,12 +108,21 @@ class Turned:
         return np.ascontiguousarray(np.argsort(self.colours).astype(np.uint8)[grid])
 
 
-def draw_view(puzzle: Puzzle, rng: np.random.Generator) -> Turned:
-    """A random view of a task; the colours exchanged are those that `PairBank` exchanges."""
+def draw_view(puzzle: Puzzle, rng: np.random.Generator, side: int = 0, least: int = 0) -> Turned:
+    """A random view of a task; the colours exchanged are those that `PairBank` exchanges.
+
+    side: of the canvas over which it is moved too, as there; 0: it is not. least: longest side of a grid that there
+    must be room for, beside the test's own.
+    """
     free = np.flatnonzero(recolourable(puzzle))
     colours = np.arange(256, dtype=np.uint8)
     colours[free] = rng.permutation(free)
-    return Turned(int(rng.integers(8)), colours)
+    turn = int(rng.integers(8))
+    if not side:
+        return Turned(turn, colours)
+    longest = min(side, max(extent(puzzle), least))
+    top, left = rng.integers(side - longest + 1, size=2).tolist()
+    return Turned(turn, colours, top, left)
 
 
 class _Alone:
@@ -121,19 +134,25 @@ class _Alone:
         return tensor
 
 
-def canvas(puzzle: Puzzle, config: TRMConfig, smallest: int = 20) -> int:
-    """The side of the canvas to fit and answer on: the smallest of `CANVASES`, from `smallest`, that holds all grids
-    (and is made of whole patches).
+def extent(puzzle: Puzzle) -> int:
+    """The longest side that a test's grids are taken to have.
 
     Outputs of tests are not known: they are allowed to be as much larger than their inputs as any demonstration's is.
+    """
+    growth = max(1.0, *(max(b.shape) / max(a.shape) for a, b in puzzle.demos))
+    longest: int = max(round(max(grid.shape) * growth) for grid in puzzle.inputs)
+    return longest
+
+
+def canvas(puzzle: Puzzle, config: TRMConfig, smallest: int = 20) -> int:
+    """The side of the canvas to fit and answer on: the smallest of `CANVASES`, from `smallest`, that holds all grids
+    (and is made of whole patches), the tests' as large as `extent` has them.
+
     A network whose weights know their canvas (`positions` other than rope2d) keeps its own.
     """
     if config.positions != "rope2d":
         return config.canvas_width
-    growth = max(max(b.shape) / max(a.shape) for a, b in puzzle.demos)
-    grids = [grid for pair in puzzle.demos for grid in pair]
-    largest = max(max(grid.shape) for grid in (*grids, *puzzle.inputs))
-    largest = max(largest, *(round(max(grid.shape) * growth) for grid in puzzle.inputs))
+    largest = max(extent(puzzle), *(max(grid.shape) for pair in puzzle.demos for grid in pair))
     side = next((side for side in CANVASES if side >= max(largest, smallest)), CANVASES[-1])
     return side + -side % config.patch
 

@@ -93,6 +93,7 @@ class Plan:
     context: int = 0  # which of the network's identities
     noise: float = 0.0
     seed: int = 0
+    task: Task | None = None  # its task with another place on the canvas
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,25 +156,25 @@ def run_plans(
     """
     from trm.engine import Rollout
 
-    owners = [(plan, i) for plan in plans for i in range(len(plan.puzzle.inputs))]
+    owners = [(plan, plan.task or task, i) for plan in plans for i in range(len(plan.puzzle.inputs))]
     rollouts = [
         Rollout(
-            task.encode_question(plan.puzzle, i),
-            None if plan.draft is None else task.encode_draft(plan.puzzle, plan.draft[i], i),
+            spec.encode_question(plan.puzzle, i),
+            None if plan.draft is None else spec.encode_draft(plan.puzzle, plan.draft[i], i),
             context=plan.context,
             noise=plan.noise,
             seed=plan.seed,
         )
-        for plan, i in owners
+        for plan, spec, i in owners
     ]
     latest: list[Grid | None] = [None]
 
     accepted: set[int] = set()
 
     def stop(index: int, run: Trajectory) -> bool:
-        plan, i = owners[index]
+        plan, spec, i = owners[index]
         if index == 0 or (task.decidable and index not in accepted):
-            grid = _back(plan, task.decode(plan.puzzle, run.grids[-1], i))
+            grid = _back(plan, spec.decode(plan.puzzle, run.grids[-1], i))
             if index == 0:
                 latest[0] = grid
             if task.check(jobs[plan.job].puzzle, grid).status is Status.VERIFIED:
@@ -202,7 +203,7 @@ def file_attempt(task: Task, plan: Plan, puzzle: Puzzle, runs: Sequence[Trajecto
     for i, run in enumerate(runs):
         seen: list[Grid] = []
         for tokens in run.grids if task.decidable or trace else run.grids[-1:]:
-            seen.append(_back(plan, task.decode(plan.puzzle, tokens, i)))
+            seen.append(_back(plan, (plan.task or task).decode(plan.puzzle, tokens, i)))
             if task.decidable and task.check(puzzle, seen[-1]).status is Status.VERIFIED:
                 break
         answers.append(seen[-1])

@@ -16,7 +16,7 @@ from trm.attempts import Job, Narrowed, Plan, Progress, Refinement, View, file_a
 from trm.experts import Experts
 from trm.grid import Grid, Grids, PuzzleError, as_grids
 from trm.question import GivenDraft, Question, as_puzzle, whole_numbers
-from trm.tasks import Puzzle, get
+from trm.tasks import Puzzle, Task, get
 
 if TYPE_CHECKING:
     from trm.checkpoint import Checkpoint
@@ -246,11 +246,15 @@ class Refiner:
             return None
         job.restarts += 1
         view: View
+        placed: Task | None = None
         if self.fits(name):
             from trm.adapt import draw_view
 
-            view = turned = draw_view(job.puzzle, rng)
+            spec, how = self.experts.spec(job.puzzle), self.experts.how()
+            longest = max((max(grid.shape) for grid in draft or ()), default=0)
+            view = turned = draw_view(job.puzzle, rng, spec.width if how.moved else 0, longest)
             context, sigma, noise_seed = turned.turn, 0.0, 0
+            placed = spec.at(turned.top, turned.left)
         else:
             sigma = NOISE.get(name, 0.3) if noise is None else noise
             context, noise_seed = 0, int(rng.integers(2**62))
@@ -259,7 +263,7 @@ class Refiner:
                 view = Narrowed(view, job.puzzle.grid, asked.grid)
         moved = Puzzle(name, tuple(view.forward(g) for g in job.puzzle.inputs))
         moved_draft = None if draft is None else tuple(view.forward(g) for g in draft)
-        return Plan(index, _source(draft), moved, moved_draft, view, context, sigma, noise_seed)
+        return Plan(index, _source(draft), moved, moved_draft, view, context, sigma, noise_seed, placed)
 
     def _run(
         self,

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trm.grid import Grid, GridParseError, Grids, PuzzleError, as_grids, shape_words
-from trm.tasks.base import Puzzle, Status, Task, Verdict
+from trm.tasks.base import PAD, Puzzle, Status, Task, Verdict
 
 END = 1  # token of the cells just below and just right of a grid: how the network says where an output ends
 MOST = 30
@@ -99,11 +99,15 @@ class Arc(Task):
     decidable = False
     shown = True
 
-    def __init__(self, side: int = MOST) -> None:
+    def __init__(self, side: int = MOST, top: int = 0, left: int = 0) -> None:
         self.height = self.width = side
+        self.top, self.left = top, left  # where on the canvas a grid's first cell is
 
     def on(self, side: int) -> Arc:
         return Arc(side)
+
+    def at(self, top: int, left: int) -> Arc:
+        return Arc(self.width, top, left)
 
     def parse(self, text: str) -> Puzzle:
         try:
@@ -191,21 +195,28 @@ class Arc(Task):
 
     # An output may have another shape than its input: end markers bound it, in drafts and questions as well.
     def encode(self, grid: Grid) -> NDArray[np.int64]:
-        canvas = super().encode(grid).reshape(self.height, self.width)
+        drawn = super().encode(grid).reshape(self.height, self.width)
         h, w = grid.shape
-        canvas[h : h + 1, :w] = END
-        canvas[:h, w : w + 1] = END
+        if h + self.top > self.height or w + self.left > self.width:
+            raise PuzzleError(
+                f"arc: grid of {shape_words(grid)} at row {self.top + 1}, column {self.left + 1}, expected it "
+                f"within {self.height}x{self.width}"
+            )
+        drawn[h : h + 1, :w] = END
+        drawn[:h, w : w + 1] = END
+        canvas = np.full_like(drawn, PAD)
+        canvas[self.top :, self.left :] = drawn[: self.height - self.top, : self.width - self.left]
         return canvas.reshape(-1)
 
     def encode_draft(self, puzzle: Puzzle, draft: Grid, index: int = 0) -> NDArray[np.int64]:
         return self.encode(draft)
 
     def decode(self, puzzle: Puzzle, tokens: NDArray[np.int64], index: int = 0) -> Grid:
-        """The largest rectangle at the top left that holds colours alone; a single 0 where there is none."""
-        colours = tokens.reshape(self.height, self.width) - 1 - self.reserved
+        """The largest rectangle from the first cell that holds colours alone; a single 0 where there is none."""
+        colours = tokens.reshape(self.height, self.width)[self.top :, self.left :] - 1 - self.reserved
         inside = np.logical_and.accumulate(colours >= 0, axis=1).sum(axis=1)  # [H] colours before the end
         widths = np.minimum.accumulate(inside)
-        areas = widths * np.arange(1, self.height + 1)
+        areas = widths * np.arange(1, len(widths) + 1)
         h = int(areas.argmax()) + 1
         found = colours[:h, : widths[h - 1]]
         return found.astype(np.uint8) if found.size else np.zeros((1, 1), dtype=np.uint8)

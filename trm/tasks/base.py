@@ -215,6 +215,12 @@ class Task(ABC):
             )
         return self
 
+    def at(self, top: int, left: int) -> Task:
+        """The task with its grids elsewhere on the canvas. Raises PuzzleError where they have one place alone."""
+        if (top, left) != (0, 0):
+            raise PuzzleError(f"{self.name}: grids at row {top}, column {left} of the canvas, expected 0, 0")
+        return self
+
     @property
     def seq_len(self) -> int:
         return self.height * self.width
