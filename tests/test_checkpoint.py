@@ -138,6 +138,9 @@ def test_convert_reads_the_shape_off_the_weights_and_refuses_what_does_not_fit(t
         convert(GOLDEN / "attention.upstream.pt", "sudoku", {"H_cycle": 2})
     with pytest.raises(CheckpointError, match="do not fit"):
         convert(GOLDEN / "mlp_t.upstream.pt", "sudoku", {"seq_len": 50, "puzzle_emb_len": 16})
+    for key, said in (("L_layers", 3), ("mlp_t", True), ("vocab_size", 11), ("num_puzzle_identifiers", 5)):
+        with pytest.raises(CheckpointError, match=f"{key} = {said}, but the weights have"):
+            convert(GOLDEN / "attention.upstream.pt", "arc", overrides | {key: said})
     with pytest.raises(CheckpointError, match="No such file"):
         convert(tmp_path / "none", "sudoku")
     torch.save({"a": torch.zeros(2)}, tmp_path / "other.pt")

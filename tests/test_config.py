@@ -6,7 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from trm.config import Config, ConfigError, TRMConfig, from_dict, load_config, to_dict
+from trm.config import (
+    Config,
+    ConfigError,
+    LossConfig,
+    OptimConfig,
+    TrainConfig,
+    TRMConfig,
+    from_dict,
+    load_config,
+    to_dict,
+)
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 MINIMAL = "[model]\nseq_len = 81\nvocab_size = 11\n[data]\ntask = 'sudoku'\n[train]\nsteps = 5\n"
@@ -58,6 +68,18 @@ def test_overrides_reach_their_key_and_are_as_strict(tmp_path: Path) -> None:
         load_config(path, ["train.step=7"])
     with pytest.raises(ConfigError, match=r"section\.key=value"):
         load_config(path, ["steps"])
+
+
+def test_words_that_no_field_knows_are_refused_in_python_too() -> None:
+    with pytest.raises(
+        ConfigError, match=r"\[model\]: mixer = 'banana', expected one of 'mlp_t', 'attention'"
+    ):
+        TRMConfig(81, 11, mixer="banana")  # type: ignore[arg-type]
+    for kind, change in (
+        (OptimConfig, {"name": "sgd"}), (LossConfig, {"name": "mse"}), (TrainConfig, {"compile": "no"}),
+    ):  # fmt: skip
+        with pytest.raises(ConfigError, match="expected one of"):
+            kind(**change)
 
 
 def test_a_missing_file_is_one_line(tmp_path: Path) -> None:

@@ -93,6 +93,21 @@ def test_mazes_have_shape_length_and_label_asked_for() -> None:
         assert task.check(puzzle, path).status is Status.VERIFIED
 
 
+def test_broad_mazes_are_of_every_size_and_have_their_shortest_path() -> None:
+    task = get("maze")
+    puzzles = list(generate("maze", 24, 0, broad=1.0))
+    sides = {side for puzzle in puzzles for side in puzzle.grid.shape}
+    assert min(sides) < 8
+    assert max(sides) > 27
+    assert sides <= set(range(5, 31))
+    for puzzle in puzzles:
+        assert puzzle.answers is not None
+        assert task.check(puzzle, puzzle.answers).status is Status.VERIFIED
+    walls = [float((puzzle.grid == ord("#")).mean()) for puzzle in puzzles]
+    assert min(walls) < 0.2
+    assert max(walls) > 0.4
+
+
 def test_large_mazes_look_like_the_benchmark() -> None:
     (puzzle,) = generate("maze", 1, 0)
     assert puzzle.grid.shape == (30, 30)
@@ -136,6 +151,8 @@ def test_gravity_pulls_down() -> None:
         ("maze", {"height": 2, "min_path": 9}, "maze: 2x2 with 9 moves or more"),
         ("maze", {"wall": (0.4, 0.3)}, "smaller first"),
         ("maze", {"min_path": "far"}, "min_path 'far': expected a number"),
+        ("maze", {"broad": 2.0}, "broad 2.0: expected a share from 0 to 1"),
+        ("maze", {"broad": 1, "height": 8}, "broad 1: mazes of any size and kind, expected no height"),
         ("sudoku", {"clues": (40, 30)}, "smaller first"),
         ("sudoku", {"clues": (40,)}, "clues .* expected a number, or two"),
         ("sudoku", {"clues": 16}, "clues 16: expected whole numbers from 17 to 81"),

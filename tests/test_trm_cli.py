@@ -135,8 +135,11 @@ def test_bench_counts_and_measures(trm: Callable[..., Result]) -> None:
         assert result.exit_code == 0, result.output
         record = json.loads(result.output)
         assert record["ms_per_step"] > 0
-        assert 0 < record["share_of_peak"] < 1
+        assert record["share_of_peak"] == pytest.approx(record["tflops"] / record["peak_tflops"])
         assert record["tflops"] == pytest.approx(record["tflop_per_step"] / record["ms_per_step"] * 1000)
+        assert record["dtype"] == "float32"
+    half = trm("bench", "infer", *small, "--set", "train.precision=bf16")
+    assert json.loads(half.output)["dtype"] == "bfloat16"
 
 
 @pytest.mark.parametrize(

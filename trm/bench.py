@@ -88,7 +88,7 @@ def bench_infer(path: Path | None, overrides: list[str], device: str = "auto") -
     except CheckpointError as error:
         raise ConfigError(str(error)) from None
     model = TRM(config.model).to(where).eval()
-    model.dtype = torch.bfloat16 if where.type == "cuda" else torch.float32
+    model.dtype = torch.bfloat16 if config.train.half(where.type) else torch.float32
     if config.train.kernels == "fused":
         from trm import kernels
 

@@ -298,6 +298,17 @@ def reference_config(state: Mapping[str, Tensor], task: str, overrides: Mapping[
     elif "puzzle_emb_len" not in overrides:
         prefix = 16 if identities is not None else 0  # the published recipes' default
     layers = 1 + max(int(k.split(".")[2]) for k in state if k.startswith("net.blocks."))
+    found: dict[str, Any] = {
+        "vocab_size": vocab,
+        "hidden_size": hidden,
+        "L_layers": layers,
+        "mlp_t": mixer == "mlp_t",
+    }
+    if identities is not None:
+        found |= {"num_puzzle_identifiers": len(identities), "puzzle_emb_ndim": identity_dim}
+    for key, value in found.items():
+        if overrides.get(key, value) != value:
+            raise CheckpointError(f"config: {key} = {overrides[key]!r}, but the weights have {value!r}")
     return TRMConfig(
         seq_len=int(overrides.get("seq_len", spec.seq_len)),
         vocab_size=int(vocab),

@@ -33,7 +33,7 @@ class TRMConfig:
     heads: int = 8
     expansion: float = 4.0  # SwiGLU's hidden width is round_up(expansion · d · 2/3, 256)
     mixer: Literal["mlp_t", "attention"] = "attention"
-    # groups: no table, but heads that see a cell's row, column or box alone (see trm.model.group_bias)
+    # groups: no table, but heads that see a cell's row, column or box alone (see trm.positions.group_bias)
     positions: Literal["none", "rope", "rope2d", "rowcol", "rowcolbox", "groups"] = "rope"
     box: int = 3  # side of a box, for rowcolbox and groups
     prefix: int = 16  # P positions before the cells
@@ -54,6 +54,7 @@ class TRMConfig:
     turns: bool = False  # the last prefix position says under which of 8 turns a task is seen (see trm.pairs)
 
     def __post_init__(self) -> None:
+        _check_choices(self, "[model]")
         if min(self.seq_len, self.vocab_size, self.hidden_size, self.heads, self.box) < 1:
             raise ConfigError("[model] seq_len, vocab_size, hidden_size, heads and box must be at least 1")
         if self.hidden_size % self.heads or (self.hidden_size // self.heads) % 2:
@@ -155,12 +156,18 @@ class OptimConfig:
     schedule: Literal["cosine", "constant"] = "cosine"
     warmup: float = 0.02  # share of the horizon
 
+    def __post_init__(self) -> None:
+        _check_choices(self, "[optim]")
+
 
 @dataclass(frozen=True)
 class LossConfig:
     name: Literal["softmax", "stablemax"] = "softmax"
     label_smoothing: float = 0.0
     halt_weight: float = 0.5
+
+    def __post_init__(self) -> None:
+        _check_choices(self, "[loss]")
 
 
 @dataclass(frozen=True)
@@ -188,7 +195,8 @@ class TrainConfig:
     init: str = ""  # checkpoint whose weights to start from; empty: random
     seed: int = 0
     precision: Literal["auto", "bf16", "fp32"] = "auto"  # auto: bf16 on CUDA
-    # fused: attention over up to 128 positions, and gate and up, as one kernel each (see trm.kernels); on CUDA.
+    # fused: attention or token mixing over up to 128 positions, and gate and up, as one kernel each (see
+    # trm.kernels); on CUDA.
     kernels: Literal["plain", "fused"] = "plain"
     compile: Literal["auto", "on", "off"] = "auto"  # auto: compiled kernels and one CUDA graph a step on CUDA
     evaluate_every: float = 0.1  # share of the horizon
@@ -196,7 +204,12 @@ class TrainConfig:
     eval_steps: int = 16  # supervision steps when evaluating
     save_pool: bool = True  # keep the slots in the checkpoint: an exact resume
 
+    def half(self, device: str) -> bool:
+        """Whether to compute in bfloat16 on a kind of device."""
+        return self.precision == "bf16" or (self.precision == "auto" and device == "cuda")
+
     def __post_init__(self) -> None:
+        _check_choices(self, "[train]")
         for key in ("batch", "pool", "max_steps", "eval_steps"):
             if getattr(self, key) < 1:
                 raise ConfigError(f"[train] {key} {getattr(self, key)}, expected at least 1")
@@ -326,6 +339,13 @@ def from_dict(cls: type[T], raw: dict[str, Any], where: str = "config", section:
         for name, value in raw.items()
     }
     return cls(**values)
+
+
+def _check_choices(config: Any, where: str) -> None:
+    """Refuse words that a field does not know, also where a configuration is made in Python."""
+    for name, hint in get_type_hints(type(config)).items():
+        if get_origin(hint) is Literal:
+            _convert(getattr(config, name), hint, where, name)
 
 
 def _convert(value: Any, hint: Any, where: str, key: str) -> Any:

@@ -69,8 +69,7 @@ class Trainer:
             model.load_state_dict(self._initial(config.train.init).state)
         model = model.to(self.accelerator.device)
         self.cuda = model.device.type == "cuda"
-        half = config.train.precision == "bf16" or (config.train.precision == "auto" and self.cuda)
-        model.dtype = torch.bfloat16 if half else torch.float32
+        model.dtype = torch.bfloat16 if config.train.half(model.device.type) else torch.float32
         if config.train.kernels == "fused":
             from trm import kernels
 

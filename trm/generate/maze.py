@@ -38,6 +38,8 @@ def maze(
         raise PuzzleError(f"wall {wall}: expected shares of the cells from 0 to below 1")
     if not 0 <= broad <= 1:
         raise PuzzleError(f"broad {broad}: expected a share from 0 to 1")
+    if broad == 1 and (height, width, wall, min_path) != (30, None, (0.28, 0.45), None):
+        raise PuzzleError("broad 1: mazes of any size and kind, expected no height, width, wall or min_path")
     if min_path is not None:
         whole_range("min_path", min_path, 1, MOST * MOST)
     scattered = _scattered_mazes(rng, heights, None if width is None else widths, walls, min_path)
