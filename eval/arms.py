@@ -15,7 +15,7 @@ from eval.synthetic import maker, solved
 from hybrid.answer import Answer, distinct, same
 from hybrid.draft import Draft, Feedback, Proposer
 from hybrid.null import Blank, Passthrough
-from hybrid.pipeline import Options, Pipeline
+from hybrid.pipeline import Options, Pipeline, Watcher
 from hybrid.pooling import pooled
 from hybrid.work import Refined
 from trm import tasks
@@ -44,7 +44,7 @@ SWEEPS = tuple(f"{how}:{kind}@" for how in ("draft", "beside") for kind in ("ora
 class Setting:
     """What the arms share. refiner: None where there is none; proposer: the drafts on file, or a live model.
 
-    ahead: the next puzzles' drafts are asked for while the arms work on these.
+    ahead: the next puzzles' drafts are asked for while the arms work on these. watcher: hears what could not be done.
     """
 
     proposer: Recorded | None
@@ -52,6 +52,7 @@ class Setting:
     options: Options  # of the hybrid
     at_once: int = 16
     ahead: bool = False
+    watcher: Watcher | None = None
 
 
 class ArmError(ValueError):
@@ -106,7 +107,8 @@ def run(name: str, puzzles: Sequence[Puzzle], setting: Setting, spent: Sequence[
 def _solve(
     proposer: Proposer, refiner: Any, puzzles: Sequence[Puzzle], options: Options, setting: Setting
 ) -> list[Answer]:
-    return list(Pipeline(proposer, refiner, at_once=setting.at_once).solve(puzzles, options))
+    pipeline = Pipeline(proposer, refiner, at_once=setting.at_once, watcher=setting.watcher)
+    return list(pipeline.solve(puzzles, options))
 
 
 # -- equal compute -------------------------------------------------------------------------------------------

@@ -32,7 +32,18 @@ from eval import arms as arms_of
 from eval import metrics, report
 from eval.arms import ArmError, Setting
 from eval.drafts import Recorded
-from eval.run import Plan, Run, UsageError, data_of, merge, open_folder, part, puzzles_for, read_records
+from eval.run import (
+    Once,
+    Plan,
+    Run,
+    UsageError,
+    data_of,
+    merge,
+    open_folder,
+    part,
+    puzzles_for,
+    read_records,
+)
 from hybrid.draft import BackendError
 from hybrid.environment import version
 from hybrid.pipeline import Options
@@ -183,9 +194,10 @@ def compare(
         for line in left_out(names, wanted, expert):
             print(f"compare: warning: {line}", file=sys.stderr)
     together = TOGETHER_ON_CPU if expert is None or expert.device == "cpu" else TOGETHER
-    setting = Setting(proposer, expert, options, together, elsewhere(proposer.live if proposer else None))
-    run = Run(out, names, setting, concurrency, state.process_index, state.num_processes)
     console = Console(stderr=True)
+    early = elsewhere(proposer.live if proposer else None)
+    setting = Setting(proposer, expert, options, together, early, Once(console))
+    run = Run(out, names, setting, concurrency, state.process_index, state.num_processes)
     deadline = time.monotonic() + limit_seconds if limit_seconds else float("inf")
     complete = True
     try:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rich.console import Console
 from rich.progress import Progress
 
 from eval import arms as arms_of
@@ -19,6 +20,7 @@ from eval import metrics
 from eval.arms import Setting
 from hybrid.ahead import ahead, in_turn
 from hybrid.pipeline import Options
+from hybrid.render import Notes
 from trm import tasks
 from trm.corpus import puzzles_of
 from trm.generate import generate
@@ -79,6 +81,21 @@ def data_of(given: Iterable[str]) -> dict[str, str]:
             raise UsageError(f"--data {one}: a second source for {task}, expected one")
         found[task] = source
     return found
+
+
+class Once(Notes):
+    """Says once, above the progress, what is missing, however many pipelines come upon it."""
+
+    command = "compare"
+
+    def __init__(self, console: Console) -> None:
+        super().__init__(console)
+        self._said: set[str] = set()
+
+    def warned(self, message: str) -> None:
+        if message not in self._said:
+            self._said.add(message)
+            super().warned(message)
 
 
 # -- the run -------------------------------------------------------------------------------------------------

@@ -243,7 +243,10 @@ class Pipeline:
         asks: dict[str, Any],
         options: Options,
     ) -> None:
-        """Call a method of the refiner about a group and file what it says."""
+        """Call a method of the refiner about a group and file what it says.
+
+        What it cannot be asked about one puzzle (a draft larger than its canvas, say) costs the others nothing.
+        """
         begun = time.perf_counter()
         asks |= {
             "steps": options.steps,
@@ -258,7 +261,12 @@ class Pipeline:
         outs: list[Refined]
         try:
             outs = list(method(puzzles, **asks))
-        except PuzzleError as error:  # the expert's canvas is too small for it, say
+        except PuzzleError as error:
+            if len(group) > 1:
+                for row, work in enumerate(group):
+                    own = {key: [asks[key][row]] for key in ("draft", "starts") if key in asks}
+                    self._ask(refiner, method, [work], asks | own, options)
+                return
             self._warn(f"{refiner.name}: {error}; the draft is judged alone")
             ran = False
             outs = list(Passthrough().refine(puzzles, [work.newest() for work in group]))

@@ -146,11 +146,15 @@ def _panel(body: RenderableType, title: str, subtitle: str | None = None, style:
 class Notes(Watcher):
     """Says what is missing, on standard error; the rest passes in silence."""
 
+    command = "hybrid"
+
     def __init__(self, console: Console) -> None:
         self.console = console
 
     def warned(self, message: str) -> None:
-        self.console.print(f"hybrid: warning: {message}", markup=False, highlight=False, soft_wrap=True)
+        self.console.print(
+            f"{self.command}: warning: {message}", markup=False, highlight=False, soft_wrap=True
+        )
 
     def busy(self, words: str) -> None:
         """Something slow begins that belongs to no puzzle: loading, say."""

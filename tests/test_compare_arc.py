@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import doubles
+import numpy as np
 import pytest
 import torch
 from typer.testing import CliRunner
@@ -14,11 +15,13 @@ from eval import arms
 from eval.arms import Setting
 from eval.compare import app
 from eval.run import puzzles_for
-from hybrid.pipeline import Options
+from hybrid.pipeline import Options, Pipeline, Watcher
+from trm.adapt import Fitting
 from trm.checkpoint import Expert, save
 from trm.config import TRMConfig
 from trm.corpus import write
 from trm.model import TRM
+from trm.refine import Refiner
 from trm.tasks import get
 
 SHAPE = TRMConfig(
@@ -68,6 +71,23 @@ def test_the_control_has_as_many_views_as_the_hybrid_pays_for(checkpoint: Path) 
     (puzzle,) = puzzles_for("arc", 1, 0, None)
     arms.run("trm+restarts", [puzzle], made, [66.5])
     assert made.refiner.calls[-1]["restarts"] == 66  # type: ignore[union-attr]
+
+
+def test_a_draft_too_large_for_its_canvas_costs_the_other_puzzles_nothing(checkpoint: Path) -> None:
+    refiner = Refiner.from_pretrained(checkpoint, device="cpu")
+    refiner.experts.fitting = Fitting(steps=1, batch=2, smallest=10)
+    puzzles = puzzles_for("arc", 3, 0, None)
+    large = np.zeros((25, 25), dtype=np.uint8)
+    drafts = doubles.Scripted([puzzles[0].inputs, (large,), puzzles[2].inputs])
+    heard: list[str] = []
+    watcher = Watcher()
+    watcher.warned = heard.append  # type: ignore[method-assign]
+    alone = Pipeline(drafts, arms.DraftAlone(refiner), at_once=3, watcher=watcher)  # type: ignore[arg-type]
+    answers = list(alone.solve(puzzles, Options(restarts=0)))
+    assert [answer.steps > 0 for answer in answers] == [True, False, True]
+    assert answers[1].source == "llm"
+    assert len(heard) == 1
+    assert "25x25" in heard[0]
 
 
 def test_drafts_of_arc_are_shown_and_two_attempts_judged(tmp_path: Path) -> None:
