@@ -13,8 +13,7 @@ def rope_tables(n: int, head_dim: int, base: float = 10_000.0) -> tuple[Tensor, 
     """cos and sin [n, head_dim] of rotary positions 0 … n−1."""
     frequency = base ** (-torch.arange(0, head_dim, 2, dtype=torch.float32) / head_dim)
     angle = torch.outer(torch.arange(n, dtype=torch.float32), frequency)
-    angle = torch.cat((angle, angle), dim=-1)
-    return angle.cos(), angle.sin()
+    return _both_halves(angle)
 
 
 def rope2d_tables(
@@ -29,8 +28,16 @@ def rope2d_tables(
     row, col = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
     angle = torch.cat([torch.outer(at.flatten().float(), frequency) for at in (row, col)], dim=-1)
     angle = F.pad(angle, (0, 0, prefix, 0))
-    angle = torch.cat((angle, angle), dim=-1)
-    return angle.cos(), angle.sin()
+    return _both_halves(angle)
+
+
+def _both_halves(angle: Tensor) -> tuple[Tensor, Tensor]:
+    """cos and sin [n, head_dim] of the angles [n, head_dim / 2], once for each half that `rotate` turns.
+
+    In float64: the first cos of float32 in a process of two threads was 1.5e-4 off in 4 of 6,000 (PyTorch 2.13).
+    """
+    cos, sin = angle.double().cos().float(), angle.double().sin().float()
+    return torch.cat((cos, cos), dim=-1), torch.cat((sin, sin), dim=-1)
 
 
 def cell_groups(config: TRMConfig) -> tuple[Tensor, Tensor, Tensor]:
