@@ -11,7 +11,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from rich.console import Console
 from rich.progress import Progress
 
@@ -22,7 +21,7 @@ from hybrid.ahead import ahead, in_turn
 from hybrid.pipeline import Options
 from hybrid.render import Notes
 from trm import tasks
-from trm.corpus import puzzles_of
+from trm.corpus import drawn, puzzles_of
 from trm.generate import generate
 from trm.tasks import Puzzle
 
@@ -63,7 +62,7 @@ def puzzles_for(task: str, n: int, seed: int, source: str | None) -> list[Puzzle
     found = puzzles_of(source, task)
     if len(found) < n:
         raise UsageError(f"{source}: {len(found)} puzzles, expected at least --n {n}")
-    chosen = np.sort(np.random.default_rng(seed).permutation(len(found))[:n])
+    chosen = drawn(n, len(found), seed)
     picked = [found[i] for i in chosen]
     if len({p.id for p in picked}) < n:  # a folder of files may repeat its names
         picked = [replace(p, id=f"{p.id}#{i}") for i, p in zip(chosen, picked, strict=True)]

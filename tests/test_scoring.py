@@ -15,7 +15,8 @@ from trm.adapt import Fitting, Turned, draw_view
 from trm.checkpoint import Checkpoint, Expert
 from trm.config import TRMConfig
 from trm.engine import Engine, Rollout
-from trm.evaluate import JUDGED, Judged, auroc, ranking
+from trm.evaluate import auroc
+from trm.fitted import JUDGED, Judged, ranking
 from trm.generate import generate
 from trm.grid import Grid, PuzzleError
 from trm.model import TRM

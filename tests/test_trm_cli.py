@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,30 @@ def test_data_makes_puzzles_from_a_seed(trm: Callable[..., Result]) -> None:
     assert len(json.loads(Path("m.jsonl").read_text().splitlines()[0])["question"].splitlines()) == 5
     assert trm("data", "arc", "--n", 2, "--out", "a.json").exit_code == 0
     assert {"train", "test"} == set(next(iter(json.loads(Path("a.json").read_text()).values())))
+
+
+def test_interrupted_data_keeps_what_is_made(
+    trm: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = Path(puzzles(trm)).read_text().splitlines()
+    cut_at = 0
+
+    @contextmanager
+    def bar(what: str, total: int) -> Iterator[Callable[[int], None]]:
+        def tick(done: int) -> None:
+            if done == cut_at:
+                raise KeyboardInterrupt
+
+        yield tick
+
+    monkeypatch.setattr("trm.progress.bar", bar)
+    words = ["data", "sudoku", "--n", 6, "--seed", 3, "--out", "cut.csv", "clues=[50, 60]"]
+    for cut_at in (6, 4):
+        result = trm(*words)
+        kept = Path("cut.csv").read_text().splitlines()
+        assert kept == whole[: cut_at + 1]
+    assert result.exit_code == 130
+    assert result.stderr == "trm: interrupted: the first 4 of 6 are in cut.csv\n"
 
 
 def test_train_resume_eval_and_pack(trm: Callable[..., Result]) -> None:
@@ -129,9 +154,9 @@ def test_convert_gives_what_from_pretrained_and_the_refiner_take(trm: Callable[.
 
 
 def test_bench_counts_and_measures(trm: Callable[..., Result]) -> None:
-    small = ["--set", "train.batch=2", "--set", "model.hidden_size=32", "--device", "cpu", "--json"]
-    for what in ("train", "infer"):
-        result = trm("bench", what, *small)
+    small = ["--set", "model.hidden_size=32", "--device", "cpu", "--json"]
+    for what, more in (("train", ["--set", "train.batch=2"]), ("infer", [])):
+        result = trm("bench", what, *small, *more)
         assert result.exit_code == 0, result.output
         record = json.loads(result.output)
         assert record["ms_per_step"] > 0
@@ -163,6 +188,7 @@ def test_bench_counts_and_measures(trm: Callable[..., Result]) -> None:
         (["train", TINY, "--out", "list.json"], 2, "list.json is a file"),
         (["pack", "out.pt", "none.pt"], 3, "no such file"),
         (["bench", "fly"], 2, "expected train or infer"),
+        (["bench", "infer", "--set", "train.batch=2"], 2, "train.batch: of training alone"),
         (["bench", "infer", "--device", "banana"], 2, "expected auto, cpu, cuda or mps"),
         (["train", TINY, "--device", "banana", "--out", "new"], 2, "expected auto, cpu, cuda or mps"),
     ],

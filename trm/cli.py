@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable
-from contextlib import ExitStack
-from itertools import islice
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -109,6 +108,9 @@ def evaluate_command(
     task: Annotated[str, typer.Option(help="sudoku, maze or arc")],
     data: Annotated[str, typer.Option(help="file of puzzles with answers, or hub:ID")],
     limit: Annotated[int, typer.Option(help="the first so many puzzles; 0: all", min=0)] = 0,
+    sample: Annotated[
+        int | None, typer.Option(metavar="SEED", help="as many as --limit says, drawn from all", min=0)
+    ] = None,
     steps: Annotated[
         int, typer.Option(help="supervision steps; ARC: never more than in training", min=1)
     ] = 16,
@@ -117,8 +119,14 @@ def evaluate_command(
         list[str] | None,
         typer.Option(metavar="KEY=VALUE", help="how to fit an ARC expert to a task: seconds=30, lr=0.002, …"),
     ] = None,
+    share: Annotated[
+        str, typer.Option(metavar="K/N", help="every Nth puzzle from the Kth on: one machine's part")
+    ] = "",
     records: Annotated[
-        Path | None, typer.Option(help="ARC: a line of JSON for every task, as it goes")
+        Path | None,
+        typer.Option(
+            help="ARC: a line of JSON for every task, as it goes; those it holds are not done again"
+        ),
     ] = None,
     device: Device = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="one JSON object")] = False,
@@ -126,15 +134,22 @@ def evaluate_command(
     """Accuracy on labelled puzzles: one cold pass, by step, with halting, and by the exact rules."""
     from trm.checkpoint import CheckpointError
     from trm.config import ConfigError
-    from trm.corpus import labelled
-    from trm.evaluate import wilson
+    from trm.corpus import drawn, labelled, part_of
+    from trm.evaluate import lines
     from trm.grid import PuzzleError
     from trm.progress import bar
 
     try:
+        from trm.fitted import read_records, recording
         from trm.refine import Refiner
 
-        puzzles = labelled(data, task, limit)
+        if sample is not None and not limit:
+            fail("--sample: how many is for --limit to say")
+        puzzles = labelled(data, task, limit if sample is None else 0)
+        if sample is not None:
+            puzzles = [puzzles[i] for i in drawn(limit, len(puzzles), sample)]
+        if share:
+            puzzles = part_of(puzzles, share)
         refiner = Refiner.from_pretrained(checkpoint, device=device)
         # What a long evaluation on a GPU gains is more than compiling costs.
         refiner.experts.compiled = refiner.device.startswith("cuda") and len(puzzles) * steps >= COMPILE_FROM
@@ -146,33 +161,26 @@ def evaluate_command(
             refiner.experts.fitting = fitting(fit, "--fit", refiner.experts.how())
 
         with ExitStack() as stack:
+            known = read_records(records) if records is not None else []
             # Opened before the work: what cannot be written is said at once.
-            file = stack.enter_context(records.open("a")) if records is not None else None
-
-            def record(one: dict[str, Any]) -> None:
-                if file is not None:
-                    print(json.dumps(one), file=file, flush=True)
-
+            record = stack.enter_context(recording(records))
             tick = stack.enter_context(bar("evaluating", len(puzzles)))
-            result = refiner.evaluate(puzzles, steps=steps, restarts=restarts, progress=tick, record=record)
+            result = refiner.evaluate(
+                puzzles, steps=steps, restarts=restarts, progress=tick, record=record, known=known
+            )
     except (PuzzleError, ConfigError, OSError) as error:
         fail(error)
     except CheckpointError as error:
         fail(error, 3)
+    except KeyboardInterrupt:
+        fail(
+            "interrupted" if records is None else "interrupted; the same command goes on where it stopped",
+            130,
+        )
     if as_json:
         print(json.dumps(result))
         return
-    n = result["n"]
-    low, high = wilson(round(result["accuracy"] * n), n)
-    print(
-        f"{task}: n {n}  exact {result['accuracy']:.2%} [{low:.1%}, {high:.1%}]  verified {result['verified']:.2%}"
-    )
-    print(
-        f"with learned halting {result['halt_accuracy']:.2%} in {result['mean_steps']:.1f} steps on average"
-    )
-    for step, share in result["by_step"].items():
-        print(f"  step {int(step):3d}  {share:7.2%}")
-    print(f"{result['seconds']:.1f} s")
+    print("\n".join(lines(result)))
 
 
 @app.command(epilog="Example: trm data sudoku --n 1000 --seed 1 --out easy.csv clues=[40,50]")
@@ -195,16 +203,23 @@ def data(
         fail("--out is missing: expected a .csv, .jsonl or (ARC) .json file")
     try:
         check_name(out, task)
-        puzzles = []
+        puzzles, left = [], n
         options = parse_options(overrides or [])
-        with PuzzleStream(task, seed, options) as made, bar("generating", n) as tick:
-            for count, puzzle in enumerate(islice(made, n), 1):
+        with (
+            suppress(KeyboardInterrupt),  # what is made by then is kept
+            PuzzleStream(task, seed, options) as made,
+            bar("generating", n) as tick,
+        ):
+            for left, puzzle in zip(range(n - 1, -1, -1), made, strict=False):
                 puzzles.append(puzzle)
-                tick(count)
-        write(out, task, puzzles)
+                tick(n - left)
+        if puzzles:
+            write(out, task, puzzles)
     except (PuzzleError, TypeError, OSError) as error:
         fail(error)
-    print(f"{len(puzzles)} {task} puzzles in {out}")
+    if left:
+        fail(f"interrupted: the first {len(puzzles)} of {n} are in {out}" if puzzles else "interrupted", 130)
+    print(f"{n} {task} puzzles in {out}")
 
 
 def parse_options(pairs: Iterable[str]) -> dict[str, Any]:

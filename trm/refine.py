@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +21,7 @@ from trm.tasks import Puzzle, Task, get
 if TYPE_CHECKING:
     from trm.checkpoint import Checkpoint
     from trm.engine import Engine, Trajectory
+    from trm.fitted import Record
 
 # σ of the noise on y in restarts. Sudoku, ARC: what PTRM found best. Mazes: turned, they need none (LOG.md).
 NOISE = {"sudoku": 0.3, "maze": 0.0, "arc": 0.2}
@@ -334,19 +335,21 @@ class Refiner:
         restarts: int = 0,
         seed: int = 0,
         progress: Callable[[int], None] | None = None,
-        record: Callable[[dict[str, Any]], None] | None = None,
+        record: Callable[[Record], None] | None = None,
+        known: Iterable[Record] = (),
     ) -> dict[str, Any]:
         """Accuracy on labelled puzzles of one task (`trm.evaluate.evaluate`), with restarts where asked for.
 
         Restarts change `accuracy` and `verified` alone; the other figures are of the cold pass. Where the network is
-        fitted to every task, restarts are views that vote, and there are more figures: pass_1, pass_2 and oracle are
-        shares of test inputs, tasks the share of tasks with every input right in two attempts, the rest as in
-        `trm.evaluate.ranking`; record: told how each task went, as it goes.
+        fitted to every task, restarts are views that vote, and there are more figures (`trm.fitted.summary`); record:
+        told how each task went, as it goes; known: what it was told before, which is not done again.
         """
-        from trm.evaluate import evaluate_fitted, evaluate_general
+        from trm.evaluate import evaluate_general
 
         if self.fits(puzzles[0].task):
-            return evaluate_fitted(self, puzzles, steps, restarts, seed, progress, record)
+            from trm.fitted import evaluate_fitted
+
+            return evaluate_fitted(self, puzzles, steps, restarts, seed, progress, record, known)
         return evaluate_general(self, puzzles, steps, restarts, seed, progress)
 
     def restarted(

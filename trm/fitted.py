@@ -1,0 +1,224 @@
+"""Accuracy where a network is fitted to every task first: by view, vote and attempt, from a record of each task.
+
+Records are lines of JSON, written as it goes: an evaluation that was interrupted goes on after them, and those of
+several machines, one file after the other, make one evaluation.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypedDict, cast
+
+import numpy as np
+
+from trm.attempts import Refinement, tally
+from trm.engine import Engine
+from trm.evaluate import Looked, auroc, figures, looked, roll_out
+from trm.grid import PuzzleError
+from trm.scoring import unseen
+from trm.tasks import Puzzle, Task
+
+if TYPE_CHECKING:
+    from trm.refine import Refiner
+
+CUT_SHORT = '{"id": '  # how a record begins
+JUDGED = 16  # candidates of a test input that are scored at most, those with the most votes
+
+
+class Judged(TypedDict):
+    """A grid that views named for a test input: how many did, its score (`trm.scoring`), whether it is right."""
+
+    votes: int
+    score: float
+    right: bool
+
+
+class Record(TypedDict):
+    """How one task went. Lists have an entry for every test input."""
+
+    id: str
+    question: int  # its checksum
+    how: dict[str, Any]  # the checkpoint's hash, steps, restarts, seed and fitting
+    canvas: int
+    fit_seconds: float
+    fit_steps: int
+    cold: list[Looked]  # one view
+    pass_1: list[bool]  # whether the first attempt is right,
+    pass_2: list[bool]  # one of two,
+    oracle: list[bool]  # or any grid that was ever voted for
+    candidates: list[list[Judged]]
+    seconds: float
+
+
+def evaluate_fitted(
+    refiner: Refiner,
+    puzzles: Sequence[Puzzle],
+    steps: int,
+    restarts: int,
+    seed: int,
+    progress: Callable[[int], None] | None = None,
+    record: Callable[[Record], None] | None = None,
+    known: Iterable[Record] = (),
+) -> dict[str, Any]:
+    """`Refiner.evaluate` where the network is fitted to every puzzle. record: told of each task, as it goes.
+
+    known: records of before, whose tasks are not done again; those of other tasks do not count. Raises PuzzleError
+    where one was made in another way.
+    """
+    steps = refiner.experts.steps(puzzles[0].task, steps)
+    how = settings(refiner, steps, restarts, seed)
+    before = {(one["id"], one["question"]): one for one in known}
+    for one in before.values():
+        if differ := [key for key, value in how.items() if one["how"].get(key) != value]:
+            key = differ[0]
+            raise PuzzleError(
+                f"the record of {one['id']} has {key} {one['how'].get(key)}, expected {how[key]}: another file "
+                "for another evaluation"
+            )
+    records = []
+    for count, puzzle in enumerate(puzzles, 1):
+        if (done := before.get((puzzle.id, puzzle.checksum))) is None:
+            done = one_task(refiner, puzzle, steps, restarts, seed, how)
+            if record is not None:
+                record(done)
+        records.append(done)
+        if progress is not None:
+            progress(count)
+    return {"task": puzzles[0].task, **summary(records), "restarts": restarts}
+
+
+def settings(refiner: Refiner, steps: int, restarts: int, seed: int) -> dict[str, Any]:
+    """What a record depends on beside its task, as JSON has it."""
+    weights = refiner.name.rpartition("@")[2]
+    fitting = asdict(refiner.experts.how())
+    return {"refiner": weights, "steps": steps, "restarts": restarts, "seed": seed, "fit": fitting}
+
+
+def one_task(
+    refiner: Refiner, puzzle: Puzzle, steps: int, restarts: int, seed: int, how: dict[str, Any]
+) -> Record:
+    """Fit, look once, look again from `restarts` sides, vote, and judge what was named."""
+    begun = time.perf_counter()
+    task, engine = refiner.experts.spec(puzzle), refiner.experts.engine_for(puzzle)
+    fitted = time.perf_counter()
+    cold = looked(task, puzzle, roll_out(engine, task, [puzzle], steps), steps)
+    out = refiner.refine(puzzle, steps=steps, restarts=restarts, seed=seed)
+    right = attempts_right(puzzle, out)
+    return Record(
+        id=puzzle.id,
+        question=puzzle.checksum,
+        how=how,
+        canvas=task.width,
+        fit_seconds=round(fitted - begun, 1),
+        fit_steps=refiner.experts.fitted_steps,
+        cold=cold,
+        pass_1=right["pass_1"],
+        pass_2=right["pass_2"],
+        oracle=right["oracle"],
+        candidates=judged(engine, task, puzzle, out, steps),
+        seconds=round(time.perf_counter() - begun, 1),
+    )
+
+
+def summary(records: Sequence[Record]) -> dict[str, Any]:
+    """Figures of all records: those of one view as `trm.evaluate.figures` has them, those of attempts, `ranking`.
+
+    pass_1, pass_2, oracle: shares of test inputs. tasks: share of tasks with every input right in two attempts.
+    accuracy: pass_1 where views voted. verified: 0, for no rule decides.
+    """
+    result = figures([one for record in records for one in record["cold"]])
+    found = {
+        "pass_1": [right for record in records for right in record["pass_1"]],
+        "pass_2": [right for record in records for right in record["pass_2"]],
+        "oracle": [right for record in records for right in record["oracle"]],
+        "tasks": [all(record["pass_2"]) for record in records],
+    }
+    result |= {"verified": 0.0, **{name: float(np.mean(right)) for name, right in found.items()}}
+    result |= ranking([mine for record in records for mine in record["candidates"]])
+    if records[0]["how"]["restarts"]:
+        result["accuracy"] = result["pass_1"]
+    return result | {"n_tasks": len(records), "seconds": sum(record["seconds"] for record in records)}
+
+
+def read_records(path: Path) -> list[Record]:
+    """The records of a file; none where there is no file. A line that was cut short by a kill does not count.
+
+    Raises PuzzleError for any other line that is no record, and OSError.
+    """
+    if not path.exists():
+        return []
+    records = []
+    for number, line in enumerate(path.read_text("utf-8", errors="replace").splitlines(), 1):
+        try:
+            one = json.loads(line)
+        except ValueError:
+            if CUT_SHORT.startswith(line[: len(CUT_SHORT)]):
+                continue
+            one = None
+        if not isinstance(one, dict) or set(one) != set(Record.__annotations__):
+            raise PuzzleError(f"{path}, line {number}: {line[:40]!r}, expected a record of trm eval")
+        records.append(cast(Record, one))
+    return records
+
+
+@contextmanager
+def recording(path: Path | None) -> Iterator[Callable[[Record], None]]:
+    """Appends records to a file, each in a line of its own whatever a kill has left there. Raises OSError at once."""
+    if path is None:
+        yield lambda record: None
+        return
+    with path.open("a+", encoding="utf-8", errors="replace") as file:
+        file.seek(0)
+        if file.read()[-1:] not in ("", "\n"):
+            file.write("\n")
+        yield lambda record: print(json.dumps(record), file=file, flush=True)
+
+
+def attempts_right(puzzle: Puzzle, out: Refinement) -> dict[str, list[bool]]:
+    """Of every test input, whether the first attempt is right, one of two, or any that was ever voted for."""
+    found: dict[str, list[bool]] = {"pass_1": [], "pass_2": [], "oracle": []}
+    for index, (tries, answer) in enumerate(zip(out.candidates or [], puzzle.answers or (), strict=True)):
+        right = [np.array_equal(grid, answer) for grid in tries]
+        found["pass_1"].append(right[0])
+        found["pass_2"].append(any(right))
+        found["oracle"].append(any(np.array_equal(one.grids[index], answer) for one in out.attempts))
+    return found
+
+
+def judged(engine: Engine, task: Task, puzzle: Puzzle, out: Refinement, steps: int) -> list[list[Judged]]:
+    """For every test input what views named, at most JUDGED grids, those with the most votes first."""
+    named = [tally([one.grids[i] for one in out.attempts])[:JUDGED] for i in range(len(puzzle.inputs))]
+    found = unseen(engine, task, puzzle, [[grid for grid, _ in mine] for mine in named], steps)
+    return [
+        [
+            Judged(votes=votes, score=float(np.exp(log_p)), right=np.array_equal(grid, answer))
+            for (grid, votes), log_p in zip(mine, scores, strict=True)
+        ]
+        for mine, scores, answer in zip(named, found, puzzle.answers or (), strict=True)
+    ]
+
+
+def ranking(candidates: Sequence[Sequence[Judged]]) -> dict[str, float]:
+    """What the score is worth, from the candidates of every test input.
+
+    auroc: of right against wrong candidates, where there are both. pass_2_score: share of inputs with a right one
+    among the two that score best; pass_2_votes_score: among the two with the most votes, the score deciding between
+    equals.
+    """
+
+    def pass_2(key: Callable[[Judged], tuple[float, ...]]) -> float:
+        best = [sorted(mine, key=key, reverse=True)[:2] for mine in candidates]
+        return float(np.mean([any(one["right"] for one in two) for two in best]))
+
+    right = [one["score"] for mine in candidates for one in mine if one["right"]]
+    wrong = [one["score"] for mine in candidates for one in mine if not one["right"]]
+    return {
+        **({"auroc": auroc(right, wrong)} if right and wrong else {}),
+        "pass_2_score": pass_2(lambda one: (one["score"],)),
+        "pass_2_votes_score": pass_2(lambda one: (one["votes"], one["score"])),
+    }
