@@ -122,6 +122,7 @@ def test_a_row_that_fails_does_not_stop_the_others(ablate: Callable[..., Result]
     [
         ("a = 3", [], "a = 3, expected a list"),
         ("a = [3]", [], "a = [3], expected a list"),
+        ("a = ['data.held_out_size=0']", [], "row a: data.held_out_size = 0, expected puzzles to compare"),
         ("a = ['model.state=1']", [], "row a: tiny.toml [model]: unknown 'state'; did you mean 'states'"),
         ("'../a' = []", [], "row '../a', expected a name"),
         ("a = [", [], "rows.toml: "),

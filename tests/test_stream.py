@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -96,6 +97,21 @@ def test_training_goes_on_with_new_puzzles(tmp_path: Path, monkeypatch: pytest.M
     questions = [get("sudoku").decode(train[0], row.numpy()).tobytes() for row in trainer.learner.bank.tokens]
     assert new < set(questions)
     assert not {p.grid.tobytes() for p in held_out} & set(questions)
+
+
+@pytest.mark.parametrize("stream", [0, 32])
+def test_making_the_first_puzzles_shows_how_far_it_is(stream: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[object] = []
+
+    @contextlib.contextmanager
+    def bar(what: str, total: int) -> Iterator[Callable[[int], None]]:
+        said.append((what, total))
+        yield said.append
+
+    monkeypatch.setattr("trm.stream.bar", bar)
+    train, held_out = training_puzzles(tiny(stream=stream).data, 0)
+    assert (len(train), len(held_out)) == (16, 4)
+    assert said == [("generating", 20), *range(1, 21)]
 
 
 def test_what_a_stream_needs_is_checked() -> None:

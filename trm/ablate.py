@@ -57,6 +57,8 @@ def read_rows(recipe: Path, table: Path, overrides: Sequence[str], out: Path) ->
             config = load_config(recipe, all_of_it)
         except ConfigError as error:
             raise ConfigError(f"row {name}: {error}") from None
+        if not (config.data.held_out_size or config.data.held_out):
+            raise ConfigError(f"row {name}: data.held_out_size = 0, expected puzzles to compare the rows by")
         rows.append(Row(name, all_of_it, config, out / name))
     return rows
 

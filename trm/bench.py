@@ -83,6 +83,10 @@ def bench_train(path: Path | None, overrides: list[str], device: str = "auto") -
 def bench_infer(path: Path | None, overrides: list[str], device: str = "auto") -> dict[str, Any]:
     """Supervision steps of the engine over full slots: milliseconds a step, puzzles a second at 16 steps."""
     config = _settings(path, overrides)
+    if any(text.startswith("train.batch=") for text in overrides):
+        raise ConfigError(
+            "train.batch: of training alone; inference runs as many puzzles as its engine has slots"
+        )
     try:
         where = torch.device(usable(device))
     except CheckpointError as error:

@@ -6,8 +6,9 @@ import multiprocessing
 import os
 import signal
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import ExitStack
 from dataclasses import replace
 from itertools import islice, product
 from types import TracebackType
@@ -19,6 +20,7 @@ from trm.config import ConfigError, DataConfig
 from trm.corpus import labelled, puzzles_of
 from trm.exact import shortest_path
 from trm.generate import generate
+from trm.progress import bar
 from trm.tasks import Puzzle, Symmetry, Task, get
 
 CHUNK = 16  # puzzles a worker makes at a time
@@ -114,12 +116,15 @@ def training_puzzles(config: DataConfig, seed: int) -> tuple[list[Puzzle], list[
         puzzles = labelled(config.train, task.name, config.limit)
     elif config.generate:
         count = config.generate + (0 if config.held_out or task.shown else size)
-        options = _tuples(config.options)
-        if config.stream:
-            with PuzzleStream(task.name, seed, options) as made:
-                puzzles = list(islice(made, count))
-        else:
-            puzzles = list(generate(task.name, count, seed, **options))
+        options, puzzles = _tuples(config.options), []
+        with ExitStack() as stack:
+            made: Iterable[Puzzle] = generate(task.name, count, seed, **options)
+            if config.stream:
+                made = islice(stack.enter_context(PuzzleStream(task.name, seed, options)), count)
+            tick = stack.enter_context(bar("generating", count))
+            for number, puzzle in enumerate(made, 1):
+                puzzles.append(puzzle)
+                tick(number)
     else:
         raise ConfigError("[data]: give train (a file or hub:ID) or generate (a number)")
     if config.exclude:
