@@ -121,7 +121,7 @@ def test_an_interrupted_evaluation_goes_on(
     ("more", "said"),
     [
         (["--records", "r.jsonl", "--restarts", 1], "has restarts 2, expected 1: another file"),
-        (["--records", "r.jsonl", "--fit", "steps=2"], "has fit "),
+        (["--records", "r.jsonl", "--fit", "steps=2"], "has fit.steps 1, expected 2: another file"),
         (["--records", "five.json"], "five.json, line 1: "),
         (["--share", "3/2"], "share '3/2': expected K/N, K from 1 to N"),
         (["--share", "7/9"], "share 7/9: none of the 5 puzzles"),

@@ -1,4 +1,4 @@
-"""The fused kernels against their plain twin, on a CPU by Triton's interpreter."""
+"""The fused kernels against their plain twin: on a GPU where there is one, on a CPU by Triton's interpreter."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from doubles import SMALL
 
 from trm import kernels
@@ -23,6 +24,7 @@ from trm import kernels
 from trm.config import TRMConfig
 from trm.model import Attention, Network
 
+device = sys.argv[1]
 torch.manual_seed(0)
 for positions, prefix, qk_norm, dtype in (
     ("groups", 1, True, torch.float32), ("groups", 0, True, torch.float16), ("none", 3, False, torch.float32),
@@ -32,15 +34,15 @@ for positions, prefix, qk_norm, dtype in (
         seq_len=81, vocab_size=11, canvas_width=9, hidden_size=128, heads=4, positions=positions, prefix=prefix,
         qk_norm=qk_norm,
     )
-    fused, plain = Attention(config), Attention(config)
+    fused, plain = Attention(config).to(device), Attention(config).to(device)
     plain.load_state_dict(fused.state_dict())
     kernels.fuse_attention(fused, config)
     assert fused.fused
-    h = torch.randn(3, config.length, 128).to(dtype)
-    goal = torch.randn(3, config.length, 128).to(dtype)
+    h = torch.randn(3, config.length, 128).to(device, dtype)
+    goal = torch.randn(3, config.length, 128).to(device, dtype)
     rope = None
     if positions.startswith("rope"):
-        net = Network(config)
+        net = Network(config).to(device)
         rope = net.cos, net.sin
     results = []
     for twin in (fused, plain):
@@ -58,8 +60,8 @@ from trm.model import SwiGLU
 for width, norm, dtype in (
     (128, True, torch.float32), (192, True, torch.float16), (128, False, torch.float32)
 ):
-    fused = SwiGLU(width, 4.0, norm)
-    h = torch.randn(3, 50, width).to(dtype)
+    fused = SwiGLU(width, 4.0, norm).to(device)
+    h = torch.randn(3, 50, width).to(device, dtype)
     with torch.no_grad():
         plain = fused(h)
         kernels.fuse_gated(fused)
@@ -71,8 +73,8 @@ for width, norm, dtype in (
     assert fused(h).requires_grad  # with gradient it is the plain one
 
 for positions, norm, dtype in ((97, False, torch.float32), (97, False, torch.float16), (20, True, torch.float32)):
-    mixer = SwiGLU(positions, 4.0, norm)
-    h = torch.randn(positions, 3, 50).to(dtype)
+    mixer = SwiGLU(positions, 4.0, norm).to(device)
+    h = torch.randn(positions, 3, 50).to(device, dtype)
     with torch.no_grad():
         plain = mixer.first_axis(h)
         kernels.fuse_mixer(mixer)
@@ -86,9 +88,17 @@ for positions, norm, dtype in ((97, False, torch.float32), (97, False, torch.flo
 
 
 @pytest.mark.skipif(not kernels.available(), reason="Triton is not for this machine")
-def test_the_fused_kernels_agree_with_their_plain_twin_both_ways() -> None:
+@pytest.mark.parametrize(
+    "device",
+    [
+        "cpu",
+        pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")),
+    ],
+)
+def test_the_fused_kernels_agree_with_their_plain_twin_both_ways(device: str) -> None:
+    interpreted = {"TRITON_INTERPRET": "1"} if device == "cpu" else {}
     ran = subprocess.run(
-        [sys.executable, "-c", AGREE], env={**os.environ, "TRITON_INTERPRET": "1"},
+        [sys.executable, "-c", AGREE, device], env={**os.environ, **interpreted},
         capture_output=True, text=True, cwd=Path(__file__).parent.parent,
     )  # fmt: skip
     assert ran.returncode == 0, ran.stderr

@@ -95,8 +95,8 @@ def evaluate_fitted(
 def settings(refiner: Refiner, steps: int, restarts: int, seed: int) -> dict[str, Any]:
     """What a record depends on beside its task, as JSON has it."""
     weights = refiner.name.rpartition("@")[2]
-    fitting = asdict(refiner.experts.how())
-    return {"refiner": weights, "steps": steps, "restarts": restarts, "seed": seed, "fit": fitting}
+    fit = {f"fit.{key}": value for key, value in asdict(refiner.experts.how()).items()}
+    return {"refiner": weights, "steps": steps, "restarts": restarts, "seed": seed, **fit}
 
 
 def one_task(
