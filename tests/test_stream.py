@@ -172,6 +172,16 @@ def test_the_public_evaluation_tasks_of_arc_are_not_learned_through_arc_agi_2() 
     assert 500 < len(learned) < 1000 - 370
 
 
+def test_a_task_of_two_sources_is_learned_once_as_the_first_has_it(tmp_path: Path) -> None:
+    first, second = tmp_path / "first.json", tmp_path / "second.json"
+    tasks = list(generate("arc", 4, 0, size=(3, 5)))
+    write(first, "arc", [replace(tasks[1], demos=tasks[1].demos[:1])])
+    write(second, "arc", tasks)
+    learned, _ = training_puzzles(DataConfig("arc", train=f"{first}+{second}", held_out_size=1), 0)
+    assert [p.id for p in learned] == [tasks[n].id for n in (1, 0, 2, 3)]
+    assert [len(p.demos) for p in learned] == [1, 3, 3, 3]
+
+
 def test_sources_are_joined(tmp_path: Path) -> None:
     for name in ("a", "b"):
         write(tmp_path / f"{name}.csv", "sudoku", list(generate("sudoku", 2, ord(name), **EASY)))

@@ -132,6 +132,11 @@ def training_puzzles(config: DataConfig, seed: int) -> tuple[list[Puzzle], list[
         if not puzzles:
             raise ConfigError(f"[data] exclude: {config.exclude} holds everything there is to learn")
     if task.shown:
+        # The same task out of two sources (ARC-AGI-2 holds most of ARC-AGI-1's) is one to learn, as the first has it.
+        first: dict[str, Puzzle] = {}
+        for puzzle in puzzles:
+            first.setdefault(puzzle.id, puzzle)
+        puzzles = list(first.values())
         if config.held_out:
             raise ConfigError(f"[data] held_out: {task.name} holds out the tests of the tasks that it learns")
         return puzzles, [p for p in puzzles if p.answers is not None][:size]
