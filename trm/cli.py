@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Iterable
 from contextlib import ExitStack, suppress
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -198,26 +199,27 @@ def data(
     from trm.grid import PuzzleError
     from trm.progress import bar
     from trm.stream import PuzzleStream
+    from trm.tasks import Puzzle
 
     if out is None:
         fail("--out is missing: expected a .csv, .jsonl or (ARC) .json file")
     try:
         check_name(out, task)
-        puzzles, left = [], n
+        puzzles: list[Puzzle] = []
         options = parse_options(overrides or [])
         with (
             suppress(KeyboardInterrupt),  # what is made by then is kept
             PuzzleStream(task, seed, options) as made,
             bar("generating", n) as tick,
         ):
-            for left, puzzle in zip(range(n - 1, -1, -1), made, strict=False):
+            for puzzle in islice(made, n):
                 puzzles.append(puzzle)
-                tick(n - left)
+                tick(len(puzzles))
         if puzzles:
             write(out, task, puzzles)
     except (PuzzleError, TypeError, OSError) as error:
         fail(error)
-    if left:
+    if len(puzzles) < n:
         fail(f"interrupted: the first {len(puzzles)} of {n} are in {out}" if puzzles else "interrupted", 130)
     print(f"{n} {task} puzzles in {out}")
 

@@ -6,7 +6,7 @@ import multiprocessing
 import os
 import signal
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
@@ -118,13 +118,15 @@ def training_puzzles(config: DataConfig, seed: int) -> tuple[list[Puzzle], list[
         count = config.generate + (0 if config.held_out or task.shown else size)
         options, puzzles = _tuples(config.options), []
         with ExitStack() as stack:
-            made: Iterable[Puzzle] = generate(task.name, count, seed, **options)
-            if config.stream:
-                made = islice(stack.enter_context(PuzzleStream(task.name, seed, options)), count)
+            made = (
+                islice(stack.enter_context(PuzzleStream(task.name, seed, options)), count)
+                if config.stream
+                else generate(task.name, count, seed, **options)
+            )
             tick = stack.enter_context(bar("generating", count))
-            for number, puzzle in enumerate(made, 1):
+            for puzzle in made:
                 puzzles.append(puzzle)
-                tick(number)
+                tick(len(puzzles))
     else:
         raise ConfigError("[data]: give train (a file or hub:ID) or generate (a number)")
     if config.exclude:

@@ -7,6 +7,7 @@ built, installed or imported.
 from __future__ import annotations
 
 import contextlib
+import fnmatch
 import hashlib
 import os
 import shutil
@@ -137,9 +138,9 @@ def _bytes_in(folder: Path) -> int:
     total = 0
     # os.walk passes over a folder that pip removed since its parent was listed; rglob raises.
     for parent, _, names in os.walk(folder):
-        for name in names:
+        for name in fnmatch.filter(names, "*.whl"):
             with contextlib.suppress(FileNotFoundError):  # pip moved it between the listing and now
-                total += (Path(parent) / name).stat().st_size if name.endswith(".whl") else 0
+                total += (Path(parent) / name).stat().st_size
     return total
 
 
