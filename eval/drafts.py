@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -75,14 +75,16 @@ class Recorded:
             count += 1
         return count
 
-    def prepare(self, puzzles: Sequence[Puzzle], concurrency: int, tick: Callable[[], None]) -> None:
-        """Make sure that every puzzle's first drafts are there, all asked for together; `tick`: at each reply."""
+    def prepare(self, puzzles: Sequence[Puzzle], concurrency: int) -> None:
+        """Make sure that every puzzle's first drafts are there, all asked for together; each is kept at once."""
         if self.live is None:
             return
         open_ = [p for p in puzzles if not self._has(fingerprint(p), self.most)]
-        made = self.live.replies_to(open_, self.most, seed=self.seed, concurrency=concurrency, tick=tick)
-        for puzzle, replies in zip(open_, made, strict=True):
+
+        def keep(puzzle: Puzzle, replies: list[tuple[Reply, ...]]) -> None:
             self._keep(fingerprint(puzzle), puzzle, replies)
+
+        self.live.replies_to(open_, self.most, seed=self.seed, concurrency=concurrency, done=keep)
 
     def _has(self, asked: str, wanted: int) -> bool:
         return all((asked, sample) in self.known for sample in range(wanted))

@@ -146,7 +146,7 @@ class Run:
         if self.setting.proposer is None or not any(arms_of.needs_llm(name) for name in names):
             return
         open_ = [p for p in chunk if any((p.task, p.id, name) not in self.done for name in names)]
-        self.setting.proposer.prepare(open_, self.concurrency, lambda: None)
+        self.setting.proposer.prepare(open_, self.concurrency)
 
     def _can(self, name: str, task: str) -> bool:
         refiner = self.setting.refiner

@@ -37,6 +37,13 @@ class Reply:
     prompt_tokens: int = 0  # read; 0 where a server does not say
 
 
+Heard = Callable[[int, list[Reply]], None]
+
+
+def unheard(number: int, replies: list[Reply]) -> None:
+    """For who waits for all replies."""
+
+
 @dataclass(frozen=True, eq=False)
 class Draft:
     """A proposer's answer. grids: one for each input, symbols and shape of the task; None if none was read."""
@@ -82,9 +89,11 @@ class LLM(Protocol):
         greedy_first: bool = True,
         seed: int = 0,
         concurrency: int = 1,
-        tick: Callable[[], None] = lambda: None,
+        done: Heard = unheard,
     ) -> list[list[Reply]]:
-        """The same for many conversations at once, in order; `tick` is called for every reply.
+        """The same for many conversations at once, in order.
+
+        done: called in this thread with the number of each conversation and its replies, as soon as it has them.
 
         concurrency: conversations that a server is asked at a time.
         """

@@ -61,14 +61,27 @@ class LLMProposer:
         feedback: Feedback | None = None,
         seed: int = 0,
         concurrency: int = 1,
-        tick: Callable[[], None] = lambda: None,
+        done: Callable[[Puzzle, list[tuple[Reply, ...]]], None] = lambda puzzle, replies: None,
     ) -> list[list[tuple[Reply, ...]]]:
-        """The raw replies about many puzzles, asked for together: [puzzle][draft][input]."""
-        requests = [self._request(p, i, feedback) for p in puzzles for i in range(len(p.inputs))]
-        answers = iter(
-            self.llm.chat_many(requests, samples=drafts, seed=seed, concurrency=concurrency, tick=tick)
-        )
-        return [list(zip(*(next(answers) for _ in puzzle.inputs), strict=True)) for puzzle in puzzles]
+        """The raw replies about many puzzles, asked for together: [puzzle][draft][input].
+
+        done: called with each puzzle and its replies as soon as it has them all.
+        """
+        asked = [(number, index) for number, p in enumerate(puzzles) for index in range(len(p.inputs))]
+        heard: list[dict[int, list[Reply]]] = [{} for _ in puzzles]  # of each puzzle, by input
+        whole: list[list[tuple[Reply, ...]]] = [[] for _ in puzzles]
+
+        def keep(request: int, replies: list[Reply]) -> None:
+            number, index = asked[request]
+            heard[number][index] = replies
+            if len(heard[number]) == len(puzzles[number].inputs):
+                by_input = [heard[number][i] for i in range(len(heard[number]))]
+                whole[number] = list(zip(*by_input, strict=True))
+                done(puzzles[number], whole[number])
+
+        requests = [self._request(puzzles[number], index, feedback) for number, index in asked]
+        self.llm.chat_many(requests, samples=drafts, seed=seed, concurrency=concurrency, done=keep)
+        return whole
 
     def _request(self, puzzle: Puzzle, index: int, feedback: Feedback | None) -> Request:
         return Request(

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from eval.drafts import Recorded
-from hybrid.draft import LLM, BackendError, Draft, Feedback, Message, Reply, Request
+from hybrid.draft import LLM, BackendError, Draft, Feedback, Heard, Message, Reply, Request, unheard
 from hybrid.forms import Form
 from hybrid.prompting import LLMProposer
 from trm import tasks
@@ -59,9 +59,13 @@ class OneByOne:
     chat: Callable[..., list[Reply]]
 
     def chat_many(
-        self, requests: Sequence[Request], *, tick: Any = None, concurrency: int = 1, **asks: Any
+        self, requests: Sequence[Request], *, done: Heard = unheard, concurrency: int = 1, **asks: Any
     ) -> Any:
-        return [self.chat(r.messages, max_tokens=r.max_tokens, form=r.form, **asks) for r in requests]
+        made = []
+        for number, asked in enumerate(requests):
+            made.append(self.chat(asked.messages, max_tokens=asked.max_tokens, form=asked.form, **asks))
+            done(number, made[-1])
+        return made
 
 
 class Parrot(OneByOne):

@@ -15,7 +15,7 @@ import pytest
 from eval import arms, metrics, synthetic
 from eval.arms import ArmError, DraftAlone, Setting
 from eval.drafts import Recorded
-from hybrid.draft import Message, Reply
+from hybrid.draft import BackendError, Message, Reply
 from hybrid.null import Passthrough
 from hybrid.pipeline import Options, Pipeline
 from trm.evaluate import wilson
@@ -49,6 +49,28 @@ def test_replies_are_kept_and_serve_another_machine(tmp_path: Path) -> None:
     assert [d.text for d in again] == [d.text for d in made]
     assert (second.name, second.parameters) == ("parrot", 1_000_000)
     assert np.array_equal(again[1].grids, doubles.right(PUZZLE))
+
+
+def test_what_was_drafted_before_a_failure_is_kept(tmp_path: Path) -> None:
+    """Replies take minutes: those written before the model failed, or the program was told to stop, are on file.
+
+    Of a puzzle with two inputs, a half is no draft.
+    """
+
+    class Failing(doubles.Parrot):
+        def chat(self, messages: Sequence[Message], **asks: Any) -> list[Reply]:
+            if self.asked == 4:
+                raise BackendError("gone")
+            return super().chat(messages, **asks)
+
+    one, two = (replace(puzzle, id=f"p{n}") for n, puzzle in enumerate(generate("sudoku", 2, 0)))
+    pair = ((one.grid, one.grid),)
+    tasks = [Puzzle("arc", inputs=(one.grid,) * count, demos=pair, id=str(count)) for count in (1, 2)]
+    path = tmp_path / "drafts.jsonl"
+    with pytest.raises(BackendError, match="gone"):
+        doubles.recorded(path=path, llm=Failing("no grid"), most=1).prepare([one, *tasks, two, one], 1)
+    found = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [(row["id"], len(row["replies"])) for row in found] == [("p0", 1), ("1", 1), ("2", 2)]
 
 
 def test_what_is_not_on_file_is_a_counted_failure() -> None:

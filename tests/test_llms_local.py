@@ -83,14 +83,14 @@ def test_many_conversations_share_a_batch_and_keep_apart(llm: LocalLLM) -> None:
         [{"role": "user", "content": text}]
         for text in ("Name a colour.", "Say the word banana three times. " * 3)
     ]
-    ticks: list[int] = []
+    heard: dict[int, list[Reply]] = {}
     requests = [
         Request(ask[0], 6),
         Request(ask[1], 12),
         Request([{"role": "user", "content": "word " * 9000}], 5),
     ]
-    first, second, third = llm.chat_many(requests, samples=2, seed=3, tick=lambda: ticks.append(1))
-    assert len(ticks) == 4
+    first, second, third = llm.chat_many(requests, samples=2, seed=3, done=heard.__setitem__)
+    assert heard == {0: first, 1: second, 2: third}
     assert first[0].text == llm.chat(ask[0], max_tokens=6)[0].text
     assert second[0].text == llm.chat(ask[1], max_tokens=12)[0].text
     assert first[0].prompt_tokens < second[0].prompt_tokens

@@ -8,13 +8,13 @@ import re
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from typing import Any
 
 import httpx
 
-from hybrid.draft import BackendError, Message, Reply, Request
+from hybrid.draft import BackendError, Heard, Message, Reply, Request, unheard
 from hybrid.forms import Form
 from hybrid.llms import wire
 from hybrid.llms.wire import Refused
@@ -167,12 +167,12 @@ class HTTPLLM:
         greedy_first: bool = True,
         seed: int = 0,
         concurrency: int = 1,
-        tick: Callable[[], None] = lambda: None,
+        done: Heard = unheard,
     ) -> list[list[Reply]]:
         """Many conversations, `concurrency` at a time. BackendError if every request for one of them failed."""
 
         def one(asked: Request) -> list[Reply]:
-            replies = self.chat(
+            return self.chat(
                 asked.messages,
                 samples=samples,
                 greedy_first=greedy_first,
@@ -180,12 +180,18 @@ class HTTPLLM:
                 max_tokens=asked.max_tokens,
                 form=asked.form,
             )
-            for _ in replies:
-                tick()
-            return replies
 
+        found: dict[int, list[Reply]] = {}
         with ThreadPoolExecutor(max_workers=max(1, concurrency)) as pool:
-            return list(pool.map(one, requests))
+            asked_for = {pool.submit(one, asked): number for number, asked in enumerate(requests)}
+            try:
+                for made in as_completed(asked_for):
+                    number = asked_for[made]
+                    found[number] = made.result()
+                    done(number, found[number])
+            finally:  # after a failure nothing more is asked
+                pool.shutdown(wait=False, cancel_futures=True)
+        return [found[number] for number in range(len(requests))]
 
     # -- models ----------------------------------------------------------------------------------------
     def _choose(self, wanted: str) -> str:

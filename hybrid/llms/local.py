@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hybrid.draft import BackendError, Message, Reply, Request
+from hybrid.draft import BackendError, Heard, Message, Reply, Request, unheard
 from hybrid.forms import Form
 from hybrid.llms.identity import resolved_name, weights
 from hybrid.llms.masking import Mask, Spelling
@@ -80,12 +80,9 @@ class LocalLLM:
         greedy_first: bool = True,
         seed: int = 0,
         concurrency: int = 1,
-        tick: Callable[[], None] = lambda: None,
+        done: Heard = unheard,
     ) -> list[list[Reply]]:
-        """`samples` replies to each of many conversations, in batches that mix them; `concurrency` is a server's.
-
-        `tick` is called for every reply.
-        """
+        """`samples` replies to each of many conversations, in batches that mix them; `concurrency` is a server's."""
         import torch
 
         rows = []
@@ -103,11 +100,14 @@ class LocalLLM:
             for batch in _batches([row for row in rows if row.max_tokens > 0]):
                 for row, reply in zip(batch, self._generate(batch), strict=True):
                     replies[row.request].append(reply)
-                    tick()
+                    if len(replies[row.request]) == samples:
+                        done(row.request, replies[row.request])
         for row in rows:
             if row.max_tokens <= 0:
                 error = f"prompt of {len(row.prompt)} tokens, the model's window holds {self._window}"
                 replies[row.request].append(Reply("", 0, 0.0, error))
+                if len(replies[row.request]) == samples:
+                    done(row.request, replies[row.request])
         return replies
 
     def _prompt(self, messages: Sequence[Message]) -> list[int]:
