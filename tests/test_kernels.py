@@ -172,6 +172,25 @@ def test_where_the_kernels_fit(change: dict[str, object], mixing: bool, gated: b
         assert block.mlp.fused is gated
 
 
+@pytest.mark.skipif(not kernels.available(), reason="Triton is not for this machine")
+def test_left_alone_they_are_used_on_the_gpus_they_were_measured_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Elsewhere(TRM):
+        @property
+        def device(self) -> torch.device:
+            return torch.device("cuda")
+
+    shape = replace(SMALL, hidden_size=64, heads=2)
+    assert not kernels.use("auto", TRM(shape))
+    for capability, choice, fused in (
+        ((9, 0), "auto", True),
+        ((9, 0), "plain", False),
+        ((8, 6), "auto", False),
+    ):
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device, found=capability: found)
+        model = Elsewhere(shape)
+        assert kernels.use(choice, model) is kernels.fused(model) is fused
+
+
 def test_without_a_gpu_they_are_refused(tmp_path: Path) -> None:
     tiny = Path(__file__).parent.parent / "configs" / "tiny.toml"
     config = load_config(tiny, ["train.kernels=fused"])

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from trm import kernels
 from trm.checkpoint import CheckpointError
 from trm.config import Config, ConfigError, load_config
 from trm.engine import Engine, Rollout
@@ -93,10 +94,7 @@ def bench_infer(path: Path | None, overrides: list[str], device: str = "auto") -
         raise ConfigError(str(error)) from None
     model = TRM(config.model).to(where).eval()
     model.dtype = torch.bfloat16 if config.train.half(where.type) else torch.float32
-    if config.train.kernels == "fused":
-        from trm import kernels
-
-        kernels.required(model)
+    kernels.use(config.train.kernels, model)
     engine = Engine(model)
     task = get(config.data.task)
     tokens = task.encode_question(task.samples()[0])
@@ -117,7 +115,7 @@ def _report(
         "dtype": str(model.dtype).removeprefix("torch."),
         "mixer": config.model.mixer,
         "cycles": f"T{config.model.h_cycles} n{config.model.l_cycles}",
-        "kernels": config.train.kernels,
+        "kernels": "fused" if kernels.fused(model) else "plain",
         "batch": batch,
         "ms_per_step": 1000 * seconds,
         "tflop_per_step": tflop,

@@ -199,28 +199,46 @@ if available():
         tl.store(out + at, new.to(dtype), mask=inside)
 
 
-def required(model: TRM) -> None:
-    """`fuse` where it was asked for. Raises ConfigError where it cannot be done."""
-    if model.device.type != "cuda":
+def use(choice: str, model: TRM) -> bool:
+    """`fuse` as `train.kernels` says; whether it did. Raises ConfigError where that was asked for and cannot be."""
+    cuda = model.device.type == "cuda"
+    if choice != "fused":
+        # On the GPUs that they were measured on (LOG.md): others have less room on the chip.
+        return (
+            choice == "auto"
+            and cuda
+            and torch.cuda.get_device_capability(model.device)[0] == 9
+            and fuse(model)
+        )
+    if not cuda:
         raise ConfigError("[train] kernels 'fused': expected a CUDA device")
     if not fuse(model):
         raise ConfigError(
             "[train] kernels 'fused': no Triton here, or none fits this network (trm/kernels.py)"
         )
+    return True
 
 
 def fuse(model: TRM) -> bool:
     """Let the network use these kernels, which want CUDA, wherever they fit; whether there is Triton and any does."""
     if not available():
         return False
-    blocks = [module for module in model.modules() if isinstance(module, Block)]
-    for block in blocks:
+    for block in _blocks(model):
         fuse_gated(block.mlp)
         if isinstance(block.mix, Attention):
             fuse_attention(block.mix, model.config)
         elif isinstance(block.mix, SwiGLU):
             fuse_mixer(block.mix)
-    return any(block.mlp.fused or block.mix.fused for block in blocks)
+    return fused(model)
+
+
+def fused(model: TRM) -> bool:
+    """Whether the network uses any of them."""
+    return any(block.mlp.fused or block.mix.fused for block in _blocks(model))
+
+
+def _blocks(model: TRM) -> list[Block]:
+    return [module for module in model.modules() if isinstance(module, Block)]
 
 
 def fuse_attention(attention: Attention, config: TRMConfig) -> None:

@@ -70,10 +70,10 @@ class Trainer:
         model = model.to(self.accelerator.device)
         self.cuda = model.device.type == "cuda"
         model.dtype = torch.bfloat16 if config.train.half(model.device.type) else torch.float32
-        if config.train.kernels == "fused":
+        if self.cuda or config.train.kernels == "fused":
             from trm import kernels
 
-            kernels.required(model)
+            kernels.use(config.train.kernels, model)
         self.compiled = config.train.compile == "on" or (config.train.compile == "auto" and self.cuda)
         if self.compiled:
             model.net.compile(dynamic=False)  # in place: parameter names stay
