@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -70,6 +71,19 @@ def test_a_run_leaves_what_it_should(tmp_path: Path) -> None:
         assert expert.meta["step"] == 6
         assert expert.meta["training_puzzles"] == 40
     assert made.learner.optimizer.schedule(1.0) == pytest.approx(0)
+
+
+def test_a_folder_that_is_removed_meanwhile_is_made_anew(tmp_path: Path) -> None:
+    made = trainer(tmp_path / "run", config())
+    lines: list[str] = []
+    made.say = lines.append
+    shutil.rmtree(tmp_path / "run")
+    made.run()
+    assert load(tmp_path / "run" / "checkpoints" / "last").experts["sudoku"].meta["step"] == 6
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {
+        "config.json", "environment.json", "metrics.jsonl", "checkpoints"
+    }  # fmt: skip
+    assert sum("is gone, and made anew" in line for line in lines) == 1
 
 
 def test_a_horizon_in_seconds_ends_by_the_clock_with_the_learning_rate_at_zero(tmp_path: Path) -> None:

@@ -257,12 +257,19 @@ class Trainer:
             json.dumps(environment(self.accelerator.num_processes), indent=1) + "\n"
         )
 
+    def _reopen_folder(self) -> None:
+        """Make a folder anew that was removed meanwhile: what was learned since is worth more than stopping there."""
+        if not self.folder.is_dir():
+            self._say(f"{self.folder} is gone, and made anew")
+            self.open_folder()
+
     def save(self, name: str, metrics: dict[str, Any] | None = None) -> None:
         """Write checkpoints/NAME: averaged weights, and for `last` everything a resume needs."""
         if name == "last" and self.accelerator.num_processes > 1 and self.config.train.save_pool:
             self._save_slices()
         if not self.accelerator.is_main_process:
             return
+        self._reopen_folder()
         with self.averaged():
             state = {k: v.detach().cpu().clone() for k, v in self.learner.model.state_dict().items()}
         meta = {
@@ -332,6 +339,7 @@ class Trainer:
 
     def _write(self, line: dict[str, Any]) -> None:
         if self.accelerator.is_main_process:
+            self._reopen_folder()
             with (self.folder / "metrics.jsonl").open("a") as file:
                 file.write(json.dumps(line) + "\n")
 
