@@ -131,10 +131,12 @@ def test_a_hundred_and_twenty_questions_are_asked_at_once() -> None:
     with Listening(("127.0.0.1", 0), Handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         llm = HTTPLLM(f"http://127.0.0.1:{server.server_port}/v1")
-        replies = llm.chat_many([Request(ASK)] * 60, samples=2, concurrency=60)
+        heard: dict[int, list[Reply]] = {}
+        replies = llm.chat_many([Request(ASK)] * 60, samples=2, concurrency=60, done=heard.__setitem__)
         llm.close()
         server.shutdown()
     assert [reply.text for pair in replies for reply in pair] == ["4"] * 120
+    assert [heard[number] for number in range(60)] == replies
 
 
 def test_requests_run_side_by_side_up_to_a_limit() -> None:
