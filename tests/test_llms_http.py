@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
-from hybrid.draft import BackendError, Message, Request
+from hybrid.draft import BackendError, Message, Reply, Request
 from hybrid.llms import connect
 from hybrid.llms.http import HTTPLLM, Patience
 
