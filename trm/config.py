@@ -196,7 +196,7 @@ class TrainConfig:
     seed: int = 0
     precision: Literal["auto", "bf16", "fp32"] = "auto"  # auto: bf16 on CUDA
     # fused: attention or token mixing over up to 128 positions, and gate and up, as one kernel each (see
-    # trm.kernels); on CUDA. auto: fused on GPUs of Hopper's kind.
+    # trm.kernels); on CUDA. auto: fused in bf16 on GPUs of Hopper's kind.
     kernels: Literal["auto", "plain", "fused"] = "auto"
     compile: Literal["auto", "on", "off"] = "auto"  # auto: compiled kernels and one CUDA graph a step on CUDA
     evaluate_every: float = 0.1  # share of the horizon

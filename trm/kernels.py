@@ -203,13 +203,9 @@ def use(choice: str, model: TRM) -> bool:
     """`fuse` as `train.kernels` says; whether it did. Raises ConfigError where that was asked for and cannot be."""
     cuda = model.device.type == "cuda"
     if choice != "fused":
-        # On the GPUs that they were measured on (LOG.md): others have less room on the chip.
-        return (
-            choice == "auto"
-            and cuda
-            and torch.cuda.get_device_capability(model.device)[0] == 9
-            and fuse(model)
-        )
+        # Where they were measured (LOG.md): other GPUs have less room on the chip, and float32 is slow.
+        measured = cuda and torch.cuda.get_device_capability(model.device)[0] == 9
+        return choice == "auto" and measured and model.dtype == torch.bfloat16 and fuse(model)
     if not cuda:
         raise ConfigError("[train] kernels 'fused': expected a CUDA device")
     if not fuse(model):

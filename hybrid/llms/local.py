@@ -93,21 +93,24 @@ class LocalLLM:
                 greedy = greedy_first and sample == 0
                 rows.append(_Row(number, prompt, greedy, min(asked.max_tokens, room), asked.form))
         replies: list[list[Reply]] = [[] for _ in requests]
+
+        def heard(row: _Row, reply: Reply) -> None:
+            mine = replies[row.request]
+            mine.append(reply)
+            if len(mine) == samples:
+                done(row.request, mine)
+
         accelerators = [] if self.device == "cpu" else [torch.device(self.device)]
         own_randomness = torch.random.fork_rng(accelerators, device_type=self.device.partition(":")[0])
         with self._lock, quiet(), torch.inference_mode(), own_randomness:
             torch.manual_seed(seed)
             for batch in _batches([row for row in rows if row.max_tokens > 0]):
                 for row, reply in zip(batch, self._generate(batch), strict=True):
-                    replies[row.request].append(reply)
-                    if len(replies[row.request]) == samples:
-                        done(row.request, replies[row.request])
+                    heard(row, reply)
         for row in rows:
             if row.max_tokens <= 0:
                 error = f"prompt of {len(row.prompt)} tokens, the model's window holds {self._window}"
-                replies[row.request].append(Reply("", 0, 0.0, error))
-                if len(replies[row.request]) == samples:
-                    done(row.request, replies[row.request])
+                heard(row, Reply("", 0, 0.0, error))
         return replies
 
     def _prompt(self, messages: Sequence[Message]) -> list[int]:
