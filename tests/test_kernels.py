@@ -181,13 +181,16 @@ def test_left_alone_they_are_used_on_the_gpus_they_were_measured_on(monkeypatch:
 
     shape = replace(SMALL, hidden_size=64, heads=2)
     assert not kernels.use("auto", TRM(shape))
-    for capability, choice, fused in (
-        ((9, 0), "auto", True),
-        ((9, 0), "plain", False),
-        ((8, 6), "auto", False),
+    half, full = torch.bfloat16, torch.float32
+    for capability, dtype, choice, fused in (
+        ((9, 0), half, "auto", True),
+        ((9, 0), half, "plain", False),
+        ((9, 0), full, "auto", False),
+        ((8, 6), half, "auto", False),
     ):
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device, found=capability: found)
         model = Elsewhere(shape)
+        model.dtype = dtype
         assert kernels.use(choice, model) is kernels.fused(model) is fused
 
 
