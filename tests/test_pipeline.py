@@ -17,21 +17,9 @@ from trm import tasks
 from trm.grid import Grids
 from trm.tasks import Puzzle, Status
 
-KEYS = [
-    *(
-        "id",
-        "task",
-        "question",
-        "answer",
-        "status",
-        "violations",
-        "confidence",
-        "source",
-        "steps",
-        "restarts",
-    ),
-    *("drafts", "seconds", "llm", "refiner", "seed"),
-]
+KEYS = (
+    "id task question answer status violations confidence source steps restarts drafts seconds llm refiner seed"
+).split()
 
 
 class Ears(Watcher):
