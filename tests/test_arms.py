@@ -59,18 +59,18 @@ def test_what_was_drafted_before_a_failure_is_kept(tmp_path: Path) -> None:
 
     class Failing(doubles.Parrot):
         def chat(self, messages: Sequence[Message], **asks: Any) -> list[Reply]:
-            if self.asked == 4:
+            if self.asked == 5:
                 raise BackendError("gone")
             return super().chat(messages, **asks)
 
     one, two = (replace(puzzle, id=f"p{n}") for n, puzzle in enumerate(generate("sudoku", 2, 0)))
     pair = ((one.grid, one.grid),)
-    tasks = [Puzzle("arc", inputs=(one.grid,) * count, demos=pair, id=str(count)) for count in (1, 2)]
+    first, second = (Puzzle("arc", inputs=(one.grid,) * 2, demos=pair, id=name) for name in ("a1", "a2"))
     path = tmp_path / "drafts.jsonl"
     with pytest.raises(BackendError, match="gone"):
-        doubles.recorded(path=path, llm=Failing("no grid"), most=1).prepare([one, *tasks, two, one], 1)
+        doubles.recorded(path=path, llm=Failing("no grid"), most=1).prepare([one, first, two, second], 1)
     found = [json.loads(line) for line in path.read_text().splitlines()]
-    assert [(row["id"], len(row["replies"])) for row in found] == [("p0", 1), ("1", 1), ("2", 2)]
+    assert [(row["id"], len(row["replies"])) for row in found] == [("p0", 1), ("a1", 2), ("p1", 1)]
 
 
 def test_what_is_not_on_file_is_a_counted_failure() -> None:

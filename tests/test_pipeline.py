@@ -17,9 +17,10 @@ from trm import tasks
 from trm.grid import Grids
 from trm.tasks import Puzzle, Status
 
-KEYS = (
-    "id task question answer status violations confidence source steps restarts drafts seconds llm refiner seed"
-).split()
+KEYS = [
+    "id", "task", "question", "answer", "status", "violations", "confidence", "source", "steps", "restarts", "drafts",
+    "seconds", "llm", "refiner", "seed",
+]  # fmt: skip
 
 
 class Ears(Watcher):
