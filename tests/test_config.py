@@ -68,6 +68,8 @@ def test_overrides_reach_their_key_and_are_as_strict(tmp_path: Path) -> None:
         load_config(path, ["train.step=7"])
     with pytest.raises(ConfigError, match=r"section\.key=value"):
         load_config(path, ["steps"])
+    with pytest.raises(ConfigError, match=r"'data.task.x=1': task is a value, expected section\.key=value"):
+        load_config(path, ["data.task.x=1"])
 
 
 def test_words_that_no_field_knows_are_refused_in_python_too() -> None:

@@ -314,10 +314,12 @@ def _override(raw: dict[str, Any], text: str) -> None:
         parsed: Any = tomllib.loads(f"v = {value}")["v"]
     except tomllib.TOMLDecodeError:
         parsed = value.strip()
-    table = raw.setdefault(section, {})
     *parents, leaf = name.split(".")
-    for parent in parents:
+    table: Any = raw
+    for parent in (section, *parents):
         table = table.setdefault(parent, {})
+        if not isinstance(table, dict):
+            raise ConfigError(f"override {text!r}: {parent} is a value, expected section.key=value")
     table[leaf] = parsed
 
 
