@@ -180,7 +180,9 @@ def test_left_alone_they_are_used_on_the_gpus_they_were_measured_on(monkeypatch:
             return torch.device("cuda")
 
     shape = replace(SMALL, hidden_size=64, heads=2)
-    assert not kernels.use("auto", TRM(shape))
+    on_a_cpu = TRM(shape)
+    kernels.use("auto", on_a_cpu)
+    assert not kernels.fused(on_a_cpu)
     half, full = torch.bfloat16, torch.float32
     for capability, dtype, choice, fused in (
         ((9, 0), half, "auto", True),
@@ -191,7 +193,8 @@ def test_left_alone_they_are_used_on_the_gpus_they_were_measured_on(monkeypatch:
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device, found=capability: found)
         model = Elsewhere(shape)
         model.dtype = dtype
-        assert kernels.use(choice, model) is kernels.fused(model) is fused
+        kernels.use(choice, model)
+        assert kernels.fused(model) is fused
 
 
 def test_without_a_gpu_they_are_refused(tmp_path: Path) -> None:

@@ -199,20 +199,21 @@ if available():
         tl.store(out + at, new.to(dtype), mask=inside)
 
 
-def use(choice: str, model: TRM) -> bool:
-    """`fuse` as `train.kernels` says; whether it did. Raises ConfigError where that was asked for and cannot be."""
+def use(choice: str, model: TRM) -> None:
+    """`fuse` as `train.kernels` says. Raises ConfigError where it was asked for and cannot be done."""
     cuda = model.device.type == "cuda"
-    if choice != "fused":
+    if choice == "fused":
+        if not cuda:
+            raise ConfigError("[train] kernels 'fused': expected a CUDA device")
+        if not fuse(model):
+            raise ConfigError(
+                "[train] kernels 'fused': no Triton here, or none fits this network (trm/kernels.py)"
+            )
+    elif choice == "auto" and cuda:
         # Where they were measured (LOG.md): other GPUs have less room on the chip, and float32 is slow.
-        measured = cuda and torch.cuda.get_device_capability(model.device)[0] == 9
-        return choice == "auto" and measured and model.dtype == torch.bfloat16 and fuse(model)
-    if not cuda:
-        raise ConfigError("[train] kernels 'fused': expected a CUDA device")
-    if not fuse(model):
-        raise ConfigError(
-            "[train] kernels 'fused': no Triton here, or none fits this network (trm/kernels.py)"
-        )
-    return True
+        hopper = torch.cuda.get_device_capability(model.device)[0] == 9
+        if hopper and model.dtype == torch.bfloat16:
+            fuse(model)
 
 
 def fuse(model: TRM) -> bool:
