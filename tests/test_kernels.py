@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -14,6 +15,7 @@ from doubles import SMALL
 
 from trm import kernels
 from trm.config import ConfigError, load_config
+from trm.experts import with_kernels
 from trm.model import TRM
 from trm.train import Trainer
 
@@ -195,6 +197,15 @@ def test_left_alone_they_are_used_on_the_gpus_they_were_measured_on(monkeypatch:
         model.dtype = dtype
         kernels.use(choice, model)
         assert kernels.fused(model) is fused
+    # Inference takes them too, where there is what Triton starts them with.
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
+    model = Elsewhere(shape)
+    model.dtype = half
+    monkeypatch.delenv("CC", raising=False)
+    with monkeypatch.context() as bare:
+        bare.setattr(shutil, "which", lambda name: None)
+        assert not kernels.fused(with_kernels(model))
+    assert kernels.fused(with_kernels(model))
 
 
 def test_without_a_gpu_they_are_refused(tmp_path: Path) -> None:

@@ -185,6 +185,9 @@ class Fitter:
         self.task = get(expert.task).on(side)
         self.compiled = device.startswith("cuda")
         if self.compiled:
+            from trm.kernels import use
+
+            use("auto", self.model)
             self.model.net.compile(dynamic=False)
         recipe = expert.meta.get("recipe", {})
         self.config = Config(

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from trm.adapt import Fitter, Fitting
     from trm.checkpoint import Checkpoint, Expert
     from trm.engine import Engine
+    from trm.model import TRM
 
 FITTING_SHARE = 0.8  # of a budget
 FITTED_KEPT = 32  # fitted networks, kept for questions that come again: drafts, scores, arms of a comparison
@@ -44,7 +45,7 @@ class Experts:
         if task not in self._engines:
             expert = self.expert(task)
             network = expert.model(self.device, self._dtype(expert))
-            self._engines[task] = Engine(network, self.slots, self.compiled)
+            self._engines[task] = Engine(with_kernels(network), self.slots, self.compiled)
         return self._engines[task]
 
     def expert(self, task: str) -> Expert:
@@ -106,7 +107,7 @@ class Experts:
             if known not in self._fitters:
                 self._fitters[known] = Fitter(expert, how, side, self.device, self._dtype(expert))
             fitter = self._fitters[known]
-            self._fitted[key] = Engine(fitter.fit(puzzle, tick, how.seconds), self.slots)
+            self._fitted[key] = Engine(with_kernels(fitter.fit(puzzle, tick, how.seconds)), self.slots)
             self.fitted_steps = fitter.steps
             while len(self._fitted) > FITTED_KEPT:
                 self._fitted.popitem(last=False)
@@ -141,6 +142,15 @@ class Experts:
         from trm.adapt import canvas
 
         return task.on(canvas(puzzle, config, self.how().smallest))
+
+
+def with_kernels(network: TRM) -> TRM:
+    """The same network, which uses `trm.kernels` where they were measured to be faster."""
+    if network.device.type == "cuda":  # elsewhere they are not even imported
+        from trm.kernels import use
+
+        use("auto", network)
+    return network
 
 
 def usable(device: str) -> str:

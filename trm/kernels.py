@@ -17,6 +17,8 @@ Written in Triton, which comes with PyTorch for GPUs; `TRITON_INTERPRET=1` runs 
 from __future__ import annotations
 
 import importlib.util
+import os
+import shutil
 from typing import Any
 
 import torch
@@ -212,8 +214,13 @@ def use(choice: str, model: TRM) -> None:
     elif choice == "auto" and cuda:
         # Where they were measured (LOG.md): other GPUs have less room on the chip, and float32 is slow.
         hopper = torch.cuda.get_device_capability(model.device)[0] == 9
-        if hopper and model.dtype == torch.bfloat16:
+        if hopper and model.dtype == torch.bfloat16 and _compiler():
             fuse(model)
+
+
+def _compiler() -> bool:
+    """Whether there is what Triton needs to start a kernel: inference, which compiles nothing else, does without."""
+    return any(shutil.which(name) for name in (os.environ.get("CC"), "cc", "gcc", "clang") if name)
 
 
 def fuse(model: TRM) -> bool:
