@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from trm.adapt import Fitter, Fitting, Turned, canvas, draw_view, fitting
+from trm.adapt import Fitter, Fitting, Turned, canvas, draw_view, fit_together, fitting
 from trm.attempts import Attempt, Job, Seconds, settle
 from trm.checkpoint import Checkpoint, Expert, load, pack, save
 from trm.config import ConfigError, TRMConfig, load_config
@@ -44,7 +45,7 @@ def expert() -> Expert:
 def fit(
     expert: Expert, puzzle: Puzzle, how: Fitting, progress: Callable[[int, int], None] | None = None
 ) -> TRM:
-    return Fitter(expert, how, 30).fit(puzzle, progress)
+    return fit_together([Fitter(expert, how, 30)], [puzzle], progress)[0][0]
 
 
 def error(model: TRM) -> float:
@@ -89,8 +90,9 @@ def test_fitting_is_a_matter_of_the_seed_and_sees_no_test(expert: Expert) -> Non
 def test_a_fitter_used_again_fits_as_a_new_one(expert: Expert) -> None:
     other = next(generate("arc", 1, 4, rule="mirror", demos=2, size=(3, 4)))
     used = Fitter(expert, replace(QUICK, steps=3), 20)
-    used.fit(other)
-    again, fresh = used.fit(TASK), Fitter(expert, replace(QUICK, steps=3), 20).fit(TASK)
+    fit_together([used], [other])
+    new = Fitter(expert, replace(QUICK, steps=3), 20)
+    (again,), (fresh,) = (fit_together([fitter], [TASK])[0] for fitter in (used, new))
     assert again.config.seq_len == 400
     for name, tensor in fresh.state_dict().items():
         assert tensor.equal(again.state_dict()[name]), name
@@ -99,10 +101,69 @@ def test_a_fitter_used_again_fits_as_a_new_one(expert: Expert) -> None:
 def test_a_task_of_many_demonstrations_gets_its_places(expert: Expert) -> None:
     many = replace(TASK, demos=TASK.demos * 15)
     used = Fitter(expert, replace(QUICK, steps=1), 10)
-    used.fit(TASK)
-    used.fit(many)
+    for puzzle in (TASK, many):
+        fit_together([used], [puzzle])
     assert used.learner is not None
     assert len(used.learner.bank) == 45
+
+
+def test_tasks_fitted_side_by_side_are_fitted_as_alone(expert: Expert) -> None:
+    puzzles = [TASK, *generate("arc", 3, 4, rule="mirror", demos=2, size=(3, 14))]
+    assert len({canvas(puzzle, expert.config, 10) for puzzle in puzzles}) > 1
+    how = replace(QUICK, steps=3, smallest=10)
+    alone, beside = (Refiner(Checkpoint("mine", {"arc": expert}), device="cpu").experts for _ in range(2))
+    alone.fitting, beside.fitting = how, replace(how, together=3)
+    heard: list[tuple[int, int]] = []
+    fitted = beside.fitted([*puzzles, TASK], lambda done, total, grid: heard.append((done, total)))
+    assert len(heard) == 2 * 3  # three tasks at once, then one; what comes twice is fitted once
+    assert fitted[0] is fitted[-1]
+    assert [one.steps for one in fitted] == [3] * 5
+    for puzzle, one in zip(puzzles, fitted, strict=False):
+        wanted = alone.engine_for(puzzle).model.state_dict()
+        assert all(tensor.equal(wanted[name]) for name, tensor in one.engine.model.state_dict().items())
+    # A batch of questions is answered by them, in groups.
+    refiner = Refiner(Checkpoint("mine", {"arc": expert}), device="cpu")
+    refiner.experts.fitting = replace(how, together=2)
+    asked: list[list[str]] = []
+    whole = refiner.experts.fitted
+
+    def fitted_once(some: list[Puzzle], *rest: object) -> object:
+        asked.append([puzzle.id for puzzle in some])
+        return whole(some, *rest)  # type: ignore[arg-type]
+
+    refiner.experts.fitted = fitted_once  # type: ignore[method-assign, assignment]
+    out = refiner.refine(puzzles, steps=1)
+    assert [len(some) for some in asked if len(some) > 1] == [2, 2]
+    assert [one.text for one in out] == [refiner.refine(puzzle, steps=1).text for puzzle in puzzles]
+
+
+def test_the_seconds_of_tasks_side_by_side_are_each_ones_share(expert: Expert) -> None:
+    refiner = Refiner(Checkpoint("mine", {"arc": expert}), device="cpu")
+    refiner.experts.fitting = replace(QUICK, steps=0, seconds=0.5, together=2)
+    other = next(generate("arc", 1, 4, rule="mirror", demos=2, size=(3, 4)))
+    heard: list[int] = []
+    one, two = refiner.experts.fitted([TASK, other], lambda done, total, grid: heard.append(total))
+    assert set(heard) == {1}
+    assert one.steps == two.steps > 0
+    assert one.seconds == two.seconds >= 0.5
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute")  # PyTorch looks at it itself
+def test_every_canvas_is_compiled_however_many_there_are(
+    expert: Expert, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch._dynamo
+
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
+    deeper = replace(expert, config=replace(SHAPE, h_cycles=2))
+    for side in (6, 8, 10, 12, 14):  # each with and without gradient: two more than PyTorch compiles unasked
+        fitter = Fitter(deeper, replace(QUICK, steps=1), side)
+        fitter.model.compile_net()
+        fit_together([fitter], [TASK])
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 10
+    torch._dynamo.reset()
 
 
 def grids(*sides: tuple[int, int]) -> list[np.ndarray]:
@@ -177,8 +238,8 @@ def test_many_tasks_are_fitted_once_each(expert: Expert, monkeypatch: pytest.Mon
     refiner = Refiner(Checkpoint("mine", {"arc": expert}), device="cpu")
     refiner.experts.fitting = replace(QUICK, steps=1)
     fitted: list[str] = []
-    whole = Fitter.fit
-    monkeypatch.setattr(Fitter, "fit", lambda self, p, *rest: fitted.append(p.id) or whole(self, p, *rest))
+    whole = Fitter.begin
+    monkeypatch.setattr(Fitter, "begin", lambda self, p: fitted.append(p.id) or whole(self, p))
     puzzles = list(generate("arc", 10, 5, rule="recolour", demos=2, size=(3, 4)))
     outs = refiner.refine(puzzles, steps=1, restarts=2)
     assert fitted == [p.id for p in puzzles]
@@ -224,7 +285,7 @@ def test_a_budget_is_what_fitting_may_take(expert: Expert) -> None:
     assert not heard
     other = next(generate("arc", 1, 4, rule="mirror", demos=2, size=(3, 4)))
     assert refiner.refine(other, steps=1, budget=0.0, progress=listen).steps == 1
-    assert refiner.experts.fitted_steps == 0
+    assert refiner.experts.fitted([other], budget=0.0)[0].steps == 0
 
 
 def test_the_clock_ends_it(expert: Expert) -> None:
@@ -318,8 +379,8 @@ def test_the_refiner_fits_once_looks_from_many_sides_and_votes(
     refiner = Refiner(Checkpoint("mine", {"arc": expert}), device="cpu")
     refiner.experts.fitting = replace(QUICK, steps=2)
     fitted: list[Puzzle] = []
-    whole = Fitter.fit
-    monkeypatch.setattr(Fitter, "fit", lambda self, p, *rest: fitted.append(p) or whole(self, p, *rest))
+    whole = Fitter.begin
+    monkeypatch.setattr(Fitter, "begin", lambda self, p: fitted.append(p) or whole(self, p))
     contexts: list[int] = []
     run = Engine.run
 

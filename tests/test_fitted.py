@@ -19,6 +19,7 @@ from trm.corpus import write
 from trm.fitted import read_records
 from trm.generate import generate
 from trm.grid import PuzzleError
+from trm.learner import Learner
 from trm.model import TRM
 from trm.tasks import Puzzle
 
@@ -47,13 +48,13 @@ def figures(result: Result) -> dict[str, Any]:
 def fitted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The tasks that are fitted to, one after the other."""
     names: list[str] = []
-    whole = Fitter.fit
+    whole = Fitter.begin
 
-    def fit(self: Fitter, puzzle: Puzzle, *rest: Any) -> TRM:
+    def begin(self: Fitter, puzzle: Puzzle) -> Learner:
         names.append(puzzle.id)
-        return whole(self, puzzle, *rest)
+        return whole(self, puzzle)
 
-    monkeypatch.setattr(Fitter, "fit", fit)
+    monkeypatch.setattr(Fitter, "begin", begin)
     return names
 
 
@@ -88,6 +89,24 @@ def test_the_records_of_several_machines_are_one_evaluation(
     assert not fitted
 
 
+def test_tasks_fitted_side_by_side_come_to_the_same(
+    measure: Callable[..., Result], fitted: list[str]
+) -> None:
+    alone = figures(measure("--json", "--records", "alone.jsonl"))
+    in_turn = fitted.copy()
+    fitted.clear()
+    assert figures(measure("--json", "--fit", "together=2", "--records", "beside.jsonl")) == alone
+    assert fitted == in_turn
+    alone_records, beside_records = (
+        [
+            {k: v for k, v in one.items() if k not in ("how", "fit_seconds", "seconds")}
+            for one in read_records(Path(name))
+        ]
+        for name in ("alone.jsonl", "beside.jsonl")
+    )
+    assert alone_records == beside_records
+
+
 def test_a_sample_is_the_seeds(measure: Callable[..., Result], fitted: list[str]) -> None:
     drawn = []
     for seed in (0, 0, 1, 2):
@@ -101,15 +120,15 @@ def test_a_sample_is_the_seeds(measure: Callable[..., Result], fitted: list[str]
 def test_an_interrupted_evaluation_goes_on(
     measure: Callable[..., Result], fitted: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = Fitter.fit
+    whole = Fitter.begin
 
-    def fit(self: Fitter, puzzle: Puzzle, *rest: Any) -> TRM:
+    def begin(self: Fitter, puzzle: Puzzle) -> Learner:
         if len(fitted) == 3:
             raise KeyboardInterrupt
-        return whole(self, puzzle, *rest)
+        return whole(self, puzzle)
 
     with monkeypatch.context() as cut:
-        cut.setattr(Fitter, "fit", fit)
+        cut.setattr(Fitter, "begin", begin)
         result = measure("--records", "r.jsonl")
     assert result.exit_code == 130
     assert result.stderr.strip() == "trm: interrupted; the same command goes on where it stopped"

@@ -137,7 +137,7 @@ def test_an_input_alone_does_not_have_the_network_fitted_again(monkeypatch: pyte
     puzzle = replace(TASK, inputs=(TASK.grid, large), answers=None)
     mine = fitted()
     mine.refine(puzzle)
-    monkeypatch.setattr("trm.adapt.Fitter.fit", None)  # called, it would fail
+    monkeypatch.setattr("trm.adapt.fit_together", None)  # called, it would fail
     assert mine.score(puzzle, [(ANSWER,)], index=0).shape == (1,)
 
 

@@ -10,6 +10,7 @@ import math
 import time
 import tomllib
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -36,6 +37,7 @@ from trm.pairs import PairBank, recolourable
 from trm.tasks import Puzzle, get
 
 CANVASES = (10, 15, 20, 30)  # sides: a step on 20x20 costs .4 of one on 30x30
+MOST_TOGETHER = 16
 MOST_PAIRS = 32  # demonstrations of one task that a fitter has places for; more make it begin anew
 
 
@@ -52,6 +54,9 @@ class Fitting:
     smallest: int = 20  # side of the smallest canvas used: 20 is what the network was trained on
     moved: bool = True  # whether further views lie anywhere on the canvas, as training's pairs do
     max_steps: int = 2  # supervision steps that a pair stays at most
+    together: int = (
+        1  # tasks fitted side by side, where several are asked for: `seconds` is then each one's share
+    )
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -64,6 +69,8 @@ class Fitting:
             )
         if not (0 <= self.lr < math.inf and 0 <= self.adamw_lr < math.inf):
             raise ConfigError(f"fitting: lr {self.lr}, adamw_lr {self.adamw_lr}, expected 0 or more")
+        if not 1 <= self.together <= MOST_TOGETHER:
+            raise ConfigError(f"fitting: together {self.together}, expected 1 to {MOST_TOGETHER}")
         if not 1 <= self.smallest <= CANVASES[-1]:
             raise ConfigError(f"fitting: smallest {self.smallest}, expected 1 to {CANVASES[-1]}")
 
@@ -188,7 +195,8 @@ class Fitter:
             from trm.kernels import use
 
             use("auto", self.model)
-            self.model.net.compile(dynamic=False)
+            self.model.compile_net()
+            self.stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         recipe = expert.meta.get("recipe", {})
         self.config = Config(
             model=shape,
@@ -212,43 +220,9 @@ class Fitter:
             ),
         )
         self.learner: Learner | None = None
-        self.steps = 0  # that the last task was fitted for
 
-    def fit(
-        self,
-        puzzle: Puzzle,
-        progress: Callable[[int, int], None] | None = None,
-        seconds: float | None = None,
-    ) -> TRM:
-        """The expert's network, fitted to the puzzle's demonstrations, with one identity: theirs. For evaluation.
-
-        It starts from the mean of the identities that the expert knows. progress: called with the seconds (or steps)
-        behind and in all. seconds: in place of the fitting's own; with none to spend nothing is learned. Only the
-        demonstrations are learned from: nothing of the tests but the canvas.
-        """
-        how = self.how
-        with torch.inference_mode(False), torch.enable_grad():
-            learner = self._begin(puzzle)
-            begun, step, behind = time.perf_counter(), 0, 0.0
-            total = how.steps or (how.seconds if seconds is None else seconds)
-            while behind < total:
-                learner.set_step(step, behind / total)
-                learner.step()
-                step += 1
-                if self.compiled and step % 8 == 0:
-                    torch.cuda.synchronize()  # the clock must not run ahead of the device
-                behind = step if how.steps else time.perf_counter() - begun
-                if progress is not None:
-                    progress(min(int(behind), int(total)), int(total))
-        self.steps = step
-        fitted = TRM(self.shape)
-        fitted.load_state_dict(self.model.state_dict())
-        fitted.dtype = self.dtype
-        fitted.net.to(self.dtype)
-        return fitted.to(self.device).eval().requires_grad_(False)
-
-    def _begin(self, puzzle: Puzzle) -> Learner:
-        """Everything as at the start, for this puzzle."""
+    def begin(self, puzzle: Puzzle) -> Learner:
+        """Everything as at the start, for this puzzle: the network is the expert's again, with a fresh identity."""
         self.model.load_state_dict(self.start)
         torch.manual_seed(self.how.seed)
         if self.learner is None or len(puzzle.demos) > len(self.learner.bank):
@@ -260,3 +234,50 @@ class Fitter:
         self.learner.bank.replace([puzzle])
         self.learner.reset()
         return self.learner
+
+    def network(self) -> TRM:
+        """A copy of the network as it is now, for evaluation."""
+        fitted = TRM(self.shape)
+        fitted.load_state_dict(self.model.state_dict())
+        fitted.dtype = self.dtype
+        fitted.net.to(self.dtype)
+        return fitted.to(self.device).eval().requires_grad_(False)
+
+
+def fit_together(
+    fitters: Sequence[Fitter],
+    puzzles: Sequence[Puzzle],
+    progress: Callable[[int, int], None] | None = None,
+    seconds: float | None = None,
+) -> tuple[list[TRM], int]:
+    """For every puzzle a network fitted to its demonstrations, and the steps that each took.
+
+    Every puzzle has a fitter to itself; all are fitted alike and take their steps side by side. On CUDA each has a
+    stream of its own, so that one's small products run where another's leave the device idle.
+
+    A network starts from the mean of the identities that the expert knows, and has one: its puzzle's. Only
+    demonstrations are learned from: nothing of the tests but the canvas. progress: called with the seconds (or steps)
+    behind and in all. seconds: in place of the fitting's own, for each puzzle, so that as many puzzles take as many
+    times that; with none to spend nothing is learned.
+    """
+    how, cuda = fitters[0].how, fitters[0].compiled
+    with torch.inference_mode(False), torch.enable_grad():
+        learners = [fitter.begin(puzzle) for fitter, puzzle in zip(fitters, puzzles, strict=True)]
+        if cuda:
+            torch.cuda.synchronize()  # what was set on one stream is read on others
+        begun, step, behind = time.perf_counter(), 0, 0.0
+        total = how.steps or len(puzzles) * (how.seconds if seconds is None else seconds)
+        while behind < total:
+            for fitter, learner in zip(fitters, learners, strict=True):
+                with torch.cuda.stream(fitter.stream) if cuda else nullcontext():
+                    learner.set_step(step, behind / total)
+                    learner.step()
+            step += 1
+            if cuda and step % 8 == 0:
+                torch.cuda.synchronize()  # the clock must not run ahead of the device
+            behind = step if how.steps else time.perf_counter() - begun
+            if progress is not None:
+                progress(min(int(behind), int(total)), int(total))
+        if cuda:
+            torch.cuda.synchronize()
+    return [fitter.network() for fitter in fitters], step

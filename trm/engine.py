@@ -77,7 +77,7 @@ class Engine:
         self.model, self.compiled = model, compiled
         self.slots = slots or (384 if model.device.type == "cuda" else 16)
         if compiled:
-            model.net.compile(dynamic=False)
+            model.compile_net()
 
     @torch.inference_mode()
     def run(

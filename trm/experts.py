@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from collections import OrderedDict
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from trm.attempts import Progress, Seconds
 from trm.grid import PuzzleError
@@ -22,6 +24,14 @@ FITTING_SHARE = 0.8  # of a budget
 FITTED_KEPT = 32  # fitted networks, kept for questions that come again: drafts, scores, arms of a comparison
 
 
+class Fitted(NamedTuple):
+    """A network fitted to a puzzle's demonstrations, the steps that took, and its share of the seconds."""
+
+    engine: Engine
+    steps: int
+    seconds: float
+
+
 class Experts:
     """The experts of a checkpoint on a device, each loaded when it is first asked for.
 
@@ -32,11 +42,10 @@ class Experts:
     def __init__(self, checkpoint: Checkpoint, device: str, slots: int = 0) -> None:
         self.checkpoint, self.device, self.slots = checkpoint, usable(device), slots
         self.fitting: Fitting | None = None
-        self.fitted_steps = 0  # of the last fit
         self.compiled = False
         self._engines: dict[str, Engine] = {}
-        self._fitters: dict[tuple[str, int, Fitting], Fitter] = {}  # by task, canvas and way of fitting
-        self._fitted: OrderedDict[bytes, Engine] = OrderedDict()  # by what they were fitted to
+        self._fitters: dict[tuple[str, int, Fitting], list[Fitter]] = {}  # by task, canvas and way of fitting
+        self._fitted: OrderedDict[bytes, Fitted] = OrderedDict()  # by what they were fitted to
 
     def engine(self, task: str) -> Engine:
         """The engine of a task's expert. Raises PuzzleError where there is none."""
@@ -80,39 +89,73 @@ class Experts:
     def engine_for(
         self, puzzle: Puzzle, progress: Progress | None = None, budget: float | None = None
     ) -> Engine:
-        """The engine that answers this puzzle: its task's, or one fitted to its demonstrations.
-
-        budget: seconds that the puzzle may take in all, most of which fitting then takes. A network that was fitted
-        to these demonstrations before is used again, however long that took.
-        """
+        """The engine that answers this puzzle: its task's, or one `fitted` to its demonstrations."""
         if not self.fits(puzzle.task):
             return self.engine(puzzle.task)
-        from trm.adapt import Fitter
-        from trm.engine import Engine
+        return self.fitted([puzzle], progress, budget)[0].engine
 
-        side = self.spec(puzzle).width
+    def fitted(
+        self, puzzles: Sequence[Puzzle], progress: Progress | None = None, budget: float | None = None
+    ) -> list[Fitted]:
+        """A network fitted to the demonstrations of each puzzle, `Fitting.together` of them side by side.
+
+        budget: seconds that a puzzle may take in all, most of which fitting then takes. A network that was fitted to
+        the same demonstrations before is used again, however long that took.
+        """
         how = self.how()
         if budget is not None:
             how = replace(how, seconds=FITTING_SHARE * budget)
-        key = b"|".join(grid.tobytes() + bytes(grid.shape) for pair in puzzle.demos for grid in pair)
-        key += f"{side} {replace(how, seconds=0)}".encode()
-        if key not in self._fitted:
-            expert = self.expert(puzzle.task)
+        asked = {self._key(puzzle, how): puzzle for puzzle in puzzles}
+        found = {key: self._fitted[key] for key in asked if key in self._fitted}
+        missing = [(key, puzzle) for key, puzzle in asked.items() if key not in found]
+        for first in range(0, len(missing), how.together):
+            group = missing[first : first + how.together]
+            found |= zip(
+                (key for key, _ in group), self._fit([p for _, p in group], how, progress), strict=True
+            )
+        for key, one in found.items():
+            self._fitted[key] = one
+            self._fitted.move_to_end(key)
+        while len(self._fitted) > FITTED_KEPT:
+            self._fitted.popitem(last=False)
+        return [found[self._key(puzzle, how)] for puzzle in puzzles]
 
-            def tick(behind: int, total: int) -> None:
-                if progress is not None:
-                    progress(behind, Seconds(total), None)
+    def ahead(self, puzzles: Sequence[Puzzle], progress: Progress | None = None) -> Iterator[Puzzle]:
+        """The puzzles in turn; the networks of as many as fit side by side are fitted before the first of them."""
+        together = self.how().together
+        for n, puzzle in enumerate(puzzles):
+            if n % together == 0:
+                self.fitted([one for one in puzzles[n : n + together] if self.fits(one.task)], progress)
+            yield puzzle
 
-            known = (puzzle.task, side, replace(how, seconds=0))
-            if known not in self._fitters:
-                self._fitters[known] = Fitter(expert, how, side, self.device, self._dtype(expert))
-            fitter = self._fitters[known]
-            self._fitted[key] = Engine(with_kernels(fitter.fit(puzzle, tick, how.seconds)), self.slots)
-            self.fitted_steps = fitter.steps
-            while len(self._fitted) > FITTED_KEPT:
-                self._fitted.popitem(last=False)
-        self._fitted.move_to_end(key)
-        return self._fitted[key]
+    def _key(self, puzzle: Puzzle, how: Fitting) -> bytes:
+        """What a fitted network depends on."""
+        grids = [grid.tobytes() + bytes(grid.shape) for pair in puzzle.demos for grid in pair]
+        return b"|".join([*grids, f"{self.spec(puzzle).width} {replace(how, seconds=0)}".encode()])
+
+    def _fit(self, puzzles: Sequence[Puzzle], how: Fitting, progress: Progress | None) -> list[Fitted]:
+        """Side by side, by fitters that are kept: one compiles and captures once for each canvas."""
+        from trm.adapt import Fitter, fit_together
+        from trm.engine import Engine
+
+        def tick(behind: int, total: int) -> None:
+            if progress is not None:
+                progress(behind, Seconds(total), None)
+
+        fitters: list[Fitter] = []
+        for puzzle in puzzles:
+            known = (puzzle.task, self.spec(puzzle).width, replace(how, seconds=0))
+            kept = self._fitters.setdefault(known, [])
+            free = [fitter for fitter in kept if fitter not in fitters]
+            if not free:
+                expert = self.expert(puzzle.task)
+                free = [Fitter(expert, how, known[1], self.device, self._dtype(expert))]
+                kept += free
+            fitters.append(free[0])
+        begun = time.perf_counter()
+        networks, steps = fit_together(fitters, puzzles, tick, how.seconds)
+        seconds = (time.perf_counter() - begun) / len(puzzles)
+        return [Fitted(Engine(with_kernels(network), self.slots), steps, seconds) for network in networks]
 
     def steps(self, task: str, asked: int) -> int:
         """Supervision steps that a rollout takes at most.

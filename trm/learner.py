@@ -143,7 +143,9 @@ class Learner:
         self.graph = None
         graph = torch.cuda.CUDAGraph()
         graph.register_generator_state(self.generator)
-        with torch.cuda.graph(graph):
+        # On a stream of its own: what products use as scratch belongs to the stream that they are captured on, and
+        # graphs that share it must not be replayed side by side.
+        with torch.cuda.graph(graph, stream=torch.cuda.Stream()):  # type: ignore[no-untyped-call]
             self._step()
         self.graph = graph
 

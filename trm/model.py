@@ -296,6 +296,15 @@ class TRM(
         self.register_buffer("z_init", truncated_normal_(torch.empty(config.hidden_size), 1.0))
         self.dtype = torch.float32
 
+    def compile_net(self) -> None:
+        """Compile `net` in place, once for every shape that it meets; parameters keep their names."""
+        import torch._dynamo.config as dynamo
+
+        # Canvases, and with and without gradient, are shapes of one piece of code, whatever model has it. A fifth
+        # canvas would pass PyTorch's limit of 8, after which it runs op by op and does not say so.
+        dynamo.recompile_limit = max(dynamo.recompile_limit, 64)
+        self.net.compile(dynamic=False)
+
     @property
     def device(self) -> torch.device:
         return self.head.weight.device

@@ -111,9 +111,10 @@ class Refiner:
         puzzles = [as_puzzle(q, task) for q in questions]
         if len(puzzles) > 1 and any(self.fits(puzzle.task) for puzzle in puzzles):
             # Each is answered in full while the network that was fitted to it is at hand.
+            ahead = puzzles if budget is not None else self.experts.ahead(puzzles, progress)
             return [
                 self.refine(p, d, task, cold, steps, restarts, noise, seed, budget, answers, trace, progress)
-                for p, d in zip(puzzles, drafts, strict=True)
+                for p, d in zip(ahead, drafts, strict=True)
             ]
         jobs = []
         for puzzle, given in zip(puzzles, drafts, strict=True):

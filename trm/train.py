@@ -76,7 +76,7 @@ class Trainer:
             kernels.use(config.train.kernels, model)
         self.compiled = config.train.compile == "on" or (config.train.compile == "auto" and self.cuda)
         if self.compiled:
-            model.net.compile(dynamic=False)  # in place: parameter names stay
+            model.compile_net()
         self.contexts: dict[str, int] = {}  # of a puzzle's id: what the network knows it as
         bank = self._bank(train, model.device)
         if config.data.stream and self.accelerator.num_processes > 1:
