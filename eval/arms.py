@@ -118,24 +118,30 @@ def llm_flops(answer: Answer, parameters: int | None) -> float:
     return 2.0 * (parameters or 0) * tokens
 
 
-def step_flops(refiner: Refiner | None, task: str) -> float:
-    """One supervision step of one puzzle; 0 where no network runs."""
+def step_flops(refiner: Refiner | None, puzzle: Puzzle) -> float:
+    """One supervision step of one input of a puzzle, on its canvas; 0 where no network runs."""
     from trm.flops import count_flops
 
-    if refiner is None or task not in refiner.tasks:
+    if refiner is None or puzzle.task not in refiner.tasks:
         return 0.0
-    return count_flops(refiner.checkpoint.experts[task].config).step
+    config = refiner.checkpoint.experts[puzzle.task].config
+    if refiner.fits(puzzle.task):
+        side = refiner.experts.spec(puzzle).width
+        config = replace(config, seq_len=side * side, canvas_width=side)
+    return count_flops(config).step
 
 
 def _equal_compute(puzzles: Sequence[Puzzle], setting: Setting, spent: Sequence[float]) -> list[Answer]:
     """Cold starts alone, with as many restarts as the hybrid's steps and its LLM's arithmetic pay for.
 
     Rounded up: where the two cannot be made equal, the control has more. A restart takes all the steps it may; where
-    no rule decides it ends when the network halts, after one step as a rule, and is counted as one.
+    no rule decides it ends when the network halts, after one step as a rule, and is counted as one for every input.
     """
-    decidable = all(tasks.get(puzzle.task).decidable for puzzle in puzzles)
-    each = setting.options.steps if decidable else 1
-    restarts = [max(0, ceil(steps / each) - 1) for steps in spent]
+    each = [
+        setting.options.steps if tasks.get(puzzle.task).decidable else len(puzzle.inputs)
+        for puzzle in puzzles
+    ]
+    restarts = [max(0, ceil(steps / most) - 1) for steps, most in zip(spent, each, strict=True)]
     answers: dict[int, Answer] = {}
     for count in sorted(set(restarts)):
         rows = [row for row, has in enumerate(restarts) if has == count]

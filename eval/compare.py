@@ -112,7 +112,7 @@ def proposer_of(
     else:
         recorded = Recorded(where, LLMProposer(connect(llm, device)), drafts, seed)
     for path in sorted(out.glob("drafts*.jsonl")):
-        recorded.read(path)
+        recorded.read(path, own=True)
     return recorded
 
 
@@ -181,6 +181,7 @@ def compare(
             tuple(wanted), n, sources, seed, options,
             proposer.name if proposer else None, expert.name if expert else None, how,
         )  # fmt: skip
+        state.wait_for_everyone()  # the main process joins the files that the others have read
         if state.is_main_process:
             open_folder(out, plan, resume)
         state.wait_for_everyone()

@@ -53,16 +53,24 @@ class Recorded:
         if self.live is not None:
             self.name, self.parameters = self.live.name, self.live.llm.parameters
 
-    def read(self, path: Path) -> int:
-        """Take in a file of replies; returns how many drafts it holds. Raises PuzzleError for another model's."""
+    def read(self, path: Path, own: bool = False) -> int:
+        """Take in a file of replies; returns how many drafts it holds. Raises PuzzleError for another model's.
+
+        own: written by this very comparison, so that a kill may have cut a line short, which does not count.
+        """
         count = 0
         try:
-            text = path.read_text(encoding="utf-8")
+            text = path.read_text(encoding="utf-8", errors="replace" if own else "strict")
         except (OSError, UnicodeDecodeError) as error:
             raise PuzzleError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
-        for number, line in enumerate(text.splitlines(), 1):
+        for number, line in enumerate(text.removesuffix("\n").split("\n"), 1):  # replies hold other line ends
             try:
                 row = json.loads(line)
+            except ValueError as error:
+                if own:
+                    continue
+                raise PuzzleError(f"{path}: line {number} is no draft: {error!r}") from None
+            try:
                 replies = tuple(Reply(**reply) for reply in row["replies"])
                 key, name = (str(row["asked"]), int(row["sample"])), str(row["llm"])
                 parameters = row["parameters"]

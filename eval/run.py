@@ -21,6 +21,7 @@ from hybrid.ahead import ahead, in_turn
 from hybrid.pipeline import Options
 from hybrid.render import Notes
 from trm import tasks
+from trm.checkpoint import replacing
 from trm.corpus import drawn, puzzles_of
 from trm.generate import generate
 from trm.tasks import Puzzle
@@ -127,6 +128,9 @@ class Run:
         bar = progress.add_task(task, total=len(mine) * len(names))
         # As many puzzles as are to be asked of a server at once, else it would wait for the next chunk.
         size = max(self.setting.at_once, self.concurrency)
+        refiner = self.setting.refiner
+        if refiner is not None and refiner.fits(task):
+            size = min(size, refiner.experts.kept)  # all arms of a puzzle are answered by the same network
         chunks = [mine[at : at + size] for at in range(0, len(mine), size)]
         ask = partial(self._ask, names=names)
         with closing(ahead(chunks, ask) if self.setting.ahead else in_turn(chunks, ask)) as drafting:
@@ -159,18 +163,19 @@ class Run:
         todo = [p for p in chunk if (task, p.id, name) not in self.done]
         if not todo:
             return
-        step_flops = arms_of.step_flops(self.setting.refiner, task)
-        spent = [self._spent(p, step_flops) for p in todo] if name == "trm+restarts" else []
+        spent = [self._spent(p) for p in todo] if name == "trm+restarts" else []
         parameters = self.setting.proposer.parameters if self.setting.proposer else None
         with self.records_path.open("a", encoding="utf-8") as file:
             for answer in arms_of.run(name, todo, self.setting, spent):
+                step_flops = arms_of.step_flops(self.setting.refiner, answer.puzzle)
                 record = metrics.record(answer, name, parameters, step_flops)
                 self.done[task, answer.puzzle.id, name] = record
                 file.write(json.dumps(record, ensure_ascii=False) + "\n")
 
-    def _spent(self, puzzle: Puzzle, step_flops: float) -> float:
+    def _spent(self, puzzle: Puzzle) -> float:
         """What the hybrid spent on a puzzle, in supervision steps."""
         record = self.done[puzzle.task, puzzle.id, "hybrid"]
+        step_flops = arms_of.step_flops(self.setting.refiner, puzzle)
         return float(record["steps"] + record["tflop"]["llm"] * 1e12 / step_flops)
 
 
@@ -180,8 +185,13 @@ def part(path: Path, process: int) -> Path:
 
 def read_records(folder: Path) -> Iterator[dict[str, Any]]:
     """The records of all processes. A line cut short by a kill is done again."""
-    for path in sorted(folder.glob("records*.jsonl"), key=lambda path: (len(path.name), path.name)):
-        for line in path.read_text(encoding="utf-8").splitlines():
+    yield from _lines(folder, "records")
+
+
+def _lines(folder: Path, kind: str) -> Iterator[dict[str, Any]]:
+    """Of the files KIND.jsonl and KIND.N.jsonl every line that a kill did not cut short."""
+    for path in sorted(folder.glob(f"{kind}*.jsonl"), key=lambda path: (len(path.name), path.name)):
+        for line in path.read_text(encoding="utf-8", errors="replace").split("\n"):
             try:
                 yield json.loads(line)
             except ValueError:
@@ -191,14 +201,18 @@ def read_records(folder: Path) -> Iterator[dict[str, Any]]:
 def merge(folder: Path) -> None:
     """The files of further processes into the first one's, and a line cut short out of it."""
     records = {(r["task"], r["id"], r["arm"]): r for r in read_records(folder)}
-    lines = [json.dumps(r, ensure_ascii=False) + "\n" for r in records.values()]
-    (folder / "records.jsonl").write_text("".join(lines), encoding="utf-8")
-    for path in folder.glob("drafts.*.jsonl"):
-        with (folder / "drafts.jsonl").open("a", encoding="utf-8") as file:
-            file.write(path.read_text(encoding="utf-8"))
+    _rewrite(folder / "records.jsonl", records.values())
+    if any(folder.glob("drafts*.jsonl")):
+        _rewrite(folder / "drafts.jsonl", _lines(folder, "drafts"))
+    for path in [*folder.glob("drafts.*.jsonl"), *folder.glob("records.*.jsonl")]:
         path.unlink()
-    for path in folder.glob("records.*.jsonl"):
-        path.unlink()
+
+
+def _rewrite(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+    """In one go: a kill leaves the old file or the new one."""
+    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def open_folder(folder: Path, plan: Plan, resume: bool) -> None:

@@ -27,7 +27,8 @@ def maker(kind: str, seed: int) -> Callable[[Puzzle], Grids | None]:
 def corrupted(puzzle: Puzzle, share: float, kind: str, seed: int) -> Grids | None:
     """The label with `share` of its free cells wrong; "random": every free cell drawn from what labels hold.
 
-    "consistent": by one and the same mistake. Givens stay. None where the label is not known.
+    "consistent": by one and the same mistake. Givens stay. None where the label is not known. A random ARC grid has
+    its input's shape and the demonstrations' colours: the label's own would tell of it.
     """
     if puzzle.answers is None:
         return None
@@ -39,6 +40,9 @@ def corrupted(puzzle: Puzzle, share: float, kind: str, seed: int) -> Grids | Non
         labels = zip(puzzle.inputs, puzzle.answers, strict=True)
         return tuple(_exchanged(puzzle.task, question, label, share, rng) for question, label in labels)
     blind = kind == "random"
+    if blind and puzzle.task == "arc":
+        shown = np.unique(np.concatenate([after.ravel() for _, after in puzzle.demos]))
+        return tuple(rng.choice(shown, size=grid.shape) for grid in puzzle.inputs)
     made = []
     for question, label in zip(puzzle.inputs, puzzle.answers, strict=True):
         # What a maze's open cell or an ARC cell can be is what the label uses; a Sudoku's free cell any digit.

@@ -10,6 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -133,7 +134,8 @@ def _row(line: str, alphabet: dict[str, int], shape: tuple[int, int] | None) -> 
 
 def _digit_ways(line: str, bare: str, blanks: bool) -> list[str]:
     ways = [line.translate(_SEPARATORS), bare.translate(_SEPARATORS)]
-    if bare != line and ":" in line:  # `3: 5 4 …` says itself that the first number is none of the cells
+    numbering = line[: len(line) - len(bare)].rstrip()
+    if numbering.endswith((":", ")")):  # `3: 5 4 …` says itself that the first number is none of the cells
         ways.reverse()
     if blanks:
         ways.append(bare.replace("-", ".").replace("*", ".").translate(_SEPARATORS))
@@ -162,8 +164,22 @@ def _json_lists(text: str) -> Iterator[list[str]]:
             start += 1
             continue
         start = end
-        if isinstance(value, list) and value and all(isinstance(row, list | str) and row for row in value):
-            yield ["".join(map(str, row)) for row in value]
+        yield from _row_lists(value)
+
+
+def _row_lists(value: Any) -> Iterator[list[str]]:
+    """The lists of rows in a JSON value: itself, or where its rows are lists of lists each of them."""
+    if (
+        not isinstance(value, list)
+        or not value
+        or not all(isinstance(row, list | str) and row for row in value)
+    ):
+        return
+    if any(isinstance(cell, list) for row in value for cell in row):
+        for part in value:
+            yield from _row_lists(part)
+    else:
+        yield ["".join(map(str, row)) for row in value]
 
 
 # -- grids ---------------------------------------------------------------------------------------------

@@ -139,6 +139,9 @@ class FakeRefiner:
     def accepts_drafts(self, task: str) -> bool:
         return self.drafts
 
+    def fits(self, task: str) -> bool:
+        return False
+
     def refine(self, question: list[Puzzle], draft: list[Grids | None], **options: Any) -> list[Outcome]:
         self.calls.append({"n": len(question), "draft": draft, **options})
         if options["progress"] is not None:

@@ -137,6 +137,16 @@ def test_tasks_fitted_side_by_side_are_fitted_as_alone(expert: Expert) -> None:
     assert [one.text for one in out] == [refiner.refine(puzzle, steps=1).text for puzzle in puzzles]
 
 
+def test_fitting_leaves_the_callers_random_numbers_alone(expert: Expert) -> None:
+    drawn = []
+    for steps in (0, 1):
+        torch.manual_seed(5)
+        if steps:
+            fit(expert, TASK, replace(QUICK, steps=steps))
+        drawn.append(torch.rand(3))
+    assert drawn[0].equal(drawn[1])
+
+
 def test_the_seconds_of_tasks_side_by_side_are_each_ones_share(expert: Expert) -> None:
     refiner = Refiner(Checkpoint("mine", {"arc": expert}), device="cpu")
     refiner.experts.fitting = replace(QUICK, steps=0, seconds=0.5, together=2)

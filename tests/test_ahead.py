@@ -315,7 +315,7 @@ def different() -> list[Puzzle]:
 
 @pytest.fixture
 def step_flops(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("eval.arms.step_flops", lambda refiner, task: 1.0)
+    monkeypatch.setattr("eval.arms.step_flops", lambda refiner, puzzle: 1.0)
 
 
 @pytest.mark.usefixtures("step_flops")

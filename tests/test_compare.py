@@ -19,6 +19,7 @@ from eval.compare import app
 from eval.run import Plan, merge, puzzles_for
 from hybrid.pipeline import Options
 from trm.checkpoint import Expert, save
+from trm.grid import PuzzleError
 from trm.tasks import Puzzle, get
 from trm.tasks.source import load
 
@@ -167,6 +168,22 @@ def test_processes_write_apart_and_are_merged(tmp_path: Path) -> None:
     merge(tmp_path)
     assert [r["id"] for r in lines_of(tmp_path / "records.jsonl")] == list("abcd")
     assert not (tmp_path / "records.1.jsonl").exists()
+
+
+def test_drafts_that_a_kill_cut_short_are_asked_for_again(tmp_path: Path) -> None:
+    puzzles = list(puzzles_for("sudoku", 2, 0, None))
+    for name, puzzle in zip(("drafts.jsonl", "drafts.1.jsonl"), puzzles, strict=True):
+        doubles.recorded(WRONG + "\u2028", path=tmp_path / name, most=1).propose(puzzle)
+    whole = (tmp_path / "drafts.1.jsonl").read_text()
+    with (tmp_path / "drafts.jsonl").open("a") as file:
+        file.write(whole[:50])
+    read = doubles.recorded(WRONG, path=None, most=1)
+    with pytest.raises(PuzzleError, match="line 2 is no draft"):
+        read.read(tmp_path / "drafts.jsonl")
+    assert read.read(tmp_path / "drafts.jsonl", own=True) == 1
+    merge(tmp_path)
+    assert read.read(tmp_path / "drafts.jsonl") == 2
+    assert not (tmp_path / "drafts.1.jsonl").exists()
 
 
 def test_two_processes_share_the_puzzles(tmp_path: Path) -> None:

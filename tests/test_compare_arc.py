@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import doubles
@@ -15,11 +16,13 @@ from eval import arms
 from eval.arms import Setting
 from eval.compare import app
 from eval.run import puzzles_for
+from eval.synthetic import maker
 from hybrid.pipeline import Options, Pipeline, Watcher
-from trm.adapt import Fitting
+from trm.adapt import Fitter, Fitting
 from trm.checkpoint import Expert, save
 from trm.config import TRMConfig
 from trm.corpus import write
+from trm.flops import count_flops
 from trm.model import TRM
 from trm.refine import Refiner
 from trm.tasks import get
@@ -71,6 +74,52 @@ def test_the_control_has_as_many_views_as_the_hybrid_pays_for(checkpoint: Path) 
     (puzzle,) = puzzles_for("arc", 1, 0, None)
     arms.run("trm+restarts", [puzzle], made, [66.5])
     assert made.refiner.calls[-1]["restarts"] == 66  # type: ignore[union-attr]
+    # Every view of two inputs is two rollouts.
+    assert puzzle.answers is not None
+    two = replace(puzzle, inputs=puzzle.inputs * 2, answers=puzzle.answers * 2)
+    arms.run("trm+restarts", [two], made, [66.5])
+    assert made.refiner.calls[-1]["restarts"] == 33  # type: ignore[union-attr]
+
+
+def test_a_step_is_counted_on_the_canvas_that_it_is_taken_on(checkpoint: Path) -> None:
+    refiner = Refiner.from_pretrained(checkpoint, device="cpu")
+    (small,) = puzzles_for("arc", 1, 0, None)
+    large = replace(small, inputs=(np.zeros((28, 28), dtype=np.uint8),), answers=None)
+    counted = []
+    for puzzle, side in ((small, 10), (large, 30)):
+        refiner.experts.fitting = Fitting(smallest=10)
+        expected = count_flops(replace(SHAPE, seq_len=side * side, canvas_width=side)).step
+        counted.append(arms.step_flops(refiner, puzzle))
+        assert counted[-1] == expected
+    assert counted[1] > 9 * counted[0]
+    assert arms.step_flops(None, small) == 0
+
+
+def test_more_puzzles_than_networks_are_kept_are_answered_in_chunks(
+    tmp_path: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that all arms of a puzzle share one fit."""
+    fitted: list[str] = []
+    whole = Fitter.begin
+    monkeypatch.setattr(Fitter, "begin", lambda self, p: fitted.append(p.id) or whole(self, p))
+    monkeypatch.setattr("trm.experts.FITTED_KEPT_ON_CPU", 2)
+    asked = ("--tasks", "arc", "--n", 5, "--refiner", checkpoint, "--device", "cpu", "--llm", "none")
+    asked += ("--arms", "trm,draft:random,draft:oracle@50", "--fit", "steps=1", "--fit", "batch=2")
+    call(*asked, "--fit", "smallest=10", "--out", tmp_path / "out")
+    assert len(fitted) == len(set(fitted)) == 5
+
+
+def test_a_random_grid_knows_nothing_of_the_label() -> None:
+    for puzzle in puzzles_for("arc", 6, 0, None):
+        assert puzzle.answers is not None
+        other = replace(puzzle, answers=tuple(np.full((2, 7), 9, dtype=np.uint8) for _ in puzzle.inputs))
+        mine, theirs = (maker("random", 0)(one) for one in (puzzle, other))
+        assert mine is not None
+        assert theirs is not None
+        assert all(np.array_equal(a, b) for a, b in zip(mine, theirs, strict=True))
+        assert [grid.shape for grid in mine] == [grid.shape for grid in puzzle.inputs]
+        shown = {int(colour) for _, after in puzzle.demos for colour in after.ravel()}
+        assert {int(colour) for grid in mine for colour in grid.ravel()} <= shown
 
 
 def test_a_draft_too_large_for_its_canvas_costs_the_other_puzzles_nothing(checkpoint: Path) -> None:

@@ -276,6 +276,36 @@ def test_two_processes_match_one(tmp_path: Path) -> None:
         torch.testing.assert_close(tensor, states[1]["model"][name], rtol=1e-3, atol=1e-4)
 
 
+def test_two_processes_report_and_save_at_the_same_steps(tmp_path: Path) -> None:
+    """Each has a clock of its own: only one may say when. And one process goes on with what two have left."""
+    recipe, script = tmp_path / "recipe.toml", tmp_path / "often.py"
+    recipe.write_text(TWO.replace("steps = 5\n", "steps = 60\nsave_every_seconds = 0.05\n"))
+    script.write_text(
+        "import sys, time, trm.train\nfrom accelerate import PartialState\nfrom trm.cli import app\n"
+        "trm.train.REPORT_EVERY = 0.03\nlate = time.monotonic\n"
+        "if PartialState(cpu=True).process_index: time.monotonic = lambda: 1.7 * late()\napp()\n"
+    )
+    launch = "-m accelerate.commands.launch --num_processes 2 --num_machines 1 --main_process_port 0"
+    launch += " --multi_gpu --mixed_precision no --dynamo_backend no"
+    out = tmp_path / "out"
+    asked = [str(script), "train", str(recipe), "--out", str(out), "--device", "cpu"]
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "default", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, *launch.split(), *asked],
+        cwd=ROOT, env=env, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    assert sum("loss" in line for line in lines) > 3
+    said: list[str] = []
+    settings = from_dict(Config, json.loads((out / "config.json").read_text()))
+    puzzles, held_out = training_puzzles(settings.data, settings.train.seed)
+    alone = Trainer(settings, out, puzzles, held_out, device="cpu", say=said.append)
+    alone.resume()
+    assert alone.done_steps == 60
+    assert said == ["resuming without the saved slots: every slot starts a fresh puzzle"]
+
+
 TWO = """
 [model]
 seq_len = 81

@@ -178,13 +178,15 @@ class Fitter:
         side: int,
         device: str = "cpu",
         dtype: torch.dtype = torch.float32,
+        stream: torch.cuda.Stream | None = None,
     ) -> None:
         self.how = how
+        self.stream = stream  # on CUDA: where it takes its steps, shared with no fitter that works beside it
         expert = with_one_identity(expert)
         shape = replace(expert.config, seq_len=side * side, canvas_width=side)
         self.shape, self.device, self.dtype = shape, device, dtype
         self.start = {name: tensor.float().to(device) for name, tensor in expert.state.items()}
-        self.model = TRM(shape).to(device)
+        self.model = _untrained(shape).to(device)
         self.model.dtype = dtype
         if how.identity_alone:
             for name, parameter in self.model.named_parameters():
@@ -196,7 +198,7 @@ class Fitter:
 
             use("auto", self.model)
             self.model.compile_net()
-            self.stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+            self.stream = stream or torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         recipe = expert.meta.get("recipe", {})
         self.config = Config(
             model=shape,
@@ -224,10 +226,9 @@ class Fitter:
     def begin(self, puzzle: Puzzle) -> Learner:
         """Everything as at the start, for this puzzle: the network is the expert's again, with a fresh identity."""
         self.model.load_state_dict(self.start)
-        torch.manual_seed(self.how.seed)
         if self.learner is None or len(puzzle.demos) > len(self.learner.bank):
             bank = PairBank(self.task, [puzzle], True, self.model.device, MOST_PAIRS)
-            self.learner = Learner(self.config, self.model, bank, _Alone())
+            self.learner = Learner(self.config, self.model, bank, _Alone(), self.stream)
             if self.compiled:
                 self.learner.warm_up(0, 0.0)
                 self.model.load_state_dict(self.start)
@@ -237,11 +238,17 @@ class Fitter:
 
     def network(self) -> TRM:
         """A copy of the network as it is now, for evaluation."""
-        fitted = TRM(self.shape)
+        fitted = _untrained(self.shape)
         fitted.load_state_dict(self.model.state_dict())
         fitted.dtype = self.dtype
         fitted.net.to(self.dtype)
         return fitted.to(self.device).eval().requires_grad_(False)
+
+
+def _untrained(shape: TRMConfig) -> TRM:
+    """A network whose weights are to be set. The caller's random numbers are left alone."""
+    with torch.random.fork_rng(devices=[]):
+        return TRM(shape)
 
 
 def fit_together(
@@ -261,7 +268,9 @@ def fit_together(
     times that; with none to spend nothing is learned.
     """
     how, cuda = fitters[0].how, fitters[0].compiled
-    with torch.inference_mode(False), torch.enable_grad():
+    # What is captured, recorded and waited for is so on the current device.
+    there = torch.cuda.device(fitters[0].device) if cuda else nullcontext()
+    with there, torch.inference_mode(False), torch.enable_grad():
         learners = [fitter.begin(puzzle) for fitter, puzzle in zip(fitters, puzzles, strict=True)]
         if cuda:
             torch.cuda.synchronize()  # what was set on one stream is read on others

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from trm.model import TRM
 
 FITTING_SHARE = 0.8  # of a budget
-FITTED_KEPT = 32  # fitted networks, kept for questions that come again: drafts, scores, arms of a comparison
+# Fitted networks, kept for questions that come again: drafts, scores, arms of a comparison. As many as puzzles are
+# answered in step (`hybrid.solving.TOGETHER`): fewer would have each of them fitted anew at every turn. 14 MB each.
+FITTED_KEPT, FITTED_KEPT_ON_CPU = 256, 32
 
 
 class Fitted(NamedTuple):
@@ -42,9 +44,12 @@ class Experts:
     def __init__(self, checkpoint: Checkpoint, device: str, slots: int = 0) -> None:
         self.checkpoint, self.device, self.slots = checkpoint, usable(device), slots
         self.fitting: Fitting | None = None
+        self.kept = FITTED_KEPT_ON_CPU if self.device == "cpu" else FITTED_KEPT
         self.compiled = False
         self._engines: dict[str, Engine] = {}
-        self._fitters: dict[tuple[str, int, Fitting], list[Fitter]] = {}  # by task, canvas and way of fitting
+        # By task, canvas, way of fitting and place among those that are fitted side by side: each has a stream.
+        self._fitters: dict[tuple[str, int, Fitting, int], Fitter] = {}
+        self._streams: list[torch.cuda.Stream] = []
         self._fitted: OrderedDict[bytes, Fitted] = OrderedDict()  # by what they were fitted to
 
     def engine(self, task: str) -> Engine:
@@ -116,7 +121,7 @@ class Experts:
         for key, one in found.items():
             self._fitted[key] = one
             self._fitted.move_to_end(key)
-        while len(self._fitted) > FITTED_KEPT:
+        while len(self._fitted) > self.kept:
             self._fitted.popitem(last=False)
         return [found[self._key(puzzle, how)] for puzzle in puzzles]
 
@@ -135,6 +140,8 @@ class Experts:
 
     def _fit(self, puzzles: Sequence[Puzzle], how: Fitting, progress: Progress | None) -> list[Fitted]:
         """Side by side, by fitters that are kept: one compiles and captures once for each canvas."""
+        import torch
+
         from trm.adapt import Fitter, fit_together
         from trm.engine import Engine
 
@@ -143,15 +150,15 @@ class Experts:
                 progress(behind, Seconds(total), None)
 
         fitters: list[Fitter] = []
-        for puzzle in puzzles:
-            known = (puzzle.task, self.spec(puzzle).width, replace(how, seconds=0))
-            kept = self._fitters.setdefault(known, [])
-            free = [fitter for fitter in kept if fitter not in fitters]
-            if not free:
-                expert = self.expert(puzzle.task)
-                free = [Fitter(expert, how, known[1], self.device, self._dtype(expert))]
-                kept += free
-            fitters.append(free[0])
+        for place, puzzle in enumerate(puzzles):
+            if self.device.startswith("cuda") and place == len(self._streams):
+                self._streams.append(torch.cuda.Stream(self.device))  # type: ignore[no-untyped-call]
+            known = (puzzle.task, self.spec(puzzle).width, replace(how, seconds=0), place)
+            if known not in self._fitters:
+                expert, stream = self.expert(puzzle.task), self._streams[place] if self._streams else None
+                dtype = self._dtype(expert)
+                self._fitters[known] = Fitter(expert, how, known[1], self.device, dtype, stream)
+            fitters.append(self._fitters[known])
         begun = time.perf_counter()
         networks, steps = fit_together(fitters, puzzles, tick, how.seconds)
         seconds = (time.perf_counter() - begun) / len(puzzles)

@@ -74,8 +74,18 @@ class Learner:
     processes trains on the same puzzles.
     """
 
-    def __init__(self, config: Config, model: TRM, bank: Bank, processes: Processes) -> None:
+    def __init__(
+        self,
+        config: Config,
+        model: TRM,
+        bank: Bank,
+        processes: Processes,
+        stream: torch.cuda.Stream | None = None,
+    ) -> None:
+        """stream: to capture on. What products use as scratch belongs to it: graphs that were captured on the same
+        one must not be replayed side by side."""
         self.config, self.model, self.bank, self.processes = config, model, bank, processes
+        self.stream = stream
         batch, world = config.train.batch, processes.num_processes
         if batch % world:
             raise ConfigError(f"[train] batch {batch} does not divide among {world} processes")
@@ -143,9 +153,8 @@ class Learner:
         self.graph = None
         graph = torch.cuda.CUDAGraph()
         graph.register_generator_state(self.generator)
-        # On a stream of its own: what products use as scratch belongs to the stream that they are captured on, and
-        # graphs that share it must not be replayed side by side.
-        with torch.cuda.graph(graph, stream=torch.cuda.Stream()):  # type: ignore[no-untyped-call]
+        # A language model may be writing in another thread meanwhile: it may allocate.
+        with torch.cuda.graph(graph, stream=self.stream, capture_error_mode="thread_local"):
             self._step()
         self.graph = graph
 

@@ -130,12 +130,18 @@ class Trainer:
 
     # -- the loop --------------------------------------------------------------------------------------
     def progress(self) -> float:
-        """Share of the horizon that is behind, the same on every process."""
+        """Share of the horizon that is behind."""
         train = self.config.train
         share = self.seconds / train.seconds if train.seconds else self.done_steps / train.steps
-        if train.seconds and self.accelerator.num_processes > 1:
-            share = float(broadcast(torch.tensor(share, device=self.accelerator.device)))
         return min(1.0, share)
+
+    def _agreed(self, *mine: float) -> list[float]:
+        """What the main process says, on every process: by their own clocks they would report and save at different
+        steps, and wait for each other in different places."""
+        if self.accelerator.num_processes == 1:
+            return list(mine)
+        said: list[float] = broadcast(torch.tensor(mine, device=self.accelerator.device)).tolist()
+        return said
 
     def run(self) -> dict[str, Any]:
         """Train to the horizon; returns the last evaluation."""
@@ -147,10 +153,14 @@ class Trainer:
             stream = endless(self.config.data, self.config.train.seed, self.done_steps, self.held_out)
             if stream is not None:
                 stack.enter_context(stream)
-            while (progress := self.progress()) < 1:
-                self.advance(progress)
+            while True:
                 now = time.monotonic()
-                if now >= next_line:
+                due = now >= next_line, now - saved > self.config.train.save_every_seconds
+                progress, report, save = self._agreed(self.progress(), *due)
+                if progress >= 1:
+                    break
+                self.advance(progress)
+                if report:
                     self._report(progress)
                     if stream is not None:
                         fresh = stream.ready()
@@ -160,7 +170,7 @@ class Trainer:
                 if progress >= next_eval:
                     result, evaluated = self._evaluate(), self.done_steps
                     next_eval += self.config.train.evaluate_every
-                if now - saved > self.config.train.save_every_seconds:
+                if save:
                     self.save("last")
                     saved = time.monotonic()
         if evaluated != self.done_steps:
@@ -323,16 +333,16 @@ class Trainer:
         # Read as any config is: a run older than a key has that key's default.
         if from_dict(TRMConfig, raw["config"]["model"]) != self.config.model:
             raise CheckpointError(f"{self.folder}: its network has another shape than [model] says")
-        if raw["pool"] is not None and len(raw["pool"]["done"]) != len(self.learner.pool.done):
-            raw["pool"] = None  # another batch or pool size
         if raw.get("pool") is None:
             slices = self.folder / f"pool-{self.accelerator.process_index}.pt"
             if slices.is_file():
                 saved = torch.load(slices, map_location=self.learner.model.device, weights_only=True)
                 if saved.pop("step") == raw["step"]:
                     raw["pool"] = saved
-            if raw.get("pool") is None:
-                self._say("resuming without the saved slots: every slot starts a fresh puzzle")
+        if raw["pool"] is not None and len(raw["pool"]["done"]) != len(self.learner.pool.done):
+            raw["pool"] = None  # another batch, pool size or number of processes
+        if raw["pool"] is None:
+            self._say("resuming without the saved slots: every slot starts a fresh puzzle")
         self.learner.load_state_dict(raw)
         self.done_steps, self.seconds, self.best = raw["step"], raw["seconds"], raw["best"]
         self._reported = (self.done_steps, self.seconds)
