@@ -21,7 +21,8 @@ EXAMPLES = 2  # of solved and of failed puzzles a task
 NOTES = """solved: the exact rules hold (ARC: one of two attempts equals the label), with Wilson's interval.
 exact: % that equals the label. steps, TFLOP (network and LLM, by count), LLM tokens and seconds: means a
 puzzle. unread: drafts that held no grid. p: exact McNemar test against the hybrid on the same puzzles.
-trm+restarts has the hybrid's arithmetic, its LLM's included, as further restarts."""
+trm+restarts has the hybrid's arithmetic, its LLM's included, as further restarts. What fits an ARC expert to a
+task is not counted: all arms of the network share it."""
 
 
 def rows(results: Record, task: str) -> list[tuple[str, ...]]:
