@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -14,6 +15,9 @@ from trm.model import TRM, Output, State
 from trm.optim import Ema, Optimizer
 
 WARM_UP_STEPS = 3  # ordinary steps run eagerly before a CUDA graph is captured
+# Held while a graph is captured: the device's random numbers are the graph's then. A language model that samples on
+# the same device in another thread waits for it, and it for the model.
+CAPTURING = threading.Lock()
 METERS = ("loss", "cells", "norm", "finished", "right", "steps")
 
 
@@ -153,8 +157,7 @@ class Learner:
         self.graph = None
         graph = torch.cuda.CUDAGraph()
         graph.register_generator_state(self.generator)
-        # A language model may be writing in another thread meanwhile: it may allocate.
-        with torch.cuda.graph(graph, stream=self.stream, capture_error_mode="thread_local"):
+        with CAPTURING, torch.cuda.graph(graph, stream=self.stream, capture_error_mode="thread_local"):
             self._step()
         self.graph = graph
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -85,6 +86,8 @@ class LocalLLM:
         """`samples` replies to each of many conversations, in batches that mix them; `concurrency` is a server's."""
         import torch
 
+        from trm.learner import CAPTURING
+
         rows = []
         for number, asked in enumerate(requests):
             prompt = self._prompt(asked.messages)
@@ -102,7 +105,8 @@ class LocalLLM:
 
         accelerators = [] if self.device == "cpu" else [torch.device(self.device)]
         own_randomness = torch.random.fork_rng(accelerators, device_type=self.device.partition(":")[0])
-        with self._lock, quiet(), torch.inference_mode(), own_randomness:
+        alone_on_device = CAPTURING if accelerators else nullcontext()
+        with self._lock, alone_on_device, quiet(), torch.inference_mode(), own_randomness:
             torch.manual_seed(seed)
             for batch in _batches([row for row in rows if row.max_tokens > 0]):
                 for row, reply in zip(batch, self._generate(batch), strict=True):
