@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -105,75 +104,6 @@ def test_a_task_of_many_demonstrations_gets_its_places(expert: Expert) -> None:
         fit_together([used], [puzzle])
     assert used.learner is not None
     assert len(used.learner.bank) == 45
-
-
-def test_tasks_fitted_side_by_side_are_fitted_as_alone(expert: Expert) -> None:
-    puzzles = [TASK, *generate("arc", 3, 4, rule="mirror", demos=2, size=(3, 14))]
-    assert len({canvas(puzzle, expert.config, 10) for puzzle in puzzles}) > 1
-    how = replace(QUICK, steps=3, smallest=10)
-    alone, beside = (Refiner(Checkpoint("mine", {"arc": expert}), device="cpu").experts for _ in range(2))
-    alone.fitting, beside.fitting = how, replace(how, together=3)
-    heard: list[tuple[int, int]] = []
-    fitted = beside.fitted([*puzzles, TASK], lambda done, total, grid: heard.append((done, total)))
-    assert len(heard) == 2 * 3  # three tasks at once, then one; what comes twice is fitted once
-    assert fitted[0] is fitted[-1]
-    assert [one.steps for one in fitted] == [3] * 5
-    for puzzle, one in zip(puzzles, fitted, strict=False):
-        wanted = alone.engine_for(puzzle).model.state_dict()
-        assert all(tensor.equal(wanted[name]) for name, tensor in one.engine.model.state_dict().items())
-    # A batch of questions is answered by them, in groups.
-    refiner = Refiner(Checkpoint("mine", {"arc": expert}), device="cpu")
-    refiner.experts.fitting = replace(how, together=2)
-    asked: list[list[str]] = []
-    whole = refiner.experts.fitted
-
-    def fitted_once(some: list[Puzzle], *rest: object) -> object:
-        asked.append([puzzle.id for puzzle in some])
-        return whole(some, *rest)  # type: ignore[arg-type]
-
-    refiner.experts.fitted = fitted_once  # type: ignore[method-assign, assignment]
-    out = refiner.refine(puzzles, steps=1)
-    assert [len(some) for some in asked if len(some) > 1] == [2, 2]
-    assert [one.text for one in out] == [refiner.refine(puzzle, steps=1).text for puzzle in puzzles]
-
-
-def test_fitting_leaves_the_callers_random_numbers_alone(expert: Expert) -> None:
-    drawn = []
-    for steps in (0, 1):
-        torch.manual_seed(5)
-        if steps:
-            fit(expert, TASK, replace(QUICK, steps=steps))
-        drawn.append(torch.rand(3))
-    assert drawn[0].equal(drawn[1])
-
-
-def test_the_seconds_of_tasks_side_by_side_are_each_ones_share(expert: Expert) -> None:
-    refiner = Refiner(Checkpoint("mine", {"arc": expert}), device="cpu")
-    refiner.experts.fitting = replace(QUICK, steps=0, seconds=0.5, together=2)
-    other = next(generate("arc", 1, 4, rule="mirror", demos=2, size=(3, 4)))
-    heard: list[int] = []
-    one, two = refiner.experts.fitted([TASK, other], lambda done, total, grid: heard.append(total))
-    assert set(heard) == {1}
-    assert one.steps == two.steps > 0
-    assert one.seconds == two.seconds >= 0.5
-
-
-@pytest.mark.filterwarnings("ignore:The .grad attribute")  # PyTorch looks at it itself
-def test_every_canvas_is_compiled_however_many_there_are(
-    expert: Expert, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    import torch._dynamo
-
-    torch._dynamo.reset()
-    torch._dynamo.utils.counters.clear()
-    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
-    deeper = replace(expert, config=replace(SHAPE, h_cycles=2))
-    for side in (6, 8, 10, 12, 14):  # each with and without gradient: two more than PyTorch compiles unasked
-        fitter = Fitter(deeper, replace(QUICK, steps=1), side)
-        fitter.model.compile_net()
-        fit_together([fitter], [TASK])
-    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 10
-    torch._dynamo.reset()
 
 
 def grids(*sides: tuple[int, int]) -> list[np.ndarray]:

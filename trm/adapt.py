@@ -54,9 +54,7 @@ class Fitting:
     smallest: int = 20  # side of the smallest canvas used: 20 is what the network was trained on
     moved: bool = True  # whether further views lie anywhere on the canvas, as training's pairs do
     max_steps: int = 2  # supervision steps that a pair stays at most
-    together: int = (
-        1  # tasks fitted side by side, where several are asked for: `seconds` is then each one's share
-    )
+    together: int = 1  # tasks fitted side by side where several are asked for, each for its share of the time
     seed: int = 0
 
     def __post_init__(self) -> None:
