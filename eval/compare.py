@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import platform
+import shutil
 import subprocess
 import sys
 import time
@@ -170,12 +171,25 @@ def compare(
         expert = None if refiner == NOBODY else Refiner.from_pretrained(refiner_path(refiner), device=device)
         how = fitting_of(fit, expert, wanted) if fit else None
         proposer = proposer_of(llm, drafts_from, device, drafts, seed, out)
+        if expert is not None:
+            expert.check()
+        every = [puzzle for task in wanted for puzzle in puzzles[task]]
+        asked = proposer if any(map(arms_of.needs_llm, names)) else None
+        lacking = asked.lacking(every) if asked is not None else 0
+        if lacking == len(every):
+            raise UsageError(
+                f"--drafts-from {drafts_from}: no drafts of these puzzles, or fewer than {drafts} of each"
+            )
         speechless = [name for name in names if proposer is None and arms_of.needs_llm(name)]
         names = [name for name in names if name not in speechless]
         if not names:
             raise UsageError(
                 f"--llm none: every one of --arms needs a language model: {', '.join(speechless)}"
             )
+        alone = [name for name in names if expert is None and arms_of.needs_refiner(name)]
+        names = [name for name in names if name not in alone]
+        if not names:
+            raise UsageError(f"--refiner none: every one of --arms needs a network: {', '.join(alone)}")
         options = Options(drafts=drafts, rounds=rounds, steps=steps, restarts=restarts, seed=seed, trace=True)
         plan = Plan(
             tuple(wanted), n, sources, seed, options,
@@ -184,6 +198,8 @@ def compare(
         state.wait_for_everyone()  # the main process joins the files that the others have read
         if state.is_main_process:
             open_folder(out, plan, resume)
+            if drafts_from is not None and not (out / "drafts.jsonl").exists():
+                shutil.copyfile(drafts_from, out / "drafts.jsonl")  # with its replies a report is whole
         state.wait_for_everyone()
     except (UsageError, ArmError, PuzzleError, ConfigError) as error:
         _fail(error, BAD_INPUT)
@@ -192,6 +208,13 @@ def compare(
     if state.is_main_process:
         if speechless:
             print(f"compare: warning: no language model; left out: {', '.join(speechless)}", file=sys.stderr)
+        if alone:
+            print(f"compare: warning: no network; left out: {', '.join(alone)}", file=sys.stderr)
+        if lacking:
+            print(
+                f"compare: warning: {lacking} of {len(every)} puzzles have fewer than {drafts} drafts on file",
+                file=sys.stderr,
+            )
         for line in left_out(names, wanted, expert):
             print(f"compare: warning: {line}", file=sys.stderr)
     together = TOGETHER_ON_CPU if expert is None or expert.device == "cpu" else TOGETHER

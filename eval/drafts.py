@@ -94,6 +94,10 @@ class Recorded:
 
         self.live.replies_to(open_, self.most, seed=self.seed, concurrency=concurrency, done=keep)
 
+    def lacking(self, puzzles: Sequence[Puzzle]) -> int:
+        """How many puzzles have fewer first drafts on file than will be asked for, and nobody to write them."""
+        return 0 if self.live else sum(not self._has(fingerprint(p), self.most) for p in puzzles)
+
     def _has(self, asked: str, wanted: int) -> bool:
         return all((asked, sample) in self.known for sample in range(wanted))
 

@@ -139,7 +139,9 @@ def _drawn(puzzle: Puzzle, grids: Grids | None, colour: bool) -> Text:
 
 
 def _panel(body: RenderableType, title: str, subtitle: str | None = None, style: str = "none") -> Panel:
-    return Panel.fit(body, title=title, subtitle=subtitle, border_style=style)
+    # Names are people's: what looks like markup in them is none.
+    below = None if subtitle is None else Text(subtitle)
+    return Panel.fit(body, title=Text(title), subtitle=below, border_style=style)
 
 
 # -- meanwhile -----------------------------------------------------------------------------------------------

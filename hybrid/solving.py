@@ -137,7 +137,7 @@ def _sink(as_json: bool, options: Options, out: Path | None) -> Iterator[Callabl
     if out is None:
         yield lambda answer: _write(form(answer), sys.stdout, None)
         return
-    file = out.open("a", encoding="utf-8")
+    file = out.open("a", encoding="utf-8", errors="backslashreplace")  # names of files may be no text
     fresh = True
 
     def put(answer: Answer) -> None:
@@ -209,9 +209,11 @@ def _refiner(setup: Setup, watcher: render.Notes) -> AnyRefiner:
     from trm.refine import Refiner
 
     try:
-        return Refiner.from_pretrained(refiner_path(setup.refiner), device=setup.device)
-    except CheckpointError as error:
+        refiner = Refiner.from_pretrained(refiner_path(setup.refiner), device=setup.device)
+        refiner.check()
+    except (CheckpointError, PuzzleError) as error:
         raise MissingError(str(error)) from error
+    return refiner
 
 
 def refiner_path(spec: str) -> str:

@@ -142,6 +142,9 @@ class FakeRefiner:
     def fits(self, task: str) -> bool:
         return False
 
+    def check(self) -> None:
+        """All of its experts are as they should be."""
+
     def refine(self, question: list[Puzzle], draft: list[Grids | None], **options: Any) -> list[Outcome]:
         self.calls.append({"n": len(question), "draft": draft, **options})
         if options["progress"] is not None:

@@ -10,13 +10,14 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import doubles
 import pytest
-from doubles import FakeRefiner, Scripted, right, sudoku, wrong
+from doubles import SMALL, FakeRefiner, Scripted, right, sudoku, wrong
 from typer.testing import CliRunner, Result
 
 import hybrid.llms
@@ -24,7 +25,8 @@ import hybrid.prompting
 import trm.refine
 from hybrid.cli import app
 from hybrid.draft import BackendError
-from trm.checkpoint import CheckpointError
+from trm.checkpoint import CheckpointError, Expert, save
+from trm.model import TRM
 
 ROOT = Path(__file__).parent.parent
 BROKEN = "55" + doubles.SUDOKU[2:]  # two 5s in the first row
@@ -354,3 +356,12 @@ def test_an_interrupted_process_leaves_with_130(tmp_path: Path) -> None:
             assert process.wait(30) == 130
         assert process.stderr is not None
         assert "Traceback" not in process.stderr.read()
+
+
+def test_an_expert_of_another_shape_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()  # the network is a real one
+    odd = replace(SMALL, vocab_size=12)
+    save(tmp_path / "odd.pt", {"sudoku": Expert("sudoku", odd, TRM(odd).state_dict())})
+    result = run("solve", doubles.SUDOKU, "--llm", "none", "--refiner", str(tmp_path / "odd.pt"))
+    assert result.exit_code == 3
+    assert "(81, 12), expected (81, 11) for sudoku" in result.stderr

@@ -170,6 +170,38 @@ def test_processes_write_apart_and_are_merged(tmp_path: Path) -> None:
     assert not (tmp_path / "records.1.jsonl").exists()
 
 
+def test_drafts_of_other_puzzles_are_no_result(tmp_path: Path, data: Path) -> None:
+    drafts, out = tmp_path / "replies.jsonl", tmp_path / "out"
+    asked = (
+        "--tasks",
+        "sudoku",
+        "--n",
+        4,
+        "--data",
+        f"sudoku={data}",
+        "--arms",
+        "llm,trm",
+        "--refiner",
+        "none",
+    )
+    asked += ("--drafts-from", drafts, "--drafts", 1, "--out", out)
+    recorder = doubles.recorded(WRONG, path=drafts, most=1)
+    recorder.propose(puzzles_for("sudoku", 1, 5, None)[0])
+    done = call(*asked)
+    assert done.exit_code == 2
+    assert "no drafts of these puzzles" in done.output
+    recorder.propose(puzzles_for("sudoku", 4, 0, str(data))[1])
+    done = call(*asked)
+    assert done.exit_code == 0, done.output
+    assert "3 of 4 puzzles have fewer than 1 drafts on file" in done.output
+    assert "no network; left out: trm" in done.output
+    assert (out / "drafts.jsonl").read_text() == drafts.read_text()
+    assert (
+        "every one of --arms needs a network"
+        in call(*asked[:-2], "--arms", "trm", "--out", tmp_path / "b").output
+    )
+
+
 def test_drafts_that_a_kill_cut_short_are_asked_for_again(tmp_path: Path) -> None:
     puzzles = list(puzzles_for("sudoku", 2, 0, None))
     for name, puzzle in zip(("drafts.jsonl", "drafts.1.jsonl"), puzzles, strict=True):

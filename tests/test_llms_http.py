@@ -101,6 +101,29 @@ def test_samples_are_requests_of_their_own() -> None:
     assert server.bodies[-1]["temperature"] == 0.8
 
 
+def test_what_is_refused_of_one_conversation_costs_the_others_nothing() -> None:
+    too_long: list[Message] = [{"role": "user", "content": "9" * 99}]
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        if request.url.path.endswith("/models"):
+            return httpx.Response(200, json=MODELS)
+        if "9" * 99 in request.content.decode():
+            return httpx.Response(400, json={"error": {"message": "maximum context length is 64 tokens"}})
+        return httpx.Response(200, json=completion())
+
+    llm = HTTPLLM(
+        "http://localhost:8000/v1", transport=httpx.MockTransport(answer), sleep=lambda seconds: None
+    )
+    for requests in ([Request(ASK), Request(too_long), Request(ASK)], [Request(too_long)]):
+        heard: dict[int, list[Reply]] = {}
+        replies = llm.chat_many(requests, samples=2, done=heard.__setitem__)
+        assert [len(of_one) for of_one in replies] == [2] * len(requests)
+        for asked, of_one in zip(requests, replies, strict=True):
+            said = {(reply.text, "context length" in (reply.error or "")) for reply in of_one}
+            assert said == ({("", True)} if asked.messages is too_long else {("4", False)})
+        assert heard == dict(enumerate(replies))
+
+
 def test_a_hundred_and_twenty_questions_are_asked_at_once() -> None:
     """Over real connections: httpx itself would keep all but 100 waiting."""
     gate = threading.Barrier(120, timeout=20)

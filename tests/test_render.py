@@ -13,6 +13,7 @@ import doubles
 import pytest
 from doubles import FakeRefiner, Scripted, grids, maze, right, sudoku, wrong
 from rich.console import Console
+from rich.text import Text
 
 from hybrid import render
 from hybrid.answer import Answer
@@ -186,3 +187,11 @@ def test_a_terminal_gets_a_drawing_and_no_color_is_respected(no_colour: bool) ->
     assert "╭" in text
     assert "verified" in text
     assert ("\x1b[32m" in text or "\x1b[36m" in text) is not no_colour
+
+
+def test_names_are_no_markup() -> None:
+    console = Console(width=60, record=True, file=io.StringIO())
+    console.print(render._panel(Text("a grid"), "day [/1] x[red]y", "[bold]"))
+    shown = console.export_text()
+    assert "day [/1] x[red]y" in shown
+    assert "[bold]" in shown

@@ -6,6 +6,7 @@ import json
 import math
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -249,6 +250,53 @@ def test_what_is_held_out_is_never_trained_on(tmp_path: Path) -> None:
         training_puzzles(
             config(data__train=path, data__generate=0, data__options={}, data__held_out=path).data, 0
         )
+
+
+def test_ctrl_c_ends_between_steps_and_the_schedule_stays(tmp_path: Path) -> None:
+    """What is saved is whole: the run goes on as if nothing had happened, and evaluations come when they were due."""
+    settings = config(train__steps=12, train__evaluate_every=0.5, train__pool=1)
+
+    def evaluated(folder: Path) -> list[int]:
+        lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+        return [line["step"] for line in lines if "held_out" in line]
+
+    whole = trainer(tmp_path / "whole", settings)
+    whole.run()
+    cut = trainer(tmp_path / "cut", settings)
+    visit = cut.learner._visit
+
+    def interrupted() -> Any:
+        if cut.done_steps == 4:
+            signal.raise_signal(signal.SIGINT)  # in the midst of the fifth step
+        return visit()
+
+    cut.learner._visit = interrupted  # type: ignore[method-assign]
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        cut.run()
+    assert cut.done_steps == 5
+    assert signal.getsignal(signal.SIGINT) is before
+    cut.save("last")
+    again = trainer(tmp_path / "cut", settings)
+    again.resume()
+    again.run()
+    assert same(weights(whole), weights(again))
+    assert evaluated(tmp_path / "cut") == evaluated(tmp_path / "whole") == [7, 12]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"optim__lr": math.nan}, {"optim__lr": -1.0}, {"optim__lr": math.inf}, {"optim__momentum": 5.0},
+        {"optim__warmup": 2.0}, {"loss__label_smoothing": 2.0}, {"loss__halt_weight": -1.0},
+        {"draft__noise_cells": -1.0}, {"draft__start_rate": 5.0}, {"optim__betas": ["a", "b"]},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_what_cannot_be_meant_is_refused(change: dict[str, Any]) -> None:
+    section, _, key = next(iter(change)).partition("__")
+    with pytest.raises(ConfigError, match=rf"{section}.*{key}"):
+        config(**change)
 
 
 def test_two_processes_match_one(tmp_path: Path) -> None:

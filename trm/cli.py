@@ -92,6 +92,8 @@ def train(
         fail(error)
     except CheckpointError as error:
         fail(error, 3)
+    except OSError as error:
+        fail(f"{error.filename or folder}: {error.strerror or error}, expected a folder that can be written")
     except KeyboardInterrupt:
         if trainer is None:
             fail("interrupted before the first step", 130)

@@ -158,6 +158,8 @@ class OptimConfig:
 
     def __post_init__(self) -> None:
         _check_choices(self, "[optim]")
+        _check_range(self, "[optim]", ("lr", "weight_decay", "adamw_lr", "adamw_weight_decay", "clip"))
+        _check_range(self, "[optim]", ("momentum", "warmup"), 1.0)
 
 
 @dataclass(frozen=True)
@@ -168,6 +170,8 @@ class LossConfig:
 
     def __post_init__(self) -> None:
         _check_choices(self, "[loss]")
+        _check_range(self, "[loss]", ("halt_weight",))
+        _check_range(self, "[loss]", ("label_smoothing",), 1.0)
 
 
 @dataclass(frozen=True)
@@ -177,6 +181,9 @@ class DraftConfig:
     start_rate: float = 0.0  # share of fresh puzzles that start from a corrupted answer
     noise_rate: float = 0.5  # share of fed-back grids that get noise
     noise_cells: float = 0.15  # share of their free cells that become random
+
+    def __post_init__(self) -> None:
+        _check_range(self, "[draft]", ("start_rate", "noise_rate", "noise_cells"), 1.0)
 
 
 @dataclass(frozen=True)
@@ -265,7 +272,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror or error}") from None
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: {error}") from None
     return _overridden(raw, overrides, path.name)
 
@@ -350,6 +357,13 @@ def _check_choices(config: Any, where: str) -> None:
             _convert(getattr(config, name), hint, where, name)
 
 
+def _check_range(config: Any, where: str, names: Sequence[str], most: float = math.inf) -> None:
+    for name in names:
+        if not (0 <= getattr(config, name) <= most and math.isfinite(getattr(config, name))):
+            expected = "0 or more" if most == math.inf else f"0 to {most:g}"
+            raise ConfigError(f"{where} {name}: {getattr(config, name)}, expected {expected}")
+
+
 def _convert(value: Any, hint: Any, where: str, key: str) -> Any:
     if is_dataclass(hint):
         if not isinstance(value, dict):
@@ -365,9 +379,9 @@ def _convert(value: Any, hint: Any, where: str, key: str) -> Any:
     if origin is tuple:
         if not isinstance(value, list | tuple) or len(value) != len(get_args(hint)):
             raise ConfigError(f"{where}: {key} = {value!r}, expected {len(get_args(hint))} numbers")
-        return tuple(float(v) for v in value)
+        return tuple(_convert(v, float, where, key) for v in value)
     expected = origin or hint
-    if expected is float and isinstance(value, int) and not isinstance(value, bool):
+    if expected is float and isinstance(value, int | float) and not isinstance(value, bool):
         return float(value)
     if not isinstance(value, expected) or (expected is int and isinstance(value, bool)):
         raise ConfigError(f"{where}: {key} = {value!r}, expected {getattr(expected, '__name__', expected)}")

@@ -78,6 +78,11 @@ class Experts:
             )
         return expert
 
+    def check(self) -> None:
+        """Raises PuzzleError where an expert has another shape than its task."""
+        for task in self.checkpoint.experts:
+            self.expert(task)
+
     def _dtype(self, expert: Expert) -> torch.dtype:
         import torch
 

@@ -60,6 +60,10 @@ class Refiner:
         """Whether the task's expert was trained on drafts. Raises PuzzleError where there is none."""
         return self.experts.expert(task).config.draft
 
+    def check(self) -> None:
+        """Raises PuzzleError where an expert has another shape than its task, so that it cannot refine."""
+        self.experts.check()
+
     def engine(self, task: str) -> Engine:
         """The engine of a task's expert. Raises PuzzleError where there is none."""
         return self.experts.engine(task)

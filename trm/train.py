@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import pickle
 import platform
 import sys
@@ -26,6 +27,7 @@ from trm.evaluate import evaluate
 from trm.learner import METERS, WARM_UP_STEPS, Learner
 from trm.model import TRM, TURNS
 from trm.pairs import PairBank, fits
+from trm.progress import interruptions
 from trm.stream import endless
 from trm.tasks import Puzzle, get
 
@@ -145,18 +147,24 @@ class Trainer:
 
     def run(self) -> dict[str, Any]:
         """Train to the horizon; returns the last evaluation."""
-        next_eval = self.progress() + self.config.train.evaluate_every
+        every = self.config.train.evaluate_every
+        next_eval = (
+            math.floor(self.progress() / every + 1e-9) + 1
+        ) * every  # where it was before an interruption, too
         next_line, saved = 0.0, time.monotonic()
         result: dict[str, Any] = {}
         evaluated = -1  # at which step
         with contextlib.ExitStack() as stack:
+            interrupted = stack.enter_context(interruptions())
             stream = endless(self.config.data, self.config.train.seed, self.done_steps, self.held_out)
             if stream is not None:
                 stack.enter_context(stream)
             while True:
                 now = time.monotonic()
                 due = now >= next_line, now - saved > self.config.train.save_every_seconds
-                progress, report, save = self._agreed(self.progress(), *due)
+                progress, report, save, stop = self._agreed(self.progress(), *due, interrupted())
+                if stop:
+                    raise KeyboardInterrupt
                 if progress >= 1:
                     break
                 self.advance(progress)
@@ -169,7 +177,7 @@ class Trainer:
                     next_line = now + REPORT_EVERY
                 if progress >= next_eval:
                     result, evaluated = self._evaluate(), self.done_steps
-                    next_eval += self.config.train.evaluate_every
+                    next_eval += every
                 if save:
                     self.save("last")
                     saved = time.monotonic()

@@ -105,6 +105,7 @@ class HTTPLLM:
         self._rng = rng or random.Random()
         self._rng_lock = threading.Lock()
         self.on_reply: Callable[[Reply], None] | None = None
+        self._answered = False  # whether it ever gave a reply
         try:
             self._model = self._choose(url.fragment)
         except BaseException:
@@ -148,6 +149,7 @@ class HTTPLLM:
             outcomes = list(pool.map(self._ask, (request(number) for number in range(samples))))
         replies = [outcome for outcome in outcomes if isinstance(outcome, Reply)]
         refusals = [outcome for outcome in outcomes if isinstance(outcome, Refused)]
+        self._answered |= bool(replies)
         if refusals and not replies:
             raise BackendError(f"{self._shown}: {refusals[0]}{self._served_hint(refusals[0])}") from refusals[
                 0
@@ -169,17 +171,23 @@ class HTTPLLM:
         concurrency: int = 1,
         done: Heard = unheard,
     ) -> list[list[Reply]]:
-        """Many conversations, `concurrency` at a time. BackendError if every request for one of them failed."""
+        """Many conversations, `concurrency` at a time. BackendError if every request for one of them failed, but for
+        one that the server refuses itself (too long, say): it costs the others nothing."""
 
         def one(asked: Request) -> list[Reply]:
-            return self.chat(
-                asked.messages,
-                samples=samples,
-                greedy_first=greedy_first,
-                seed=seed,
-                max_tokens=asked.max_tokens,
-                form=asked.form,
-            )
+            try:
+                return self.chat(
+                    asked.messages,
+                    samples=samples,
+                    greedy_first=greedy_first,
+                    seed=seed,
+                    max_tokens=asked.max_tokens,
+                    form=asked.form,
+                )
+            except BackendError as error:
+                if isinstance(error.__cause__, Refused) and self._concerns_itself(error.__cause__):
+                    return [Reply("", 0, 0.0, str(error))] * samples
+                raise
 
         found: dict[int, list[Reply]] = {}
         with ThreadPoolExecutor(max_workers=max(1, concurrency)) as pool:
@@ -192,6 +200,11 @@ class HTTPLLM:
             finally:  # after a failure nothing more is asked
                 pool.shutdown(wait=False, cancel_futures=True)
         return [found[number] for number in range(len(requests))]
+
+    def _concerns_itself(self, refusal: Refused) -> bool:
+        """Whether it is about one conversation, and others may well be answered."""
+        too_long = re.search(r"context|token|too (long|large)", str(refusal), re.I)
+        return refusal.status in (400, 413, 422) and (self._answered or too_long is not None)
 
     # -- models ----------------------------------------------------------------------------------------
     def _choose(self, wanted: str) -> str:
