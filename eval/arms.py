@@ -126,8 +126,7 @@ def step_flops(refiner: Refiner | None, puzzle: Puzzle) -> float:
         return 0.0
     config = refiner.checkpoint.experts[puzzle.task].config
     if refiner.fits(puzzle.task):
-        side = refiner.experts.spec(puzzle).width
-        config = replace(config, seq_len=side * side, canvas_width=side)
+        config = config.on(refiner.experts.spec(puzzle).width)
     return count_flops(config).step
 
 

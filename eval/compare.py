@@ -169,10 +169,10 @@ def compare(
         puzzles = {task: puzzles_for(task, n, seed, sources.get(task)) for task in wanted}
         state = processes(device)  # before anything is loaded: it says which GPU is whose
         expert = None if refiner == NOBODY else Refiner.from_pretrained(refiner_path(refiner), device=device)
+        if expert is not None:
+            expert.check()  # before a language model is loaded
         how = fitting_of(fit, expert, wanted) if fit else None
         proposer = proposer_of(llm, drafts_from, device, drafts, seed, out)
-        if expert is not None:
-            expert.check()
         every = [puzzle for task in wanted for puzzle in puzzles[task]]
         asked = proposer if any(map(arms_of.needs_llm, names)) else None
         lacking = asked.lacking(every) if asked is not None else 0
@@ -180,16 +180,18 @@ def compare(
             raise UsageError(
                 f"--drafts-from {drafts_from}: no drafts of these puzzles, or fewer than {drafts} of each"
             )
-        speechless = [name for name in names if proposer is None and arms_of.needs_llm(name)]
-        names = [name for name in names if name not in speechless]
-        if not names:
-            raise UsageError(
-                f"--llm none: every one of --arms needs a language model: {', '.join(speechless)}"
-            )
-        alone = [name for name in names if expert is None and arms_of.needs_refiner(name)]
-        names = [name for name in names if name not in alone]
-        if not names:
-            raise UsageError(f"--refiner none: every one of --arms needs a network: {', '.join(alone)}")
+        missing = []
+        for option, there, needs, what in (
+            ("llm", proposer, arms_of.needs_llm, "language model"),
+            ("refiner", expert, arms_of.needs_refiner, "network"),
+        ):
+            without = [name for name in names if there is None and needs(name)]
+            names = [name for name in names if name not in without]
+            if not names:
+                raise UsageError(f"--{option} none: every one of --arms needs a {what}: {', '.join(without)}")
+            missing += [f"no {what}; left out: {', '.join(without)}"] if without else []
+        if lacking:
+            missing.append(f"{lacking} of {len(every)} puzzles have fewer than {drafts} drafts on file")
         options = Options(drafts=drafts, rounds=rounds, steps=steps, restarts=restarts, seed=seed, trace=True)
         plan = Plan(
             tuple(wanted), n, sources, seed, options,
@@ -206,16 +208,7 @@ def compare(
     except (BackendError, CheckpointError) as error:
         _fail(error, MISSING)
     if state.is_main_process:
-        if speechless:
-            print(f"compare: warning: no language model; left out: {', '.join(speechless)}", file=sys.stderr)
-        if alone:
-            print(f"compare: warning: no network; left out: {', '.join(alone)}", file=sys.stderr)
-        if lacking:
-            print(
-                f"compare: warning: {lacking} of {len(every)} puzzles have fewer than {drafts} drafts on file",
-                file=sys.stderr,
-            )
-        for line in left_out(names, wanted, expert):
+        for line in (*missing, *left_out(names, wanted, expert)):
             print(f"compare: warning: {line}", file=sys.stderr)
     together = TOGETHER_ON_CPU if expert is None or expert.device == "cpu" else TOGETHER
     console = Console(stderr=True)

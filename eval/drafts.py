@@ -66,15 +66,12 @@ class Recorded:
         for number, line in enumerate(text.removesuffix("\n").split("\n"), 1):  # replies hold other line ends
             try:
                 row = json.loads(line)
-            except ValueError as error:
-                if own:
-                    continue
-                raise PuzzleError(f"{path}: line {number} is no draft: {error!r}") from None
-            try:
                 replies = tuple(Reply(**reply) for reply in row["replies"])
                 key, name = (str(row["asked"]), int(row["sample"])), str(row["llm"])
                 parameters = row["parameters"]
             except (ValueError, KeyError, TypeError) as error:
+                if own and isinstance(error, json.JSONDecodeError):
+                    continue
                 raise PuzzleError(f"{path}: line {number} is no draft: {error!r}") from None
             if self.name not in (None, name):
                 raise PuzzleError(f"{path}: line {number} is of {name}, expected {self.name}")

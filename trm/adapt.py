@@ -181,7 +181,7 @@ class Fitter:
         self.how = how
         self.stream = stream  # on CUDA: where it takes its steps, shared with no fitter that works beside it
         expert = with_one_identity(expert)
-        shape = replace(expert.config, seq_len=side * side, canvas_width=side)
+        shape = expert.config.on(side)
         self.shape, self.device, self.dtype = shape, device, dtype
         self.start = {name: tensor.float().to(device) for name, tensor in expert.state.items()}
         self.model = _untrained(shape).to(device)

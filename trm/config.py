@@ -7,7 +7,7 @@ import json
 import math
 import tomllib
 from collections.abc import Sequence
-from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
+from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
@@ -108,6 +108,10 @@ class TRMConfig:
     def length(self) -> int:
         """Positions of a state: P before the cells, and one for every patch of them."""
         return self.prefix + self.seq_len // self.patch**2
+
+    def on(self, side: int) -> TRMConfig:
+        """The same network on a canvas of another side, which with rope2d no weight knows of."""
+        return replace(self, seq_len=side * side, canvas_width=side)
 
 
 @dataclass(frozen=True)
@@ -381,7 +385,7 @@ def _convert(value: Any, hint: Any, where: str, key: str) -> Any:
             raise ConfigError(f"{where}: {key} = {value!r}, expected {len(get_args(hint))} numbers")
         return tuple(_convert(v, float, where, key) for v in value)
     expected = origin or hint
-    if expected is float and isinstance(value, int | float) and not isinstance(value, bool):
+    if expected is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if not isinstance(value, expected) or (expected is int and isinstance(value, bool)):
         raise ConfigError(f"{where}: {key} = {value!r}, expected {getattr(expected, '__name__', expected)}")
