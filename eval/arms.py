@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import ceil
 from typing import Any
@@ -256,12 +256,12 @@ class DraftAlone:
     def score(self, question: Puzzle, candidates: Sequence[Grids], **asks: Any) -> Any:
         return self.inner.score(question, candidates, **asks)
 
-    def refine(self, question: Sequence[Puzzle], draft: Sequence[Grids | None], **asks: Any) -> list[Refined]:
+    def each(
+        self, puzzles: Sequence[Puzzle], draft: Sequence[Grids | None], **asks: Any
+    ) -> Iterator[tuple[int, Refined]]:
         given = [row for row, grids in enumerate(draft) if grids is not None]
-        outs: list[Refined] = list(Passthrough().refine(question, draft))
+        yield from ((row, out) for row, out in Passthrough().each(puzzles, draft) if row not in given)
         if given:
             asks["cold"] = False
-            made = self.inner.refine([question[row] for row in given], [draft[row] for row in given], **asks)
-            for row, out in zip(given, made, strict=True):
-                outs[row] = out
-        return outs
+            made = self.inner.each([puzzles[row] for row in given], [draft[row] for row in given], **asks)
+            yield from ((given[row], out) for row, out in made)
