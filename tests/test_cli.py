@@ -205,6 +205,25 @@ def test_out_holds_what_standard_output_would(tmp_path: Path) -> None:
     assert [json.loads(line)["status"] for line in out.read_text().splitlines()] == ["verified", "verified"]
 
 
+@pytest.mark.parametrize("named", ["x.txt", "link", "hard", "sub/../x.txt"])
+def test_out_is_no_input(parts: Parts, tmp_path: Path, named: str) -> None:
+    puzzles = tmp_path / "x.txt"
+    puzzles.write_text(doubles.SUDOKU)
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "link").symlink_to(puzzles)
+    (tmp_path / "hard").hardlink_to(puzzles)
+    (tmp_path / "task.json").write_text("{}")
+    said = "is read by this very command, expected another file\n"
+    for args in ([doubles.SUDOKU, "x.txt", "-o", named], ["--refiner", "x.txt", doubles.SUDOKU, "-o", named]):
+        result = run("solve", *args)
+        assert (result.exit_code, result.stderr) == (2, f"hybrid: -o {named}: {said}")
+    with puzzles.open() as stdin:
+        done = hybrid_process("solve", "-o", named, stdin=stdin, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (2, f"hybrid: -o {named}: {said}")
+    assert run("solve", ".", "-o", "task.json").stderr.endswith(said)
+    assert (puzzles.read_text(), parts.loaded) == (doubles.SUDOKU, [])
+
+
 def test_out_is_left_alone_until_there_is_an_answer(parts: Parts, tmp_path: Path) -> None:
     out = tmp_path / "answers.jsonl"
     out.write_text("an older run\n")
