@@ -85,7 +85,9 @@ def text_of(spec: str) -> str:
     """The text that an argument names: standard input's, a file's, or itself. Raises PuzzleError."""
     if spec == STDIN:
         return sys.stdin.read()
-    if "\n" in spec or not os.path.isfile(spec):  # False too for what is too long to be a name
+    if "\n" in spec or not os.path.exists(spec):  # False too for what is too long to be a name
+        if "\n" not in spec and ("/" in spec or Path(spec).suffix[1:2].isalpha()):  # as in no answer
+            raise PuzzleError(f"{spec}: no such file")
         return spec
     try:
         return Path(spec).read_text(encoding="utf-8-sig")
