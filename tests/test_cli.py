@@ -331,9 +331,14 @@ def test_version_and_help() -> None:
 
 # -- as processes ------------------------------------------------------------------------------------------
 def hybrid_process(*args: str, **options: Any) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-W", "error", "-m", "hybrid.cli", *args]
+    command = [sys.executable, "-W", "error", "-m", "hybrid", *args]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120, **options)
+
+
+def test_the_package_is_the_command() -> None:
+    done = hybrid_process("--version")
+    assert (done.returncode, done.stdout) == (0, run("--version").stdout)
 
 
 def test_light_commands_load_no_heavy_library() -> None:
@@ -360,7 +365,7 @@ def test_no_standard_input_means_samples(tmp_path: Path) -> None:
 def test_an_interrupted_process_leaves_with_130(tmp_path: Path) -> None:
     fifo = tmp_path / "puzzles"
     os.mkfifo(fifo)
-    command = [sys.executable, "-m", "hybrid.cli", "solve", str(fifo)]
+    command = [sys.executable, "-m", "hybrid", "solve", str(fifo)]
     with subprocess.Popen(
         command,
         stderr=subprocess.PIPE,
