@@ -78,6 +78,22 @@ def needs_refiner(name: str) -> bool:
     return named or name.startswith(("draft:", "beside:"))
 
 
+def needs_labels(name: str) -> bool:
+    return name.startswith(("draft:random", "draft:oracle", "draft:consistent", "beside:"))
+
+
+def lacks(name: str, puzzles: Sequence[Puzzle], refiner: Refiner | None) -> str | None:
+    """Why an arm cannot answer these puzzles, all of one task; None where it can."""
+    task = puzzles[0].task
+    if needs_refiner(name) and refiner is None:
+        return "no network"
+    if needs_refiner(name) and refiner is not None and task not in refiner.tasks:
+        return f"{refiner.name} has no expert for {task} (it has: {', '.join(refiner.tasks)})"
+    if needs_labels(name) and any(puzzle.answers is None for puzzle in puzzles):
+        return f"{task}: not every puzzle has its answer"
+    return "no classical solver for arc" if name == "exact" and task == "arc" else None
+
+
 def run(name: str, puzzles: Sequence[Puzzle], setting: Setting, spent: Sequence[float] = ()) -> list[Answer]:
     """The arm's answers, in order. spent: for `trm+restarts`, what the hybrid spent on each, in steps."""
     once = replace(setting.options, drafts=1, rounds=0, restarts=0)
