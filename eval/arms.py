@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import ceil
 from typing import Any
@@ -76,6 +76,22 @@ def needs_llm(name: str) -> bool:
 def needs_refiner(name: str) -> bool:
     named = name in ("trm", "hybrid", "trm+restarts", "llm-best-of-k:score")
     return named or name.startswith(("draft:", "beside:"))
+
+
+def needs_labels(name: str) -> bool:
+    return name.startswith(("draft:random", "draft:oracle", "draft:consistent", "beside:"))
+
+
+def lacks(name: str, puzzles: Sequence[Puzzle], refiner: Refiner | None) -> str | None:
+    """Why an arm cannot answer these puzzles, all of one task; None where it can."""
+    task = puzzles[0].task
+    if needs_refiner(name) and refiner is None:
+        return "no network"
+    if needs_refiner(name) and refiner is not None and task not in refiner.tasks:
+        return f"{refiner.name} has no expert for {task} (it has: {', '.join(refiner.tasks)})"
+    if needs_labels(name) and any(puzzle.answers is None for puzzle in puzzles):
+        return f"{task}: not every puzzle has its answer"
+    return "no classical solver for arc" if name == "exact" and task == "arc" else None
 
 
 def run(name: str, puzzles: Sequence[Puzzle], setting: Setting, spent: Sequence[float] = ()) -> list[Answer]:
@@ -256,12 +272,12 @@ class DraftAlone:
     def score(self, question: Puzzle, candidates: Sequence[Grids], **asks: Any) -> Any:
         return self.inner.score(question, candidates, **asks)
 
-    def refine(self, question: Sequence[Puzzle], draft: Sequence[Grids | None], **asks: Any) -> list[Refined]:
+    def each(
+        self, puzzles: Sequence[Puzzle], draft: Sequence[Grids | None], **asks: Any
+    ) -> Iterator[tuple[int, Refined]]:
         given = [row for row, grids in enumerate(draft) if grids is not None]
-        outs: list[Refined] = list(Passthrough().refine(question, draft))
+        yield from ((row, out) for row, out in Passthrough().each(puzzles, draft) if row not in given)
         if given:
             asks["cold"] = False
-            made = self.inner.refine([question[row] for row in given], [draft[row] for row in given], **asks)
-            for row, out in zip(given, made, strict=True):
-                outs[row] = out
-        return outs
+            made = self.inner.each([puzzles[row] for row in given], [draft[row] for row in given], **asks)
+            yield from ((given[row], out) for row, out in made)

@@ -16,7 +16,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -63,6 +63,7 @@ from trm.checkpoint import CheckpointError
 from trm.config import ConfigError
 from trm.grid import PuzzleError
 from trm.refine import Refiner
+from trm.tasks import Puzzle
 
 DEFAULT_OUT = Path("results") / "compare"
 INCOMPLETE = 1
@@ -190,6 +191,11 @@ def compare(
             if not names:
                 raise UsageError(f"--{option} none: every one of --arms needs a {what}: {', '.join(without)}")
             missing += [f"no {what}; left out: {', '.join(without)}"] if without else []
+        missing += left_out(names, puzzles, expert)
+        if asked is not None and asked.parameters is None:
+            missing.append(
+                f"{asked.name} does not say its size: its arithmetic counts as none, in TFLOP and trm+restarts"
+            )
         if lacking:
             missing.append(f"{lacking} of {len(every)} puzzles have fewer than {drafts} drafts on file")
         options = Options(drafts=drafts, rounds=rounds, steps=steps, restarts=restarts, seed=seed, trace=True)
@@ -199,16 +205,19 @@ def compare(
         )  # fmt: skip
         state.wait_for_everyone()  # the main process joins the files that the others have read
         if state.is_main_process:
-            open_folder(out, plan, resume)
-            if drafts_from is not None and not (out / "drafts.jsonl").exists():
-                shutil.copyfile(drafts_from, out / "drafts.jsonl")  # with its replies a report is whole
+            try:
+                open_folder(out, plan, resume)
+                if drafts_from is not None and not (out / "drafts.jsonl").exists():
+                    shutil.copyfile(drafts_from, out / "drafts.jsonl")  # with its replies a report is whole
+            except OSError as error:
+                raise UsageError(f"--out {out}: {error.strerror}, expected a folder to write to") from error
         state.wait_for_everyone()
     except (UsageError, ArmError, PuzzleError, ConfigError) as error:
         _fail(error, BAD_INPUT)
     except (BackendError, CheckpointError) as error:
         _fail(error, MISSING)
     if state.is_main_process:
-        for line in (*missing, *left_out(names, wanted, expert)):
+        for line in missing:
             print(f"compare: warning: {line}", file=sys.stderr)
     together = TOGETHER_ON_CPU if expert is None or expert.device == "cpu" else TOGETHER
     console = Console(stderr=True)
@@ -231,21 +240,23 @@ def compare(
         raise typer.Exit(130) from None
     state.wait_for_everyone()
     if state.is_main_process:
-        finish(out, environment(plan, names) | {"processes": state.num_processes})
+        size = proposer.parameters if proposer else None
+        finish(out, environment(plan, names) | {"llm_parameters": size, "processes": state.num_processes})
         if not complete:
             print(f"compare: the time is up; --out {out} --resume continues", file=sys.stderr)
     raise typer.Exit(0 if complete else INCOMPLETE)
 
 
-def left_out(names: Iterable[str], wanted: Iterable[str], expert: Refiner | None) -> Iterator[str]:
-    """In one line a task: the arms that its missing expert leaves out."""
-    asking = [name for name in names if arms_of.needs_refiner(name)]
-    for task in wanted:
-        if expert is not None and asking and task not in expert.tasks:
-            yield (
-                f"{expert.name} has no expert for {task} (it has: {', '.join(expert.tasks)}); "
-                f"left out there: {', '.join(asking)}"
-            )
+def left_out(names: Sequence[str], puzzles: Mapping[str, list[Puzzle]], expert: Refiner | None) -> list[str]:
+    """In one line a reason: the arms that cannot answer a task. Raises UsageError where none can answer any."""
+    arms: dict[str, list[str]] = {}
+    for mine in puzzles.values():
+        for name in names:
+            if why := arms_of.lacks(name, mine, expert):
+                arms.setdefault(why, []).append(name)
+    if sum(map(len, arms.values())) == len(names) * len(puzzles):
+        raise UsageError(f"{'; '.join(arms)}: nothing is left of --arms {','.join(names)}")
+    return [f"{why}; left out there: {', '.join(some)}" for why, some in arms.items()]
 
 
 def finish(folder: Path, about: dict[str, Any]) -> None:

@@ -62,8 +62,10 @@ def table(results: Record) -> Table:
 def _setting(results: Record) -> str:
     about = results["environment"]
     options = about["options"]
+    sized = about["llm"] is None or about["llm_parameters"] is not None
+    llm = about["llm"] if sized else f"{about['llm']} (of unknown size: its arithmetic counts as none)"
     return (
-        f"LLM {about['llm']}, refiner {about['refiner']}, seed {about['seed']}, {options['drafts']} drafts, "
+        f"LLM {llm}, refiner {about['refiner']}, seed {about['seed']}, {options['drafts']} drafts, "
         f"{options['rounds']} rounds, {options['steps']} steps, {options['restarts']} restarts; "
         f"{', '.join(about['devices'])}, torch {about['torch']}, commit {about['commit']}"
     )

@@ -67,6 +67,9 @@ def puzzles_for(task: str, n: int, seed: int, source: str | None) -> list[Puzzle
     picked = [found[i] for i in chosen]
     if len({p.id for p in picked}) < n:  # a folder of files may repeat its names
         picked = [replace(p, id=f"{p.id}#{i}") for i, p in zip(chosen, picked, strict=True)]
+    for puzzle in picked:
+        if puzzle.answers is None and not tasks.get(task).decidable:
+            raise UsageError(f"{source}: {puzzle.id}: no answer, expected one, for no rule decides")
     return picked
 
 
@@ -123,12 +126,11 @@ class Run:
     def go(self, puzzles: list[Puzzle], deadline: float, progress: Progress) -> bool:
         """All arms on all puzzles of one task; False if the time ran out. Chunk by chunk: arms keep step."""
         mine = puzzles[self.process :: self.processes]
-        task = puzzles[0].task
-        names = [name for name in self.names if self._can(name, task)]
+        task, refiner = puzzles[0].task, self.setting.refiner
+        names = [name for name in self.names if arms_of.lacks(name, puzzles, refiner) is None]
         bar = progress.add_task(task, total=len(mine) * len(names))
         # As many puzzles as are to be asked of a server at once, else it would wait for the next chunk.
         size = max(self.setting.at_once, self.concurrency)
-        refiner = self.setting.refiner
         if refiner is not None and refiner.fits(task):
             size = min(size, refiner.experts.kept)  # all arms of a puzzle are answered by the same network
         chunks = [mine[at : at + size] for at in range(0, len(mine), size)]
@@ -151,12 +153,6 @@ class Run:
             return
         open_ = [p for p in chunk if any((p.task, p.id, name) not in self.done for name in names)]
         self.setting.proposer.prepare(open_, self.concurrency)
-
-    def _can(self, name: str, task: str) -> bool:
-        refiner = self.setting.refiner
-        if arms_of.needs_refiner(name):
-            return refiner is not None and task in refiner.tasks
-        return not (name == "exact" and task == "arc")
 
     def _arm(self, name: str, chunk: list[Puzzle]) -> None:
         task = chunk[0].task

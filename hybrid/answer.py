@@ -54,8 +54,8 @@ class JudgedDraft:
 
 @dataclass(frozen=True)
 class Seconds:
-    """Wall-clock seconds. Puzzles refined in one batch share its time equally. A draft's count in full, also where
-    the network refined others meanwhile."""
+    """Wall-clock seconds. Of a batch's steps each puzzle has its share of those it took part in. A draft's count in
+    full, also where the network refined others meanwhile."""
 
     llm: float = 0.0
     refine: float = 0.0

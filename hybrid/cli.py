@@ -159,6 +159,11 @@ def _run(
         fail("neither an LLM nor a refiner, expected one of them to answer")
     if device not in DEVICES:
         fail(f"--device {device}: expected one of {', '.join(DEVICES)}")
+    models = [
+        name for name in (llm, solving.refiner_path(refiner)) if Path(name).suffix
+    ]  # else no file's name
+    if out is not None and inputs.holds([*(specs or [inputs.STDIN]), *models], out):
+        fail(f"-o {out}: is read by this very command, expected another file")
     loaded = inputs.read(specs or [], _task(task))
     raise typer.Exit(solving.run(loaded, setup, spending, as_json, out))
 

@@ -7,7 +7,8 @@ import os
 import stat
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
@@ -26,6 +27,19 @@ def read(specs: Sequence[str], task: str | None) -> Loaded:
         kinds = [task] if task else tasks.names()
         return [sample for kind in kinds for sample in tasks.get(kind).samples()[:1]]
     return _apart([item for spec in specs or [STDIN] for item in load(spec, task)])
+
+
+def holds(specs: Sequence[str], file: Path) -> bool:
+    """Whether what is read for these names is this very file, whatever it is called: writing would destroy it."""
+    if not file.is_file():  # what is no file, such as a terminal, keeps nothing
+        return False
+    for spec in specs:
+        with suppress(OSError, ValueError):  # a puzzle itself, perhaps: no name of anything
+            names: Iterable[Path | str | int]
+            names = Path(spec).glob("*.json") if os.path.isdir(spec) else [0 if spec == STDIN else spec]
+            if any(os.path.samestat(os.stat(name), file.stat()) for name in names):
+                return True
+    return False
 
 
 def _apart(loaded: Loaded) -> Loaded:
@@ -71,7 +85,9 @@ def text_of(spec: str) -> str:
     """The text that an argument names: standard input's, a file's, or itself. Raises PuzzleError."""
     if spec == STDIN:
         return sys.stdin.read()
-    if "\n" in spec or not os.path.isfile(spec):  # False too for what is too long to be a name
+    if "\n" in spec or not os.path.exists(spec):  # False too for what is too long to be a name
+        if "\n" not in spec and ("/" in spec or Path(spec).suffix[1:2].isalpha()):  # as in no answer
+            raise PuzzleError(f"{spec}: no such file")
         return spec
     try:
         return Path(spec).read_text(encoding="utf-8-sig")

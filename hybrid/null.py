@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hybrid.draft import Draft, Feedback
 from trm import tasks
@@ -55,22 +55,11 @@ class Passthrough:
     def accepts_drafts(self, task: str) -> bool:
         return True
 
-    def refine(
-        self,
-        question: Sequence[Puzzle],
-        draft: Sequence[Grids | None],
-        *,
-        cold: bool = True,
-        steps: int = 16,
-        restarts: int = 0,
-        seed: int = 0,
-        budget: float | None = None,
-        answers: int = 1,
-        trace: bool = False,
-        progress: Callable[..., None] | None = None,
-    ) -> list[Judged]:
-        """One `Judged` for each puzzle. Only the first two arguments matter."""
-        return [_judge(puzzle, grids) for puzzle, grids in zip(question, draft, strict=True)]
+    def each(
+        self, puzzles: Sequence[Puzzle], draft: Sequence[Grids | None], **how: Any
+    ) -> Iterator[tuple[int, Judged]]:
+        """The index of a puzzle and its `Judged`, in order. Nothing else matters."""
+        return enumerate(_judge(*pair) for pair in zip(puzzles, draft, strict=True))
 
 
 def _judge(puzzle: Puzzle, grids: Grids | None) -> Judged:

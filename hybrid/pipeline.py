@@ -122,22 +122,31 @@ class Pipeline:
             return [_Asked([draft], said.seconds / len(group), said.failed) for draft in said.drafts]
         return [_ask(partial(self.proposer.propose, puzzle, seed=seed)) for puzzle in group]
 
-    def _solve_together(self, group: list[Work], options: Options) -> list[Answer]:
-        """All puzzles of a group in step: what one of them waits for, the network does for all at once."""
-        begun, drafting = time.perf_counter(), [work.llm_seconds for work in group]
+    def _solve_together(self, group: list[Work], options: Options) -> Iterator[Answer]:
+        """All puzzles of a group in step: what one of them waits for, the network does for all at once.
+
+        In order, each as soon as it and those before it are done. Ctrl-C loses none that is done.
+        """
         # Who drafted nothing is not asked again: then the first pass is the last, and restarts come with it.
         further = any(work.drafts for work in group) and (options.drafts > 1 or options.rounds > 0)
         # Where no rule decides nothing waits for restarts: they are further views, all of which have a vote.
         wait = further and tasks.get(group[0].puzzle.task).decidable
-        self._refine(
+        done: Iterable[Work] = self._refine(
             group, [work.newest() for work in group], options, restarts=0 if wait else options.restarts
         )
         if further:
+            list(done)
             self._go_on(group, options)
-        share = (time.perf_counter() - begun) / len(group)
-        return [
-            self._answer(work, options, share + first) for work, first in zip(group, drafting, strict=True)
-        ]
+            done = group
+        waiting, ended = list(group), set[Work]()
+        try:
+            for work in done:
+                ended.add(work)
+                while waiting and waiting[0] in ended:
+                    yield self._answer(waiting.pop(0), options)
+        except KeyboardInterrupt:
+            yield from (self._answer(work, options) for work in waiting if work in ended)
+            raise
 
     def _go_on(self, group: list[Work], options: Options) -> None:
         """Further drafts, then rounds, then restarts from all of them, as long as a puzzle is open."""
@@ -170,7 +179,9 @@ class Pipeline:
             if not any(same(grids, other) for other in (None, *work.tried)):
                 fresh.append((work, grids))
         if fresh:
-            self._refine([work for work, _ in fresh], [grids for _, grids in fresh], options, cold=False)
+            list(
+                self._refine([work for work, _ in fresh], [grids for _, grids in fresh], options, cold=False)
+            )
 
     def _open(self, work: Work, options: Options) -> bool:
         """Whether more is to be spent: not enough verified answers yet, and seconds left."""
@@ -205,8 +216,10 @@ class Pipeline:
         options: Options,
         cold: bool = True,
         restarts: int = 0,
-    ) -> None:
-        """Refine a draft for each; `cold`: beside a cold start. Restarts are for what stays open."""
+    ) -> Iterator[Work]:
+        """Refine a draft for each, handed back as it is done; `cold`: beside a cold start. Restarts are for what
+        stays open.
+        """
         first = group[0]
         refiner = self._refiner_for(first.puzzle.task)
         drafts = self._takable(refiner, first.puzzle.task, drafts)
@@ -219,14 +232,18 @@ class Pipeline:
             "cold": cold,
             "restarts": restarts if any(self._open(work, options) for work in group) else 0,
         }
-        self._ask(refiner, refiner.refine, group, asks, options)
+        yield from self._ask(refiner, refiner.each, group, asks, options)
 
     def _restart(self, group: list[Work], options: Options) -> None:
         """Restarts for all of a group, from a cold start and from every draft that was refined, in turn."""
         refiner = self._refiner_for(group[0].puzzle.task)
         if not isinstance(refiner, Passthrough):  # nobody to begin anew
             asks = {"starts": [[None, *work.tried] for work in group], "restarts": options.restarts}
-            self._ask(refiner, refiner.restart, group, asks, options)
+
+            def restart(puzzles: list[Puzzle], **asks: Any) -> Iterable[tuple[int, Refined]]:
+                return enumerate(refiner.restart(puzzles, **asks))
+
+            list(self._ask(refiner, restart, group, asks, options))
 
     def _takable(self, refiner: AnyRefiner, task: str, drafts: Sequence[Grids | None]) -> list[Grids | None]:
         """The drafts, or none of them where the expert was not trained on any."""
@@ -238,16 +255,15 @@ class Pipeline:
     def _ask(
         self,
         refiner: AnyRefiner,
-        method: Callable[..., Any],
+        method: Callable[..., Iterable[tuple[int, Refined]]],
         group: list[Work],
         asks: dict[str, Any],
         options: Options,
-    ) -> None:
-        """Call a method of the refiner about a group and file what it says.
+    ) -> Iterator[Work]:
+        """Call a method of the refiner about a group, file what it says and hand back of whom it was.
 
         What it cannot be asked about one puzzle (a draft larger than its canvas, say) costs the others nothing.
         """
-        begun = time.perf_counter()
         asks |= {
             "steps": options.steps,
             "seed": options.seed,
@@ -256,25 +272,22 @@ class Pipeline:
             "trace": options.trace,
             "progress": self.watcher.refining,
         }
-        puzzles = [work.puzzle for work in group]
-        ran = refiner.name is not None
-        outs: list[Refined]
+        left = dict(enumerate(group))
         try:
-            outs = list(method(puzzles, **asks))
+            for row, out in method([work.puzzle for work in group], **asks):
+                left[row].file(out, ran=refiner.name is not None)
+                yield left.pop(row)
         except PuzzleError as error:
             if len(group) > 1:
-                for row, work in enumerate(group):
+                for row, work in left.items():
                     own = {key: [asks[key][row]] for key in ("draft", "starts") if key in asks}
-                    self._ask(refiner, method, [work], asks | own, options)
+                    yield from self._ask(refiner, method, [work], asks | own, options)
                 return
             self._warn(f"{refiner.name}: {error}; the draft is judged alone")
-            ran = False
-            outs = list(Passthrough().refine(puzzles, [work.newest() for work in group]))
-        share = (time.perf_counter() - begun) / len(group)
-        for work, out in zip(group, outs, strict=True):
-            work.refined.append(out)
-            work.refine_seconds += share
-            work.answerable |= ran
+            for work in group:
+                ((_, out),) = Passthrough().each([work.puzzle], [work.newest()])
+                work.file(out, ran=False)
+                yield work
 
     def _refiner_for(self, task: str) -> AnyRefiner:
         if task in self.refiner.tasks:
@@ -306,7 +319,7 @@ class Pipeline:
         )
         return pooled(work.puzzle, refined, drafts, refiner.score if judge else None)  # type: ignore[union-attr]
 
-    def _answer(self, work: Work, options: Options, seconds: float) -> Answer:
+    def _answer(self, work: Work, options: Options) -> Answer:
         task = tasks.get(work.puzzle.task)
         ranked = sorted(work.refined, key=rank, reverse=True)
         best = ranked[0]
@@ -322,7 +335,7 @@ class Pipeline:
         if not task.decidable and (candidates := self._pooled(work, options)):
             grids = tuple(choice[0] for choice in candidates)
             source, confidence = said_by([out for out in ranked if is_network(out)], grids)
-        seconds += time.perf_counter() - begun
+        seconds = work.llm_seconds + work.refine_seconds + time.perf_counter() - begun
         faults = next((draft.faults for draft in reversed(work.drafts)), ("no answer",))
         # Whatever anyone claimed: the rules decide here, last, on the very grids that are handed out.
         verdict = Verdict(Status.UNSOLVED, faults) if grids is None else task.check(work.puzzle, grids)

@@ -188,6 +188,9 @@ class Live(Notes):
 
     def busy(self, words: str) -> None:
         self._begun, self._words = time.monotonic(), words
+        self._show()
+
+    def _show(self) -> None:
         if self._live is None:
             self._live = RichLive(
                 self, console=self.console, transient=True, refresh_per_second=1 / REFRESH_SECONDS
@@ -210,6 +213,7 @@ class Live(Notes):
         self._words = f"{self._name()}: {fitting if isinstance(total, Seconds) else f'refining, {rollouts}'}"
         if grid is not None:
             self._grid = _panel(_drawn(self._puzzles[0], (grid,), self.colour), "refining")
+        self._show()  # an answer may have come of a puzzle beside this one
 
     def rest(self) -> None:
         if self._live is not None:

@@ -32,6 +32,12 @@ class Work:
     answerable: bool = False  # an LLM replied or a network ran
     tried: list[Grids] = field(default_factory=list)  # drafts refined so far
 
+    def file(self, out: Refined, ran: bool) -> None:
+        """Keep what a refiner said. ran: whether a network did."""
+        self.refined.append(out)
+        self.refine_seconds += out.seconds
+        self.answerable |= ran
+
     def corrections(self, judged: JudgedDraft) -> tuple[str, ...]:
         """The cells of a draft that the network's best answer so far has otherwise, in words."""
         best = max(self.refined, key=rank)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -145,11 +145,14 @@ class FakeRefiner:
     def check(self) -> None:
         """All of its experts are as they should be."""
 
-    def refine(self, question: list[Puzzle], draft: list[Grids | None], **options: Any) -> list[Outcome]:
-        self.calls.append({"n": len(question), "draft": draft, **options})
+    def each(
+        self, puzzles: list[Puzzle], draft: list[Grids | None], **options: Any
+    ) -> Iterator[tuple[int, Outcome]]:
+        self.calls.append({"n": len(puzzles), "draft": draft, **options})
         if options["progress"] is not None:
-            options["progress"](1, 1, question[0].grid)
-        return [self._one(*pair, options) for pair in zip(question, draft, strict=True)]
+            options["progress"](1, 1, puzzles[0].grid)
+        for row, pair in enumerate(zip(puzzles, draft, strict=True)):
+            yield row, self._one(*pair, options)
 
     def score(self, question: Puzzle, candidates: Sequence[Grids], index: int | None = None) -> Any:
         """Finds all candidates alike."""

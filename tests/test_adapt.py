@@ -280,13 +280,13 @@ def test_moved_views_leave_room_for_the_answer_and_for_a_draft() -> None:
 def test_the_refiner_moves_its_views_where_asked(expert: Expert, monkeypatch: pytest.MonkeyPatch) -> None:
     refiner = Refiner(Checkpoint("mine", {"arc": expert}), device="cpu")
     seen: list[Rollout] = []
-    run = Engine.run
+    each = Engine.each
 
     def listening(self: Engine, rollouts: list[Rollout], *rest: object, **more: object) -> object:
         seen.extend(rollouts)
-        return run(self, rollouts, *rest, **more)  # type: ignore[arg-type]
+        return each(self, rollouts, *rest, **more)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(Engine, "run", listening)
+    monkeypatch.setattr(Engine, "each", listening)
     corners = []
     for moved in (False, True):
         refiner.experts.fitting = replace(QUICK, steps=1, moved=moved)
@@ -322,13 +322,13 @@ def test_the_refiner_fits_once_looks_from_many_sides_and_votes(
     whole = Fitter.begin
     monkeypatch.setattr(Fitter, "begin", lambda self, p: fitted.append(p) or whole(self, p))
     contexts: list[int] = []
-    run = Engine.run
+    each = Engine.each
 
     def listening(self: Engine, rollouts: list[Rollout], *rest: object, **more: object) -> object:
         contexts.extend(rollout.context for rollout in rollouts)
-        return run(self, rollouts, *rest, **more)  # type: ignore[arg-type]
+        return each(self, rollouts, *rest, **more)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(Engine, "run", listening)
+    monkeypatch.setattr(Engine, "each", listening)
     out = refiner.refine(TASK, steps=1, restarts=9)
     assert len(out.attempts) == 10
     assert contexts[0] == 0
@@ -354,7 +354,7 @@ def test_most_votes_win_and_the_more_confident_among_equals() -> None:
 
     job = Job(TASK, (None,), 0.0)
     job.attempts = [attempt(1, 0.9), attempt(2, 0.3), attempt(3, 0.95), attempt(2, 0.2)]
-    out = settle(job, 1, 0.0)
+    out = settle(job, 1)
     assert out.candidates is not None
     assert [int(grid[0, 0]) for grid in out.candidates[0]] == [2, 3]
     assert int(out.grid[0, 0]) == 2

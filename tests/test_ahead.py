@@ -182,9 +182,9 @@ class Waiting(FakeRefiner):
         self.waited: list[bool] = []
         self.event = asked
 
-    def refine(self, question: list[Puzzle], draft: list[Grids | None], **options: Any) -> Any:
+    def each(self, puzzles: list[Puzzle], draft: list[Grids | None], **options: Any) -> Any:
         self.waited.append(self.event.wait(SECONDS if not self.waited else 0))
-        return super().refine(question, draft, **options)
+        return super().each(puzzles, draft, **options)
 
 
 def test_drafts_are_written_while_the_network_refines() -> None:

@@ -283,9 +283,9 @@ def test_drafts_are_refined_alone_or_beside_a_cold_start(arm: str, starts: int) 
         def accepts_drafts(self, task: str) -> bool:
             return True
 
-        def refine(self, question: list[Puzzle], draft: list[object], **asks: bool) -> object:
+        def each(self, puzzles: list[Puzzle], draft: list[object], **asks: bool) -> object:
             self.cold += (asks.get("cold", True),)
-            return Passthrough().refine(question, draft)  # type: ignore[arg-type]
+            return Passthrough().each(puzzles, draft)  # type: ignore[arg-type]
 
     refiner = Counting()
     arms.run(arm, [PUZZLE], Setting(None, refiner, Options()))  # type: ignore[arg-type]

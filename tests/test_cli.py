@@ -205,6 +205,25 @@ def test_out_holds_what_standard_output_would(tmp_path: Path) -> None:
     assert [json.loads(line)["status"] for line in out.read_text().splitlines()] == ["verified", "verified"]
 
 
+@pytest.mark.parametrize("named", ["x.txt", "link", "hard", "sub/../x.txt"])
+def test_out_is_no_input(parts: Parts, tmp_path: Path, named: str) -> None:
+    puzzles = tmp_path / "x.txt"
+    puzzles.write_text(doubles.SUDOKU)
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "link").symlink_to(puzzles)
+    (tmp_path / "hard").hardlink_to(puzzles)
+    (tmp_path / "task.json").write_text("{}")
+    said = "is read by this very command, expected another file\n"
+    for args in ([doubles.SUDOKU, "x.txt", "-o", named], ["--refiner", "x.txt", doubles.SUDOKU, "-o", named]):
+        result = run("solve", *args)
+        assert (result.exit_code, result.stderr) == (2, f"hybrid: -o {named}: {said}")
+    with puzzles.open() as stdin:
+        done = hybrid_process("solve", "-o", named, stdin=stdin, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (2, f"hybrid: -o {named}: {said}")
+    assert run("solve", ".", "-o", "task.json").stderr.endswith(said)
+    assert (puzzles.read_text(), parts.loaded) == (doubles.SUDOKU, [])
+
+
 def test_out_is_left_alone_until_there_is_an_answer(parts: Parts, tmp_path: Path) -> None:
     out = tmp_path / "answers.jsonl"
     out.write_text("an older run\n")
@@ -312,9 +331,14 @@ def test_version_and_help() -> None:
 
 # -- as processes ------------------------------------------------------------------------------------------
 def hybrid_process(*args: str, **options: Any) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-W", "error", "-m", "hybrid.cli", *args]
+    command = [sys.executable, "-W", "error", "-m", "hybrid", *args]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120, **options)
+
+
+def test_the_package_is_the_command() -> None:
+    done = hybrid_process("--version")
+    assert (done.returncode, done.stdout) == (0, run("--version").stdout)
 
 
 def test_light_commands_load_no_heavy_library() -> None:
@@ -341,7 +365,7 @@ def test_no_standard_input_means_samples(tmp_path: Path) -> None:
 def test_an_interrupted_process_leaves_with_130(tmp_path: Path) -> None:
     fifo = tmp_path / "puzzles"
     os.mkfifo(fifo)
-    command = [sys.executable, "-m", "hybrid.cli", "solve", str(fifo)]
+    command = [sys.executable, "-m", "hybrid", "solve", str(fifo)]
     with subprocess.Popen(
         command,
         stderr=subprocess.PIPE,

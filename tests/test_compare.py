@@ -116,6 +116,36 @@ def test_arms_without_an_expert_are_left_out_and_named(tmp_path: Path, checkpoin
     }  # fmt: skip
 
 
+def test_arms_that_need_labels_are_left_out_where_there_are_none(tmp_path: Path, checkpoint: Path) -> None:
+    data, out = tmp_path / "unlabelled.txt", tmp_path / "out"
+    data.write_text(doubles.SUDOKU)
+    asked = ("--tasks", "sudoku", "--n", 1, "--data", f"sudoku={data}", "--llm", "none", "--out", out)
+    arms = "exact,draft:blank,draft:random,draft:oracle,beside:consistent@9"
+    done = call(*asked, "--refiner", checkpoint, "--device", "cpu", "--steps", 1, "--arms", arms)
+    assert done.exit_code == 0, done.output
+    said = "sudoku: not every puzzle has its answer; left out there: draft:random, draft:oracle, beside:consistent@9"
+    assert said in done.output
+    found = json.loads((out / "results.json").read_text())["tasks"]["sudoku"]
+    assert {arm: figures["exact_match"] for arm, figures in found.items()} == {
+        "exact": None,
+        "draft:blank": None,
+    }
+    assert found["exact"]["solved"] == 1  # rules need no label
+
+
+@pytest.mark.parametrize("size", [None, 1_000_000])
+def test_an_llm_that_does_not_say_its_size_is_named(tmp_path: Path, data: Path, size: int | None) -> None:
+    drafts, out, parrot = tmp_path / "replies.jsonl", tmp_path / "out", doubles.Parrot(WRONG)
+    parrot.parameters = size  # type: ignore[assignment]
+    doubles.recorded(path=drafts, llm=parrot, most=1).propose(puzzles_for("sudoku", 1, 0, str(data))[0])
+    asked = ("--tasks", "sudoku", "--n", 1, "--data", f"sudoku={data}", "--arms", "llm", "--refiner", "none")
+    done = call(*asked, "--drafts-from", drafts, "--drafts", 1, "--out", out)
+    assert done.exit_code == 0, done.output
+    assert ("parrot does not say its size: its arithmetic counts as none" in done.output) == (size is None)
+    report = (out / "report.md").read_text()
+    assert ("parrot (of unknown size: its arithmetic counts as none)" in report) == (size is None)
+
+
 def test_time_that_runs_out_is_said_and_what_is_done_is_kept(tmp_path: Path, data: Path) -> None:
     out = tmp_path / "out"
     nobody = ("--llm", "none", "--refiner", "none", "--arms", "exact")
@@ -150,12 +180,34 @@ def test_time_that_runs_out_is_said_and_what_is_done_is_kept(tmp_path: Path, dat
         (("--refiner", "nowhere.pt", "--llm", "none"), 3, "nowhere.pt"),
         (("--refiner", "none", "--llm", "none", "--fit", "seconds=3"), 2, "--fit: no expert here is fitted"),
         (("--llm", "qwenn", "--refiner", "none"), 3, "unknown LLM 'qwenn'"),
+        (
+            ("--tasks", "arc", "--arms", "exact", "--llm", "none", "--refiner", "none", "--n", "1"),
+            2,
+            "no classical solver for arc: nothing is left of --arms exact",
+        ),
+        (
+            ("--tasks", "arc", "--data", "arc={unlabelled}", "--n", "1", "--arms", "trm"),
+            2,
+            "tasks.json: a: no answer, expected one, for no rule decides",
+        ),
+        (
+            (
+                *("--tasks", "sudoku", "--n", "1", "--arms", "exact", "--llm", "none", "--refiner", "none"),
+                *("--out", "{data}/x"),
+            ),
+            2,
+            "puzzles.csv/x: Not a directory, expected a folder to write to",
+        ),
     ],
 )
 def test_bad_usage_is_one_line(
     tmp_path: Path, data: Path, asked: tuple[str, ...], code: int, words: str
 ) -> None:
-    done = call(*(a.format(data=data) for a in asked), "--out", tmp_path / "out")
+    unlabelled = tmp_path / "tasks.json"
+    unlabelled.write_text(
+        json.dumps({"a": {"train": [{"input": [[1]], "output": [[2]]}], "test": [{"input": [[3]]}]}})
+    )
+    done = call("--out", tmp_path / "out", *(a.format(data=data, unlabelled=unlabelled) for a in asked))
     assert done.exit_code == code
     assert words in done.output
     assert len(done.output.strip().splitlines()) == 1

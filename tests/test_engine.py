@@ -106,6 +106,16 @@ def test_a_draft_for_a_network_without_drafts_is_refused() -> None:
         Engine(network).run([Rollout(questions(1)[0], questions(1)[0])])
 
 
+def test_a_rollout_is_handed_over_when_it_leaves_its_slot() -> None:
+    steps = [3, 1, 4, 1, 2]
+    heard: list[int] = []
+    running = Engine(model(), 2).each(
+        [Rollout(q) for q in questions(5)], 5, lambda i, run: run.steps == steps[i], heard.append
+    )
+    came = [(index, len(heard), run.steps, run.seconds > 0) for index, run in running]
+    assert came == [(1, 1, 1, True), (0, 3, 3, True), (3, 4, 1, True), (2, 5, 4, True), (4, 6, 2, True)]
+
+
 def test_progress_counts_up_to_all() -> None:
     heard: list[int] = []
     Engine(model(), 2).run([Rollout(q) for q in questions(5)], steps=2, progress=heard.append)

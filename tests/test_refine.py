@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -32,11 +32,10 @@ class ScriptedEngine:
     play: Callable[[Rollout], Sequence[tuple[Grid, float]]]
     seen: list[Rollout] = field(default_factory=list)
 
-    def run(
+    def each(
         self, rollouts: Sequence[Rollout], steps: int = 16, stop: Stop | None = None,
         progress: Callable[[int], None] | None = None,
-    ) -> list[Trajectory]:  # fmt: skip
-        runs = []
+    ) -> Iterator[tuple[int, Trajectory]]:  # fmt: skip
         for index, rollout in enumerate(rollouts):
             self.seen.append(rollout)
             run = Trajectory()
@@ -45,8 +44,7 @@ class ScriptedEngine:
                 run.halts.append(halt)
                 if stop is not None and stop(index, run):
                     break
-            runs.append(run)
-        return runs
+            yield index, run
 
 
 def refiner(draft: bool = True) -> Refiner:
@@ -184,8 +182,10 @@ def test_several_answers_are_distinct_and_verified() -> None:
 class Searching:
     """Stands in for a network that finds one shortest path of the maze it is shown, and for its engine."""
 
-    def run(self, rollouts: Sequence[Rollout], steps: int, stop: Stop, progress: object) -> list[Trajectory]:
-        maze, runs = get("maze"), []
+    def each(
+        self, rollouts: Sequence[Rollout], steps: int, stop: Stop, progress: object
+    ) -> Iterator[tuple[int, Trajectory]]:
+        maze = get("maze")
         for index, rollout in enumerate(rollouts):
             canvas = Puzzle("maze", (np.zeros((3, 3), dtype=np.uint8),))
             path = shortest_path(maze.decode(canvas, rollout.tokens))
@@ -194,8 +194,7 @@ class Searching:
             run.grids.append(maze.encode(path))
             run.halts.append(1.0)
             stop(index, run)
-            runs.append(run)
-        return runs
+            yield index, run
 
 
 @pytest.mark.parametrize(("asked", "found"), [(2, 2), (5, 5), (6, 6), (9, 6)])
@@ -209,6 +208,17 @@ def test_further_paths_of_a_maze_are_asked_for_with_the_known_ones_walled_up(ask
     assert len(paths) == len({p.tobytes() for p in paths}) == found
     assert all(get("maze").check(as_puzzle("S  \n   \n  G"), p).status is Status.VERIFIED for p in paths)
     assert out.restarts == found - 1  # none is spent where no further path exists
+
+
+def test_what_is_settled_does_not_wait_for_the_restarts_of_others() -> None:
+    hard = Puzzle("sudoku", (TASK.symmetries((9, 9)).draw(np.random.default_rng(0)).forward(PUZZLE.grid),))
+
+    def play(rollout: Rollout) -> list[tuple[Grid, float]]:
+        return [(RIGHT if np.array_equal(rollout.tokens, TASK.encode_question(PUZZLE)) else WRONG, 5.0)]
+
+    made, engine = scripted(play)
+    came = [(index, len(engine.seen)) for index, _ in made.each([hard, PUZZLE], [None, None], restarts=3)]
+    assert came == [(1, 2), (0, 5)]
 
 
 def test_results_do_not_depend_on_company() -> None:

@@ -141,6 +141,15 @@ def test_fitting_is_told_in_seconds() -> None:
     live.rest()
 
 
+def test_the_live_display_comes_back_while_others_of_a_batch_are_refined() -> None:
+    live = render.Live(Console(file=io.StringIO()))
+    live.started([sudoku("a"), sudoku("b")])
+    live.rest()  # for the answer of the first one
+    live.refining(1, 2)
+    assert live._live is not None
+    live.rest()
+
+
 def test_a_talking_llm_is_overheard() -> None:
     class Talker:
         on_token = None

@@ -128,13 +128,25 @@ def test_csv_rows_are_named_by_their_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("sources", "ids"), [(("a", "b"), ["a", "b"]), (("a", "a"), ["s:1", "s:2"]), (("a", ""), ["s:1", "s:2"])]
+    ("row", "name"),
+    [
+        (f"b,{LINE}", "b"),
+        (f"a,{LINE}", "s:2"),
+        (f",{LINE}", "s:2"),
+        (f"b,{LINE},,", None),
+        ("b,", None),
+        ("b,12", None),
+    ],
 )
-def test_ids_come_from_a_column_if_it_tells_rows_apart(
-    tmp_path: Path, sources: tuple[str, str], ids: list[str]
+def test_a_row_is_named_by_itself_and_its_place_whatever_the_others_hold(
+    tmp_path: Path, row: str, name: str | None
 ) -> None:
-    text = "source,question\n" + "".join(f"{source},{LINE}\n" for source in sources)
-    assert [puzzle.id for puzzle in strict(load(write(tmp_path / "s.csv", text)))] == ids
+    text = f"id,question\na,{LINE}\n{row}\nc,{LINE}\n,{LINE}\n"
+    names = [item.id for item in load(write(tmp_path / "s.csv", text)) if isinstance(item, Puzzle)]
+    assert names == ["a", *([name] if name else []), "c", "s:4"]
+    text = text.replace("id,", "source,").replace(f"{row}\n", f"{row}\n\n")
+    names = [item.id for item in load(write(tmp_path / "s.csv", text)) if isinstance(item, Puzzle)]
+    assert names == ["s:1", *(["s:2"] if name else []), "s:3", "s:4"]
 
 
 def test_gzip_and_byte_order_marks_are_read_through(tmp_path: Path) -> None:
@@ -170,7 +182,12 @@ def test_json_lines_hold_records_or_tasks(tmp_path: Path) -> None:
     ]
     path = write(tmp_path / "r.jsonl", "\n".join(map(json.dumps, records)) + "\n{oops\n")
     loaded = load(path)
-    assert [puzzle.id for puzzle in loaded[:4] if isinstance(puzzle, Puzzle)] == ["r:1", "r:2", "r:3", "r:4"]
+    assert [puzzle.id for puzzle in loaded[:4] if isinstance(puzzle, Puzzle)] == [
+        "one",
+        "two",
+        "three",
+        "four",
+    ]
     assert [puzzle.task for puzzle in loaded[:4] if isinstance(puzzle, Puzzle)] == [
         "sudoku",
         "maze",

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -19,10 +20,25 @@ if TYPE_CHECKING:
 
 # Rollouts done, rollouts in all, the first one's grid; while a network is fitted, seconds in place of rollouts.
 Progress = Callable[[int, int, Grid | None], None]
+STEPS = 16  # supervision steps of a rollout at most, where nothing else is asked
 
 
 class Seconds(int):
     """A total that counts seconds of fitting, not rollouts."""
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much a refinement may take: the options of `trm.refine.Refiner.refine`, which says what they mean."""
+
+    steps: int = STEPS
+    restarts: int = 0
+    noise: float | None = None
+    seed: int = 0
+    budget: float | None = None
+    answers: int = 1
+    trace: bool = False
+    progress: Progress | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +57,7 @@ class Refinement:
     source: str  # "refiner" | "refiner+draft"
     steps: int
     restarts: int
-    seconds: float
+    seconds: float  # its share where others were refined beside it
     trace: tuple[Grid, ...] = ()
     candidates: list[list[Grid]] | None = None
     alternatives: tuple[Grid, ...] = ()
@@ -106,6 +122,7 @@ class Attempt:
     verdict: Verdict
     steps: int
     trace: tuple[Grid, ...]
+    seconds: float = 0.0
 
 
 @dataclass(eq=False)
@@ -148,8 +165,9 @@ def run_plans(
     steps: int,
     deadline: float | None,
     progress: Progress | None,
-) -> list[list[Trajectory]]:
-    """One trajectory for each input of each plan.
+) -> Iterator[tuple[int, list[tuple[Plan, list[Trajectory]]]]]:
+    """The number of a job and its plans in order, each with one trajectory for each of its inputs, as soon as all
+    of them have ended.
 
     A rollout ends once the network has halted and, where rules decide, a grid of it verifies: the rules never
     end it before the network does, so that the confidence does not depend on them.
@@ -186,13 +204,16 @@ def run_plans(
         if progress is not None:
             progress(done, len(rollouts), latest[0])
 
-    runs = engine.run(rollouts, steps, stop=stop, progress=tick)
-    grouped: list[list[Trajectory]] = []
-    at = 0
-    for plan in plans:
-        grouped.append(runs[at : at + len(plan.puzzle.inputs)])
-        at += len(plan.puzzle.inputs)
-    return grouped
+    rows: dict[int, list[int]] = {}
+    for row, (plan, _, _) in enumerate(owners):
+        rows.setdefault(plan.job, []).append(row)
+    ended: dict[int, Trajectory] = {}
+    for index, run in engine.each(rollouts, steps, stop=stop, progress=tick):
+        ended[index] = run
+        number = owners[index][0].job
+        if all(row in ended for row in rows[number]):
+            by_plan = groupby(rows[number], lambda row: owners[row][0])
+            yield number, [(plan, [ended[row] for row in mine]) for plan, mine in by_plan]
 
 
 def file_attempt(task: Task, plan: Plan, puzzle: Puzzle, runs: Sequence[Trajectory], trace: bool) -> Attempt:
@@ -211,11 +232,18 @@ def file_attempt(task: Task, plan: Plan, puzzle: Puzzle, runs: Sequence[Trajecto
             traced = tuple(seen)
     halts = np.array([run.halts[run.first_halt()] for run in runs], dtype=np.float64)
     grids = tuple(answers)
-    steps = sum(run.steps for run in runs)
-    return Attempt(plan.source, grids, float(sigmoid(halts).min()), task.check(puzzle, grids), steps, traced)
+    return Attempt(
+        plan.source,
+        grids,
+        float(sigmoid(halts).min()),
+        task.check(puzzle, grids),
+        steps=sum(run.steps for run in runs),
+        trace=traced,
+        seconds=sum(run.seconds for run in runs),
+    )
 
 
-def settle(job: Job, answers: int, seconds: float) -> Refinement:
+def settle(job: Job, answers: int) -> Refinement:
     """What verifies wins, a cold start's first (the draft added nothing); else the most confident, or where no rule
     decides what most attempts say."""
     task = get(job.puzzle.task)
@@ -247,7 +275,7 @@ def settle(job: Job, answers: int, seconds: float) -> Refinement:
         source=source,
         steps=sum(a.steps for a in job.attempts),
         restarts=job.restarts,
-        seconds=seconds,
+        seconds=sum(a.seconds for a in job.attempts),
         trace=best.trace,
         candidates=candidates,
         alternatives=tuple(a.grids[0] for a in verified[1:answers]),

@@ -7,7 +7,8 @@ the batch.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import zip_longest
 
@@ -39,12 +40,14 @@ class Trajectory:
 
     likelihoods: of a judged rollout, after every step log p of every token in every cell [L, V].
     go_ons: after every step what the halt logit must exceed to halt; 0 where it is missing.
+    seconds: its share of the steps, each shared equally by those in it.
     """
 
     grids: list[Tokens] = field(default_factory=list)  # each [L]
     halts: list[float] = field(default_factory=list)
     likelihoods: list[NDArray[np.float32]] = field(default_factory=list)
     go_ons: list[float] = field(default_factory=list)
+    seconds: float = 0.0
 
     @property
     def steps(self) -> int:
@@ -75,11 +78,12 @@ class Engine:
 
     def __init__(self, model: TRM, slots: int = 0, compiled: bool = False) -> None:
         self.model, self.compiled = model, compiled
-        self.slots = slots or (384 if model.device.type == "cuda" else 16)
+        # A CPU's cores are busy with few puzzles: more make none faster, and keep the first ones waiting.
+        few = max(4, min(16, torch.get_num_threads()))
+        self.slots = slots or {"cuda": 384, "cpu": few}.get(model.device.type, 16)
         if compiled:
             model.compile_net()
 
-    @torch.inference_mode()
     def run(
         self,
         rollouts: Sequence[Rollout],
@@ -88,29 +92,45 @@ class Engine:
         progress: Callable[[int], None] | None = None,
     ) -> list[Trajectory]:
         """Every rollout's trajectory, in order. `progress` hears how many are done, after every step."""
+        ended = dict(self.each(rollouts, steps, stop, progress))
+        return [ended[index] for index in range(len(rollouts))]
+
+    @torch.inference_mode()
+    def each(
+        self,
+        rollouts: Sequence[Rollout],
+        steps: int = 16,
+        stop: Stop | None = None,
+        progress: Callable[[int], None] | None = None,
+    ) -> Iterator[tuple[int, Trajectory]]:
+        """As `run`: the index of a rollout and its trajectory as soon as it has left its slot."""
         results = [Trajectory() for _ in rollouts]
         waiting = list(range(len(rollouts)))[::-1]
         count = self.slots if self.compiled else min(self.slots, len(rollouts))
         slots = _Slots(self.model, count, self.compiled)
         done = 0
         while waiting or slots.busy:
+            begun = time.perf_counter()
             slots.fill(waiting, rollouts)
             grids, halts, go_ons, likelihoods = slots.step()
+            share = (time.perf_counter() - begun) / len(slots.busy)
             leaving = []
             for slot, index in slots.busy.items():
                 result = results[index]
                 result.grids.append(grids[slot])
                 result.halts.append(float(halts[slot]))
                 result.go_ons.append(float(go_ons[slot]))
+                result.seconds += share
                 if likelihoods is not None and rollouts[index].judge:
                     result.likelihoods.append(likelihoods[slot])
                 if result.steps >= steps or (stop is not None and stop(index, result)):
                     leaving.append(slot)
+            ended = [slots.busy[slot] for slot in leaving]
             slots.free(leaving)
             done += len(leaving)
             if progress is not None:
                 progress(done)
-        return results
+            yield from ((index, results[index]) for index in ended)
 
 
 def multiplies_bf16(device: str) -> bool:

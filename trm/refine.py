@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trm import scoring
-from trm.attempts import Job, Narrowed, Plan, Progress, Refinement, View, file_attempt, run_plans, settle
+from trm.attempts import (
+    STEPS,
+    Effort,
+    Job,
+    Narrowed,
+    Plan,
+    Progress,
+    Refinement,
+    View,
+    file_attempt,
+    run_plans,
+    settle,
+)
 from trm.experts import Experts
 from trm.grid import Grid, Grids, PuzzleError, as_grids
 from trm.question import GivenDraft, Question, as_puzzle, whole_numbers
@@ -25,7 +37,6 @@ if TYPE_CHECKING:
 
 # σ of the noise on y in restarts. Sudoku, ARC: what PTRM found best. Mazes: turned, they need none (LOG.md).
 NOISE = {"sudoku": 0.3, "maze": 0.0, "arc": 0.2}
-STEPS = 16  # supervision steps of a rollout at most, where nothing else is asked
 
 
 class Refiner:
@@ -111,17 +122,30 @@ class Refiner:
                 f"steps {steps}, restarts {restarts}, answers {answers}, seed {seed}, noise {noise}: expected at "
                 "least 1, 0, 1, 0, 0"
             )
-        begun = time.perf_counter()
         puzzles = [as_puzzle(q, task) for q in questions]
+        how = vars(Effort(steps, restarts, noise, seed, budget, answers, trace, progress))
+        ended = dict(self.each(puzzles, drafts, cold, **how))
+        outs = [ended[index] for index in range(len(puzzles))]
+        return outs if batch else outs[0]
+
+    def each(
+        self, puzzles: Sequence[Puzzle], draft: Sequence[GivenDraft | None], cold: bool = True, **how: Any
+    ) -> Iterator[tuple[int, Refinement]]:
+        """As `refine` of a list: the index of a puzzle and what came of it, as soon as nothing more is tried for it.
+
+        how: the other options of `refine`.
+        """
+        effort, begun = Effort(**how), time.perf_counter()
         if len(puzzles) > 1 and any(self.fits(puzzle.task) for puzzle in puzzles):
             # Each is answered in full while the network that was fitted to it is at hand.
-            ahead = puzzles if budget is not None else self.experts.ahead(puzzles, progress)
-            return [
-                self.refine(p, d, task, cold, steps, restarts, noise, seed, budget, answers, trace, progress)
-                for p, d in zip(ahead, drafts, strict=True)
-            ]
+            ahead = puzzles if effort.budget is not None else self.experts.ahead(puzzles, effort.progress)
+            for index, (puzzle, given) in enumerate(zip(ahead, draft, strict=True)):
+                ((_, out),) = self.each([puzzle], [given], cold, **how)
+                yield index, replace(out, seconds=time.perf_counter() - begun)
+                begun = time.perf_counter()
+            return
         jobs = []
-        for puzzle, given in zip(puzzles, drafts, strict=True):
+        for puzzle, given in zip(puzzles, draft, strict=True):
             grids = self._draft(puzzle, given)
             if grids is not None and cold and not self._holds(puzzle, grids):
                 grids = None  # what the network cannot be shown must not cost the cold start
@@ -131,42 +155,33 @@ class Refiner:
             for index, job in enumerate(jobs)
             for start in job.starts
         ]
-        self._run(plans, jobs, steps, None, trace, progress, budget)
-        self._restarts(jobs, steps, restarts, noise, seed, budget, answers, trace, progress)
-        seconds = (time.perf_counter() - begun) / len(jobs) if jobs else 0.0
-        settled = [settle(job, answers, seconds) for job in jobs]
-        return settled if batch else settled[0]
+        for index in self._turns(jobs, plans, effort):
+            out = settle(jobs[index], effort.answers)
+            yield index, out if len(jobs) > 1 else replace(out, seconds=time.perf_counter() - begun)
 
     def restart(
         self,
         puzzles: Sequence[Puzzle],
         starts: Sequence[Sequence[GivenDraft | None]],
         restarts: int = 8,
-        steps: int = STEPS,
-        noise: float | None = None,
-        seed: int = 0,
-        budget: float | None = None,
-        answers: int = 1,
-        trace: bool = False,
-        progress: Progress | None = None,
+        **how: Any,
     ) -> list[Refinement]:
         """Restarts alone, of puzzles that were refined before: from each puzzle's `starts` in turn, None being cold.
 
-        Options as in `refine`; at least one restart is made. Raises PuzzleError where no rule decides: there
+        how: options of `refine`; at least one restart is made. Raises PuzzleError where no rule decides: there
         nothing says that another attempt is due.
         """
         for puzzle in puzzles:
             if not get(puzzle.task).decidable:
                 raise PuzzleError(f"{puzzle.task}: no rule decides, so there is nothing to restart for")
-        begun = time.perf_counter()
+        effort, begun = Effort(restarts=restarts, **how), time.perf_counter()
         jobs = [
             Job(p, tuple(self._draft(p, one) for one in given), begun)
             for p, given in zip(puzzles, starts, strict=True)
         ]
-        self._restarts(jobs, steps, 1, noise, seed, None, answers, trace, progress)
-        self._restarts(jobs, steps, restarts, noise, seed, budget, answers, trace, progress, first=1)
-        seconds = (time.perf_counter() - begun) / len(jobs)
-        return [settle(job, answers, seconds) for job in jobs]
+        first = [self._restart(index, job, 0, effort) for index, job in enumerate(jobs)]
+        list(self._turns(jobs, [plan for plan in first if plan], effort, turn=1))
+        return [settle(job, effort.answers) for job in jobs]
 
     def _draft(self, puzzle: Puzzle, draft: GivenDraft | None) -> Grids | None:
         """The draft as grids. Raises PuzzleError where the expert was not trained on any."""
@@ -193,57 +208,50 @@ class Refiner:
         spec = self.experts.spec(puzzle)
         return all(grid.shape[0] <= spec.height and grid.shape[1] <= spec.width for grid in draft)
 
-    def _restarts(
-        self,
-        jobs: Sequence[Job],
-        steps: int,
-        restarts: int,
-        noise: float | None = None,
-        seed: int = 0,
-        budget: float | None = None,
-        answers: int = 1,
-        trace: bool = False,
-        progress: Progress | None = None,
-        first: int = 0,
-    ) -> None:
-        """Further attempts, a turn at a time, at what the rules do not accept yet."""
-        if budget is None and jobs and all(self.fits(job.puzzle.task) for job in jobs):
-            # No rule ends it, so all turns are one batch.
-            turns = range(first, restarts)
-            self._run(
-                [
-                    plan
-                    for i, job in enumerate(jobs)
-                    for turn in turns
-                    if (plan := self._restart(i, job, turn, noise, seed))
-                ],
-                jobs, steps, None, trace, progress,
-            )  # fmt: skip
-            return
-        for turn in range(first, restarts):
-            now = time.perf_counter()
-            # Judged once a turn and for each puzzle alone: a puzzle's restarts do not depend on its neighbours.
-            again = [
-                plan
-                for index, job in enumerate(jobs)
-                if (get(job.puzzle.task).decidable or self.fits(job.puzzle.task))
-                and len(job.verified()) < answers
-                and (budget is None or now - job.begun < budget)
-                and (plan := self._restart(index, job, turn, noise, seed))
-            ]
-            if not again:
-                break
-            deadline = None if budget is None else jobs[0].begun + budget
-            self._run(again, jobs, steps, deadline, trace, progress)
+    def _turns(
+        self, jobs: Sequence[Job], plans: Sequence[Plan], effort: Effort, turn: int = 0
+    ) -> Iterator[int]:
+        """Run the plans, then from this turn on further attempts at what the rules do not accept yet.
 
-    def _restart(self, index: int, job: Job, turn: int, noise: float | None, seed: int) -> Plan | None:
+        Yields the number of a job as soon as nothing more is tried for it.
+        """
+        left, deadline = set(range(len(jobs))), None
+        # Where no rule ends it, all turns are one batch.
+        whole = effort.budget is None and all(self.fits(job.puzzle.task) for job in jobs)
+        while left:
+            for index in self._run(plans, jobs, effort, deadline):
+                if turn >= effort.restarts or not self._open(jobs[index], effort):
+                    left.remove(index)
+                    yield index
+            deadline = None if effort.budget is None else jobs[0].begun + effort.budget
+            turns = range(turn, effort.restarts if whole else min(turn + 1, effort.restarts))
+            # Judged once a turn and for each puzzle alone: a puzzle's restarts do not depend on its neighbours.
+            plans = [
+                plan
+                for index in sorted(left)
+                if self._open(jobs[index], effort)
+                for one in turns
+                if (plan := self._restart(index, jobs[index], one, effort))
+            ]
+            turn += len(turns)
+            for index in sorted(left - {plan.job for plan in plans}):
+                left.remove(index)
+                yield index
+
+    def _open(self, job: Job, effort: Effort) -> bool:
+        """Whether another attempt may add something, and there is time for it."""
+        judged = get(job.puzzle.task).decidable or self.fits(job.puzzle.task)
+        late = effort.budget is not None and time.perf_counter() - job.begun >= effort.budget
+        return judged and not late and len(job.verified()) < effort.answers
+
+    def _restart(self, index: int, job: Job, turn: int, effort: Effort) -> Plan | None:
         """Another attempt: noise, a random symmetry where the task has any, starts taken in turn.
 
         A fitted network sees the whole task under another view instead, without noise. Where there is a right answer
         already another one is asked for (`Task.besides`); None: there is none.
         """
         name = job.puzzle.task
-        rng = np.random.default_rng([seed, job.puzzle.checksum, turn])
+        rng = np.random.default_rng([effort.seed, job.puzzle.checksum, turn])
         draft = job.starts[turn % len(job.starts)]
         asked: Puzzle | None = job.puzzle
         if known := [attempt.grids for attempt in job.verified()]:
@@ -262,7 +270,7 @@ class Refiner:
             context, sigma, noise_seed = turned.turn, 0.0, 0
             placed = spec.at(turned.top, turned.left)
         else:
-            sigma = NOISE.get(name, 0.3) if noise is None else noise
+            sigma = NOISE.get(name, 0.3) if effort.noise is None else effort.noise
             context, noise_seed = 0, int(rng.integers(2**62))
             view = get(name).symmetries(_shape(job.puzzle)).draw(rng)
             if asked is not job.puzzle:
@@ -272,29 +280,21 @@ class Refiner:
         return Plan(index, _source(draft), moved, moved_draft, view, context, sigma, noise_seed, placed)
 
     def _run(
-        self,
-        plans: Sequence[Plan],
-        jobs: Sequence[Job],
-        steps: int,
-        deadline: float | None,
-        trace: bool,
-        progress: Progress | None,
-        budget: float | None = None,
-    ) -> None:
-        """Run the plans, task by task, and file what came of them with their jobs."""
+        self, plans: Sequence[Plan], jobs: Sequence[Job], effort: Effort, deadline: float | None
+    ) -> Iterator[int]:
+        """Run the plans, task by task, and file what came of them: the number of a job that has all of its own."""
         groups: dict[tuple[str, int], list[Plan]] = {}
         for plan in plans:
             name = plan.puzzle.task
             groups.setdefault((name, plan.job if self.fits(name) else -1), []).append(plan)
         for _, mine in sorted(groups.items(), key=lambda item: item[0]):
             first = jobs[mine[0].job].puzzle
-            engine, task = self.experts.engine_for(first, progress, budget), self.experts.spec(first)
-            most = self.experts.steps(first.task, steps)
-            runs = run_plans(engine, task, mine, jobs, most, deadline, progress)
-            for plan, trajectories in zip(mine, runs, strict=True):
-                jobs[plan.job].attempts.append(
-                    file_attempt(task, plan, jobs[plan.job].puzzle, trajectories, trace)
-                )
+            engine = self.experts.engine_for(first, effort.progress, effort.budget)
+            task, most = self.experts.spec(first), self.experts.steps(first.task, effort.steps)
+            for index, ran in run_plans(engine, task, mine, jobs, most, deadline, effort.progress):
+                job = jobs[index]
+                job.attempts += [file_attempt(task, p, job.puzzle, runs, effort.trace) for p, runs in ran]
+                yield index
 
     # -- judging ---------------------------------------------------------------------------------------
     def score(
@@ -371,8 +371,8 @@ class Refiner:
         for index, (job, mine) in enumerate(zip(jobs, runs, strict=True)):
             plan = Plan(index, "refiner", job.puzzle, None)
             job.attempts.append(file_attempt(get(job.puzzle.task), plan, job.puzzle, mine, trace=False))
-        self._restarts(jobs, steps, restarts, seed=seed)
-        return [settle(job, 1, 0.0) for job in jobs]
+        list(self._turns(jobs, (), Effort(steps, restarts, seed=seed)))
+        return [settle(job, 1) for job in jobs]
 
 
 def _source(start: Grids | None) -> str:

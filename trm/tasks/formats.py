@@ -142,23 +142,27 @@ def read_tasks(tasks: Mapping[str, Any], where: str, solutions: Any = None) -> I
 
 
 def read_records(numbered: Iterable[tuple[int, Any]], where: str, stem: str, unit: str) -> Items:
-    """Records with a question and perhaps an answer; a string in a record's place says what is wrong."""
-    records = list(numbered)
-    held = [record if isinstance(record, dict) else {} for _, record in records]
-    column = next((key for key in ("id", "source") if _unique([record.get(key) for record in held])), None)
-    for row, (number, record) in enumerate(records, 1):
+    """Records with a question and perhaps an answer; a string in a record's place says what is wrong.
+
+    A puzzle is named by its own id, else (none, or an earlier record's) by its place: names stay when another record
+    is mended.
+    """
+    named: set[str] = set()
+    for row, (number, record) in enumerate(numbered, 1):
         place = f"{where}, {unit} {number}"
         if isinstance(record, str):
             yield PuzzleError(f"{place}: {record}")
             continue
         fields = record if isinstance(record, dict) else {}
+        own = fields.get("id")
+        name = str(own) if _scalar(own) and str(own) not in named else f"{stem}:{row}"
+        named.add(name)
         if "question" not in fields and "train" in fields:
             fields = {"id": fields.get("id"), "question": fields}
         question = _text(fields.get("question"))
         if not question:
             yield PuzzleError(f"{place}: no question, expected text under that name")
             continue
-        name = str(fields[column]) if column else f"{stem}:{row}"
         meta = {key: _number(value) for key, value in fields.items() if key not in KEYS and _scalar(value)}
         yield Item(place, name, question, _text(fields.get("answer")), fields.get("task"), meta)
 
@@ -179,10 +183,6 @@ def _is_json(text: str) -> bool:
     except (RecursionError, ValueError):
         return False
     return True
-
-
-def _unique(values: list[Any]) -> bool:
-    return all(_scalar(value) for value in values) and len({str(value) for value in values}) == len(values)
 
 
 def _scalar(value: Any) -> bool:

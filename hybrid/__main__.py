@@ -1,0 +1,5 @@
+"""`python -m hybrid` is `hybrid`."""
+
+from hybrid.cli import main
+
+main()
