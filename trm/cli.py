@@ -221,6 +221,8 @@ def data(
             write(out, task, puzzles)
     except (PuzzleError, TypeError, OSError) as error:
         fail(error)
+    except KeyboardInterrupt:  # again, while that is written
+        fail("interrupted", 130)
     if len(puzzles) < n:
         fail(f"interrupted: the first {len(puzzles)} of {n} are in {out}" if puzzles else "interrupted", 130)
     print(f"{n} {task} puzzles in {out}")
