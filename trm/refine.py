@@ -131,7 +131,9 @@ class Refiner:
             for index, job in enumerate(jobs)
             for start in job.starts
         ]
-        self._run(plans, jobs, steps, None, trace, progress, budget)
+        if any(self.fits(puzzle.task) for puzzle in puzzles):
+            self.experts.fitted(puzzles, progress, budget)
+        self._run(plans, jobs, steps, None, trace, progress)
         self._restarts(jobs, steps, restarts, noise, seed, budget, answers, trace, progress)
         seconds = (time.perf_counter() - begun) / len(jobs) if jobs else 0.0
         settled = [settle(job, answers, seconds) for job in jobs]
@@ -279,7 +281,6 @@ class Refiner:
         deadline: float | None,
         trace: bool,
         progress: Progress | None,
-        budget: float | None = None,
     ) -> None:
         """Run the plans, task by task, and file what came of them with their jobs."""
         groups: dict[tuple[str, int], list[Plan]] = {}
@@ -288,7 +289,7 @@ class Refiner:
             groups.setdefault((name, plan.job if self.fits(name) else -1), []).append(plan)
         for _, mine in sorted(groups.items(), key=lambda item: item[0]):
             first = jobs[mine[0].job].puzzle
-            engine, task = self.experts.engine_for(first, progress, budget), self.experts.spec(first)
+            engine, task = self.experts.engine_for(first), self.experts.spec(first)
             most = self.experts.steps(first.task, steps)
             runs = run_plans(engine, task, mine, jobs, most, deadline, progress)
             for plan, trajectories in zip(mine, runs, strict=True):
