@@ -262,14 +262,17 @@ def convert(
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         fail(f"{out} exists and is not an empty folder")
     try:
-        overrides = json.loads(config.read_text()) if config is not None else {}
+        try:
+            overrides = json.loads(config.read_text()) if config is not None else {}
+        except ValueError as error:  # no JSON, or no text
+            fail(f"{config}: {error}")
         if not isinstance(overrides, dict):
             raise PuzzleError(f"{config}: expected a JSON object")
         expert = convert_weights(upstream, task, overrides)
         with replacing(out) as temporary:
             save_folder(temporary, expert)
-    except (CheckpointError, PuzzleError, OSError, json.JSONDecodeError) as error:
-        fail(f"{config}: {error}" if isinstance(error, json.JSONDecodeError) else error)
+    except (CheckpointError, PuzzleError, OSError) as error:
+        fail(error)
     shape = expert.config
     print(f"{out}: {shape.mixer}, {shape.layers} layers of width {shape.hidden_size}, {shape.seq_len} cells")
 
