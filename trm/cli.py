@@ -86,8 +86,9 @@ def train(
         trainer = Trainer(settings, folder, puzzles, held_out, device)
         if resume is not None:
             trainer.resume()
-        trainer.open_folder()
-        result = trainer.run()
+        if (ended := trainer.ended()) is None:
+            trainer.open_folder()
+        result = trainer.run() if ended is None else ended
     except (ConfigError, PuzzleError) as error:
         fail(error)
     except CheckpointError as error:
@@ -99,8 +100,16 @@ def train(
             fail("interrupted before the first step", 130)
         trainer.save("last")
         fail(f"interrupted at step {trainer.done_steps}; go on with --resume {folder}", 130)
-    if result and trainer.accelerator.is_main_process:
+    if not trainer.accelerator.is_main_process:
+        return
+    if ended is not None:
+        print(
+            f"trm: {folder} had ended at step {trainer.done_steps}; nothing was left to do", file=sys.stderr
+        )
+    if result:
         print(f"held out {result['accuracy']:.1%} of {result['n']} exact; {folder}/checkpoints/best")
+    else:
+        print(f"nothing held out to judge by; {folder}/checkpoints/best is the last")
 
 
 @app.command(
