@@ -74,12 +74,19 @@ def draft_table(refiner: Refiner, puzzles: Sequence[Puzzle], steps: int, seed: i
     return rows
 
 
+def free_symbols(puzzle: Puzzle) -> Grid:
+    """What the label has in the free cells, each symbol once."""
+    assert puzzle.answers is not None
+    label = puzzle.answers[0]
+    return np.unique(label[free_cells(puzzle.task, puzzle.grid, label)])
+
+
 def nearly_right(puzzle: Puzzle, rng: np.random.Generator) -> Grid:
     """The label with 1 to NEAR of its free cells wrong."""
     assert puzzle.answers is not None
     label = puzzle.answers[0]
     free = free_cells(puzzle.task, puzzle.grid, label)
-    symbols, grid = np.unique(label[free]), label.copy()
+    symbols, grid = free_symbols(puzzle), label.copy()
     for row, col in rng.permutation(np.argwhere(free))[: rng.integers(1, NEAR + 1)]:
         grid[row, col] = rng.choice(symbols[symbols != label[row, col]])
     return grid
@@ -182,6 +189,37 @@ def draw(result: dict[str, Any], out: Path) -> None:
     figure.savefig(out, dpi=120)
 
 
+def measure(asked: argparse.Namespace) -> None:
+    """Measure what the command line asks for. Raises PuzzleError, CheckpointError, OSError."""
+    for name, least in (("n", 1), ("steps", 1), ("seed", 0)):
+        if (value := getattr(asked, name)) < least:
+            raise PuzzleError(f"--{name} {value}, expected at least {least}")
+    puzzles = labelled(asked.data, asked.task)
+    chosen = np.random.default_rng(asked.seed).permutation(len(puzzles))[: asked.n]
+    drawn = [puzzles[i] for i in sorted(chosen.tolist())]
+    for puzzle in drawn:
+        if len(free_symbols(puzzle)) < 2:
+            raise PuzzleError(f"{puzzle.id}: the label has no two symbols in its free cells to be wrong with")
+    refiner = Refiner.from_pretrained(asked.checkpoint, asked.device)
+    refiner.engine(asked.task)  # says where there is none
+    if not refiner.accepts_drafts(asked.task):
+        raise PuzzleError(f"{asked.checkpoint}: the {asked.task} expert was not trained on drafts")
+    asked.out.mkdir(parents=True, exist_ok=True)
+    result = {
+        "task": asked.task,
+        "refiner": refiner.name,
+        "seed": asked.seed,
+        "steps": asked.steps,
+        "drafts": draft_table(refiner, drawn, asked.steps, asked.seed),
+        "judging": judging(refiner, drawn, asked.seed),
+        "calibration": calibration(refiner, drawn, asked.steps),
+    }
+    (asked.out / "quality.json").write_text(json.dumps(result, indent=1) + "\n")
+    (asked.out / "quality.md").write_text(markdown(result))
+    draw(result, asked.out / "quality.png")
+    print(markdown(result))
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(
         description="How good a draft must be, and how well the refiner judges one."
@@ -196,30 +234,16 @@ def main() -> int:
     parser.add_argument("--out", type=Path, required=True, help="folder for quality.{json,md,png}")
     asked = parser.parse_args()
     try:
-        puzzles = labelled(asked.data, asked.task)
-        chosen = np.random.default_rng(asked.seed).permutation(len(puzzles))[: asked.n]
-        drawn = [puzzles[i] for i in sorted(chosen.tolist())]
-        refiner = Refiner.from_pretrained(asked.checkpoint, asked.device)
-        refiner.engine(asked.task)  # says where there is none
-        if not refiner.accepts_drafts(asked.task):
-            raise PuzzleError(f"{asked.checkpoint}: the {asked.task} expert was not trained on drafts")
+        measure(asked)
     except (PuzzleError, CheckpointError) as error:
         print(f"quality: {error}", file=sys.stderr)
         return 2
-    result = {
-        "task": asked.task,
-        "refiner": refiner.name,
-        "seed": asked.seed,
-        "steps": asked.steps,
-        "drafts": draft_table(refiner, drawn, asked.steps, asked.seed),
-        "judging": judging(refiner, drawn, asked.seed),
-        "calibration": calibration(refiner, drawn, asked.steps),
-    }
-    asked.out.mkdir(parents=True, exist_ok=True)
-    (asked.out / "quality.json").write_text(json.dumps(result, indent=1) + "\n")
-    (asked.out / "quality.md").write_text(markdown(result))
-    draw(result, asked.out / "quality.png")
-    print(markdown(result))
+    except OSError as error:
+        print(f"quality: {error.filename or asked.out}: {error.strerror or error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("quality: interrupted", file=sys.stderr)
+        return 130
     return 0
 
 

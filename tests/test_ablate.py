@@ -93,7 +93,7 @@ def test_rows_are_trained_listed_and_kept(ablate: Callable[..., Result]) -> None
     metrics = Path("out", "c", "metrics.jsonl")
     metrics.write_text(metrics.read_text().splitlines()[0] + "\n")
     Path("out", "b").mkdir()
-    Path("out", "b", "metrics.jsonl").write_text('{"step": 1, "seconds": 0.1}\n')
+    Path("out", "b", "metrics.jsonl").write_text('{"step": 1, "sec')  # in the midst of its first line
     Path("out", "b", "config.json").write_text(
         json.dumps(asdict(load_config(CONFIGS / "tiny.toml", [*SMALL, "model.states=1"])))
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -146,3 +147,27 @@ def test_convert_reads_the_shape_off_the_weights_and_refuses_what_does_not_fit(t
     torch.save({"a": torch.zeros(2)}, tmp_path / "other.pt")
     with pytest.raises(CheckpointError, match="missing; not a TRM"):
         convert(tmp_path / "other.pt", "sudoku")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("num_heads", "x", "config: num_heads = 'x', expected a whole number"),
+        ("num_heads", None, "config: num_heads = None, expected a whole number"),
+        ("H_cycles", 1.5, "config: H_cycles = 1.5, expected a whole number"),
+        ("seq_len", [81], "config: seq_len = [81], expected a whole number"),
+        ("seq_len", 10**13, "weights do not fit the config: "),
+        ("puzzle_emb_len", True, "config: puzzle_emb_len = True, expected a whole number"),
+        ("expansion", "x", "config: expansion = 'x', expected a number"),
+        ("expansion", 0, "[model] expansion 0.0"),
+        ("expansion", math.nan, "[model] expansion nan"),
+        ("expansion", 8, "weights do not fit the config: size mismatch for net.blocks"),
+        ("pos_encodings", "banana", "config: pos_encodings = 'banana', expected 'rope' or 'none'"),
+    ],
+)
+def test_what_a_reference_config_cannot_mean_is_one_line(key: str, value: object, said: str) -> None:
+    overrides = json.loads((GOLDEN / "mlp_t.config.json").read_text()) | {key: value}
+    with pytest.raises(CheckpointError) as refused:
+        convert(GOLDEN / "mlp_t.upstream.pt", "sudoku", overrides)
+    assert said in str(refused.value)
+    assert "\n" not in str(refused.value)

@@ -84,6 +84,33 @@ def test_words_that_no_field_knows_are_refused_in_python_too() -> None:
             kind(**change)
 
 
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("optim.betas=[2,3]", r"\[optim\] betas: \[2.0, 3.0\], expected both at least 0 and less than 1"),
+        ("optim.betas=[0.9,1.0]", "betas"),
+        ("optim.betas=[0.9,nan]", "betas"),
+        ("model.expansion=0", r"\[model\] expansion 0.0"),
+        ("model.expansion=-1", "expansion -1.0"),
+        ("model.expansion=nan", "expansion nan"),
+        ("model.expansion=inf", "expansion inf"),
+        ("model.expansion=1e-9", "expansion 1e-09, expected one that leaves a hidden width"),
+        ("train.seed=-1", r"\[train\] seed: -1, expected 0 to 18446744073709551615"),
+        ("train.seed=18446744073709551616", "expected 0 to 18446744073709551615"),
+        ("train.seed=1" + 400 * "0", "expected 0 to 18446744073709551615"),
+        ("train.seconds=nan", r"\[train\] seconds: nan, expected at least 0"),
+        ("train.batch=0", r"\[train\] batch: 0, expected at least 1"),
+        ("model.identities=-3", r"\[model\] identities: -3, expected at least 0"),
+        ("data.reveal=1.5", r"\[data\] reveal: 1.5, expected 0 to 1"),
+    ],
+)
+def test_what_cannot_be_meant_is_one_line(override: str, said: str) -> None:
+    with pytest.raises(ConfigError, match=said) as refused:
+        load_config(CONFIGS / "tiny.toml", [override])
+    assert "\n" not in str(refused.value)
+    assert load_config(CONFIGS / "tiny.toml", ["train.seed=18446744073709551615", "optim.betas=[0,0.999]"])
+
+
 def test_a_missing_file_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="No such file"):
         load_config(tmp_path / "none.toml")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +16,9 @@ from eval import quality
 from trm.checkpoint import Checkpoint, Expert
 from trm.generate import generate
 from trm.refine import Refiner
-from trm.tasks import Puzzle
+from trm.tasks import Puzzle, get
 
+ASK = ["quality", "x.pt", "--task", "sudoku", "--data", "x.csv", "--steps", "1"]
 PUZZLES = list(generate("sudoku", 6, 0, clues=(50, 60)))
 
 
@@ -90,21 +92,7 @@ def test_the_command_writes_tables_and_a_picture(
     monkeypatch.setattr(quality, "labelled", lambda *rest: PUZZLES)
     monkeypatch.setattr(quality, "SHARES", (0, 50))
     out = tmp_path / "q"
-    ask = [
-        "quality",
-        "x.pt",
-        "--task",
-        "sudoku",
-        "--data",
-        "x.csv",
-        "--n",
-        "3",
-        "--steps",
-        "1",
-        "--out",
-        str(out),
-    ]
-    monkeypatch.setattr(sys, "argv", ask)
+    monkeypatch.setattr(sys, "argv", [*ASK, "--n", "3", "--out", str(out)])
     assert quality.main() == 0
     result = json.loads((out / "quality.json").read_text())
     assert [(row["kind"], row["share"]) for row in result["drafts"][1:]] == [
@@ -117,3 +105,54 @@ def test_the_command_writes_tables_and_a_picture(
     monkeypatch.setattr(Refiner, "from_pretrained", classmethod(lambda cls, *rest: maze))
     assert quality.main() == 2
     assert "no expert for sudoku" in capsys.readouterr().err
+
+
+SOLVED = replace(PUZZLES[0], inputs=PUZZLES[0].answers or ())
+MAZE = get("maze").parse("S##\n  G")
+ON_THE_PATH = replace(MAZE, answers=get("maze").parse_answer(MAZE, "S##\nooG"))  # every free cell
+
+
+@pytest.mark.parametrize(
+    ("more", "puzzles", "said"),
+    [
+        (["--n", "0"], PUZZLES, "--n 0, expected at least 1"),
+        (["--steps", "0"], PUZZLES, "--steps 0, expected at least 1"),
+        (["--seed", "-1"], PUZZLES, "--seed -1, expected at least 0"),
+        (["--out", __file__], PUZZLES, f"{__file__}: File exists"),
+        ([], [SOLVED], "no two symbols in its free cells"),
+        ([], [ON_THE_PATH], "no two symbols in its free cells"),
+    ],
+    ids=["n", "steps", "seed", "out", "nothing free", "one symbol"],
+)
+def test_what_cannot_be_measured_is_one_line(
+    refiner: Refiner,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    more: list[str],
+    puzzles: list[Puzzle],
+    said: str,
+) -> None:
+    monkeypatch.setattr(Refiner, "from_pretrained", classmethod(lambda cls, *rest: refiner))
+    monkeypatch.setattr(quality, "labelled", lambda *rest: puzzles)
+    monkeypatch.setattr(sys, "argv", [*ASK, "--out", str(tmp_path / "q"), *more])
+    assert quality.main() == 2
+    line = capsys.readouterr().err
+    assert line.startswith("quality: ")
+    assert said in line
+    assert line.count("\n") == 1
+    assert not (tmp_path / "q").exists()
+
+
+def test_interrupted_is_one_line(
+    refiner: Refiner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def solved(*rest: object) -> np.ndarray:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Refiner, "from_pretrained", classmethod(lambda cls, *rest: refiner))
+    monkeypatch.setattr(quality, "labelled", lambda *rest: PUZZLES)
+    monkeypatch.setattr(quality, "solved", solved)
+    monkeypatch.setattr(sys, "argv", [*ASK, "--out", str(tmp_path / "q")])
+    assert quality.main() == 130
+    assert capsys.readouterr().err == "quality: interrupted\n"

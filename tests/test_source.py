@@ -172,6 +172,20 @@ def test_a_stray_byte_spoils_its_own_puzzle(tmp_path: Path) -> None:
     assert [isinstance(item, Puzzle) for item in load(tmp_path / "s.txt")] == [True, False, True]
 
 
+def test_a_file_of_arc_tasks_is_parsed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Number by number is slow: files for training hold a hundred million of them."""
+    path = write(tmp_path / "t.json", json.dumps({str(n): json.loads(TASK) for n in range(3)}))
+    parsed: list[str] = []
+    loads = json.loads
+    monkeypatch.setattr("json.loads", lambda text: parsed.append(text) or loads(text))
+    loaded = strict(load(path))
+    assert all(same(puzzle, ARC) for puzzle in loaded)
+    assert [puzzle.id for puzzle in loaded] == ["0", "1", "2"]
+    assert len(parsed) == 1
+    (said, *_) = messages(load(path, task="sudoku"))
+    assert said.startswith(f"{path}, task 0: ")
+
+
 def test_json_lines_hold_records_or_tasks(tmp_path: Path) -> None:
     records = [
         {"id": "one", "question": LINE, "answer": None},

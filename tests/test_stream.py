@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import multiprocessing
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -22,6 +25,7 @@ from trm.tasks import Puzzle, get
 from trm.train import Trainer
 
 EASY = {"clues": (60, 70)}
+NEVER = {"clues": 24, "guesses": (10**6, 10**7)}  # a worker looks for such a Sudoku for minutes
 
 
 def texts(puzzles: list[Puzzle]) -> list[tuple[str, str]]:
@@ -61,6 +65,30 @@ def test_a_mistake_is_said_at_once_or_when_its_puzzle_is_due() -> None:
         pytest.raises(PuzzleError, match="none in 0 tries"),
     ):
         next(iter(stream))
+
+
+def test_the_end_waits_for_no_puzzle() -> None:
+    with PuzzleStream("sudoku", 0, NEVER, workers=1):
+        (worker,) = multiprocessing.active_children()
+        time.sleep(1.0)  # it has begun
+        ended = time.monotonic()
+    assert time.monotonic() - ended < 5
+    assert not worker.is_alive()
+
+
+def test_no_worker_outlives_a_parent_that_is_killed() -> None:
+    code = f"""if True:
+        import time
+        from trm.stream import PuzzleStream
+        stream = PuzzleStream("sudoku", 0, {NEVER}, workers=1)
+        print("begun", flush=True)
+        time.sleep(600)"""
+    command, root = [sys.executable, "-c", code], Path(__file__).parent.parent
+    with subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as parent:
+        assert parent.stdout is not None
+        assert parent.stdout.readline() == b"begun\n"
+        parent.kill()
+        parent.communicate(timeout=20)  # returns when no process has its standard output open any more
 
 
 def tiny(**data: object) -> Config:

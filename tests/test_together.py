@@ -1,4 +1,4 @@
-"""Several tasks fitted side by side, and what fitting leaves alone."""
+"""Several tasks fitted side by side, what fitting leaves alone, and when it is due again."""
 
 from __future__ import annotations
 
@@ -72,6 +72,26 @@ def test_the_seconds_of_tasks_side_by_side_are_each_ones_share(expert: Expert) -
     assert set(heard) == {1}
     assert one.steps == two.steps > 0
     assert one.seconds == two.seconds >= 0.5
+
+
+def test_a_network_that_was_given_less_time_does_not_stand_in_for_one_with_more(
+    expert: Expert, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refiner = Refiner(Checkpoint("mine", {"arc": expert}), device="cpu")
+    refiner.experts.fitting = replace(QUICK, steps=0, seconds=0.4, smallest=10)
+    given: list[float] = []
+    whole = refiner.experts._fit
+    monkeypatch.setattr(
+        refiner.experts, "_fit", lambda p, how, t: given.append(how.seconds) or whole(p, how, t)
+    )
+    for budget in (0.125, 0.0, 0.125, 0.25, None, 0.25, None):
+        refiner.refine(TASK, steps=1, restarts=1, budget=budget)
+        refiner.score(TASK, [TASK.answers or ()])  # by the network that there is
+    assert given == [pytest.approx(seconds) for seconds in (0.1, 0.2, 0.4)]
+    refiner.experts.fitting = replace(QUICK, steps=1)  # the clock does not end it
+    for budget in (0.125, None):
+        refiner.refine(TASK, steps=1, budget=budget)
+    assert len(given) == 4
 
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute")  # PyTorch looks at it itself

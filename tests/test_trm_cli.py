@@ -184,6 +184,11 @@ def test_bench_counts_and_measures(trm: Callable[..., Result]) -> None:
         (["data", "sudoku", "--out", "x.csv", "like=half.csv", "swaps=0"], 2, "the answer breaks the rules"),
         (["convert", "none", "out", "--task", "sudoku"], 2, "No such file"),
         (["convert", "none", "out", "--task", "sudoku", "--config", "list.json"], 2, "a JSON object"),
+        (
+            ["convert", "none", "out", "--task", "sudoku", "--config", "binary.json"],
+            2,
+            "binary.json: 'utf-8' codec",
+        ),
         (["pack", "folder.csv", "one.pt"], 2, "folder.csv"),
         (["train", TINY, "--out", "list.json"], 2, "list.json is a file"),
         (["pack", "out.pt", "none.pt"], 3, "no such file"),
@@ -197,6 +202,7 @@ def test_bench_counts_and_measures(trm: Callable[..., Result]) -> None:
 def test_mistakes_are_one_line(trm: Callable[..., Result], words: list[str], code: int, said: str) -> None:
     Path("folder.csv").mkdir()
     Path("list.json").write_text("[]")
+    Path("binary.json").write_bytes(b"\xff\xfe")
     Path("wrong.csv").write_text(f"question,answer\n{SUDOKU},{'1' * 81}\n")
     Path("half.csv").write_text(f"question,answer\n{SUDOKU},{SUDOKU}\n")
     save("one.pt", {"sudoku": Expert("sudoku", network().config, network().state_dict())})

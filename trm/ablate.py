@@ -82,8 +82,9 @@ def result(row: Row) -> Result | None:
         raise ConfigError(f"{row.folder}: not the folder of a run: {error}") from None
     if asdict(held) != asdict(row.config):
         raise ConfigError(f"{row.folder} holds a run of other settings: --out names another folder")
-    last = read(row.folder)[-1]
-    train = row.config.train
+    if not (made := read(row.folder)):
+        return None
+    last, train = made[-1], row.config.train
     behind = last["seconds"] >= round(train.seconds, 2) if train.seconds else last["step"] >= train.steps
     if not behind or "held_out" not in last:
         return None

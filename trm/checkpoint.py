@@ -47,11 +47,12 @@ class Expert:
 
     def model(self, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32) -> TRM:
         """The network in evaluation mode: recursion and its weights in `dtype`, embeddings and heads in float32."""
-        model = TRM(self.config)
         try:
+            model = TRM(self.config)
             model.load_state_dict({k: v.float() for k, v in self.state.items()})
         except RuntimeError as error:
-            raise CheckpointError(f"{self.task}: weights do not fit the config: {error}") from None
+            reason = str(error).splitlines()[-1].strip()
+            raise CheckpointError(f"{self.task}: weights do not fit the config: {reason}") from None
         model.dtype = dtype
         model.net.to(dtype)  # once, not at every use
         return model.to(device).eval().requires_grad_(False)
@@ -282,6 +283,13 @@ def reference_config(state: Mapping[str, Tensor], task: str, overrides: Mapping[
     }  # fmt: skip
     if unknown := sorted(set(overrides) - known):
         raise CheckpointError(f"config: unknown {', '.join(unknown)}; known: {', '.join(sorted(known))}")
+    for key in ("seq_len", "num_heads", "H_cycles", "L_cycles", "puzzle_emb_len"):
+        if type(overrides.get(key, 0)) is not int:
+            raise CheckpointError(f"config: {key} = {overrides[key]!r}, expected a whole number")
+    if type(expansion := overrides.get("expansion", 4)) not in (int, float):
+        raise CheckpointError(f"config: expansion = {expansion!r}, expected a number")
+    if (encodings := overrides.get("pos_encodings", "rope")) not in ("rope", "none"):
+        raise CheckpointError(f"config: pos_encodings = {encodings!r}, expected 'rope' or 'none'")
     if overrides.get("rope_theta", 10_000) != 10_000 or overrides.get("rms_norm_eps", 1e-5) != 1e-5:
         raise CheckpointError("config: only rope_theta 10000 and rms_norm_eps 1e-5 are known here")
     mixer = "mlp_t" if "net.blocks.0.mix.down.weight" in state else "attention"
@@ -289,10 +297,10 @@ def reference_config(state: Mapping[str, Tensor], task: str, overrides: Mapping[
     vocab, hidden = state["embed.tokens"].shape
     spec = get_task(task)
     identity_dim = int(identities.shape[1]) if identities is not None else 0
-    prefix = int(overrides.get("puzzle_emb_len") or -(-identity_dim // hidden))
+    prefix = overrides.get("puzzle_emb_len") or -(-identity_dim // hidden)
+    seq_len = overrides.get("seq_len", spec.seq_len)
     if mixer == "mlp_t":
         positions = int(state["net.blocks.0.mix.down.weight"].shape[0])
-        seq_len = int(overrides.get("seq_len", spec.seq_len))
         if "puzzle_emb_len" not in overrides:
             prefix = positions - seq_len
     elif "puzzle_emb_len" not in overrides:
@@ -310,19 +318,17 @@ def reference_config(state: Mapping[str, Tensor], task: str, overrides: Mapping[
         if overrides.get(key, value) != value:
             raise CheckpointError(f"config: {key} = {overrides[key]!r}, but the weights have {value!r}")
     return TRMConfig(
-        seq_len=int(overrides.get("seq_len", spec.seq_len)),
+        seq_len=seq_len,
         vocab_size=int(vocab),
         hidden_size=int(hidden),
         layers=layers,
-        heads=int(overrides.get("num_heads", 8)),
-        expansion=float(overrides.get("expansion", 4)),
+        heads=overrides.get("num_heads", 8),
+        expansion=float(expansion),
         mixer=mixer,  # type: ignore[arg-type]
-        positions="rope"
-        if mixer == "attention" and overrides.get("pos_encodings", "rope") == "rope"
-        else "none",
+        positions="rope" if mixer == "attention" and encodings == "rope" else "none",
         prefix=prefix,
-        h_cycles=int(overrides.get("H_cycles", 3)),
-        l_cycles=int(overrides.get("L_cycles", 6 if task == "sudoku" else 4)),
+        h_cycles=overrides.get("H_cycles", 3),
+        l_cycles=overrides.get("L_cycles", 6 if task == "sudoku" else 4),
         identities=int(identities.shape[0]) if identities is not None else 0,
         identity_dim=identity_dim,
     )

@@ -86,8 +86,9 @@ def train(
         trainer = Trainer(settings, folder, puzzles, held_out, device)
         if resume is not None:
             trainer.resume()
-        trainer.open_folder()
-        result = trainer.run()
+        if (ended := trainer.ended()) is None:
+            trainer.open_folder()
+        result = trainer.run() if ended is None else ended
     except (ConfigError, PuzzleError) as error:
         fail(error)
     except CheckpointError as error:
@@ -99,8 +100,16 @@ def train(
             fail("interrupted before the first step", 130)
         trainer.save("last")
         fail(f"interrupted at step {trainer.done_steps}; go on with --resume {folder}", 130)
-    if result and trainer.accelerator.is_main_process:
+    if not trainer.accelerator.is_main_process:
+        return
+    if ended is not None:
+        print(
+            f"trm: {folder} had ended at step {trainer.done_steps}; nothing was left to do", file=sys.stderr
+        )
+    if result:
         print(f"held out {result['accuracy']:.1%} of {result['n']} exact; {folder}/checkpoints/best")
+    else:
+        print(f"nothing held out to judge by; {folder}/checkpoints/best is the last")
 
 
 @app.command(
@@ -221,6 +230,8 @@ def data(
             write(out, task, puzzles)
     except (PuzzleError, TypeError, OSError) as error:
         fail(error)
+    except KeyboardInterrupt:  # again, while that is written
+        fail("interrupted", 130)
     if len(puzzles) < n:
         fail(f"interrupted: the first {len(puzzles)} of {n} are in {out}" if puzzles else "interrupted", 130)
     print(f"{n} {task} puzzles in {out}")
@@ -260,14 +271,17 @@ def convert(
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         fail(f"{out} exists and is not an empty folder")
     try:
-        overrides = json.loads(config.read_text()) if config is not None else {}
+        try:
+            overrides = json.loads(config.read_text()) if config is not None else {}
+        except ValueError as error:  # no JSON, or no text
+            fail(f"{config}: {error}")
         if not isinstance(overrides, dict):
             raise PuzzleError(f"{config}: expected a JSON object")
         expert = convert_weights(upstream, task, overrides)
         with replacing(out) as temporary:
             save_folder(temporary, expert)
-    except (CheckpointError, PuzzleError, OSError, json.JSONDecodeError) as error:
-        fail(f"{config}: {error}" if isinstance(error, json.JSONDecodeError) else error)
+    except (CheckpointError, PuzzleError, OSError) as error:
+        fail(error)
     shape = expert.config
     print(f"{out}: {shape.mixer}, {shape.layers} layers of width {shape.hidden_size}, {shape.seq_len} cells")
 

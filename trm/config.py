@@ -55,8 +55,9 @@ class TRMConfig:
 
     def __post_init__(self) -> None:
         _check_choices(self, "[model]")
-        if min(self.seq_len, self.vocab_size, self.hidden_size, self.heads, self.box) < 1:
-            raise ConfigError("[model] seq_len, vocab_size, hidden_size, heads and box must be at least 1")
+        ones = ("seq_len", "vocab_size", "hidden_size", "layers", "heads", "box", "h_cycles", "l_cycles")
+        _check_range(self, "[model]", ones, least=1)
+        _check_range(self, "[model]", ("canvas_width", "prefix", "identities", "identity_dim"))
         if self.hidden_size % self.heads or (self.hidden_size // self.heads) % 2:
             raise ConfigError(
                 f"[model] hidden_size {self.hidden_size} does not split into {self.heads} even-sized heads"
@@ -93,16 +94,15 @@ class TRMConfig:
             raise ConfigError("[model] feedback needs draft = true")
         if self.identities and self.identity_dim > self.prefix * self.hidden_size:
             raise ConfigError("[model] identity_dim is larger than prefix · hidden_size")
-        if self.turns and self.identity_dim > (self.prefix - 1) * self.hidden_size:
+        room = (self.prefix - 1) * self.hidden_size
+        if self.turns and (not self.identities or self.identity_dim > room):
             raise ConfigError(
                 "[model] turns need identities, and a prefix position that identity_dim leaves free"
             )
-        if self.turns and not self.identities:
-            raise ConfigError("[model] turns need identities")
         if self.networks == 2 and self.states == 1:
             raise ConfigError("[model] networks 2 need states = 2: one network for each")
-        if min(self.h_cycles, self.l_cycles, self.layers) < 1 or self.prefix < 0:
-            raise ConfigError("[model] h_cycles, l_cycles and layers must be at least 1, prefix at least 0")
+        if not 1 <= self.expansion * min(self.hidden_size, self.length) < math.inf:
+            raise ConfigError(f"[model] expansion {self.expansion}, expected one that leaves a hidden width")
 
     @property
     def length(self) -> int:
@@ -138,11 +138,8 @@ class DataConfig:
     relabel: bool = False
 
     def __post_init__(self) -> None:
-        if min(self.held_out_size, self.limit, self.generate, self.stream) < 0 or not 0 <= self.reveal <= 1:
-            raise ConfigError(
-                f"[data] held_out_size {self.held_out_size}, limit {self.limit}, generate {self.generate}, stream "
-                f"{self.stream}: expected at least 0; reveal {self.reveal}: 0 to 1"
-            )
+        _check_range(self, "[data]", ("held_out_size", "limit", "generate", "stream"))
+        _check_range(self, "[data]", ("reveal",), 1)
 
 
 @dataclass(frozen=True)
@@ -163,7 +160,9 @@ class OptimConfig:
     def __post_init__(self) -> None:
         _check_choices(self, "[optim]")
         _check_range(self, "[optim]", ("lr", "weight_decay", "adamw_lr", "adamw_weight_decay", "clip"))
-        _check_range(self, "[optim]", ("momentum", "warmup"), 1.0)
+        _check_range(self, "[optim]", ("momentum", "warmup"), 1)
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise ConfigError(f"[optim] betas: {list(self.betas)}, expected both at least 0 and less than 1")
 
 
 @dataclass(frozen=True)
@@ -175,7 +174,7 @@ class LossConfig:
     def __post_init__(self) -> None:
         _check_choices(self, "[loss]")
         _check_range(self, "[loss]", ("halt_weight",))
-        _check_range(self, "[loss]", ("label_smoothing",), 1.0)
+        _check_range(self, "[loss]", ("label_smoothing",), 1)
 
 
 @dataclass(frozen=True)
@@ -187,7 +186,7 @@ class DraftConfig:
     noise_cells: float = 0.15  # share of their free cells that become random
 
     def __post_init__(self) -> None:
-        _check_range(self, "[draft]", ("start_rate", "noise_rate", "noise_cells"), 1.0)
+        _check_range(self, "[draft]", ("start_rate", "noise_rate", "noise_cells"), 1)
 
 
 @dataclass(frozen=True)
@@ -221,12 +220,9 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         _check_choices(self, "[train]")
-        for key in ("batch", "pool", "max_steps", "eval_steps"):
-            if getattr(self, key) < 1:
-                raise ConfigError(f"[train] {key} {getattr(self, key)}, expected at least 1")
-        for key in ("steps", "seconds", "seed", "ema_from", "save_every_seconds"):
-            if not 0 <= getattr(self, key) < math.inf:
-                raise ConfigError(f"[train] {key} {getattr(self, key)}, expected 0 or more")
+        _check_range(self, "[train]", ("batch", "pool", "max_steps", "eval_steps"), least=1)
+        _check_range(self, "[train]", ("steps", "seconds", "ema_from", "save_every_seconds"))
+        _check_range(self, "[train]", ("seed",), 2**64 - 1)  # what PyTorch's generators take
         if not (0 <= self.ema < 1 and 0 <= self.exploration <= 1 and self.evaluate_every > 0):
             raise ConfigError(
                 f"[train] ema {self.ema}, exploration {self.exploration}, evaluate_every {self.evaluate_every}: "
@@ -361,11 +357,14 @@ def _check_choices(config: Any, where: str) -> None:
             _convert(getattr(config, name), hint, where, name)
 
 
-def _check_range(config: Any, where: str, names: Sequence[str], most: float = math.inf) -> None:
+def _check_range(
+    config: Any, where: str, names: Sequence[str], most: float = math.inf, least: int = 0
+) -> None:
     for name in names:
-        if not (0 <= getattr(config, name) <= most and math.isfinite(getattr(config, name))):
-            expected = "0 or more" if most == math.inf else f"0 to {most:g}"
-            raise ConfigError(f"{where} {name}: {getattr(config, name)}, expected {expected}")
+        value = getattr(config, name)
+        if not least <= value <= most or value == math.inf:
+            expected = f"at least {least}" if most == math.inf else f"{least} to {most}"
+            raise ConfigError(f"{where} {name}: {value}, expected {expected}")
 
 
 def _convert(value: Any, hint: Any, where: str, key: str) -> Any:

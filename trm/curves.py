@@ -12,15 +12,28 @@ from trm.evaluate import wilson
 
 
 def read(folder: Path) -> list[dict[str, Any]]:
-    """The lines of a run folder's metrics.jsonl (or of such a file). Raises ConfigError."""
+    """The lines of a run folder's metrics.jsonl (or of such a file), but for a last one that a kill cut off.
+
+    Raises ConfigError.
+    """
     path = folder / "metrics.jsonl" if folder.is_dir() else folder
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-        made = [json.loads(line) for line in lines if line.strip()]
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ConfigError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
-    if not all(isinstance(line, dict) and "seconds" in line for line in made) or not made:
-        raise ConfigError(f"{path}: not the metrics of a run")
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror or error}") from None
+    made = []
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            one = json.loads(line)
+        except ValueError:
+            if not line.endswith("\n"):
+                break
+            one = None
+        if not isinstance(one, dict) or "seconds" not in one:
+            raise ConfigError(f"{path}, line {number}: {line[:40]!r}, expected metrics of a run")
+        made.append(one)
     return made
 
 
@@ -54,6 +67,8 @@ def draw(runs: Sequence[tuple[str, list[dict[str, Any]]]], out: Path) -> None:
     figure = Figure(figsize=(10, 4), layout="constrained")
     held_out, loss = figure.subplots(1, 2)
     for name, lines in runs:
+        if not lines:
+            raise ConfigError(f"{name}: no line of a run's metrics, expected one at least")
         if mine := [point[2:] for point in table([(name, lines)])]:
             minutes, share, low, high = zip(*mine, strict=True)
             (drawn,) = held_out.plot(minutes, share, marker="o", label=name)

@@ -27,11 +27,15 @@ FITTED_KEPT, FITTED_KEPT_ON_CPU = 256, 32
 
 
 class Fitted(NamedTuple):
-    """A network fitted to a puzzle's demonstrations, the steps that took, and its share of the seconds."""
+    """A network fitted to a puzzle's demonstrations, the steps that took, and its share of the seconds.
+
+    allowed: the seconds that it was given.
+    """
 
     engine: Engine
     steps: int
     seconds: float
+    allowed: float
 
 
 class Experts:
@@ -96,13 +100,12 @@ class Experts:
         expert = self.checkpoint.experts.get(task)
         return expert is not None and get(task).shown and expert.config.turns
 
-    def engine_for(
-        self, puzzle: Puzzle, progress: Progress | None = None, budget: float | None = None
-    ) -> Engine:
-        """The engine that answers this puzzle: its task's, or one `fitted` to its demonstrations."""
+    def engine_for(self, puzzle: Puzzle) -> Engine:
+        """The engine that answers this puzzle: its task's, or the one `fitted` to it last, if need be now."""
         if not self.fits(puzzle.task):
             return self.engine(puzzle.task)
-        return self.fitted([puzzle], progress, budget)[0].engine
+        known = self._fitted.get(self._key(puzzle, self.how()))
+        return known.engine if known is not None else self.fitted([puzzle])[0].engine
 
     def fitted(
         self, puzzles: Sequence[Puzzle], progress: Progress | None = None, budget: float | None = None
@@ -110,13 +113,14 @@ class Experts:
         """A network fitted to the demonstrations of each puzzle, `Fitting.together` of them side by side.
 
         budget: seconds that a puzzle may take in all, most of which fitting then takes. A network that was fitted to
-        the same demonstrations before is used again, however long that took.
+        the same demonstrations before is used again, unless it was given less time than is now.
         """
         how = self.how()
         if budget is not None:
             how = replace(how, seconds=FITTING_SHARE * budget)
         asked = {self._key(puzzle, how): puzzle for puzzle in puzzles}
-        found = {key: self._fitted[key] for key in asked if key in self._fitted}
+        known = {key: self._fitted[key] for key in asked if key in self._fitted}
+        found = {key: one for key, one in known.items() if how.steps or one.allowed >= how.seconds}
         missing = [(key, puzzle) for key, puzzle in asked.items() if key not in found]
         for first in range(0, len(missing), how.together):
             group = missing[first : first + how.together]
@@ -139,7 +143,7 @@ class Experts:
             yield puzzle
 
     def _key(self, puzzle: Puzzle, how: Fitting) -> bytes:
-        """What a fitted network depends on."""
+        """What a fitted network depends on, but for the time it was given."""
         grids = [grid.tobytes() + bytes(grid.shape) for pair in puzzle.demos for grid in pair]
         return b"|".join([*grids, f"{self.spec(puzzle).width} {replace(how, seconds=0)}".encode()])
 
@@ -167,7 +171,8 @@ class Experts:
         begun = time.perf_counter()
         networks, steps = fit_together(fitters, puzzles, tick, how.seconds)
         seconds = (time.perf_counter() - begun) / len(puzzles)
-        return [Fitted(Engine(with_kernels(network), self.slots), steps, seconds) for network in networks]
+        engines = [Engine(with_kernels(network), self.slots) for network in networks]
+        return [Fitted(engine, steps, seconds, how.seconds) for engine in engines]
 
     def steps(self, task: str, asked: int) -> int:
         """Supervision steps that a rollout takes at most.

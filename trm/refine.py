@@ -155,6 +155,8 @@ class Refiner:
             for index, job in enumerate(jobs)
             for start in job.starts
         ]
+        if any(self.fits(puzzle.task) for puzzle in puzzles):
+            self.experts.fitted(puzzles, effort.progress, effort.budget)
         for index in self._turns(jobs, plans, effort):
             out = settle(jobs[index], effort.answers)
             yield index, out if len(jobs) > 1 else replace(out, seconds=time.perf_counter() - begun)
@@ -289,8 +291,8 @@ class Refiner:
             groups.setdefault((name, plan.job if self.fits(name) else -1), []).append(plan)
         for _, mine in sorted(groups.items(), key=lambda item: item[0]):
             first = jobs[mine[0].job].puzzle
-            engine = self.experts.engine_for(first, effort.progress, effort.budget)
-            task, most = self.experts.spec(first), self.experts.steps(first.task, effort.steps)
+            engine, task = self.experts.engine_for(first), self.experts.spec(first)
+            most = self.experts.steps(first.task, effort.steps)
             for index, ran in run_plans(engine, task, mine, jobs, most, deadline, effort.progress):
                 job = jobs[index]
                 job.attempts += [file_attempt(task, p, job.puzzle, runs, effort.trace) for p, runs in ran]

@@ -5,12 +5,14 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import threading
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
 from itertools import islice, product
+from multiprocessing.connection import Connection
 from types import TracebackType
 from typing import Any
 
@@ -48,7 +50,9 @@ class PuzzleStream:
         count = workers or max(1, (os.cpu_count() or 1) - 1)
         # Not forked: a process with CUDA or threads cannot be.
         context = multiprocessing.get_context("spawn")
-        self.pool = ProcessPoolExecutor(count, mp_context=context, initializer=_give_way)
+        # The end that workers do not have closes with the stream, or with this process however that ends.
+        heard, self.lifeline = context.Pipe(duplex=False)
+        self.pool = ProcessPoolExecutor(count, mp_context=context, initializer=_begin, initargs=(heard,))
         self.ahead = 4 * count  # chunks under way
         self.chunks: deque[Future[list[Puzzle]]] = deque()
         self._order()
@@ -77,6 +81,8 @@ class PuzzleStream:
         return [puzzle for puzzle in chunk.result() if _key(puzzle) not in self.avoid]
 
     def close(self) -> None:
+        """End the workers, whatever they are at: nobody knows how long a rare puzzle takes."""
+        self.lifeline.close()
         self.pool.shutdown(wait=True, cancel_futures=True)
 
     def __enter__(self) -> PuzzleStream:
@@ -88,11 +94,17 @@ class PuzzleStream:
         self.close()
 
 
-def _give_way() -> None:
+def _begin(lifeline: Connection) -> None:
     """Workers run when nothing else wants the core: training must not wait for them. Ctrl-C is for their parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with, args=(lifeline,), daemon=True).start()
     if hasattr(os, "nice"):
         os.nice(10)
+
+
+def _end_with(lifeline: Connection) -> None:
+    lifeline.poll(None)  # until the other end is closed
+    os._exit(0)
 
 
 def _make(task_name: str, seed: int, options: dict[str, Any], start: int) -> list[Puzzle]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import os
 import pickle
 import platform
 import sys
@@ -21,6 +22,7 @@ from accelerate.utils import broadcast
 import trm
 from trm.checkpoint import IDENTITIES, CheckpointError, Expert, load, replacing, save_folder
 from trm.config import Config, ConfigError, TRMConfig, from_dict
+from trm.curves import read
 from trm.data import Bank
 from trm.engine import Engine
 from trm.evaluate import evaluate
@@ -145,6 +147,15 @@ class Trainer:
         said: list[float] = broadcast(torch.tensor(mine, device=self.accelerator.device)).tolist()
         return said
 
+    def ended(self) -> dict[str, Any] | None:
+        """The last evaluation of a run with nothing left to do, {} where nothing is held out. Raises ConfigError."""
+        if self.progress() < 1:
+            return None
+        if not self.held_out:
+            return {}
+        lines = read(self.folder) if (self.folder / "metrics.jsonl").is_file() else []
+        return lines[-1].get("held_out") if lines and lines[-1]["step"] == self.done_steps else None
+
     def run(self) -> dict[str, Any]:
         """Train to the horizon; returns the last evaluation."""
         every = self.config.train.evaluate_every
@@ -237,7 +248,7 @@ class Trainer:
         )
 
     def _evaluate(self) -> dict[str, Any]:
-        """Held-out accuracy of the averaged weights; keeps the best."""
+        """Held-out accuracy of the averaged weights; keeps the best, or the latest where nothing is held out."""
         result: dict[str, Any] = {}
         if self.accelerator.is_main_process and self.held_out:
             self._event = None
@@ -250,6 +261,8 @@ class Trainer:
             if result["accuracy"] >= self.best:
                 self.best = result["accuracy"]
                 self.save("best", result)
+        elif not self.held_out:
+            self.save("best")
         self.accelerator.wait_for_everyone()
         return result
 
@@ -336,6 +349,11 @@ class Trainer:
         except (OSError, RuntimeError, EOFError, KeyError, ValueError, pickle.UnpicklingError) as error:
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise CheckpointError(f"{path}: not what a run left to go on from ({reason})") from None
+        metrics = self.folder / "metrics.jsonl"
+        if self.accelerator.is_main_process and metrics.is_file():
+            written = metrics.read_bytes()
+            if not written.endswith(b"\n"):  # what a kill cut off would spoil the line that comes after it
+                os.truncate(metrics, written.rfind(b"\n") + 1)
 
     def _resume(self, raw: dict[str, Any]) -> None:
         # Read as any config is: a run older than a key has that key's default.

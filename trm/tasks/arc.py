@@ -114,6 +114,12 @@ class Arc(Task):
             data = json.loads(text)
         except (RecursionError, ValueError) as error:
             raise GridParseError(f"no ARC task: {error}") from None
+        return self._task(data)
+
+    def read(self, question: Any) -> Puzzle:
+        return self.parse(question) if isinstance(question, str) else self._task(question)
+
+    def _task(self, data: Any) -> Puzzle:
         if not isinstance(data, dict) or not all(
             isinstance(data.get(key), list) for key in ("train", "test")
         ):

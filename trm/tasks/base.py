@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -132,6 +133,10 @@ class Task(ABC):
     @abstractmethod
     def parse(self, text: str) -> Puzzle:
         """One puzzle as a person writes it. Raises GridParseError (row and cell named) or PuzzleError."""
+
+    def read(self, question: Any) -> Puzzle:
+        """`parse`, also of what JSON says in the text's place."""
+        return self.parse(question if isinstance(question, str) else json.dumps(question))
 
     @abstractmethod
     def parse_answer(self, puzzle: Puzzle, text: str) -> Grids:

@@ -23,11 +23,14 @@ KEYS = ("id", "task", "question", "answer")  # of a record; whatever else it hol
 
 @dataclass(frozen=True)
 class Item:
-    """One puzzle as its source holds it. where: for messages. name: the id of the puzzle."""
+    """One puzzle as its source holds it. where: for messages. name: the id of the puzzle.
+
+    question: text, or with a task named what its JSON says, which is not written out to be read again.
+    """
 
     where: str
     name: str
-    question: str
+    question: Any
     answer: str | None = None
     task: str | None = None
     meta: dict[str, str | int | float] = field(default_factory=dict)
@@ -122,7 +125,7 @@ def read_json(text: str, where: str, stem: str, solutions: Any = None) -> Items:
     if "question" in data:
         return read_records([(1, data)], where, stem, "item")
     if "train" in data or "test" in data:
-        return iter([Item(where, stem, json.dumps(data), task="arc")])
+        return iter([Item(where, stem, data, task="arc")])
     return read_tasks(data, where, solutions)
 
 
@@ -138,7 +141,7 @@ def read_tasks(tasks: Mapping[str, Any], where: str, solutions: Any = None) -> I
         except (AttributeError, KeyError, TypeError, ValueError):
             yield PuzzleError(f"{place}: its solutions do not fit, expected one output for each test input")
             continue
-        yield Item(place, name, json.dumps(task), task="arc")
+        yield Item(place, name, task, task="arc")
 
 
 def read_records(numbered: Iterable[tuple[int, Any]], where: str, stem: str, unit: str) -> Items:

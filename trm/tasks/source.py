@@ -105,7 +105,7 @@ def _puzzle(item: Item, task: str | None) -> Puzzle | PuzzleError:
     try:
         named = item.task if item.task in names() else None
         kind = get(task or named or detect(item.question))
-        puzzle = kind.parse(item.question)
+        puzzle = kind.read(item.question)
         kind.validate(puzzle)
         puzzle = replace(puzzle, id=item.name, meta=item.meta)
         if item.answer:

@@ -1,0 +1,72 @@
+"""Runs that go on, or have nothing left to do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from test_train import config, trainer
+from typer.testing import CliRunner, Result
+
+from trm.checkpoint import load
+from trm.cli import app
+from trm.curves import read
+
+TINY = str(Path(__file__).parent.parent / "configs" / "tiny.toml")
+QUICK = ["train.steps=3", "train.batch=4", "data.generate=10", "model.hidden_size=16", "model.heads=2"]
+
+
+def train(*words: object) -> Result:
+    return CliRunner().invoke(app, ["train", TINY, *map(str, words), "--device", "cpu"])
+
+
+@pytest.mark.parametrize("held_out", [4, 0])
+def test_a_run_that_has_ended_is_left_as_it_is(tmp_path: Path, held_out: int) -> None:
+    run = tmp_path / "run"
+    whole = train(*QUICK, f"data.held_out_size={held_out}", "--out", run)
+    assert whole.exit_code == 0, whole.output
+    before = {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in run.rglob("*") if path.is_file()}
+    again = train("train.batch=8", "--resume", run)
+    assert again.exit_code == 0, again.output
+    assert again.stdout == whole.stdout
+    assert again.stderr.splitlines()[-1] == f"trm: {run} had ended at step 3; nothing was left to do"
+    assert {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in before} == before
+    assert {path for path in run.rglob("*") if path.is_file()} == set(before)
+    assert train("train.steps=5", "--resume", run).exit_code == 0
+    assert load(run / "checkpoints" / "last").experts["sudoku"].meta["step"] == 5
+
+
+def test_an_evaluation_that_is_missing_at_the_end_is_made_up_for(tmp_path: Path) -> None:
+    whole = trainer(tmp_path, config())
+    result = whole.run()
+    metrics = tmp_path / "metrics.jsonl"
+    lines = metrics.read_text().splitlines(keepends=True)
+    metrics.write_text("".join(lines[:-1]))
+    again = trainer(tmp_path, config())
+    again.resume()
+    assert again.ended() is None
+    assert again.run()["accuracy"] == result["accuracy"]
+    assert len(read(tmp_path)) == len(lines)
+    assert again.ended() == read(tmp_path)[-1]["held_out"]
+
+
+def test_with_nothing_held_out_the_best_is_the_last(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    done = train(*QUICK, "data.held_out_size=0", "--out", run)
+    assert done.stdout == f"nothing held out to judge by; {run}/checkpoints/best is the last\n"
+    last, best = (load(run / "checkpoints" / name).experts["sudoku"] for name in ("last", "best"))
+    assert last.meta == best.meta
+    assert all(tensor.equal(best.state[name]) for name, tensor in last.state.items())
+
+
+def test_a_line_that_a_kill_cut_off_spoils_none_after_it(tmp_path: Path) -> None:
+    trainer(tmp_path, config()).run()
+    before = read(tmp_path)
+    metrics = tmp_path / "metrics.jsonl"
+    metrics.write_bytes(metrics.read_bytes() + b'{"step": 7, "sec')
+    longer = trainer(tmp_path, config(train__steps=8))
+    longer.resume()
+    longer.run()
+    after = read(tmp_path)
+    assert after[: len(before)] == before
+    assert [line["step"] for line in after[len(before) :] if "held_out" in line] == [8]
