@@ -16,7 +16,7 @@ from trm.adapt import Fitter
 from trm.checkpoint import Expert, save
 from trm.cli import app
 from trm.corpus import write
-from trm.fitted import read_records
+from trm.fitted import Record, read_records
 from trm.generate import generate
 from trm.grid import PuzzleError
 from trm.learner import Learner
@@ -162,4 +162,10 @@ def test_a_line_that_is_no_record_is_named(tmp_path: Path) -> None:
     assert read_records(path) == []
     path.write_text('{"id": "a", "qu\n{"id": "a"}\n')
     with pytest.raises(PuzzleError, match=r"r\.jsonl, line 2: .*expected a record of trm eval"):
+        read_records(path)
+    older = dict.fromkeys(Record.__annotations__) | {
+        "candidates": [[{"votes": 1, "score": 0.5, "right": True}]]
+    }
+    path.write_text(json.dumps(older) + "\n")
+    with pytest.raises(PuzzleError, match=r"r\.jsonl, line 1: .*expected a record of trm eval"):
         read_records(path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -157,12 +158,17 @@ def test_an_evaluation_says_what_the_score_is_worth() -> None:
     scores = {float(s) for s in refiner.score(TASK, named)}
     assert {np.float32(one["score"]) for one in mine} <= scores
     hit = next(one for one in mine if one["right"])
-    assert hit["votes"] == sum(np.array_equal(grid, named[-1]) for grid in named)
+    mine_said = [one for one in said.attempts if np.array_equal(one.grids[0], named[-1])]
+    assert (hit["votes"], hit["sure"]) == (len(mine_said), max(one.confidence for one in mine_said))
     assert result["auroc"] == auroc([hit["score"]], [o["score"] for o in (*mine, *other) if o is not hit])
 
 
-def judged(*rows: tuple[int, float, bool]) -> list[Judged]:
-    return [Judged(votes=votes, score=score, right=right) for votes, score, right in rows]
+def judged(*rows: tuple[int, float, bool], sure: Sequence[float] = ()) -> list[Judged]:
+    said = sure or [0.5] * len(rows)
+    return [
+        Judged(votes=votes, score=score, sure=one, right=right)
+        for (votes, score, right), one in zip(rows, said, strict=True)
+    ]
 
 
 def test_candidates_are_ranked_by_score_and_by_votes() -> None:
@@ -173,8 +179,14 @@ def test_candidates_are_ranked_by_score_and_by_votes() -> None:
     found = ranking([scored, voted, even, missed])
     assert (found["pass_2_score"], found["pass_2_votes_score"]) == (0.25, 0.5)
     assert found["auroc"] == auroc([0.9, 0.1, 0.3], [0.1, 0.2, 0.2, 0.9, 0.8, 0.1, 0.2, 0.9, 0.8, 0.9])
-    assert ranking([missed]) == {"pass_2_score": 0.0, "pass_2_votes_score": 0.0}
+    assert ranking([missed]) == {"pass_2_score": 0.0, "pass_2_sure": 0.0, "pass_2_votes_score": 0.0}
     assert "auroc" not in ranking([judged((1, 0.5, True))])
+    believed = judged(
+        (5, 0.9, False), (4, 0.8, False), (1, 0.1, True), (1, 0.2, False), sure=[0.1, 0.2, 0.6, 0.7]
+    )
+    found = ranking([believed])
+    assert (found["pass_2_sure"], found["pass_2_score"], found["pass_2_votes_score"]) == (1.0, 0.0, 0.0)
+    assert found["auroc_sure"] == auroc([0.6], [0.1, 0.2, 0.7])
 
 
 def test_the_area_counts_pairs() -> None:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, cast
 
@@ -27,14 +28,18 @@ if TYPE_CHECKING:
     from trm.refine import Refiner
 
 CUT_SHORT = '{"id": '  # how a record begins
-JUDGED = 16  # candidates of a test input that are scored at most, those with the most votes
+JUDGED = 64  # candidates of a test input that are scored at most, those with the most votes
 
 
 class Judged(TypedDict):
-    """A grid that views named for a test input: how many did, its score (`trm.scoring`), whether it is right."""
+    """A grid that views named for a test input.
+
+    votes: how many did. score: see `trm.scoring`. sure: the confidence of the surest of them. right: whether it is.
+    """
 
     votes: int
     score: float
+    sure: float
     right: bool
 
 
@@ -161,10 +166,19 @@ def read_records(path: Path) -> list[Record]:
             if CUT_SHORT.startswith(line[: len(CUT_SHORT)]):
                 continue
             one = None
-        if not isinstance(one, dict) or set(one) != set(Record.__annotations__):
+        if (
+            not isinstance(one, dict)
+            or set(one) != set(Record.__annotations__)
+            or not _whole(one["candidates"])
+        ):
             raise PuzzleError(f"{path}, line {number}: {line[:40]!r}, expected a record of trm eval")
         records.append(cast(Record, one))
     return records
+
+
+def _whole(candidates: Sequence[Sequence[Judged]]) -> bool:
+    """Whether all is there that is said of candidates; an earlier version said less."""
+    return all(set(one) == set(Judged.__annotations__) for mine in candidates for one in mine)
 
 
 @contextmanager
@@ -197,29 +211,37 @@ def judged(engine: Engine, task: Task, puzzle: Puzzle, out: Refinement, steps: i
     found = unseen(engine, task, puzzle, [[grid for grid, _ in mine] for mine in named], steps)
     return [
         [
-            Judged(votes=votes, score=float(np.exp(log_p)), right=np.array_equal(grid, answer))
+            Judged(
+                votes=votes,
+                score=float(np.exp(log_p)),
+                sure=max(one.confidence for one in out.attempts if np.array_equal(one.grids[index], grid)),
+                right=np.array_equal(grid, answer),
+            )
             for (grid, votes), log_p in zip(mine, scores, strict=True)
         ]
-        for mine, scores, answer in zip(named, found, puzzle.answers or (), strict=True)
+        for index, (mine, scores, answer) in enumerate(zip(named, found, puzzle.answers or (), strict=True))
     ]
 
 
 def ranking(candidates: Sequence[Sequence[Judged]]) -> dict[str, float]:
-    """What the score is worth, from the candidates of every test input.
+    """What the score and the confidence are worth, from the candidates of every test input.
 
-    auroc: of right against wrong candidates, where there are both. pass_2_score: share of inputs with a right one
-    among the two that score best; pass_2_votes_score: among the two with the most votes, the score deciding between
-    equals.
+    auroc, auroc_sure: of right against wrong candidates, where there are both, by the one and by the other.
+    pass_2_score, pass_2_sure: share of inputs with a right one among the two that it says are best.
+    pass_2_votes_score: among the two with the most votes, the score deciding between equals.
     """
 
-    def pass_2(key: Callable[[Judged], tuple[float, ...]]) -> float:
+    def pass_2(key: Callable[[Judged], Any]) -> float:
         best = [sorted(mine, key=key, reverse=True)[:2] for mine in candidates]
         return float(np.mean([any(one["right"] for one in two) for two in best]))
 
-    right = [one["score"] for mine in candidates for one in mine if one["right"]]
-    wrong = [one["score"] for mine in candidates for one in mine if not one["right"]]
+    every = [one for mine in candidates for one in mine]
+    right, wrong = ([one for one in every if one["right"] is which] for which in (True, False))
+    score, sure = itemgetter("score"), itemgetter("sure")
+    areas = {"auroc": score, "auroc_sure": sure} if right and wrong else {}
     return {
-        **({"auroc": auroc(right, wrong)} if right and wrong else {}),
-        "pass_2_score": pass_2(lambda one: (one["score"],)),
-        "pass_2_votes_score": pass_2(lambda one: (one["votes"], one["score"])),
+        **{name: auroc([*map(by, right)], [*map(by, wrong)]) for name, by in areas.items()},
+        "pass_2_score": pass_2(itemgetter("score")),
+        "pass_2_sure": pass_2(itemgetter("sure", "votes")),
+        "pass_2_votes_score": pass_2(itemgetter("votes", "score")),
     }
