@@ -325,16 +325,19 @@ def test_devices_that_are_not_there_are_one_line() -> None:
             Refiner(Checkpoint("x", {}), "cuda")
 
 
-def test_experts_trained_in_bfloat16_run_in_it_only_where_that_is_native(
+def test_experts_trained_in_bfloat16_run_in_it_only_where_that_is_faster(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     made = network()
-    for trained, native, expected in (
-        ("bfloat16", True, torch.bfloat16),
-        ("bfloat16", False, torch.float32),
-        ("float32", True, torch.float32),
+    bf16: dict[str, Any] = {"avx512_bf16": True}
+    for trained, able, expected in (
+        ("bfloat16", {**bf16, "cpu_name": "AMD EPYC 9R14"}, torch.bfloat16),
+        ("bfloat16", {**bf16, "cpu_name": "Intel Xeon"}, torch.float32),
+        ("bfloat16", {**bf16, "cpu_name": "Intel Xeon", "amx_bf16": True}, torch.bfloat16),
+        ("bfloat16", bf16, torch.bfloat16),
+        ("bfloat16", {}, torch.float32),
+        ("float32", {**bf16, "amx_bf16": True}, torch.float32),
     ):
-        able = {"avx512_bf16": native}
         monkeypatch.setattr(torch.cpu, "get_capabilities", lambda able=able: able, raising=False)
         expert = Expert("sudoku", made.config, made.state_dict(), {"dtype": trained})
         assert Refiner(Checkpoint("x", {"sudoku": expert}), "cpu").engine("sudoku").model.dtype is expected

@@ -90,10 +90,10 @@ class Experts:
     def _dtype(self, expert: Expert) -> torch.dtype:
         import torch
 
-        from trm.engine import multiplies_bf16
+        from trm.engine import gains_from_bf16
 
         trained_half = expert.meta.get("dtype") == "bfloat16"
-        return torch.bfloat16 if trained_half and multiplies_bf16(self.device) else torch.float32
+        return torch.bfloat16 if trained_half and gains_from_bf16(self.device) else torch.float32
 
     def fits(self, task: str) -> bool:
         """Whether the task's expert is fitted to the demonstrations of every puzzle before it answers."""
