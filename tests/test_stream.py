@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import islice
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from trm.config import Config, ConfigError, DataConfig, load_config
 from trm.corpus import puzzles_of, write
 from trm.generate import GROUP, generate
 from trm.grid import PuzzleError
-from trm.stream import CHUNK, PuzzleStream, endless, training_puzzles, without
+from trm.stream import CHUNK, PuzzleStream, _begin, _make, endless, training_puzzles, without
 from trm.tasks import Puzzle, get
 from trm.train import Trainer
 
@@ -74,6 +75,29 @@ def test_the_end_waits_for_no_puzzle() -> None:
         ended = time.monotonic()
     assert time.monotonic() - ended < 5
     assert not worker.is_alive()
+
+
+def hands_over(lifeline: Connection, asked: Connection) -> None:
+    _begin(lifeline)
+    asked.send("begun")
+    asked.recv()  # as long as this takes it might write a result
+    _make("sudoku", 0, NEVER, 0)
+
+
+def test_a_worker_is_not_ended_while_it_hands_over_what_it_made() -> None:
+    """Of half a result the pool would wait for the rest, without end."""
+    context = multiprocessing.get_context("spawn")
+    heard, lifeline = context.Pipe(duplex=False)
+    here, there = context.Pipe()
+    worker = context.Process(target=hands_over, args=(heard, there), daemon=True)
+    worker.start()
+    assert here.recv() == "begun"
+    lifeline.close()
+    worker.join(0.5)
+    assert worker.is_alive()
+    here.send("go on")
+    worker.join(20)
+    assert worker.exitcode == 0
 
 
 def test_no_worker_outlives_a_parent_that_is_killed() -> None:

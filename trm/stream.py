@@ -9,7 +9,7 @@ import threading
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from itertools import islice, product
 from multiprocessing.connection import Connection
@@ -26,6 +26,8 @@ from trm.progress import bar
 from trm.tasks import Puzzle, Symmetry, Task, get
 
 CHUNK = 16  # puzzles a worker makes at a time
+# Whether a worker may end at once: while it makes puzzles. Of a result half handed over the rest would be waited for.
+_MAY_END = threading.Semaphore(0)
 
 
 class PuzzleStream:
@@ -103,12 +105,21 @@ def _begin(lifeline: Connection) -> None:
 
 
 def _end_with(lifeline: Connection) -> None:
-    lifeline.poll(None)  # until the other end is closed
+    """End this worker once the other end is closed: at once if nobody is left to hand anything over to."""
+    with suppress(OSError):  # on Windows, of an end that was closed before
+        lifeline.poll(None)
+    parent = multiprocessing.parent_process()
+    while not _MAY_END.acquire(timeout=0.1) and parent is not None and parent.is_alive():
+        pass
     os._exit(0)
 
 
 def _make(task_name: str, seed: int, options: dict[str, Any], start: int) -> list[Puzzle]:
-    return list(generate(task_name, CHUNK, seed, start, **options))
+    _MAY_END.release()
+    try:
+        return list(generate(task_name, CHUNK, seed, start, **options))
+    finally:
+        _MAY_END.acquire()
 
 
 def training_puzzles(config: DataConfig, seed: int) -> tuple[list[Puzzle], list[Puzzle]]:
