@@ -73,6 +73,21 @@ def test_a_best_that_ctrl_c_left_unwritten_at_the_end_is_made_up_for(
     assert evaluated[-1:] == ([3] if held_out else [])
 
 
+def test_ctrl_c_while_a_run_is_read_leaves_what_it_had_learned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tmp_path / "run"
+    train(*QUICK, "--out", run)
+
+    def interrupted(self: Trainer, raw: dict[str, Any]) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Trainer, "_resume", interrupted)
+    cut_off = train("train.steps=5", "--resume", run)
+    assert (cut_off.exit_code, cut_off.stderr) == (130, "trm: interrupted before the first step\n")
+    assert load(run / "checkpoints" / "last").experts["sudoku"].meta["step"] == 3
+
+
 def test_with_nothing_held_out_the_best_is_the_last(tmp_path: Path) -> None:
     run = tmp_path / "run"
     done = train(*QUICK, "data.held_out_size=0", "--out", run)
