@@ -211,6 +211,9 @@ def test_nothing_is_learned_that_is_excluded_by_id_or_by_a_pair() -> None:
     assert [p.id for p in left] == [tasks[3].id]
     sudokus = list(generate("sudoku", 3, 0, **EASY))
     assert without(sudokus, [replace(sudokus[1], id="another", answers=None)]) == [sudokus[0], sudokus[2]]
+    assert (
+        without(sudokus[:2], [replace(sudokus[2], id=sudokus[0].id)]) == sudokus[:2]
+    )  # of files of one name
 
 
 def test_the_public_evaluation_tasks_of_arc_are_not_learned_through_arc_agi_2() -> None:

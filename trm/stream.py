@@ -221,8 +221,10 @@ def endless(
 
 
 def without(puzzles: Sequence[Puzzle], others: Sequence[Puzzle]) -> list[Puzzle]:
-    """The puzzles that are not among the others: neither by id, nor by any question, nor by any pair of grids."""
-    ids, known = {p.id for p in others}, {mark for p in others for mark in _marks(p)}
+    """The puzzles that are not among the others: neither by any question, nor by any pair of grids, nor as tasks by
+    their id, which for other puzzles may be no more than a place in a file.
+    """
+    ids, known = {p.id for p in others if p.demos}, {mark for p in others for mark in _marks(p)}
     return [p for p in puzzles if p.id not in ids and not known & set(_marks(p))]
 
 
