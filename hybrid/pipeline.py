@@ -143,7 +143,9 @@ class Pipeline:
             for work in done:
                 ended.add(work)
                 while waiting and waiting[0] in ended:
-                    yield self._answer(waiting.pop(0), options)
+                    answer = self._answer(waiting[0], options)  # where the network judges, this takes a while
+                    del waiting[0]
+                    yield answer
         except KeyboardInterrupt:
             yield from (self._answer(work, options) for work in waiting if work in ended)
             raise
