@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 import multiprocessing
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -75,6 +77,14 @@ def test_the_end_waits_for_no_puzzle() -> None:
         ended = time.monotonic()
     assert time.monotonic() - ended < 5
     assert not worker.is_alive()
+
+
+def test_a_worker_hears_no_ctrl_c_while_it_begins() -> None:
+    with PuzzleStream("sudoku", 0, EASY, workers=1) as stream:
+        (worker,) = multiprocessing.active_children()
+        assert worker.pid is not None
+        os.kill(worker.pid, signal.SIGINT)
+        assert len(next(iter(stream)).inputs) == 1
 
 
 def hands_over(lifeline: Connection, asked: Connection) -> None:

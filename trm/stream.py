@@ -9,7 +9,7 @@ import threading
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from itertools import islice, product
 from multiprocessing.connection import Connection
@@ -60,9 +60,10 @@ class PuzzleStream:
         self._order()
 
     def _order(self) -> None:
-        while len(self.chunks) < self.ahead:
-            self.chunks.append(self.pool.submit(_make, *self.request, self.next))
-            self.next += CHUNK
+        with _unheard():  # workers begin when there is something for them
+            while len(self.chunks) < self.ahead:
+                self.chunks.append(self.pool.submit(_make, *self.request, self.next))
+                self.next += CHUNK
 
     def __iter__(self) -> Iterator[Puzzle]:
         """One puzzle after the other, waited for."""
@@ -94,6 +95,19 @@ class PuzzleStream:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+@contextmanager
+def _unheard() -> Iterator[None]:
+    """Ctrl-C waits, and processes begun meanwhile never hear it: before `_begin` it would cost them a traceback."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _begin(lifeline: Connection) -> None:
