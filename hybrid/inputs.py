@@ -16,7 +16,7 @@ from typing import BinaryIO
 from trm import tasks
 from trm.grid import PuzzleError
 from trm.tasks import Puzzle
-from trm.tasks.source import Loaded, load
+from trm.tasks.source import Loaded, load, solutions_of
 
 STDIN = "-"
 
@@ -35,8 +35,10 @@ def holds(specs: Sequence[str], file: Path) -> bool:
         return False
     for spec in specs:
         with suppress(OSError, ValueError):  # a puzzle itself, perhaps: no name of anything
-            names: Iterable[Path | str | int]
-            names = Path(spec).glob("*.json") if os.path.isdir(spec) else [0 if spec == STDIN else spec]
+            names: Iterable[Path | int] = [0]
+            if spec != STDIN:
+                path = Path(spec)
+                names = path.glob("*.json") if os.path.isdir(spec) else [path, solutions_of(path)]
             if any(os.path.samestat(os.stat(name), file.stat()) for name in names):
                 return True
     return False

@@ -143,7 +143,9 @@ class Pipeline:
             for work in done:
                 ended.add(work)
                 while waiting and waiting[0] in ended:
-                    yield self._answer(waiting.pop(0), options)
+                    answer = self._answer(waiting[0], options)  # where the network judges, this takes a while
+                    del waiting[0]
+                    yield answer
         except KeyboardInterrupt:
             yield from (self._answer(work, options) for work in waiting if work in ended)
             raise
@@ -227,12 +229,17 @@ class Pipeline:
             return
         for work, draft in zip(group, drafts, strict=True):
             work.tried += [draft] if draft is not None else []
-        asks: dict[str, Any] = {
-            "draft": drafts,
-            "cold": cold,
-            "restarts": restarts if any(self._open(work, options) for work in group) else 0,
-        }
-        yield from self._ask(refiner, refiner.each, group, asks, options)
+        # Apart: a puzzle whose draft is right gets no restarts for the sake of another.
+        open_ = [restarts > 0 and self._open(work, options) for work in group]
+        for again in (False, True):
+            rows = [row for row, has in enumerate(open_) if has == again]
+            asks: dict[str, Any] = {
+                "draft": [drafts[row] for row in rows],
+                "cold": cold,
+                "restarts": restarts if again else 0,
+            }
+            if rows:
+                yield from self._ask(refiner, refiner.each, [group[row] for row in rows], asks, options)
 
     def _restart(self, group: list[Work], options: Options) -> None:
         """Restarts for all of a group, from a cold start and from every draft that was refined, in turn."""

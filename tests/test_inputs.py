@@ -9,7 +9,7 @@ from pathlib import Path
 import doubles
 import pytest
 
-from hybrid.inputs import text_of
+from hybrid.inputs import STDIN, holds, text_of
 from trm import tasks
 from trm.grid import PuzzleError
 
@@ -37,3 +37,15 @@ def test_an_answer_may_come_through_a_pipe(tmp_path: Path) -> None:
     with ThreadPoolExecutor(1) as pool:
         pool.submit(fifo.write_text, doubles.SOLUTION)
         assert text_of(str(fifo)) == doubles.SOLUTION
+
+
+def test_the_answers_beside_a_challenges_file_are_read_with_it(tmp_path: Path) -> None:
+    challenges, solutions = tmp_path / "x_challenges.json", tmp_path / "x_solutions.json"
+    other = tmp_path / "y_solutions.json"
+    other.write_text("{}")
+    assert not holds([str(challenges), str(tmp_path / "gone"), doubles.SUDOKU, STDIN, "", "\0"], other)
+    for path in (challenges, solutions):
+        path.write_text("{}")
+        assert holds([doubles.SUDOKU, "", str(challenges)], path)
+    assert not holds([str(challenges)], other)
+    assert holds([str(tmp_path)], other)

@@ -157,10 +157,7 @@ def test_restarts_begin_at_every_draft_that_was_refined() -> None:
     assert last["restarts"] == 6
     (starts,) = last["starts"]
     assert starts[0] is None
-    assert [any(same(start, grids) for start in starts[1:]) for grids in (wrong(sudoku()), blank)] == [
-        True,
-        True,
-    ]
+    assert all(any(same(start, grids) for start in starts[1:]) for grids in (wrong(sudoku()), blank))
     assert len(starts) == 3
 
 
@@ -235,6 +232,15 @@ def test_puzzles_of_a_group_are_refined_in_step() -> None:
     assert [answer.restarts for answer in answers] == [2, 2, 2]
     # Cold beside the first drafts, the second drafts that are new, and the restarts: each for all at once.
     assert [(call["n"], call["restarts"]) for call in refiner.calls] == [(3, 0), (1, 0), (3, 2)]
+
+
+def test_a_right_draft_gets_no_restarts_for_the_sake_of_another_puzzle() -> None:
+    """What comes of a puzzle does not depend on its group."""
+    refiner = FakeRefiner(doubles.never_solves)
+    group = Pipeline(Scripted([wrong(sudoku()), right(sudoku())]), refiner, at_once=3)
+    answers = list(group.solve([sudoku(i) for i in "abc"], Options(restarts=2)))
+    assert [answer.puzzle.id for answer in answers] == ["a", "b", "c"]
+    assert [answer.restarts for answer in answers] == [2, 0, 0]
 
 
 def test_a_blank_is_asked_once() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from test_train import config, trainer
@@ -11,6 +12,7 @@ from typer.testing import CliRunner, Result
 from trm.checkpoint import load
 from trm.cli import app
 from trm.curves import read
+from trm.train import Trainer
 
 TINY = str(Path(__file__).parent.parent / "configs" / "tiny.toml")
 QUICK = ["train.steps=3", "train.batch=4", "data.generate=10", "model.hidden_size=16", "model.heads=2"]
@@ -48,6 +50,42 @@ def test_an_evaluation_that_is_missing_at_the_end_is_made_up_for(tmp_path: Path)
     assert again.run()["accuracy"] == result["accuracy"]
     assert len(read(tmp_path)) == len(lines)
     assert again.ended() == read(tmp_path)[-1]["held_out"]
+
+
+@pytest.mark.parametrize("held_out", [4, 0])
+def test_a_best_that_ctrl_c_left_unwritten_at_the_end_is_made_up_for(
+    tmp_path: Path, held_out: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, save = tmp_path / "run", Trainer.save
+
+    def interrupted(self: Trainer, name: str, *more: Any) -> None:
+        if name == "best" and self.done_steps == 3:
+            raise KeyboardInterrupt
+        save(self, name, *more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "save", interrupted)
+        assert train(*QUICK, f"data.held_out_size={held_out}", "--out", run).exit_code == 130
+    again = train("--resume", run)
+    assert again.exit_code == 0, again.output
+    assert load(run / "checkpoints" / "best").experts["sudoku"].meta["step"] == 3
+    evaluated = [line["step"] for line in read(run) if "held_out" in line]
+    assert evaluated[-1:] == ([3] if held_out else [])
+
+
+def test_ctrl_c_while_a_run_is_read_leaves_what_it_had_learned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tmp_path / "run"
+    train(*QUICK, "--out", run)
+
+    def interrupted(self: Trainer, raw: dict[str, Any]) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Trainer, "_resume", interrupted)
+    cut_off = train("train.steps=5", "--resume", run)
+    assert (cut_off.exit_code, cut_off.stderr) == (130, "trm: interrupted before the first step\n")
+    assert load(run / "checkpoints" / "last").experts["sudoku"].meta["step"] == 3
 
 
 def test_with_nothing_held_out_the_best_is_the_last(tmp_path: Path) -> None:

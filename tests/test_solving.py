@@ -15,6 +15,7 @@ from hybrid import solving
 from hybrid.answer import Answer
 from hybrid.null import Blank
 from hybrid.pipeline import Options, Pipeline
+from hybrid.work import Work
 from trm.grid import Grids
 from trm.tasks import Puzzle
 
@@ -52,3 +53,21 @@ def test_ctrl_c_loses_none_of_a_batch_that_is_done(
     assert code == solving.INTERRUPTED
     assert [json.loads(line)["id"] for line in out.read_text().splitlines()] == ["a", "c", "d"]
     assert capsys.readouterr().err == "hybrid: interrupted, 3 of 4 puzzles answered\n"
+
+
+def test_ctrl_c_while_an_answer_is_put_together_loses_it_no_more_than_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    put_together, asked = Pipeline._answer, []
+
+    def interrupted(self: Pipeline, work: Work, options: Options) -> Answer:
+        asked.append(work.puzzle.id)
+        if asked == ["a", "b"]:
+            raise KeyboardInterrupt
+        return put_together(self, work, options)
+
+    monkeypatch.setattr(Pipeline, "_answer", interrupted)
+    came: list[Answer] = []
+    with pytest.raises(KeyboardInterrupt):
+        came.extend(answers(Late(0, 2, 1, 3)))
+    assert [answer.puzzle.id for answer in came] == ["a", "b", "c"]

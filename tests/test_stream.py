@@ -5,12 +5,15 @@ from __future__ import annotations
 import contextlib
 import json
 import multiprocessing
+import os
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import islice
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +23,7 @@ from trm.config import Config, ConfigError, DataConfig, load_config
 from trm.corpus import puzzles_of, write
 from trm.generate import GROUP, generate
 from trm.grid import PuzzleError
-from trm.stream import CHUNK, PuzzleStream, endless, training_puzzles, without
+from trm.stream import CHUNK, PuzzleStream, _begin, _make, endless, training_puzzles, without
 from trm.tasks import Puzzle, get
 from trm.train import Trainer
 
@@ -74,6 +77,37 @@ def test_the_end_waits_for_no_puzzle() -> None:
         ended = time.monotonic()
     assert time.monotonic() - ended < 5
     assert not worker.is_alive()
+
+
+def test_a_worker_hears_no_ctrl_c_while_it_begins() -> None:
+    with PuzzleStream("sudoku", 0, EASY, workers=1) as stream:
+        (worker,) = multiprocessing.active_children()
+        assert worker.pid is not None
+        os.kill(worker.pid, signal.SIGINT)
+        assert len(next(iter(stream)).inputs) == 1
+
+
+def hands_over(lifeline: Connection, asked: Connection) -> None:
+    _begin(lifeline)
+    asked.send("begun")
+    asked.recv()  # as long as this takes it might write a result
+    _make("sudoku", 0, NEVER, 0)
+
+
+def test_a_worker_is_not_ended_while_it_hands_over_what_it_made() -> None:
+    """Of half a result the pool would wait for the rest, without end."""
+    context = multiprocessing.get_context("spawn")
+    heard, lifeline = context.Pipe(duplex=False)
+    here, there = context.Pipe()
+    worker = context.Process(target=hands_over, args=(heard, there), daemon=True)
+    worker.start()
+    assert here.recv() == "begun"
+    lifeline.close()
+    worker.join(0.5)
+    assert worker.is_alive()
+    here.send("go on")
+    worker.join(20)
+    assert worker.exitcode == 0
 
 
 def test_no_worker_outlives_a_parent_that_is_killed() -> None:
@@ -187,6 +221,9 @@ def test_nothing_is_learned_that_is_excluded_by_id_or_by_a_pair() -> None:
     assert [p.id for p in left] == [tasks[3].id]
     sudokus = list(generate("sudoku", 3, 0, **EASY))
     assert without(sudokus, [replace(sudokus[1], id="another", answers=None)]) == [sudokus[0], sudokus[2]]
+    assert (
+        without(sudokus[:2], [replace(sudokus[2], id=sudokus[0].id)]) == sudokus[:2]
+    )  # of files of one name
 
 
 def test_the_public_evaluation_tasks_of_arc_are_not_learned_through_arc_agi_2() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from functools import partial
 
@@ -72,6 +73,11 @@ def test_the_seconds_of_tasks_side_by_side_are_each_ones_share(expert: Expert) -
     assert set(heard) == {1}
     assert one.steps == two.steps > 0
     assert one.seconds == two.seconds >= 0.5
+    third, fourth = generate("arc", 2, 5, rule="mirror", demos=2, size=(3, 4))
+    begun = time.perf_counter()
+    answers = refiner.refine([third, fourth], steps=1)
+    assert min(answer.seconds for answer in answers) >= 0.5
+    assert sum(answer.seconds for answer in answers) <= time.perf_counter() - begun
 
 
 def test_a_network_that_was_given_less_time_does_not_stand_in_for_one_with_more(

@@ -83,9 +83,10 @@ def train(
         puzzles, held_out = training_puzzles(settings.data, settings.train.seed)
         from trm.train import Trainer
 
-        trainer = Trainer(settings, folder, puzzles, held_out, device)
+        made = Trainer(settings, folder, puzzles, held_out, device)
         if resume is not None:
-            trainer.resume()
+            made.resume()
+        trainer = made  # now, and not before, it has something to save
         if (ended := trainer.ended()) is None:
             trainer.open_folder()
         result = trainer.run() if ended is None else ended

@@ -134,13 +134,20 @@ class Experts:
             self._fitted.popitem(last=False)
         return [found[self._key(puzzle, how)] for puzzle in puzzles]
 
-    def ahead(self, puzzles: Sequence[Puzzle], progress: Progress | None = None) -> Iterator[Puzzle]:
-        """The puzzles in turn; the networks of as many as fit side by side are fitted before the first of them."""
-        together = self.how().together
+    def ahead(
+        self, puzzles: Sequence[Puzzle], progress: Progress | None = None, budget: float | None = None
+    ) -> Iterator[tuple[Puzzle, float]]:
+        """The puzzles in turn, each with its share of the seconds that fitting took so far.
+
+        The networks of as many as fit side by side are fitted before the first of them; none where each has a budget.
+        """
+        together, share = self.how().together, 0.0
         for n, puzzle in enumerate(puzzles):
-            if n % together == 0:
-                self.fitted([one for one in puzzles[n : n + together] if self.fits(one.task)], progress)
-            yield puzzle
+            if budget is None and n % together == 0:
+                begun, some = time.perf_counter(), [p for p in puzzles[n : n + together] if self.fits(p.task)]
+                self.fitted(some, progress)
+                share = (time.perf_counter() - begun) / max(1, len(some))
+            yield puzzle, share if self.fits(puzzle.task) else 0.0
 
     def _key(self, puzzle: Puzzle, how: Fitting) -> bytes:
         """What a fitted network depends on, but for the time it was given."""

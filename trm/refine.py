@@ -138,11 +138,10 @@ class Refiner:
         effort, begun = Effort(**how), time.perf_counter()
         if len(puzzles) > 1 and any(self.fits(puzzle.task) for puzzle in puzzles):
             # Each is answered in full while the network that was fitted to it is at hand.
-            ahead = puzzles if effort.budget is not None else self.experts.ahead(puzzles, effort.progress)
-            for index, (puzzle, given) in enumerate(zip(ahead, draft, strict=True)):
+            ahead = self.experts.ahead(puzzles, effort.progress, effort.budget)
+            for index, ((puzzle, seconds), given) in enumerate(zip(ahead, draft, strict=True)):
                 ((_, out),) = self.each([puzzle], [given], cold, **how)
-                yield index, replace(out, seconds=time.perf_counter() - begun)
-                begun = time.perf_counter()
+                yield index, replace(out, seconds=seconds + out.seconds)
             return
         jobs = []
         for puzzle, given in zip(puzzles, draft, strict=True):

@@ -9,7 +9,7 @@ import threading
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from itertools import islice, product
 from multiprocessing.connection import Connection
@@ -26,6 +26,8 @@ from trm.progress import bar
 from trm.tasks import Puzzle, Symmetry, Task, get
 
 CHUNK = 16  # puzzles a worker makes at a time
+# Whether a worker may end at once: while it makes puzzles. Of a result half handed over the rest would be waited for.
+_MAY_END = threading.Semaphore(0)
 
 
 class PuzzleStream:
@@ -58,9 +60,10 @@ class PuzzleStream:
         self._order()
 
     def _order(self) -> None:
-        while len(self.chunks) < self.ahead:
-            self.chunks.append(self.pool.submit(_make, *self.request, self.next))
-            self.next += CHUNK
+        with _unheard():  # workers begin when there is something for them
+            while len(self.chunks) < self.ahead:
+                self.chunks.append(self.pool.submit(_make, *self.request, self.next))
+                self.next += CHUNK
 
     def __iter__(self) -> Iterator[Puzzle]:
         """One puzzle after the other, waited for."""
@@ -94,6 +97,19 @@ class PuzzleStream:
         self.close()
 
 
+@contextmanager
+def _unheard() -> Iterator[None]:
+    """Ctrl-C waits, and processes begun meanwhile never hear it: before `_begin` it would cost them a traceback."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _begin(lifeline: Connection) -> None:
     """Workers run when nothing else wants the core: training must not wait for them. Ctrl-C is for their parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -103,12 +119,21 @@ def _begin(lifeline: Connection) -> None:
 
 
 def _end_with(lifeline: Connection) -> None:
-    lifeline.poll(None)  # until the other end is closed
+    """End this worker once the other end is closed: at once if nobody is left to hand anything over to."""
+    with suppress(OSError):  # on Windows, of an end that was closed before
+        lifeline.poll(None)
+    parent = multiprocessing.parent_process()
+    while not _MAY_END.acquire(timeout=0.1) and parent is not None and parent.is_alive():
+        pass
     os._exit(0)
 
 
 def _make(task_name: str, seed: int, options: dict[str, Any], start: int) -> list[Puzzle]:
-    return list(generate(task_name, CHUNK, seed, start, **options))
+    _MAY_END.release()
+    try:
+        return list(generate(task_name, CHUNK, seed, start, **options))
+    finally:
+        _MAY_END.acquire()
 
 
 def training_puzzles(config: DataConfig, seed: int) -> tuple[list[Puzzle], list[Puzzle]]:
@@ -210,8 +235,10 @@ def endless(
 
 
 def without(puzzles: Sequence[Puzzle], others: Sequence[Puzzle]) -> list[Puzzle]:
-    """The puzzles that are not among the others: neither by id, nor by any question, nor by any pair of grids."""
-    ids, known = {p.id for p in others}, {mark for p in others for mark in _marks(p)}
+    """The puzzles that are not among the others: neither by any question, nor by any pair of grids, nor as tasks by
+    their id, which for other puzzles may be no more than a place in a file.
+    """
+    ids, known = {p.id for p in others if p.demos}, {mark for p in others for mark in _marks(p)}
     return [p for p in puzzles if p.id not in ids and not known & set(_marks(p))]
 
 

@@ -152,16 +152,17 @@ class Trainer:
         if self.progress() < 1:
             return None
         if not self.held_out:
-            return {}
+            best = self.folder / "checkpoints" / "best"
+            kept = load(best).experts[self.task.name].meta.get("step") if best.is_dir() else None
+            return {} if kept == self.done_steps else None
         lines = read(self.folder) if (self.folder / "metrics.jsonl").is_file() else []
         return lines[-1].get("held_out") if lines and lines[-1]["step"] == self.done_steps else None
 
     def run(self) -> dict[str, Any]:
         """Train to the horizon; returns the last evaluation."""
         every = self.config.train.evaluate_every
-        next_eval = (
-            math.floor(self.progress() / every + 1e-9) + 1
-        ) * every  # where it was before an interruption, too
+        # Where it was before an interruption, too.
+        next_eval = (math.floor(self.progress() / every + 1e-9) + 1) * every
         next_line, saved = 0.0, time.monotonic()
         result: dict[str, Any] = {}
         evaluated = -1  # at which step
@@ -256,11 +257,12 @@ class Trainer:
                 steps = self.config.train.eval_steps
                 contexts = [self.contexts.get(puzzle.id, 0) for puzzle in self.held_out]
                 result = evaluate(self.engine, self.task, self.held_out, steps, contexts=contexts)
+            if result["accuracy"] >= self.best:
+                self.save("best", result)
+                self.best = result["accuracy"]
+            # Last: a run that is resumed takes an evaluation that is written down for done.
             self._write({"step": self.done_steps, "seconds": round(self.seconds, 2), "held_out": result})
             self._say(f"step {self.done_steps}  held out {result['accuracy']:.1%} of {result['n']}")
-            if result["accuracy"] >= self.best:
-                self.best = result["accuracy"]
-                self.save("best", result)
         elif not self.held_out:
             self.save("best")
         self.accelerator.wait_for_everyone()

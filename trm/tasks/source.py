@@ -159,11 +159,16 @@ def _file(path: Path) -> Items:
     if suffix == "jsonl" and text.strip():
         return formats.read_jsonl(text, where, stem)
     if suffix == "json" and text.strip():
-        beside = path.with_name(path.name.replace("_challenges.json", "_solutions.json"))
+        beside = solutions_of(path)
         known = beside != path and beside.exists()
         solutions = formats.parse_json(_content(beside), str(beside)) if known else None
         return formats.read_json(text, where, stem, solutions)
     return _any(text, where, stem)
+
+
+def solutions_of(path: Path) -> Path:
+    """The file that has the answers to a Kaggle challenges file; for any other the file itself."""
+    return path.with_name(path.name.replace("_challenges.json", "_solutions.json"))
 
 
 def _any(text: str, where: str, stem: str) -> Items:
