@@ -246,11 +246,7 @@ class Pipeline:
         refiner = self._refiner_for(group[0].puzzle.task)
         if not isinstance(refiner, Passthrough):  # nobody to begin anew
             asks = {"starts": [[None, *work.tried] for work in group], "restarts": options.restarts}
-
-            def restart(puzzles: list[Puzzle], **asks: Any) -> Iterable[tuple[int, Refined]]:
-                return enumerate(refiner.restart(puzzles, **asks))
-
-            list(self._ask(refiner, restart, group, asks, options))
+            list(self._ask(refiner, refiner.restart, group, asks, options))
 
     def _takable(self, refiner: AnyRefiner, task: str, drafts: Sequence[Grids | None]) -> list[Grids | None]:
         """The drafts, or none of them where the expert was not trained on any."""

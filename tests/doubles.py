@@ -158,11 +158,10 @@ class FakeRefiner:
         """Finds all candidates alike."""
         return np.zeros(len(candidates), dtype=np.float32)
 
-    def restart(self, puzzles: list[Puzzle], **options: Any) -> list[Outcome]:
+    def restart(self, puzzles: list[Puzzle], **options: Any) -> Iterator[tuple[int, Outcome]]:
         self.calls.append({"n": len(puzzles), **options})
-        return [
-            self._one(p, starts[-1], options) for p, starts in zip(puzzles, options["starts"], strict=True)
-        ]
+        for row, (puzzle, starts) in enumerate(zip(puzzles, options["starts"], strict=True)):
+            yield row, self._one(puzzle, starts[-1], options)
 
     def _one(self, puzzle: Puzzle, draft: Grids | None, options: dict[str, Any]) -> Outcome:
         answer, source = self.policy(puzzle, draft, options)

@@ -360,7 +360,7 @@ def test_most_votes_win_and_the_more_confident_among_equals() -> None:
 def test_restarting_apart_is_still_refused(expert: Expert) -> None:
     refiner = Refiner(Checkpoint("mine", {"arc": expert}), device="cpu")
     with pytest.raises(PuzzleError, match="no rule decides"):
-        refiner.restart([TASK], [[None]])
+        list(refiner.restart([TASK], [[None]]))
 
 
 @pytest.mark.parametrize(

@@ -147,16 +147,16 @@ def test_restarts_take_turns_and_end() -> None:
 
 def test_restarts_alone_begin_at_each_start_in_turn() -> None:
     made, engine = scripted(lambda r: [(WRONG, 0.0)])
-    (out,) = made.restart([PUZZLE], [[None, WRONG, RIGHT]], restarts=5)
+    ((_, out),) = made.restart([PUZZLE], [[None, WRONG, RIGHT]], restarts=5)
     assert (out.restarts, out.steps, out.verdict.status) == (5, 5, Status.UNSOLVED)
     starts = [None if r.draft is None else int((r.draft != 0).sum()) for r in engine.seen]
     assert starts == [None, 81, 81, None, 81]
     assert all(r.noise > 0 for r in engine.seen)
     solving, _ = scripted(lambda r: [(solve_sudoku(TASK.decode(PUZZLE, r.tokens), most=1).solutions[0], 1.0)])
-    (out,) = solving.restart([PUZZLE], [[WRONG]], restarts=5)
+    ((_, out),) = solving.restart([PUZZLE], [[WRONG]], restarts=5)
     assert (out.restarts, out.source, out.text) == (1, "refiner+draft", doubles.SOLUTION)
     with pytest.raises(PuzzleError, match="no rule decides"):
-        made.restart(get("arc").samples()[:1], [[None]])
+        list(made.restart(get("arc").samples()[:1], [[None]]))
 
 
 def test_a_spent_budget_begins_no_restart() -> None:

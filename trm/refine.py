@@ -166,11 +166,11 @@ class Refiner:
         starts: Sequence[Sequence[GivenDraft | None]],
         restarts: int = 8,
         **how: Any,
-    ) -> list[Refinement]:
+    ) -> Iterator[tuple[int, Refinement]]:
         """Restarts alone, of puzzles that were refined before: from each puzzle's `starts` in turn, None being cold.
 
-        how: options of `refine`; at least one restart is made. Raises PuzzleError where no rule decides: there
-        nothing says that another attempt is due.
+        Yields as `each` does. how: options of `refine`; at least one restart is made. Raises PuzzleError where no
+        rule decides: there nothing says that another attempt is due.
         """
         for puzzle in puzzles:
             if not get(puzzle.task).decidable:
@@ -181,8 +181,8 @@ class Refiner:
             for p, given in zip(puzzles, starts, strict=True)
         ]
         first = [self._restart(index, job, 0, effort) for index, job in enumerate(jobs)]
-        list(self._turns(jobs, [plan for plan in first if plan], effort, turn=1))
-        return [settle(job, effort.answers) for job in jobs]
+        for index in self._turns(jobs, [plan for plan in first if plan], effort, turn=1):
+            yield index, settle(jobs[index], effort.answers)
 
     def _draft(self, puzzle: Puzzle, draft: GivenDraft | None) -> Grids | None:
         """The draft as grids. Raises PuzzleError where the expert was not trained on any."""
