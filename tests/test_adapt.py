@@ -307,6 +307,8 @@ def test_views_exchange_colours_of_inputs_alone() -> None:
     assert {view.turn for view in views} == set(range(TURNS))
     assert {tuple(view.colours[:3]) for view in views} == {(0, 1, 2), (0, 2, 1)}
     assert all((view.colours[3:] == np.arange(3, 256)).all() for view in views)
+    plain_ones = [draw_view(puzzle, rng, recolour=0.0) for _ in range(30)]
+    assert all((view.colours == np.arange(256)).all() for view in plain_ones)
 
 
 def test_the_refiner_fits_once_looks_from_many_sides_and_votes(

@@ -122,6 +122,21 @@ def test_colours_that_only_outputs_have_stay_and_so_does_the_ground() -> None:
     assert 60 < (colours[:, 1] == 2).sum() < 140
 
 
+def test_a_share_of_the_pairs_keep_their_colours() -> None:
+    grid = np.array([[1, 2, 3, 4, 5, 6]], dtype=np.uint8)
+    puzzle = Puzzle("arc", (grid,), demos=((grid, grid),))
+
+    def kept(recolour: float) -> int:
+        bank = PairBank(ARC, [puzzle], True, CPU, recolour=recolour)
+        colours = bank.recoloured(bank.recolourable.expand(400, -1), generator())
+        assert (colours.sort(1).values == torch.arange(10)).all()
+        return int((colours == torch.arange(10)).all(1).sum())
+
+    assert kept(0) == 400
+    assert kept(1) < 10
+    assert 250 < kept(0.25) < 350
+
+
 def test_tasks_come_alike_often_however_many_pairs_they_have() -> None:
     few, many = (Puzzle("arc", p.inputs, demos=p.demos[:1] * n) for p, n in ((TASKS[0], 1), (TASKS[1], 50)))
     _, _, context = PairBank(ARC, [few, many], False, CPU).draw(400, generator())

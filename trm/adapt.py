@@ -52,6 +52,7 @@ class Fitting:
     adamw_lr: float = 0.001  # on everything else
     identity_alone: bool = False  # leave the network as it is
     smallest: int = 20  # side of the smallest canvas used: 20 is what the network was trained on
+    recolour: float = 1.0  # share of the pairs, and of further views, whose colours are exchanged
     moved: bool = True  # whether further views lie anywhere on the canvas, as training's pairs do
     max_steps: int = 2  # supervision steps that a pair stays at most
     together: int = 1  # tasks fitted side by side where several are asked for, each for its share of the time
@@ -67,6 +68,8 @@ class Fitting:
             )
         if not (0 <= self.lr < math.inf and 0 <= self.adamw_lr < math.inf):
             raise ConfigError(f"fitting: lr {self.lr}, adamw_lr {self.adamw_lr}, expected 0 or more")
+        if not 0 <= self.recolour <= 1:
+            raise ConfigError(f"fitting: recolour {self.recolour}, expected 0 to 1")
         if not 1 <= self.together <= MOST_TOGETHER:
             raise ConfigError(f"fitting: together {self.together}, expected 1 to {MOST_TOGETHER}")
         if not 1 <= self.smallest <= CANVASES[-1]:
@@ -113,15 +116,18 @@ class Turned:
         return np.ascontiguousarray(np.argsort(self.colours).astype(np.uint8)[grid])
 
 
-def draw_view(puzzle: Puzzle, rng: np.random.Generator, side: int = 0, least: int = 0) -> Turned:
-    """A random view of a task; the colours exchanged are those that `PairBank` exchanges.
+def draw_view(
+    puzzle: Puzzle, rng: np.random.Generator, side: int = 0, least: int = 0, recolour: float = 1.0
+) -> Turned:
+    """A random view of a task; the colours exchanged, if any, are those that `PairBank` exchanges.
 
     side: of the canvas over which it is moved too, as there; 0: it is not. least: longest side of a grid that there
-    must be room for, beside the test's own.
+    must be room for, beside the test's own. recolour: how probable it is that colours are exchanged.
     """
     free = np.flatnonzero(recolourable(puzzle))
     colours = np.arange(256, dtype=np.uint8)
-    colours[free] = rng.permutation(free)
+    if recolour == 1 or rng.random() < recolour:
+        colours[free] = rng.permutation(free)
     turn = int(rng.integers(8))
     if not side:
         return Turned(turn, colours)
@@ -225,7 +231,7 @@ class Fitter:
         """Everything as at the start, for this puzzle: the network is the expert's again, with a fresh identity."""
         self.model.load_state_dict(self.start)
         if self.learner is None or len(puzzle.demos) > len(self.learner.bank):
-            bank = PairBank(self.task, [puzzle], True, self.model.device, MOST_PAIRS)
+            bank = PairBank(self.task, [puzzle], True, self.model.device, MOST_PAIRS, self.how.recolour)
             self.learner = Learner(self.config, self.model, bank, _Alone(), self.stream)
             if self.compiled:
                 self.learner.warm_up(0, 0.0)

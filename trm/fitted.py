@@ -126,7 +126,7 @@ def one_task(
         pass_1=right["pass_1"],
         pass_2=right["pass_2"],
         oracle=right["oracle"],
-        candidates=judged(engine, task, puzzle, out, steps),
+        candidates=judged(engine, task, puzzle, out, steps, refiner.experts.how().recolour),
         seconds=round(fit.seconds + time.perf_counter() - begun, 1),
     )
 
@@ -205,10 +205,15 @@ def attempts_right(puzzle: Puzzle, out: Refinement) -> dict[str, list[bool]]:
     return found
 
 
-def judged(engine: Engine, task: Task, puzzle: Puzzle, out: Refinement, steps: int) -> list[list[Judged]]:
-    """For every test input what views named, at most JUDGED grids, those with the most votes first."""
+def judged(
+    engine: Engine, task: Task, puzzle: Puzzle, out: Refinement, steps: int, recolour: float
+) -> list[list[Judged]]:
+    """For every test input what views named, at most JUDGED grids, those with the most votes first.
+
+    recolour: the share of recoloured views among those that score them.
+    """
     named = [tally([one.grids[i] for one in out.attempts])[:JUDGED] for i in range(len(puzzle.inputs))]
-    found = unseen(engine, task, puzzle, [[grid for grid, _ in mine] for mine in named], steps)
+    found = unseen(engine, task, puzzle, [[grid for grid, _ in mine] for mine in named], steps, recolour)
     return [
         [
             Judged(

@@ -67,13 +67,19 @@ class PairBank(Bank):
     """The demonstrations of many ARC tasks. A task's identity is its place in the list.
 
     Tasks are drawn alike often, however many pairs they have. Pairs larger than the task's canvas are left out.
-    capacity: places for pairs (0: just as many as there are).
+    capacity: places for pairs (0: just as many as there are). recolour: the share that is drawn in other colours.
     """
 
     def __init__(
-        self, task: Task, puzzles: Sequence[Puzzle], augment: bool, device: torch.device, capacity: int = 0
+        self,
+        task: Task,
+        puzzles: Sequence[Puzzle],
+        augment: bool,
+        device: torch.device,
+        capacity: int = 0,
+        recolour: float = 1.0,
     ) -> None:
-        self.task, self.device, self.side = task, device, task.width
+        self.task, self.device, self.side, self.recolour = task, device, task.width, recolour
         pairs = [self._fitting(puzzle) for puzzle in puzzles]
         places, side = max(capacity, sum(map(len, pairs))), self.side
 
@@ -152,7 +158,11 @@ class PairBank(Bank):
         last = torch.arange(COLOURS, device=self.device) + 2.0
         come = torch.where(free, last - 2 - COLOURS, last).argsort(1)
         drawn = torch.where(free, keys - 2 * COLOURS, last).argsort(1)
-        return torch.zeros_like(come).scatter(1, come, drawn)
+        colours = torch.zeros_like(come).scatter(1, come, drawn)
+        if self.recolour == 1:
+            return colours
+        exchanged = torch.rand((len(free), 1), generator=generator, device=self.device) < self.recolour
+        return torch.where(exchanged, colours, torch.arange(COLOURS, device=self.device))
 
 
 def fits(task: Task, puzzle: Puzzle) -> bool:

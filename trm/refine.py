@@ -267,7 +267,8 @@ class Refiner:
 
             spec, how = self.experts.spec(job.puzzle), self.experts.how()
             longest = max((max(grid.shape) for grid in draft or ()), default=0)
-            view = turned = draw_view(job.puzzle, rng, spec.width if how.moved else 0, longest)
+            side = spec.width if how.moved else 0
+            view = turned = draw_view(job.puzzle, rng, side, longest, how.recolour)
             context, sigma, noise_seed = turned.turn, 0.0, 0
             placed = spec.at(turned.top, turned.left)
         else:
@@ -329,7 +330,9 @@ class Refiner:
         for n, i in enumerate(asked):
             by_input[i] = [one[n] for one in grids]
         if self.fits(name):
-            found = scoring.unseen(engine, spec, puzzle, by_input, self.experts.steps(name, STEPS))
+            found = scoring.unseen(
+                engine, spec, puzzle, by_input, self.experts.steps(name, STEPS), self.experts.how().recolour
+            )
         else:
             found = scoring.held(engine, spec, puzzle, by_input)
         return np.asarray(np.exp(np.min([found[i] for i in asked], axis=0)), dtype=np.float32)

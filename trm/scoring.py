@@ -51,7 +51,12 @@ def held(engine: Engine, task: Task, puzzle: Puzzle, candidates: Sequence[Sequen
 
 
 def unseen(
-    engine: Engine, task: Task, puzzle: Puzzle, candidates: Sequence[Sequence[Grid]], steps: int
+    engine: Engine,
+    task: Task,
+    puzzle: Puzzle,
+    candidates: Sequence[Sequence[Grid]],
+    steps: int,
+    recolour: float = 1.0,
 ) -> list[LogP]:
     """Mean log p of the cells of candidates that a fitted network is not shown, after a cold rollout of `steps`.
 
@@ -63,7 +68,10 @@ def unseen(
     from trm.engine import Rollout
 
     # Other views than the restarts', which have voted already.
-    drawn = [draw_view(puzzle, np.random.default_rng([puzzle.checksum, n])) for n in range(VIEWS)]
+    drawn = [
+        draw_view(puzzle, np.random.default_rng([puzzle.checksum, n]), recolour=recolour)
+        for n in range(VIEWS)
+    ]
     views = [Turned(0, np.arange(256, dtype=np.uint8)), *drawn]
     asked = [(view, i) for view in views for i, grids in enumerate(candidates) if grids]
     rollouts = [
