@@ -122,6 +122,18 @@ def test_colours_that_only_outputs_have_stay_and_so_does_the_ground() -> None:
     assert 60 < (colours[:, 1] == 2).sum() < 140
 
 
+def test_tasks_with_many_pairs_come_more_often_where_asked() -> None:
+    grid = np.array([[1, 2]], dtype=np.uint8)
+    few, many = (Puzzle("arc", (grid,), demos=((grid, grid),) * count) for count in (1, 9))
+    none = Puzzle("arc", (grid,), demos=((np.ones((30, 30), dtype=np.uint8), grid),))
+    for balance, share in ((0.0, 0.5), (0.5, 0.75), (1.0, 0.9)):
+        bank = PairBank(ARC.on(20), [few, none, many], True, CPU, balance=balance)
+        _, _, context = bank.draw(2000, generator())
+        drawn = (context // TURNS).bincount(minlength=3) / 2000
+        assert drawn[1] == 0
+        assert drawn[2] == pytest.approx(share, abs=0.04)
+
+
 def test_a_share_of_the_pairs_keep_their_colours() -> None:
     grid = np.array([[1, 2, 3, 4, 5, 6]], dtype=np.uint8)
     puzzle = Puzzle("arc", (grid,), demos=((grid, grid),))

@@ -133,6 +133,7 @@ class DataConfig:
     options: dict[str, Any] = field(default_factory=dict)  # of the generator
     augment: bool = True  # draw symmetries of the task on the device
     recolour: float = 1.0  # ARC: share of the pairs drawn whose colours are exchanged
+    balance: float = 0.0  # ARC: tasks are drawn as their number of pairs to this power; 0: all alike often
     # Sudoku: the share of puzzles of which further cells are given, at random, so that a puzzle never looks the same.
     reveal: float = 0.0
     # Mazes, whose labels do not turn with them: train on each under its 8 turns, labelled anew by their convention.
@@ -140,7 +141,7 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         _check_range(self, "[data]", ("held_out_size", "limit", "generate", "stream"))
-        _check_range(self, "[data]", ("reveal", "recolour"), 1)
+        _check_range(self, "[data]", ("reveal", "recolour", "balance"), 1)
 
 
 @dataclass(frozen=True)

@@ -66,8 +66,9 @@ def place(grids: Tensor, sizes: Tensor, view: View) -> Tensor:
 class PairBank(Bank):
     """The demonstrations of many ARC tasks. A task's identity is its place in the list.
 
-    Tasks are drawn alike often, however many pairs they have. Pairs larger than the task's canvas are left out.
-    capacity: places for pairs (0: just as many as there are). recolour: the share that is drawn in other colours.
+    Tasks are drawn as often as the number of their pairs, to the power of `balance`, says (0: all alike). Pairs
+    larger than the task's canvas are left out. capacity: places for pairs (0: just as many as there are). recolour:
+    the share that is drawn in other colours.
     """
 
     def __init__(
@@ -78,8 +79,10 @@ class PairBank(Bank):
         device: torch.device,
         capacity: int = 0,
         recolour: float = 1.0,
+        balance: float = 0.0,
     ) -> None:
-        self.task, self.device, self.side, self.recolour = task, device, task.width, recolour
+        self.task, self.device, self.side = task, device, task.width
+        self.recolour, self.balance = recolour, balance
         pairs = [self._fitting(puzzle) for puzzle in puzzles]
         places, side = max(capacity, sum(map(len, pairs))), self.side
 
@@ -94,6 +97,9 @@ class PairBank(Bank):
         self.known = torch.tensor([n for n, some in enumerate(pairs) if some], device=device)  # have any pair
         if not len(self.known):
             raise PuzzleError(f"{task.name}: no demonstration fits a canvas of {side}x{side}")
+        self.chances = torch.zeros(
+            len(self.known), dtype=torch.float64, device=device
+        )  # of the known ones, summed up
         self.replace(puzzles)
         self.augment, self.width, self.vocab_size = augment, task.width, task.vocab_size
         self.answer_tokens = torch.arange(END, task.vocab_size, device=device)
@@ -122,6 +128,8 @@ class PairBank(Bank):
         counts = torch.tensor([len(some) for some in pairs])
         self.counts.copy_(counts)
         self.first.copy_(counts.cumsum(0) - counts)
+        chances = (self.counts[self.known].double() ** self.balance).cumsum(0)
+        self.chances.copy_(chances / chances[-1])
         self.recolourable.copy_(torch.from_numpy(np.array([recolourable(puzzle) for puzzle in puzzles])))
 
     def __len__(self) -> int:
@@ -134,7 +142,12 @@ class PairBank(Bank):
             share = torch.rand(len(most), generator=generator, device=self.device)
             return (share * most).long().clamp(max=most - 1)
 
-        which = self.known[torch.randint(len(self.known), (batch,), generator=generator, device=self.device)]
+        if self.balance:
+            share = torch.rand(batch, generator=generator, device=self.device, dtype=torch.float64)
+            drawn = torch.searchsorted(self.chances, share, right=True).clamp(max=len(self.known) - 1)
+        else:
+            drawn = torch.randint(len(self.known), (batch,), generator=generator, device=self.device)
+        which = self.known[drawn]
         index = self.first[which] + below(self.counts[which])
         view = plain(batch, self.device)
         if self.augment:

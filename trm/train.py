@@ -107,7 +107,7 @@ class Trainer:
                 "for each task, and turns = true"
             )
         self.contexts = {puzzle.id: TURNS * number for number, puzzle in enumerate(train)}
-        return PairBank(self.task, train, data.augment, device, recolour=data.recolour)
+        return PairBank(self.task, train, data.augment, device, recolour=data.recolour, balance=data.balance)
 
     def _initial(self, source: str) -> Expert:
         """The expert whose weights to start from. Raises CheckpointError or ConfigError."""
