@@ -286,6 +286,12 @@ def test_mazes_are_trained_on_under_every_turn_labelled_anew(tmp_path: Path) -> 
             training_puzzles(other, 0)
 
 
+@pytest.mark.parametrize("key", ["recolour", "balance"])
+def test_what_is_said_of_demonstrations_is_refused_elsewhere(key: str) -> None:
+    with pytest.raises(ConfigError, match="recolour, balance: of demonstrations, which sudoku has none of"):
+        training_puzzles(tiny(**{key: 0.5}).data, 0)
+
+
 def test_labels_of_another_convention_are_not_turned(tmp_path: Path) -> None:
     """Two shortest paths: the convention's goes down first."""
     (tmp_path / "m.csv").write_text("question,answer\n" + '"S \n G"' + "," + '"So\n G"' + "\n")

@@ -149,6 +149,8 @@ def training_puzzles(config: DataConfig, seed: int) -> tuple[list[Puzzle], list[
         )
     if config.relabel and config.stream:
         raise ConfigError("[data] relabel: puzzles that others replace are not turned, expected stream = 0")
+    if not task.shown and (config.recolour != 1 or config.balance):
+        raise ConfigError(f"[data] recolour, balance: of demonstrations, which {task.name} has none of")
     if config.train:
         puzzles = labelled(config.train, task.name, config.limit)
     elif config.generate:
