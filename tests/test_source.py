@@ -127,6 +127,15 @@ def test_csv_rows_are_named_by_their_line(tmp_path: Path) -> None:
     assert "expected one called question" in messages(load(write(tmp_path / "t.csv", "a,b\n1,2\n")))[0]
 
 
+@pytest.mark.parametrize("behind", [f'"{LINE}",', f"{LINE},", f'"{LINE}"\n{LINE}', "\n".join([LINE] * 2000)])
+def test_a_quote_that_is_not_closed_costs_its_own_row_alone(tmp_path: Path, behind: str) -> None:
+    path = write(tmp_path / "s.csv", f'question,answer\n{LINE},\n"{LINE},\n{behind}\n{LINE},\n')
+    loaded = load(path)
+    assert messages(loaded) == [f"{path}, line 3: a quote that is not closed"]
+    assert len(loaded) == 4 + behind.count("\n")
+    assert [item.id for item in loaded if isinstance(item, Puzzle)][-1] == f"s:{len(loaded)}"
+
+
 @pytest.mark.parametrize(
     ("row", "name"),
     [

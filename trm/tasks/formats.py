@@ -12,6 +12,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 from trm.grid import PuzzleError
@@ -74,22 +75,31 @@ def read_grids(text: str, where: str, stem: str) -> Items:
 
 
 def read_csv(text: str, where: str, stem: str) -> Items:
-    """Columns question and, where known, answer. Fields are taken as they are: a maze may end in spaces."""
-    reader = csv.reader(io.StringIO(text, newline=""))
+    """Columns question and, where known, answer. Fields are taken as they are: a maze may end in spaces.
+
+    A quote that is not closed costs its own row, not those behind it.
+    """
+    lines = io.StringIO(text, newline="").readlines()
     header: list[str] = []
     records: list[tuple[int, Any]] = []
+    begun, reader = 0, csv.reader(lines)
     while True:
-        first = reader.line_num + 1
+        first, wrong = begun + reader.line_num + 1, ""
         try:
             row = next(reader)
         except StopIteration:
             break
         except csv.Error as error:
-            records.append((first, str(error)))
+            row, wrong = [], str(error)
+        last = begun + reader.line_num
+        if last > first and not _closed(lines[first - 1 : last]):
+            records.append((first, "a quote that is not closed"))
+            begun, reader = first, csv.reader(islice(lines, first, None))
+        elif wrong:
+            records.append((first, wrong))
+        elif not "".join(row).strip():
             continue
-        if not "".join(row).strip():
-            continue
-        if not header:
+        elif not header:
             header = [name.strip().lower() for name in row]
             if "question" not in header:
                 raise PuzzleError(f"{where}: columns {', '.join(header)}; expected one called question")
@@ -98,6 +108,15 @@ def read_csv(text: str, where: str, stem: str) -> Items:
         else:
             records.append((first, dict(zip(header, row, strict=False))))
     return read_records(records, where, stem, "line")
+
+
+def _closed(lines: list[str]) -> bool:
+    """Whether these lines of CSV are one row by the letter: all quotes closed, and behind them a comma or the end."""
+    try:
+        next(csv.reader(lines, strict=True))
+    except csv.Error:
+        return False
+    return True
 
 
 def read_jsonl(text: str, where: str, stem: str) -> Items:
