@@ -38,8 +38,8 @@ class Watcher:
     def drafted(self, puzzle: Puzzle, draft: JudgedDraft) -> None:
         """A draft came and was checked."""
 
-    def refining(self, done: int, total: int, grid: Grid | None = None) -> None:
-        """`done` of `total` rollouts have ended; `grid`: where the first of them stands."""
+    def refining(self, puzzle: Puzzle, done: int, total: int, grid: Grid | None = None) -> None:
+        """`done` of `total` rollouts have ended; `grid`: where the first of this puzzle, one of them, stands."""
 
     def warned(self, message: str) -> None:
         """Something is missing, yet there will be answers."""
@@ -273,7 +273,7 @@ class Pipeline:
             "budget": group[0].seconds_left(options.budget),
             "answers": options.answers,
             "trace": options.trace,
-            "progress": self.watcher.refining,
+            "progress": partial(self.watcher.refining, group[0].puzzle),
         }
         left = dict(enumerate(group))
         try:

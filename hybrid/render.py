@@ -207,12 +207,12 @@ class Live(Notes):
             self._grid = _panel(_drawn(puzzle, draft.draft.grids, self.colour), "draft", _count(draft))
         self.busy(f"{self._name()}: draft {_said(draft)}; refining")
 
-    def refining(self, done: int, total: int, grid: Grid | None = None) -> None:
+    def refining(self, puzzle: Puzzle, done: int, total: int, grid: Grid | None = None) -> None:
         rollouts = f"{done} of {total} rollouts done" if total > 1 else "a rollout"
         fitting = f"fitting the network to the demonstrations, {done} of {total} s"
         self._words = f"{self._name()}: {fitting if isinstance(total, Seconds) else f'refining, {rollouts}'}"
         if grid is not None:
-            self._grid = _panel(_drawn(self._puzzles[0], (grid,), self.colour), "refining")
+            self._grid = _panel(_drawn(puzzle, (grid,), self.colour), f"{puzzle.id}: refining")
         self._show()  # an answer may have come of a puzzle beside this one
 
     def rest(self) -> None:

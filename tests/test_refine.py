@@ -44,6 +44,8 @@ class ScriptedEngine:
                 run.halts.append(halt)
                 if stop is not None and stop(index, run):
                     break
+            if progress is not None:
+                progress(index + 1)
             yield index, run
 
 
@@ -219,6 +221,17 @@ def test_what_is_settled_does_not_wait_for_the_restarts_of_others() -> None:
     made, engine = scripted(play)
     came = [(index, len(engine.seen)) for index, _ in made.each([hard, PUZZLE], [None, None], restarts=3)]
     assert came == [(1, 2), (0, 5)]
+
+
+def test_what_is_shown_meanwhile_is_the_first_puzzles() -> None:
+    other = as_puzzle(PUZZLE.grid[::-1].copy(), "sudoku")
+    first = TASK.encode_question(PUZZLE)
+    made, _ = scripted(lambda r: [(RIGHT if np.array_equal(r.tokens, first) else WRONG, 1.0)])
+    heard: list[tuple[int, int, Grid | None]] = []
+    made.refine([PUZZLE, other], restarts=2, progress=lambda *told: heard.append(told))
+    assert [(done, total) for done, total, _ in heard] == [(1, 2), (2, 2), (1, 1), (1, 1)]
+    assert [grid is None for _, _, grid in heard] == [False, False, True, True]
+    assert all(np.array_equal(grid, RIGHT) for _, _, grid in heard if grid is not None)
 
 
 def test_results_do_not_depend_on_company() -> None:

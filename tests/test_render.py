@@ -134,9 +134,9 @@ def test_the_live_display_follows_the_pipeline_and_leaves() -> None:
 def test_fitting_is_told_in_seconds() -> None:
     live = render.Live(Console(file=io.StringIO()))
     live.started([sudoku()])
-    live.refining(3, Seconds(30))
+    live.refining(sudoku(), 3, Seconds(30))
     assert live._words.endswith("fitting the network to the demonstrations, 3 of 30 s")
-    live.refining(3, 30)
+    live.refining(sudoku(), 3, 30)
     assert live._words.endswith("refining, 3 of 30 rollouts done")
     live.rest()
 
@@ -145,7 +145,7 @@ def test_the_live_display_comes_back_while_others_of_a_batch_are_refined() -> No
     live = render.Live(Console(file=io.StringIO()))
     live.started([sudoku("a"), sudoku("b")])
     live.rest()  # for the answer of the first one
-    live.refining(1, 2)
+    live.refining(sudoku("b"), 1, 2)
     assert live._live is not None
     live.rest()
 

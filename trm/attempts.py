@@ -186,14 +186,15 @@ def run_plans(
         for plan, spec, i in owners
     ]
     latest: list[Grid | None] = [None]
+    shown = next((row for row, (plan, _, _) in enumerate(owners) if plan.job == 0), None)
 
     accepted: set[int] = set()
 
     def stop(index: int, run: Trajectory) -> bool:
         plan, spec, i = owners[index]
-        if index == 0 or (task.decidable and index not in accepted):
+        if index == shown or (task.decidable and index not in accepted):
             grid = _back(plan, spec.decode(plan.puzzle, run.grids[-1], i))
-            if index == 0:
+            if index == shown:
                 latest[0] = grid
             if task.check(jobs[plan.job].puzzle, grid).status is Status.VERIFIED:
                 accepted.add(index)
