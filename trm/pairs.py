@@ -97,9 +97,8 @@ class PairBank(Bank):
         self.known = torch.tensor([n for n, some in enumerate(pairs) if some], device=device)  # have any pair
         if not len(self.known):
             raise PuzzleError(f"{task.name}: no demonstration fits a canvas of {side}x{side}")
-        self.chances = torch.zeros(
-            len(self.known), dtype=torch.float64, device=device
-        )  # of the known ones, summed up
+        # Of the known tasks, summed up to the end, 1.
+        self.chances = torch.zeros(len(self.known), dtype=torch.float64, device=device)
         self.replace(puzzles)
         self.augment, self.width, self.vocab_size = augment, task.width, task.vocab_size
         self.answer_tokens = torch.arange(END, task.vocab_size, device=device)
