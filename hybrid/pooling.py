@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from hybrid.answer import Candidates, same
-from trm.attempts import tally
+from trm.attempts import belief, tally
 from trm.grid import Grid, Grids, PuzzleError
 from trm.tasks import Puzzle
 
@@ -70,10 +68,7 @@ def said_by(outs: Sequence[Refined], grids: Grids) -> tuple[str, float | None]:
     attempts = [attempt for out in outs for attempt in out.attempts]
     for source in ("refiner", "refiner+draft"):
         mine = [attempt for attempt in attempts if source in (attempt.source, "refiner+draft")]
-        sure = [
-            max((a.confidence for a in mine if np.array_equal(a.grids[index], grid)), default=None)
-            for index, grid in enumerate(grids)
-        ]
+        sure = [belief(attempts, index, grid, mine) if mine else None for index, grid in enumerate(grids)]
         if all(one is not None for one in sure):
             return source, min(one for one in sure if one is not None)
     whole = next((out for out in outs if not out.attempts and same(out.grids, grids)), None)

@@ -9,6 +9,7 @@ from typing import Any
 
 import doubles
 import numpy as np
+import pytest
 from doubles import FakeRefiner, Outcome, Scripted
 
 from hybrid.null import Passthrough
@@ -107,19 +108,17 @@ def test_every_rollout_of_a_network_has_a_vote() -> None:
     out = outcome(rollout("refiner", 0.9, A), rollout("refiner", 0.2, B), rollout("refiner", 0.3, B))
     assert first(named(out)[0]) == [7, 5, 5]
     assert first(pooled(PUZZLE, [named(out)], [(C,)])[0]) == [5, 7]
-    assert said_by([out], (B,)) == ("refiner", 0.3)
+    assert said_by([out], (B,)) == ("refiner", pytest.approx(0.3 * 2 / 3))
 
 
 def test_whose_answer_it_is_is_asked_input_by_input() -> None:
     out = outcome(
         rollout("refiner", 0.9, A, B), rollout("refiner", 0.4, B, A), rollout("refiner+draft", 0.6, C, C)
     )
-    assert said_by([out], (A, A)) == (
-        "refiner",
-        0.4,
-    )  # put together from two rollouts, as sure as the less sure
-    assert said_by([out], (C, C)) == ("refiner+draft", 0.6)
-    assert said_by([out], (C, A)) == ("refiner+draft", 0.4)
+    # Put together from two rollouts: as sure as the less sure, each with one vote of three.
+    assert said_by([out], (A, A)) == ("refiner", pytest.approx(0.4 / 3))
+    assert said_by([out], (C, C)) == ("refiner+draft", pytest.approx(0.6 / 3))
+    assert said_by([out], (C, A)) == ("refiner+draft", pytest.approx(0.4 / 3))
     assert said_by([out], (A, A * 0)) == ("llm", None)
 
 

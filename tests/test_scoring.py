@@ -187,6 +187,8 @@ def test_candidates_are_ranked_by_score_and_by_votes() -> None:
     found = ranking([believed])
     assert (found["pass_2_sure"], found["pass_2_score"], found["pass_2_votes_score"]) == (1.0, 0.0, 0.0)
     assert found["auroc_sure"] == auroc([0.6], [0.1, 0.2, 0.7])
+    first = [judged((8, 0.5, True), sure=[0.5]), judged((2, 0.5, False), sure=[0.9])]
+    assert ranking([*first, judged((7, 0.5, False), sure=[0.6])])["auroc_first"] == 0.5  # 4 of 1.8 and 4.2
 
 
 def test_the_area_counts_pairs() -> None:

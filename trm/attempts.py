@@ -45,6 +45,8 @@ class Effort:
 class Refinement:
     """What came of one question. `confidence` is learned, `verdict` is exact; they are never merged.
 
+    Where no rule decides `confidence` is the network's times the share of its attempts that say this answer; of
+    several inputs the least.
     candidates: where no rule decides, for every input one or two grids, best first. steps: supervision steps of
     all rollouts. trace: the grid after every step of the rollout that gave the answer. alternatives: further
     distinct verified answers. attempts: how each rollout went, in order.
@@ -147,6 +149,18 @@ def tally(named: Sequence[Grid]) -> list[tuple[Grid, int]]:
     keys = [(grid.shape, grid.tobytes()) for grid in named]
     grids = dict(zip(keys, named, strict=True))
     return [(grids[key], votes) for key, votes in Counter(keys).most_common()]
+
+
+def belief(attempts: Sequence[Attempt], index: int, grid: Grid, said: Sequence[Attempt] = ()) -> float | None:
+    """How sure the network is of a grid for an input where no rule decides; None where no attempt says it.
+
+    The confidence of the surest attempt that says it, times the share of all attempts that do. Either alone is not to
+    be believed of a network that was fitted: briefly fitted it halts as it should and its views hardly agree, fitted
+    for long it halts at anything (LOG.md). said: those whose confidence counts, if not all.
+    """
+    votes = sum(np.array_equal(one.grids[index], grid) for one in attempts)
+    sure = [one.confidence for one in said or attempts if np.array_equal(one.grids[index], grid)]
+    return max(sure) * votes / len(attempts) if sure else None
 
 
 def sigmoid(logit: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -266,8 +280,7 @@ def settle(job: Job, answers: int) -> Refinement:
     if candidates is not None:  # what is said of the answer is said of the one that is given
         grids = tuple(choice[0] for choice in candidates)
         verdict = task.check(job.puzzle, grids)
-        sure = [a.confidence for a in ranked if all(map(np.array_equal, a.grids, grids))]
-        confidence = sure[0] if sure else min(a.confidence for a in ranked)
+        confidence = min(belief(ranked, index, grid) or 0.0 for index, grid in enumerate(grids))
     return Refinement(
         task=task.name,
         grids=grids,

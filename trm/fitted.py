@@ -232,6 +232,7 @@ def ranking(candidates: Sequence[Sequence[Judged]]) -> dict[str, float]:
     """What the score and the confidence are worth, from the candidates of every test input.
 
     auroc, auroc_sure: of right against wrong candidates, where there are both, by the one and by the other.
+    auroc_first: of right against wrong first attempts by what `refine` says of them (`trm.attempts.belief`).
     pass_2_score, pass_2_sure: share of inputs with a right one among the two that it says are best.
     pass_2_votes_score: among the two with the most votes, the score deciding between equals.
     """
@@ -244,8 +245,11 @@ def ranking(candidates: Sequence[Sequence[Judged]]) -> dict[str, float]:
     right, wrong = ([one for one in every if one["right"] is which] for which in (True, False))
     score, sure = itemgetter("score"), itemgetter("sure")
     areas = {"auroc": score, "auroc_sure": sure} if right and wrong else {}
+    firsts = [(mine[0]["votes"] * mine[0]["sure"], mine[0]["right"]) for mine in candidates]
+    known, missed = ([sure for sure, was in firsts if was is which] for which in (True, False))
     return {
         **{name: auroc([*map(by, right)], [*map(by, wrong)]) for name, by in areas.items()},
+        **({"auroc_first": auroc(known, missed)} if known and missed else {}),
         "pass_2_score": pass_2(itemgetter("score")),
         "pass_2_sure": pass_2(itemgetter("sure", "votes")),
         "pass_2_votes_score": pass_2(itemgetter("votes", "score")),
