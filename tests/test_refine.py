@@ -113,10 +113,11 @@ def test_a_rollout_ends_when_network_and_rules_agree(halts: tuple[float, ...], s
 def test_confidence_is_the_same_where_no_rule_decides(monkeypatch: pytest.MonkeyPatch) -> None:
     """The rules accept the first grid, long before the network halts."""
     made, _ = scripted(lambda r: [(RIGHT, -4.0), (RIGHT, -1.0), (WRONG, 1.0), (RIGHT, 6.0)])
-    ruled = made.refine(PUZZLE)
+    ruled, beside = made.refine(PUZZLE), made.refine(PUZZLE, RIGHT)
     monkeypatch.setattr(type(TASK), "decidable", False)
     monkeypatch.setattr(type(TASK), "check", lambda *_: Verdict(Status.UNVERIFIED, ()))
     assert made.refine(PUZZLE).confidence == ruled.confidence
+    assert made.refine(PUZZLE, RIGHT).confidence == beside.confidence
 
 
 def test_restarts_see_the_puzzle_under_a_symmetry_with_noise_and_come_back() -> None:

@@ -45,8 +45,8 @@ class Effort:
 class Refinement:
     """What came of one question. `confidence` is learned, `verdict` is exact; they are never merged.
 
-    Where no rule decides `confidence` is the network's times the share of its attempts that say this answer; of
-    several inputs the least.
+    Where the network is shown demonstrations `confidence` is that of its surest attempt that says this answer, times
+    the share of those that do; of several inputs the least.
     candidates: where no rule decides, for every input one or two grids, best first. steps: supervision steps of
     all rollouts. trace: the grid after every step of the rollout that gave the answer. alternatives: further
     distinct verified answers. attempts: how each rollout went, in order.
@@ -152,7 +152,7 @@ def tally(named: Sequence[Grid]) -> list[tuple[Grid, int]]:
 
 
 def belief(attempts: Sequence[Attempt], index: int, grid: Grid, said: Sequence[Attempt] = ()) -> float | None:
-    """How sure the network is of a grid for an input where no rule decides; None where no attempt says it.
+    """How sure the network is of a grid for one input, from views that vote; None where no attempt says it.
 
     The confidence of the surest attempt that says it, times the share of all attempts that do. Either alone is not to
     be believed of a network that was fitted: briefly fitted it halts as it should and its views hardly agree, fitted
@@ -280,7 +280,10 @@ def settle(job: Job, answers: int) -> Refinement:
     if candidates is not None:  # what is said of the answer is said of the one that is given
         grids = tuple(choice[0] for choice in candidates)
         verdict = task.check(job.puzzle, grids)
-        confidence = min(belief(ranked, index, grid) or 0.0 for index, grid in enumerate(grids))
+        if task.shown:  # attempts are views, which vote
+            confidence = min(belief(ranked, index, grid) or 0.0 for index, grid in enumerate(grids))
+        else:
+            confidence = next(a.confidence for a in ranked if all(map(np.array_equal, a.grids, grids)))
     return Refinement(
         task=task.name,
         grids=grids,
