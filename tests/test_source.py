@@ -221,6 +221,20 @@ def test_json_lines_hold_records_or_tasks(tmp_path: Path) -> None:
     assert messages(loaded)[1].startswith(f"{path}, line 6: no JSON")
 
 
+def test_json_lines_of_tasks_are_parsed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    task = json.loads(TASK)
+    path = write(tmp_path / "r.jsonl", f"{TASK}\n{json.dumps({'id': 'b', 'question': task})}\n")
+    parsed: list[str] = []
+    loads = json.loads
+    monkeypatch.setattr(json, "loads", lambda text, **how: parsed.append(text) or loads(text, **how))
+    for kind in ("arc", None):
+        parsed.clear()
+        loaded = strict(load(path, task=kind))
+        assert all(same(puzzle, ARC) for puzzle in loaded)
+        assert [puzzle.id for puzzle in loaded] == ["r:1", "b"]
+        assert len(parsed) == 2
+
+
 def test_arc_files_of_each_form(tmp_path: Path) -> None:
     (alone,) = strict(load(write(tmp_path / "abc.json", TASK)))
     assert (alone.id, alone.answers) == ("abc", None)

@@ -26,7 +26,7 @@ KEYS = ("id", "task", "question", "answer")  # of a record; whatever else it hol
 class Item:
     """One puzzle as its source holds it. where: for messages. name: the id of the puzzle.
 
-    question: text, or with a task named what its JSON says, which is not written out to be read again.
+    question: text, or what its JSON says, which is not written out to be read again.
     """
 
     where: str
@@ -181,8 +181,8 @@ def read_records(numbered: Iterable[tuple[int, Any]], where: str, stem: str, uni
         named.add(name)
         if "question" not in fields and "train" in fields:
             fields = {"id": fields.get("id"), "question": fields}
-        question = _text(fields.get("question"))
-        if not question:
+        question = fields.get("question")
+        if not isinstance(question, str | dict | list) or question == "":
             yield PuzzleError(f"{place}: no question, expected text under that name")
             continue
         meta = {key: _number(value) for key, value in fields.items() if key not in KEYS and _scalar(value)}
@@ -219,7 +219,7 @@ def _number(value: str | int | float) -> str | int | float:
 
 
 def _text(value: Any) -> str | None:
-    """A question or answer as text: ARC's may stand in a record as JSON itself."""
+    """An answer as text: ARC's may stand in a record as JSON itself."""
     if isinstance(value, str):
         return value or None
     return json.dumps(value) if isinstance(value, (dict, list)) else None

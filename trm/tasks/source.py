@@ -104,7 +104,8 @@ def _one_line(error: PuzzleError) -> PuzzleError:
 def _puzzle(item: Item, task: str | None) -> Puzzle | PuzzleError:
     try:
         named = item.task if item.task in names() else None
-        kind = get(task or named or detect(item.question))
+        known = task or named or ("" if isinstance(item.question, str) else "arc")  # which alone asks in JSON
+        kind = get(known or detect(item.question))
         puzzle = kind.read(item.question)
         kind.validate(puzzle)
         puzzle = replace(puzzle, id=item.name, meta=item.meta)
