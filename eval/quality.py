@@ -161,9 +161,12 @@ def markdown(result: dict[str, Any]) -> str:
 
 
 def draw(result: dict[str, Any], out: Path) -> None:
-    """The table and the calibration as a picture."""
-    from matplotlib.figure import Figure
-
+    """The table and the calibration as a picture; a line in its place where there is nothing to draw with."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:  # the tables are the work, and are written
+        print(f"quality: no {out.name} without matplotlib: pip install 'hybrid-trm[report]'", file=sys.stderr)
+        return
     figure = Figure(figsize=(10, 4), layout="constrained")
     left, right = figure.subplots(1, 2)
     none, *rows = result["drafts"]
@@ -216,8 +219,8 @@ def measure(asked: argparse.Namespace) -> None:
     }
     (asked.out / "quality.json").write_text(json.dumps(result, indent=1) + "\n")
     (asked.out / "quality.md").write_text(markdown(result))
-    draw(result, asked.out / "quality.png")
     print(markdown(result))
+    draw(result, asked.out / "quality.png")
 
 
 def main() -> int:

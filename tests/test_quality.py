@@ -107,6 +107,21 @@ def test_the_command_writes_tables_and_a_picture(
     assert "no expert for sudoku" in capsys.readouterr().err
 
 
+def test_without_matplotlib_the_tables_are_there_and_a_line_says_what_is_not(
+    refiner: Refiner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(Refiner, "from_pretrained", classmethod(lambda cls, *rest: refiner))
+    monkeypatch.setattr(quality, "labelled", lambda *rest: PUZZLES)
+    monkeypatch.setattr(quality, "SHARES", (0,))
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    monkeypatch.setattr(sys, "argv", [*ASK, "--n", "2", "--out", str(tmp_path)])
+    assert quality.main() == 0
+    said = capsys.readouterr()
+    assert said.err == "quality: no quality.png without matplotlib: pip install 'hybrid-trm[report]'\n"
+    assert said.out.strip() == (tmp_path / "quality.md").read_text().strip()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["quality.json", "quality.md"]
+
+
 SOLVED = replace(PUZZLES[0], inputs=PUZZLES[0].answers or ())
 MAZE = get("maze").parse("S##\n  G")
 ON_THE_PATH = replace(MAZE, answers=get("maze").parse_answer(MAZE, "S##\nooG"))  # every free cell
