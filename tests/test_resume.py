@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -108,3 +109,45 @@ def test_a_line_that_a_kill_cut_off_spoils_none_after_it(tmp_path: Path) -> None
     after = read(tmp_path)
     assert after[: len(before)] == before
     assert [line["step"] for line in after[len(before) :] if "held_out" in line] == [8]
+
+
+def test_what_was_written_behind_the_checkpoint_is_not_there_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save = Trainer.save
+
+    def killed(self: Trainer, name: str, *more: Any) -> None:
+        if name == "last" and self.done_steps == 5:
+            raise SystemExit  # and nothing that was learned since step 3 is kept
+        if name != "last" or self.done_steps <= 3:
+            save(self, name, *more)
+
+    def steps() -> list[tuple[int, bool]]:
+        return [(line["step"], "held_out" in line) for line in read(tmp_path)]
+
+    monkeypatch.setattr("trm.train.REPORT_EVERY", -1.0)
+    often = config(train__evaluate_every=1 / 3, train__save_every_seconds=0.0)
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "save", killed)
+        with pytest.raises(SystemExit):
+            trainer(tmp_path, often).run()
+    before = [(1, False), (2, False), (3, False), (3, True), (4, False), (5, False), (5, True)]
+    assert steps() == before
+    os.link(tmp_path / "metrics.jsonl", tmp_path / "another")
+    kept = (tmp_path / "another").read_bytes()
+
+    def cut_off(*names: Any) -> None:
+        raise KeyboardInterrupt
+
+    again = trainer(tmp_path, often)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", cut_off)
+        with pytest.raises(KeyboardInterrupt):
+            again.resume()
+    assert steps() == before  # killed while they are dropped: all are there
+    again.resume()
+    assert steps() == before[:4]
+    assert (tmp_path / "another").read_bytes() == kept  # a copy by links is another run's
+    again.run()
+    assert steps() == [*before, (6, False), (6, True)]
+    assert not list(tmp_path.glob(".metrics*"))

@@ -37,6 +37,26 @@ def read(folder: Path) -> list[dict[str, Any]]:
     return made
 
 
+def drop_behind(folder: Path, step: int) -> None:
+    """Leave in a run folder's metrics.jsonl the whole lines up to a step: what goes on from there writes the others
+    again, and what a kill cut off would spoil the line that comes after it.
+    """
+    from trm.checkpoint import replacing
+
+    def stays(line: bytes) -> bool:
+        try:
+            return line.endswith(b"\n") and bool(json.loads(line)["step"] <= step)
+        except (ValueError, KeyError, TypeError):  # no line of a run: for `read` to say
+            return True
+
+    path = folder / "metrics.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True) if path.is_file() else []
+    kept = [line for line in lines if stays(line)]
+    if kept != lines:
+        with replacing(path) as temporary:
+            temporary.write_bytes(b"".join(kept))
+
+
 def names_of(runs: Sequence[Path]) -> list[str]:
     """What to call run folders (or files in them): by their last names, or as given where those are alike."""
     folders = [run.resolve().parent if run.name == "metrics.jsonl" else run.resolve() for run in runs]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-import os
 import pickle
 import platform
 import sys
@@ -22,7 +21,7 @@ from accelerate.utils import broadcast
 import trm
 from trm.checkpoint import IDENTITIES, CheckpointError, Expert, load, replacing, save_folder
 from trm.config import Config, ConfigError, TRMConfig, from_dict
-from trm.curves import read
+from trm.curves import drop_behind, read
 from trm.data import Bank
 from trm.engine import Engine
 from trm.evaluate import evaluate
@@ -351,11 +350,8 @@ class Trainer:
         except (OSError, RuntimeError, EOFError, KeyError, ValueError, pickle.UnpicklingError) as error:
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise CheckpointError(f"{path}: not what a run left to go on from ({reason})") from None
-        metrics = self.folder / "metrics.jsonl"
-        if self.accelerator.is_main_process and metrics.is_file():
-            written = metrics.read_bytes()
-            if not written.endswith(b"\n"):  # what a kill cut off would spoil the line that comes after it
-                os.truncate(metrics, written.rfind(b"\n") + 1)
+        if self.accelerator.is_main_process:
+            drop_behind(self.folder, self.done_steps)
 
     def _resume(self, raw: dict[str, Any]) -> None:
         # Read as any config is: a run older than a key has that key's default.
