@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from test_train import config, trainer
 from typer.testing import CliRunner, Result
 
@@ -151,3 +152,42 @@ def test_what_was_written_behind_the_checkpoint_is_not_there_twice(
     again.run()
     assert steps() == [*before, (6, False), (6, True)]
     assert not list(tmp_path.glob(".metrics*"))
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (
+            torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has"),
+            " (2.00 GiB at once)",
+        ),
+        (MemoryError(), ""),
+    ],
+)
+def test_a_run_that_memory_ends_says_so_and_can_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, said: str
+) -> None:
+    run, advance = tmp_path / "run", Trainer.advance
+
+    def full(self: Trainer, progress: float) -> None:
+        if self.done_steps == 2:
+            raise error
+        advance(self, progress)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "advance", full)
+        ended = train(*QUICK, "train.save_every_seconds=0", "--out", run)
+    assert ended.exit_code == 2
+    line = f"trm: not enough memory{said}, expected a smaller [model], or less of train.batch, train.pool"
+    assert ended.stderr.splitlines()[-1] == line
+    assert train("train.batch=2", "--resume", run).exit_code == 0
+
+
+def test_other_errors_of_a_run_are_left_as_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def wrong(self: Trainer, progress: float) -> None:
+        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+
+    made = trainer(tmp_path, config())
+    monkeypatch.setattr(Trainer, "advance", wrong)
+    with pytest.raises(RuntimeError, match="mat1 and mat2"):
+        made.run()

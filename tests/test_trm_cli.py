@@ -196,6 +196,19 @@ def test_bench_counts_and_measures(trm: Callable[..., Result]) -> None:
         (["bench", "infer", "--set", "train.batch=2"], 2, "train.batch: of training alone"),
         (["bench", "infer", "--device", "banana"], 2, "expected auto, cpu, cuda or mps"),
         (["train", TINY, "--device", "banana", "--out", "new"], 2, "expected auto, cpu, cuda or mps"),
+        (
+            ["train", TINY, *QUICK, f"model.hidden_size={10**15}"],
+            2,
+            "not enough memory (44000000000000000 bytes at once)",
+        ),
+        (
+            ["train", TINY, *QUICK, f"train.batch={10**15}"],
+            2,
+            "not enough memory, expected a smaller [model], or less",
+        ),
+        (["train", TINY, *QUICK, f"train.pool={10**18}"], 2, "not enough memory"),
+        (["bench", "infer", "--set", f"model.hidden_size={10**15}"], 2, "not enough memory"),
+        (["bench", "train", "--set", f"model.hidden_size={10**15}"], 2, "not enough memory"),
     ],
     ids=lambda value: " ".join(Path(str(w)).name for w in value) if isinstance(value, list) else None,
 )

@@ -17,6 +17,7 @@ from trm.config import Config, ConfigError, load_config
 from trm.engine import Engine, Rollout
 from trm.experts import usable
 from trm.flops import count_flops
+from trm.learner import within_memory
 from trm.model import TRM
 from trm.tasks import get
 
@@ -60,6 +61,7 @@ def _settings(path: Path | None, overrides: list[str]) -> Config:
     return load_config(path, overrides)
 
 
+@within_memory()
 def bench_train(path: Path | None, overrides: list[str], device: str = "auto") -> dict[str, Any]:
     """Whole training steps of a configuration on made-up puzzles: milliseconds, TFLOP, share of the peak."""
     from trm.train import Trainer
@@ -81,6 +83,7 @@ def bench_train(path: Path | None, overrides: list[str], device: str = "auto") -
     return _report(config, learner.model, seconds, tflop, peak_tflops(where, dtype), config.train.batch)
 
 
+@within_memory()
 def bench_infer(path: Path | None, overrides: list[str], device: str = "auto") -> dict[str, Any]:
     """Supervision steps of the engine over full slots: milliseconds a step, puzzles a second at 16 steps."""
     config = _settings(path, overrides)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -18,7 +21,26 @@ WARM_UP_STEPS = 3  # ordinary steps run eagerly before a CUDA graph is captured
 # Held while a graph is captured: the device's random numbers are the graph's then. A language model that samples on
 # the same device in another thread waits for it, and it for the model.
 CAPTURING = threading.Lock()
+# How torch says that there is no room, each device and each size with an error of its own.
+TOO_LARGE = re.compile(
+    "allocate memory|out of memory|size calculation overflowed|overflow when unpacking", re.IGNORECASE
+)
 METERS = ("loss", "cells", "norm", "finished", "right", "steps")
+
+
+@contextmanager
+def within_memory() -> Iterator[None]:
+    """What does not fit in the device's memory is a ConfigError."""
+    try:
+        yield
+    except (MemoryError, RuntimeError, TypeError) as error:
+        if not isinstance(error, MemoryError) and not TOO_LARGE.search(str(error)):
+            raise
+        asked = re.search(r"tried to allocate ([\d.]+ \w+)", str(error), re.IGNORECASE)
+        raise ConfigError(
+            f"not enough memory{f' ({asked[1]} at once)' if asked else ''}, expected a smaller [model], or less of "
+            "train.batch, train.pool"
+        ) from None
 
 
 class Processes(Protocol):

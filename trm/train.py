@@ -25,7 +25,7 @@ from trm.curves import drop_behind, read
 from trm.data import Bank
 from trm.engine import Engine
 from trm.evaluate import evaluate
-from trm.learner import METERS, WARM_UP_STEPS, Learner
+from trm.learner import METERS, WARM_UP_STEPS, Learner, within_memory
 from trm.model import TRM, TURNS
 from trm.pairs import PairBank, fits
 from trm.progress import interruptions
@@ -42,6 +42,7 @@ class Trainer:
     `save_pretrained` folders with the averaged weights, and `last` also has training.pt, from which a run resumes.
     """
 
+    @within_memory()
     def __init__(
         self,
         config: Config,
@@ -157,6 +158,7 @@ class Trainer:
         lines = read(self.folder) if (self.folder / "metrics.jsonl").is_file() else []
         return lines[-1].get("held_out") if lines and lines[-1]["step"] == self.done_steps else None
 
+    @within_memory()
     def run(self) -> dict[str, Any]:
         """Train to the horizon; returns the last evaluation."""
         every = self.config.train.evaluate_every
