@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -10,8 +11,9 @@ import pytest
 import torch
 from test_adapt import QUICK, SHAPE, TASK
 
-from trm.adapt import Fitter, canvas, fit_together
+from trm.adapt import Fitter, Fitting, canvas, fit_together
 from trm.checkpoint import Checkpoint, Expert
+from trm.experts import Fitted
 from trm.generate import generate
 from trm.model import TRM
 from trm.refine import Refiner
@@ -98,6 +100,25 @@ def test_a_network_that_was_given_less_time_does_not_stand_in_for_one_with_more(
     for budget in (0.125, None):
         refiner.refine(TASK, steps=1, budget=budget)
     assert len(given) == 4
+
+
+def test_a_task_that_is_asked_again_under_one_budget_is_fitted_once(
+    expert: Expert, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refiner = Refiner(Checkpoint("mine", {"arc": expert}), device="cpu")
+    refiner.experts.fitting = replace(QUICK, steps=0, smallest=10)
+    given: list[float] = []
+
+    def fit(puzzles: Sequence[Puzzle], how: Fitting, progress: object) -> list[Fitted]:
+        given.append(how.seconds)
+        return [Fitted(refiner.engine("arc"), 1, 0.0, how.seconds)]
+
+    monkeypatch.setattr(refiner.experts, "_fit", fit)
+    for left in (9.5, 9.4999, 9.5001, 10.0):  # what a draft leaves of ten seconds, more or less
+        refiner.experts.fitted([TASK], budget=left)
+    assert given == [pytest.approx(7.6)]
+    refiner.experts.fitted([TASK], budget=20.0)
+    assert given[1:] == [pytest.approx(16.0)]
 
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute")  # PyTorch looks at it itself

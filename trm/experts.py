@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from trm.model import TRM
 
 FITTING_SHARE = 0.8  # of a budget
+# The share of the seconds now allowed that a network must have been given to be used again: of one budget the clock
+# and a draft leave a little more or less each time, and for that little it would be fitted anew in full.
+ENOUGH = 0.9
 # Fitted networks, kept for questions that come again: drafts, scores, arms of a comparison. As many as puzzles are
 # answered in step (`hybrid.solving.TOGETHER`): fewer would have each of them fitted anew at every turn. 14 MB each.
 FITTED_KEPT, FITTED_KEPT_ON_CPU = 256, 32
@@ -113,14 +116,14 @@ class Experts:
         """A network fitted to the demonstrations of each puzzle, `Fitting.together` of them side by side.
 
         budget: seconds that a puzzle may take in all, most of which fitting then takes. A network that was fitted to
-        the same demonstrations before is used again, unless it was given less time than is now.
+        the same demonstrations before is used again, unless it was given clearly less time than is now.
         """
         how = self.how()
         if budget is not None:
             how = replace(how, seconds=FITTING_SHARE * budget)
         asked = {self._key(puzzle, how): puzzle for puzzle in puzzles}
         known = {key: self._fitted[key] for key in asked if key in self._fitted}
-        found = {key: one for key, one in known.items() if how.steps or one.allowed >= how.seconds}
+        found = {key: one for key, one in known.items() if how.steps or one.allowed >= ENOUGH * how.seconds}
         missing = [(key, puzzle) for key, puzzle in asked.items() if key not in found]
         for first in range(0, len(missing), how.together):
             group = missing[first : first + how.together]
