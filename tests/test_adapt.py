@@ -17,6 +17,7 @@ from trm.config import ConfigError, TRMConfig, load_config
 from trm.engine import Engine, Rollout
 from trm.generate import generate
 from trm.grid import PuzzleError
+from trm.learner import METERS, Learner
 from trm.losses import LossConfig, losses
 from trm.model import TRM, TURNS
 from trm.pairs import PairBank, place, plain
@@ -95,6 +96,20 @@ def test_a_fitter_used_again_fits_as_a_new_one(expert: Expert) -> None:
     assert again.config.seq_len == 400
     for name, tensor in fresh.state_dict().items():
         assert tensor.equal(again.state_dict()[name]), name
+
+
+def test_what_was_learned_is_that_of_the_last_tenth(expert: Expert, monkeypatch: pytest.MonkeyPatch) -> None:
+    def step(learner: Learner) -> None:
+        learner.meters += 1  # a pair right and one gone, whatever there was before
+        learner.meters[METERS.index("right")] -= missed.pop(0)
+
+    missed = [1.0] * 9 + [0.0]
+    monkeypatch.setattr(Learner, "step", step)
+    *_, right = fit_together([Fitter(expert, replace(QUICK, steps=10), 10)], [TASK])
+    assert right == [1.0]
+    missed = [0.0] * 9 + [1.0]
+    *_, right = fit_together([Fitter(expert, replace(QUICK, steps=10), 10)], [TASK])
+    assert right == [0.0]
 
 
 def test_a_task_of_many_demonstrations_gets_its_places(expert: Expert) -> None:

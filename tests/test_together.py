@@ -111,7 +111,7 @@ def test_a_task_that_is_asked_again_under_one_budget_is_fitted_once(
 
     def fit(puzzles: Sequence[Puzzle], how: Fitting, progress: object) -> list[Fitted]:
         given.append(how.seconds)
-        return [Fitted(refiner.engine("arc"), 1, 0.0, how.seconds)]
+        return [Fitted(refiner.engine("arc"), 1, 0.0, how.seconds, 0.0)]
 
     monkeypatch.setattr(refiner.experts, "_fit", fit)
     for left in (9.5, 9.4999, 9.5001, 10.0):  # what a draft leaves of ten seconds, more or less

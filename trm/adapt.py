@@ -31,13 +31,14 @@ from trm.config import (
     from_dict,
 )
 from trm.grid import Grid
-from trm.learner import Learner
+from trm.learner import METERS, Learner
 from trm.model import TRM
 from trm.pairs import PairBank, recolourable
 from trm.tasks import Puzzle, get
 
 CANVASES = (10, 15, 20, 30)  # sides: a step on 20x20 costs .4 of one on 30x30
 MOST_TOGETHER = 16
+LATE = 0.9  # share of a fitting from which on what it has learned is looked at
 MOST_PAIRS = 32  # demonstrations of one task that a fitter has places for; more make it begin anew
 
 
@@ -260,8 +261,9 @@ def fit_together(
     puzzles: Sequence[Puzzle],
     progress: Callable[[int, int], None] | None = None,
     seconds: float | None = None,
-) -> tuple[list[TRM], int]:
-    """For every puzzle a network fitted to its demonstrations, and the steps that each took.
+) -> tuple[list[TRM], int, list[float]]:
+    """For every puzzle a network fitted to its demonstrations; the steps that each took; and of each the share of the
+    demonstrations, as they were drawn in the last tenth of it, that it had wholly right.
 
     Every puzzle has a fitter to itself; all are fitted alike and take their steps side by side. On CUDA each has a
     stream of its own, so that one's small products run where another's leave the device idle.
@@ -278,9 +280,13 @@ def fit_together(
         learners = [fitter.begin(puzzle) for fitter, puzzle in zip(fitters, puzzles, strict=True)]
         if cuda:
             torch.cuda.synchronize()  # what was set on one stream is read on others
-        begun, step, behind = time.perf_counter(), 0, 0.0
+        begun, step, behind, late = time.perf_counter(), 0, 0.0, False
         total = how.steps or len(puzzles) * (how.seconds if seconds is None else seconds)
         while behind < total:
+            if not late and behind >= LATE * total:
+                late = True
+                for learner in learners:
+                    learner.meters.zero_()
             for fitter, learner in zip(fitters, learners, strict=True):
                 with torch.cuda.stream(fitter.stream) if cuda else nullcontext():
                     learner.set_step(step, behind / total)
@@ -293,4 +299,6 @@ def fit_together(
                 progress(min(int(behind), int(total)), int(total))
         if cuda:
             torch.cuda.synchronize()
-    return [fitter.network() for fitter in fitters], step
+    meters = [dict(zip(METERS, learner.meters.tolist(), strict=True)) for learner in learners]
+    right = [one["right"] / max(1.0, one["finished"]) for one in meters]
+    return [fitter.network() for fitter in fitters], step, right

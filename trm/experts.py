@@ -32,13 +32,14 @@ FITTED_KEPT, FITTED_KEPT_ON_CPU = 256, 32
 class Fitted(NamedTuple):
     """A network fitted to a puzzle's demonstrations, the steps that took, and its share of the seconds.
 
-    allowed: the seconds that it was given.
+    allowed: the seconds that it was given. right: the share of the demonstrations that it has learned.
     """
 
     engine: Engine
     steps: int
     seconds: float
     allowed: float
+    right: float
 
 
 class Experts:
@@ -179,10 +180,13 @@ class Experts:
                 self._fitters[known] = Fitter(expert, how, known[1], self.device, dtype, stream)
             fitters.append(self._fitters[known])
         begun = time.perf_counter()
-        networks, steps = fit_together(fitters, puzzles, tick, how.seconds)
+        networks, steps, right = fit_together(fitters, puzzles, tick, how.seconds)
         seconds = (time.perf_counter() - begun) / len(puzzles)
         engines = [Engine(with_kernels(network), self.slots) for network in networks]
-        return [Fitted(engine, steps, seconds, how.seconds) for engine in engines]
+        return [
+            Fitted(engine, steps, seconds, how.seconds, share)
+            for engine, share in zip(engines, right, strict=True)
+        ]
 
     def steps(self, task: str, asked: int) -> int:
         """Supervision steps that a rollout takes at most.

@@ -52,6 +52,7 @@ class Record(TypedDict):
     canvas: int
     fit_seconds: float
     fit_steps: int
+    fit_right: float  # share of the demonstrations, under their views, that fitting has learned
     cold: list[Looked]  # one view
     pass_1: list[bool]  # whether the first attempt is right,
     pass_2: list[bool]  # one of two,
@@ -122,6 +123,7 @@ def one_task(
         canvas=task.width,
         fit_seconds=round(fit.seconds, 1),
         fit_steps=fit.steps,
+        fit_right=round(fit.right, 4),
         cold=cold,
         pass_1=right["pass_1"],
         pass_2=right["pass_2"],
@@ -135,7 +137,8 @@ def summary(records: Sequence[Record]) -> dict[str, Any]:
     """Figures of all records: those of one view as `trm.evaluate.figures` has them, those of attempts, `ranking`.
 
     pass_1, pass_2, oracle: shares of test inputs. tasks: share of tasks with every input right in two attempts.
-    accuracy: pass_1 where views voted. verified: 0, for no rule decides.
+    accuracy: pass_1 where views voted. verified: 0, for no rule decides. fit_right: how much of the demonstrations
+    fitting has learned, on average: where it is low more fitting is due, where it is high and tasks are wrong not.
     """
     result = figures([one for record in records for one in record["cold"]])
     found = {
@@ -144,6 +147,7 @@ def summary(records: Sequence[Record]) -> dict[str, Any]:
         "oracle": [right for record in records for right in record["oracle"]],
         "tasks": [all(record["pass_2"]) for record in records],
     }
+    result["fit_right"] = float(np.mean([record["fit_right"] for record in records]))
     result |= {"verified": 0.0, **{name: float(np.mean(right)) for name, right in found.items()}}
     result |= ranking([mine for record in records for mine in record["candidates"]])
     if records[0]["how"]["restarts"]:
