@@ -36,6 +36,18 @@ def test_a_file_keeps_weights_and_origin(tmp_path: Path) -> None:
         assert one.state[name].equal(expected)
 
 
+def test_what_decay_has_taken_is_nothing(tmp_path: Path) -> None:
+    made = expert()
+    name = next(name for name, tensor in made.state.items() if tensor.ndim > 1)
+    made.state[name][0] *= 1e-24
+    save(tmp_path / "a.pt", {"sudoku": made})
+    save_folder(tmp_path / "m", made)
+    for source in (tmp_path / "a.pt", tmp_path / "m"):
+        read = load(source).experts["sudoku"].state[name]
+        assert not read[0].any()
+        assert read[1:].equal(made.state[name][1:].to(read.dtype))
+
+
 def test_a_folder_is_as_good_as_a_file(tmp_path: Path) -> None:
     save_folder(tmp_path / "m", expert(step=3))
     refiner = Refiner.from_pretrained(tmp_path / "m", device="cpu")

@@ -59,6 +59,42 @@ def test_muon_agrees_with_torch() -> None:
         assert (a - b).norm() < 0.02 * moved
 
 
+@pytest.mark.parametrize("shape", [(48, 24), (24, 48)])
+def test_normuon_moves_every_row(shape: tuple[int, int]) -> None:
+    """Half of the rows have a ten-thousandth of the gradient: Muon leaves them where they are."""
+    moved = {}
+    for name in ("muon", "normuon"):
+        generator = torch.Generator().manual_seed(0)
+        model = nn.Module()
+        model.net = nn.ParameterList([torch.zeros(shape), torch.zeros(shape)])  # type: ignore[assignment]
+        model.bias = nn.Parameter(torch.zeros(3))
+        config = OptimConfig(name=name, lr=0.02, weight_decay=0.0, schedule="constant", warmup=0.0)  # type: ignore[arg-type]
+        optimizer = Optimizer(model, config)
+        optimizer.set_progress(0.5)
+        share = torch.where(torch.arange(shape[0]) % 2 == 0, 1.0, 1e-4)[:, None]
+        for _ in range(3):
+            for p in model.net:
+                before, p.grad = p.detach().clone(), share * torch.randn(shape, generator=generator)
+            model.bias.grad = torch.zeros(3)
+            optimizer.step()
+        rows = (p.detach() - before).norm(dim=1)
+        moved[name] = float(rows[1::2].mean() / rows[::2].mean()), float(rows.norm())
+    assert moved["muon"][0] < 0.05
+    assert 0.3 < moved["normuon"][0] < 3
+    assert moved["normuon"][1] == pytest.approx(moved["muon"][1], rel=1e-3)  # a step is as long as Muon's
+
+
+def test_no_gradient_moves_nothing() -> None:
+    model = TRM(TINY)
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    optimizer = Optimizer(model, OptimConfig(name="normuon", weight_decay=0.0, adamw_weight_decay=0.0))
+    optimizer.set_progress(0.5)
+    for p in optimizer.params:
+        p.grad = torch.zeros_like(p)
+    optimizer.step()
+    assert all(p.equal(before[name]) for name, p in model.named_parameters())
+
+
 def test_muon_trains_the_matrices_of_the_network_and_adamw_the_rest() -> None:
     model = TRM(TINY)
     adamw, muon = Optimizer(model, OptimConfig()).parts

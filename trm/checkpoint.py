@@ -25,6 +25,7 @@ from trm.model import TRM
 from trm.tasks import get as get_task
 
 FORMAT = 1
+VANISHED = 1e-9  # weights are about 1e-2
 IDENTITIES = "embed.identities"  # name of the tensor with a row for every task
 META = "trm.json"  # beside config.json and model.safetensors in a folder
 
@@ -93,7 +94,7 @@ def _load_file(path: Path, name: str) -> Checkpoint:
             f"{name}: not a checkpoint of format {FORMAT}; `trm convert` reads reference ones"
         )
     experts = {
-        task: Expert(task, _config(one["config"], name), one["state"], one.get("meta", {}))
+        task: Expert(task, _config(one["config"], name), _present(one["state"]), one.get("meta", {}))
         for task, one in raw["experts"].items()
     }
     return Checkpoint(f"{name}@sha256:{_sha256(path)[:16]}", experts)
@@ -116,7 +117,7 @@ def _load_folder(path: Path, name: str) -> Checkpoint:
     try:
         raw = json.loads((path / "config.json").read_text())
         meta = json.loads((path / META).read_text()) if (path / META).is_file() else {}
-        state = load_file(weights)
+        state = _present(load_file(weights))
     except (OSError, ValueError, SafetensorError) as error:
         raise CheckpointError(f"{name}: not a checkpoint: {first_line(error)}") from None
     if not isinstance(raw, dict) or not isinstance(meta, dict):
@@ -126,6 +127,14 @@ def _load_folder(path: Path, name: str) -> Checkpoint:
     if task is None:
         raise CheckpointError(f"{name}: {META} names no task, expected one")
     return Checkpoint(f"{name}@sha256:{_sha256(weights)[:16]}", {task: Expert(task, config, state, meta)})
+
+
+def _present(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Weights without those that decay has all but taken: a CPU multiplies denormals twenty times as slowly."""
+    return {
+        name: torch.where(tensor.abs() < VANISHED, 0, tensor) if tensor.is_floating_point() else tensor
+        for name, tensor in state.items()
+    }
 
 
 def _load_hub(repo: str) -> Checkpoint:

@@ -146,9 +146,9 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class OptimConfig:
-    """Muon on the blocks' matrices and AdamW on the rest, or AdamW on everything."""
+    """Muon or NorMuon on the blocks' matrices and AdamW on the rest, or AdamW on everything."""
 
-    name: Literal["muon", "adamw"] = "muon"
+    name: Literal["muon", "normuon", "adamw"] = "muon"
     lr: float = 0.02  # of Muon, or of AdamW alone
     momentum: float = 0.6  # Muon, Nesterov
     weight_decay: float = 0.1  # decoupled

@@ -1,4 +1,4 @@
-"""Muon for matrices, AdamW for the rest, and the moving average of weights.
+"""Muon or NorMuon for matrices, AdamW for the rest, and the moving average of weights.
 
 `torch.optim.Muon` reads its learning rate on the host, which a captured CUDA graph cannot; this one keeps it in
 a tensor and orthogonalises matrices of one shape together.
@@ -40,12 +40,21 @@ class Muon(torch.optim.Optimizer):
     """Momentum, orthogonalised; step size × √max(1, out/in); weight decay decoupled. `lr` is a tensor [].
 
     half: orthogonalise in bfloat16, where the network runs in it: a third off a step on a CPU that multiplies it.
+    neurons: memory of each row's mean square, by whose root the row is divided (NorMuon, arXiv:2510.05491); the whole
+    keeps its norm. 0: Muon itself, which leaves to weight decay what has little of the gradient (LOG.md).
     """
 
     def __init__(
-        self, params: list[nn.Parameter], lr: Tensor, momentum: float, weight_decay: float, half: bool
+        self,
+        params: list[nn.Parameter],
+        lr: Tensor,
+        momentum: float,
+        weight_decay: float,
+        half: bool,
+        neurons: float = 0.0,
     ) -> None:
-        super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
+        settings = {"momentum": momentum, "weight_decay": weight_decay, "neurons": neurons}
+        super().__init__(params, {"lr": lr, **settings})
         self.half = half
 
     @torch.no_grad()
@@ -67,9 +76,26 @@ class Muon(torch.optim.Optimizer):
         weights: list[Tensor] = list(params)
         torch._foreach_lerp_(buffers, grads, 1 - group["momentum"])
         ahead = torch._foreach_lerp(grads, buffers, group["momentum"])  # Nesterov
-        updates = orthogonalise(torch.stack(ahead), self.half) * (group["lr"] * scale)
+        updates = orthogonalise(torch.stack(ahead), self.half)
+        if group["neurons"]:
+            updates = self._even(updates, params, group["neurons"])
+        updates = updates * (group["lr"] * scale)
         torch._foreach_mul_(weights, 1 - group["lr"] * group["weight_decay"])
         torch._foreach_sub_(weights, list(updates.unbind()))
+
+    def _even(self, updates: Tensor, params: list[nn.Parameter], memory: float) -> Tensor:
+        """Updates [K, out, in] in which every row has the same share over time."""
+        squares = updates.square().mean(-1)  # [K, out]
+        for p, now in zip(params, squares, strict=True):
+            if "squares" not in self.state[p]:
+                self.state[p]["squares"] = torch.zeros_like(now)
+        known = [self.state[p]["squares"] for p in params]
+        torch._foreach_lerp_(known, list(squares.unbind()), 1 - memory)
+        # A young mean is too small in all rows alike, and the norm that is kept sees to that.
+        even = updates / (torch.stack(known).sqrt() + 1e-7).unsqueeze(-1)
+        lengths = [x.norm(dim=(-2, -1), keepdim=True) for x in (updates, even)]
+        result: Tensor = even * (lengths[0] / lengths[1].clamp(min=1e-12))
+        return result
 
 
 class Optimizer:
@@ -81,7 +107,7 @@ class Optimizer:
         device = self.params[0].device
         matrices = (
             {id(p) for n, p in model.named_parameters() if n.startswith("net.") and p.ndim == 2}
-            if config.name == "muon"
+            if config.name != "adamw"
             else set()
         )
         rest = [p for p in self.params if id(p) not in matrices]
@@ -105,7 +131,8 @@ class Optimizer:
         if not alone:
             muon = [p for p in self.params if id(p) in matrices]
             half = getattr(model, "dtype", torch.float32) == torch.bfloat16
-            self.parts.append(Muon(muon, lr(config.lr), config.momentum, config.weight_decay, half))
+            memory = config.betas[1] if config.name == "normuon" else 0.0
+            self.parts.append(Muon(muon, lr(config.lr), config.momentum, config.weight_decay, half, memory))
 
     def schedule(self, progress: float) -> float:
         """Share of the peak learning rate when `progress` (0 to 1) of the horizon is behind."""
