@@ -59,6 +59,8 @@ def test_rows_change_what_they_are_named_for_and_nothing_else() -> None:
         "token-mixer": {"model.mixer": "mlp_t", "model.positions": "none", "model.prefix": 7},
         "T6-n9": {"model.h_cycles": 6, "model.l_cycles": 9},
         "position-tables": {"model.positions": "rowcolbox"},
+        "normuon": {"optim.name": "normuon", "optim.weight_decay": 0.03},
+        "less-decay": {"optim.weight_decay": 0.03},
         "no-drafts": {"draft.start_rate": 0.0},
         "hrm": {key: to_dict(hrm)[key.split(".")[0]][key.split(".")[1]] for key in same_as_hrm},
     }
