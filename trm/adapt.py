@@ -283,12 +283,11 @@ def fit_together(
         begun, step, behind, late = time.perf_counter(), 0, 0.0, False
         total = how.steps or len(puzzles) * (how.seconds if seconds is None else seconds)
         while behind < total:
-            if not late and behind >= LATE * total:
-                late = True
-                for learner in learners:
-                    learner.meters.zero_()
+            early, late = not late, late or behind >= LATE * total
             for fitter, learner in zip(fitters, learners, strict=True):
                 with torch.cuda.stream(fitter.stream) if cuda else nullcontext():
+                    if late and early:
+                        learner.meters.zero_()
                     learner.set_step(step, behind / total)
                     learner.step()
             step += 1
