@@ -68,8 +68,7 @@ def said_by(outs: Sequence[Refined], grids: Grids) -> tuple[str, float | None]:
     attempts = [attempt for out in outs for attempt in out.attempts]
     for source in ("refiner", "refiner+draft"):
         mine = [attempt for attempt in attempts if source in (attempt.source, "refiner+draft")]
-        sure = [belief(attempts, index, grid, mine) if mine else None for index, grid in enumerate(grids)]
-        if all(one is not None for one in sure):
-            return source, min(one for one in sure if one is not None)
+        if (sure := belief(attempts, mine, grids)) is not None:
+            return source, sure
     whole = next((out for out in outs if not out.attempts and same(out.grids, grids)), None)
     return (whole.source, whole.confidence) if whole else ("llm", None)

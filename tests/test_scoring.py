@@ -189,6 +189,9 @@ def test_candidates_are_ranked_by_score_and_by_votes() -> None:
     assert found["auroc_sure"] == auroc([0.6], [0.1, 0.2, 0.7])
     first = [judged((8, 0.5, True), sure=[0.5]), judged((2, 0.5, False), sure=[0.9])]
     assert ranking([*first, judged((7, 0.5, False), sure=[0.6])])["auroc_first"] == 0.5  # 4 of 1.8 and 4.2
+    # Of equals the more confident is the first attempt, as in `refine`.
+    even_votes = judged((7, 0.5, True), (7, 0.5, False), sure=[0.1, 0.6])
+    assert ranking([*first, even_votes])["auroc_first"] == 0.5
 
 
 def test_the_area_counts_pairs() -> None:

@@ -151,16 +151,21 @@ def tally(named: Sequence[Grid]) -> list[tuple[Grid, int]]:
     return [(grids[key], votes) for key, votes in Counter(keys).most_common()]
 
 
-def belief(attempts: Sequence[Attempt], index: int, grid: Grid, said: Sequence[Attempt] = ()) -> float | None:
-    """How sure the network is of a grid for one input, from views that vote; None where no attempt says it.
+def belief(attempts: Sequence[Attempt], said: Sequence[Attempt], grids: Grids) -> float | None:
+    """How sure the network is of an answer, from views that vote; None where for some input none of `said` says it.
 
-    The confidence of the surest attempt that says it, times the share of all attempts that do. Either alone is not to
-    be believed of a network that was fitted: briefly fitted it halts as it should and its views hardly agree, fitted
-    for long it halts at anything (LOG.md). said: those whose confidence counts, if not all.
+    The confidence of the surest of `said` that says it, times the share of all attempts that do; of several inputs
+    the least. Either alone is not to be believed of a network that was fitted: briefly fitted it halts as it should
+    and its views hardly agree, fitted for long it halts at anything (LOG.md).
     """
-    votes = sum(np.array_equal(one.grids[index], grid) for one in attempts)
-    sure = [one.confidence for one in said or attempts if np.array_equal(one.grids[index], grid)]
-    return max(sure) * votes / len(attempts) if sure else None
+    found = []
+    for index, grid in enumerate(grids):
+        votes = sum(np.array_equal(one.grids[index], grid) for one in attempts)
+        sure = [one.confidence for one in said if np.array_equal(one.grids[index], grid)]
+        if not sure:
+            return None
+        found.append(max(sure) * votes / len(attempts))
+    return min(found)
 
 
 def sigmoid(logit: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -281,7 +286,7 @@ def settle(job: Job, answers: int) -> Refinement:
         grids = tuple(choice[0] for choice in candidates)
         verdict = task.check(job.puzzle, grids)
         if task.shown:  # attempts are views, which vote
-            confidence = min(belief(ranked, index, grid) or 0.0 for index, grid in enumerate(grids))
+            confidence = belief(ranked, ranked, grids) or 0.0
         else:
             confidence = next(a.confidence for a in ranked if all(map(np.array_equal, a.grids, grids)))
     return Refinement(

@@ -249,8 +249,10 @@ def ranking(candidates: Sequence[Sequence[Judged]]) -> dict[str, float]:
     right, wrong = ([one for one in every if one["right"] is which] for which in (True, False))
     score, sure = itemgetter("score"), itemgetter("sure")
     areas = {"auroc": score, "auroc_sure": sure} if right and wrong else {}
-    firsts = [(mine[0]["votes"] * mine[0]["sure"], mine[0]["right"]) for mine in candidates]
-    known, missed = ([sure for sure, was in firsts if was is which] for which in (True, False))
+    firsts = [max(mine, key=itemgetter("votes", "sure")) for mine in candidates]
+    known, missed = (
+        [one["votes"] * one["sure"] for one in firsts if one["right"] is which] for which in (True, False)
+    )
     return {
         **{name: auroc([*map(by, right)], [*map(by, wrong)]) for name, by in areas.items()},
         **({"auroc_first": auroc(known, missed)} if known and missed else {}),
