@@ -27,6 +27,7 @@ VARIANTS = {
     "patches": replace(SMALL, positions="rope2d", patch=3, prefix=2),
     "patches, mixer": replace(SMALL, mixer="mlp_t", positions="none", patch=3),
     "one state": replace(SMALL, states=1),
+    "norms before": replace(SMALL, norm="pre", layers=3),
     "two networks": replace(SMALL, networks=2),
     "one-step gradient": replace(SMALL, gradient="step"),
     "Q-learning": replace(SMALL, q_continue=True),
@@ -87,6 +88,23 @@ def test_only_the_last_cycle_carries_gradient() -> None:
             torch.testing.assert_close(p.grad, deep[name], rtol=1e-4, atol=1e-5)
 
 
+def test_with_norms_before_a_layer_adds_to_what_it_was_given() -> None:
+    """h plus its parts of the normalised h, and one norm at the end of the network alone."""
+    model = small(replace(SMALL, norm="pre", layers=2))
+    given = 3 * torch.randn(3, SMALL.length, 32, generator=torch.Generator().manual_seed(1))
+
+    def unit(h: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.rms_norm(h, (32,), eps=1e-5)
+
+    h = given
+    for block in model.net.blocks:
+        h = h + block.mix(unit(h), None)
+        h = h + block.mlp(unit(h))
+    torch.testing.assert_close(model.net(given), unit(h))
+    post = small(replace(SMALL, layers=2))  # the same weights: both are drawn alike
+    assert not torch.allclose(post.net(given), unit(h), atol=0.1)
+
+
 def test_an_untrained_draft_channel_says_nothing_and_a_trained_one_speaks() -> None:
     model = small()
     _, without = model.step(model.initial_state(3), tokens())
@@ -114,6 +132,7 @@ def test_a_network_without_draft_channel_refuses_one() -> None:
         ({"mixer": "mlp_t", "positions": "rope"}, "mixer 'attention'"),
         ({"draft": False}, "needs draft"),
         ({"h_cycles": 0}, "at least 1"),
+        ({"mixer": "mlp_t", "positions": "none", "norm": "pre"}, "norm 'pre' needs mixer 'attention'"),
         ({"networks": 2, "states": 1}, "one network for each"),
         ({"patch": 2, "positions": "rope2d"}, "patch 2: expected a divisor"),
         ({"patch": 0, "positions": "rope2d"}, "patch 0: expected a divisor"),

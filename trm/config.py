@@ -45,6 +45,7 @@ class TRMConfig:
     gradient: Literal["cycle", "step"] = "cycle"
     # Halt where the halting logit exceeds a learned logit of going on, by Q-learning (HRM), not where it exceeds 0.
     q_continue: bool = False
+    norm: Literal["post", "pre"] = "post"  # pre: of what goes into a layer's parts (arXiv:2002.04745)
     qk_norm: bool = False  # RMS-normalise queries and keys, no weight
     gated_norm: bool = False  # σ(g) ⊙ rms(g ⊙ v) in place of silu(g) ⊙ v: what Muon needs
     draft: bool = False  # a draft input
@@ -84,6 +85,8 @@ class TRMConfig:
             raise ConfigError(
                 f"[model] positions '{self.positions}' need mixer 'attention'; say 'none', 'rowcol' or 'rowcolbox'"
             )
+        if self.mixer == "mlp_t" and self.norm == "pre":
+            raise ConfigError("[model] norm 'pre' needs mixer 'attention'")
         if self.positions == "rope2d" and self.hidden_size // self.heads % 4:
             raise ConfigError("[model] positions 'rope2d' need heads of a width divisible by 4")
         if self.positions == "groups" and self.heads % 4:
@@ -96,9 +99,7 @@ class TRMConfig:
             raise ConfigError("[model] identity_dim is larger than prefix · hidden_size")
         room = (self.prefix - 1) * self.hidden_size
         if self.turns and (not self.identities or self.identity_dim > room):
-            raise ConfigError(
-                "[model] turns need identities, and a prefix position that identity_dim leaves free"
-            )
+            raise ConfigError("[model] turns need identities, and a prefix position free of identity_dim")
         if self.networks == 2 and self.states == 1:
             raise ConfigError("[model] networks 2 need states = 2: one network for each")
         if not 1 <= self.expansion * min(self.hidden_size, self.length) < math.inf:

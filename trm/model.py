@@ -129,7 +129,7 @@ class Attention(nn.Module):
 
 
 class Block(nn.Module):
-    """Mix positions, then channels; each with a residual and a norm after it.
+    """Mix positions, then channels; each with a residual, and a norm after the sum or (`norm = "pre"`) before.
 
     The attention block takes h [B, n, D]; the token mixer h [n, B, D], as all of its recursion (see `TRM.step`).
     """
@@ -142,9 +142,13 @@ class Block(nn.Module):
         else:
             self.mix = Attention(config)
         self.mlp = SwiGLU(config.hidden_size, config.expansion, config.gated_norm)
+        self.pre = config.norm == "pre"
 
     def forward(self, h: Tensor, rope: tuple[Tensor, Tensor] | None) -> Tensor:
         mix = self.mix
+        if self.pre:
+            h = h + mix(rms(h), rope)
+            return h + self.mlp(rms(h))
         h = mix.first_axis(h) if isinstance(mix, SwiGLU) else rms(h + mix(h, rope))
         return rms(h + self.mlp(h))
 
@@ -158,6 +162,7 @@ class Network(nn.Module):
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
         if config.networks == 2:
             self.answer_blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
+        self.pre = config.norm == "pre"
         self.rope = config.positions in ("rope", "rope2d")
         if self.rope:
             head_dim = config.hidden_size // config.heads
@@ -175,7 +180,7 @@ class Network(nn.Module):
         rope = (self.cos, self.sin) if self.rope else None
         for block in self.answer_blocks if which else self.blocks:
             h = block(h, rope)
-        return h
+        return rms(h) if self.pre else h
 
 
 class Embedding(nn.Module):
