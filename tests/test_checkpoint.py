@@ -57,6 +57,15 @@ def test_a_folder_is_as_good_as_a_file(tmp_path: Path) -> None:
     assert load(tmp_path / "m").experts["sudoku"].config == SMALL
 
 
+def test_a_file_is_smaller_than_its_weights_and_keeps_every_bit(tmp_path: Path) -> None:
+    one = expert()
+    save(tmp_path / "x.pt", {"sudoku": one})
+    kept = load(tmp_path / "x.pt").experts["sudoku"].state
+    stored = {name: v.to(torch.bfloat16) if v.ndim > 1 else v for name, v in one.state.items()}
+    assert all(kept[name].equal(v) for name, v in stored.items())
+    assert (tmp_path / "x.pt").stat().st_size < 0.9 * sum(v.nbytes for v in stored.values())
+
+
 def test_pack_gathers_and_the_later_counts(tmp_path: Path) -> None:
     save(tmp_path / "a.pt", {"sudoku": expert(step=1)})
     save(tmp_path / "b.pt", {"sudoku": expert(step=2), "maze": expert(step=3)})

@@ -53,7 +53,7 @@ class Fitting:
     adamw_lr: float = 0.001  # on everything else
     identity_alone: bool = False  # leave the network as it is
     smallest: int = 20  # side of the smallest canvas used: 20 is what the network was trained on
-    recolour: float = 1.0  # share of the pairs, and of further views, whose colours are exchanged
+    recolour: float = 0.5  # share of the pairs, and of further views, whose colours are exchanged
     moved: bool = True  # whether further views lie anywhere on the canvas, as training's pairs do
     max_steps: int = 2  # supervision steps that a pair stays at most
     together: int = 1  # tasks fitted side by side where several are asked for, each for its share of the time
