@@ -148,7 +148,8 @@ class Block(nn.Module):
         mix = self.mix
         if self.pre:
             h = h + mix(rms(h), rope)
-            return h + self.mlp(rms(h))
+            summed: Tensor = h + self.mlp(rms(h))
+            return summed
         h = mix.first_axis(h) if isinstance(mix, SwiGLU) else rms(h + mix(h, rope))
         return rms(h + self.mlp(h))
 
