@@ -61,6 +61,8 @@ def test_rows_change_what_they_are_named_for_and_nothing_else() -> None:
         "position-tables": {"model.positions": "rowcolbox"},
         "normuon": {"optim.name": "normuon", "optim.weight_decay": 0.03},
         "less-decay": {"optim.weight_decay": 0.03},
+        "norms-before": {"model.norm": "pre"},
+        "norms-before-3": {"model.norm": "pre", "model.layers": 3, "model.states": 1, "model.l_cycles": 3},
         "no-drafts": {"draft.start_rate": 0.0},
         "hrm": {key: to_dict(hrm)[key.split(".")[0]][key.split(".")[1]] for key in same_as_hrm},
     }

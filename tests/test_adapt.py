@@ -212,7 +212,7 @@ def test_packing_keeps_what_fitting_starts_from(expert: Expert, tmp_path: Path) 
         Path(__file__).parent.parent / "configs" / "arc.toml",
         [
             *(f"model.{key}={getattr(SHAPE, key)}" for key in ("hidden_size", "heads", "prefix", "identity_dim")),
-            "model.h_cycles=1", "model.l_cycles=1", "model.seq_len=100", "model.canvas_width=10",
+            "model.norm=post", "model.layers=2", "model.states=2", "model.seq_len=100", "model.canvas_width=10",
             "model.identities=4", "train.batch=2", f"train.init={tmp_path / 'packed.pt'}",
         ],
     )  # fmt: skip

@@ -78,7 +78,10 @@ def mean_log_p(network: TRM, question: Grid, candidate: Grid, views: list[Turned
 
 def test_a_score_is_that_of_the_log_probabilities(refiner: Refiner) -> None:
     network = refiner.experts.engine_for(TASK).model
-    drawn = [draw_view(TASK, np.random.default_rng([TASK.checksum, n])) for n in range(scoring.VIEWS)]
+    drawn = [
+        draw_view(TASK, np.random.default_rng([TASK.checksum, n]), recolour=Fitting.recolour)
+        for n in range(scoring.VIEWS)
+    ]
     views = [Turned(0, np.arange(256, dtype=np.uint8)), *drawn]
     assert len({view.turn for view in views}) > 3
     candidates = [ANSWER, ANSWER[:-1], np.full((4, 7), 3, dtype=np.uint8)]
@@ -124,7 +127,8 @@ def test_of_several_grids_the_least_likely_counts(refiner: Refiner) -> None:
     puzzle = replace(TASK, inputs=(TASK.grid, TASK.demos[0][0]), answers=None)
     pair = (ANSWER, TASK.demos[0][1][:1])
     engine, spec = refiner.experts.engine_for(puzzle), refiner.experts.spec(puzzle)
-    first, second = scoring.unseen(engine, spec, puzzle, [[pair[0]], [pair[1]]], STEPS)
+    candidates = [[pair[0]], [pair[1]]]
+    first, second = scoring.unseen(engine, spec, puzzle, candidates, STEPS, Fitting.recolour)
     assert first[0] != second[0]
     expected = np.exp(min(first[0], second[0]))
     assert refiner.score(puzzle, [pair])[0] == pytest.approx(expected, rel=1e-6)

@@ -56,7 +56,7 @@ def unseen(
     puzzle: Puzzle,
     candidates: Sequence[Sequence[Grid]],
     steps: int,
-    recolour: float = 1.0,
+    recolour: float,
 ) -> list[LogP]:
     """Mean log p of the cells of candidates that a fitted network is not shown, after a cold rollout of `steps`.
 
