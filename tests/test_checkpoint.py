@@ -66,6 +66,16 @@ def test_a_file_is_smaller_than_its_weights_and_keeps_every_bit(tmp_path: Path) 
     assert (tmp_path / "x.pt").stat().st_size < 0.9 * sum(v.nbytes for v in stored.values())
 
 
+def test_the_same_weights_are_the_same_file_whatever_its_name_and_the_day(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = expert()
+    save(tmp_path / "x.pt", {"sudoku": one})
+    monkeypatch.setattr("time.time", lambda: 2e9)
+    save(tmp_path / "plain", {"sudoku": one})
+    assert (tmp_path / "x.pt").read_bytes() == (tmp_path / "plain").read_bytes()
+
+
 def test_pack_gathers_and_the_later_counts(tmp_path: Path) -> None:
     save(tmp_path / "a.pt", {"sudoku": expert(step=1)})
     save(tmp_path / "b.pt", {"sudoku": expert(step=2), "maze": expert(step=3)})

@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 from zipfile import ZIP_DEFLATED, ZipFile
@@ -209,11 +210,13 @@ def save(path: str | Path, experts: Mapping[str, Expert], dtype: torch.dtype = t
         for task, one in experts.items()
     }
     with replacing(Path(path)) as temporary:
-        plain = temporary.with_name("plain")
+        plain = BytesIO()
         torch.save({"format": FORMAT, "experts": raw}, plain)
-        with ZipFile(plain) as stored, ZipFile(temporary, "w", ZIP_DEFLATED) as deflated:
-            for part in stored.namelist():
-                deflated.writestr(part, stored.read(part))
+        with ZipFile(plain) as stored, ZipFile(temporary, "w") as deflated:
+            for (
+                part
+            ) in stored.infolist():  # with torch's date, not today's: the same weights have the same hash
+                deflated.writestr(part, stored.read(part), ZIP_DEFLATED)
 
 
 def save_folder(path: Path, expert: Expert) -> None:
