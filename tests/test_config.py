@@ -100,6 +100,8 @@ def test_words_that_no_field_knows_are_refused_in_python_too() -> None:
         ("train.seed=1" + 400 * "0", "expected 0 to 18446744073709551615"),
         ("train.seconds=nan", r"\[train\] seconds: nan, expected at least 0"),
         ("train.batch=0", r"\[train\] batch: 0, expected at least 1"),
+        ("model.layers=0", r"\[model\] layers: 0, expected 1 to 1000"),
+        ("model.layers=1000000000", r"\[model\] layers: 1000000000, expected 1 to 1000"),
         ("model.identities=-3", r"\[model\] identities: -3, expected at least 0"),
         ("data.reveal=1.5", r"\[data\] reveal: 1.5, expected 0 to 1"),
     ],

@@ -56,8 +56,9 @@ class TRMConfig:
 
     def __post_init__(self) -> None:
         _check_choices(self, "[model]")
-        ones = ("seq_len", "vocab_size", "hidden_size", "layers", "heads", "box", "h_cycles", "l_cycles")
-        _check_range(self, "[model]", ones, least=1)
+        _check_range(self, "[model]", ("seq_len", "vocab_size", "hidden_size", "heads", "box"), least=1)
+        # No list of layers says that there is no room for it, and no step of so many cycles ends.
+        _check_range(self, "[model]", ("layers", "h_cycles", "l_cycles"), 1000, least=1)
         _check_range(self, "[model]", ("canvas_width", "prefix", "identities", "identity_dim"))
         if self.hidden_size % self.heads or (self.hidden_size // self.heads) % 2:
             raise ConfigError(
