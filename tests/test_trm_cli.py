@@ -192,6 +192,7 @@ def test_bench_counts_and_measures(trm: Callable[..., Result]) -> None:
         (["pack", "folder.csv", "one.pt"], 2, "folder.csv"),
         (["train", TINY, "--out", "list.json"], 2, "list.json is a file"),
         (["pack", "out.pt", "none.pt"], 3, "no such file"),
+        (["pack", "out.pt", "one.pt", "--cycles", "1001"], 2, "h_cycles: 1001, expected 1 to 1000"),
         (["bench", "fly"], 2, "expected train or infer"),
         (["bench", "infer", "--set", "train.batch=2"], 2, "train.batch: of training alone"),
         (["bench", "infer", "--device", "banana"], 2, "expected auto, cpu, cuda or mps"),

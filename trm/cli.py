@@ -301,12 +301,13 @@ def pack(
     """
     from trm.checkpoint import CheckpointError
     from trm.checkpoint import pack as pack_experts
+    from trm.config import ConfigError
 
     try:
         experts = pack_experts(out, checkpoints, cycles)
     except CheckpointError as error:
         fail(error, 3)
-    except OSError as error:
+    except (ConfigError, OSError) as error:
         fail(error)
     print(f"{out}: {', '.join(sorted(experts))} ({out.stat().st_size / 1e6:.1f} MB)")
 
