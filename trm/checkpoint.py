@@ -213,9 +213,8 @@ def save(path: str | Path, experts: Mapping[str, Expert], dtype: torch.dtype = t
         plain = BytesIO()
         torch.save({"format": FORMAT, "experts": raw}, plain)
         with ZipFile(plain) as stored, ZipFile(temporary, "w") as deflated:
-            for (
-                part
-            ) in stored.infolist():  # with torch's date, not today's: the same weights have the same hash
+            # Parts keep torch's date, not today's: the same weights have the same hash.
+            for part in stored.infolist():
                 deflated.writestr(part, stored.read(part), ZIP_DEFLATED)
 
 
