@@ -194,7 +194,7 @@ def test_many_tasks_are_fitted_once_each(expert: Expert, monkeypatch: pytest.Mon
     refiner.experts.fitting = replace(QUICK, steps=1)
     fitted: list[str] = []
     whole = Fitter.begin
-    monkeypatch.setattr(Fitter, "begin", lambda self, p: fitted.append(p.id) or whole(self, p))
+    monkeypatch.setattr(Fitter, "begin", lambda self, p, s: fitted.append(p.id) or whole(self, p, s))
     puzzles = list(generate("arc", 10, 5, rule="recolour", demos=2, size=(3, 4)))
     outs = refiner.refine(puzzles, steps=1, restarts=2)
     assert fitted == [p.id for p in puzzles]
@@ -333,7 +333,7 @@ def test_the_refiner_fits_once_looks_from_many_sides_and_votes(
     refiner.experts.fitting = replace(QUICK, steps=2)
     fitted: list[Puzzle] = []
     whole = Fitter.begin
-    monkeypatch.setattr(Fitter, "begin", lambda self, p: fitted.append(p) or whole(self, p))
+    monkeypatch.setattr(Fitter, "begin", lambda self, p, s: fitted.append(p) or whole(self, p, s))
     contexts: list[int] = []
     each = Engine.each
 

@@ -50,9 +50,9 @@ def fitted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     names: list[str] = []
     whole = Fitter.begin
 
-    def begin(self: Fitter, puzzle: Puzzle) -> Learner:
+    def begin(self: Fitter, puzzle: Puzzle, seed: int) -> Learner:
         names.append(puzzle.id)
-        return whole(self, puzzle)
+        return whole(self, puzzle, seed)
 
     monkeypatch.setattr(Fitter, "begin", begin)
     return names
@@ -122,10 +122,10 @@ def test_an_interrupted_evaluation_goes_on(
 ) -> None:
     whole = Fitter.begin
 
-    def begin(self: Fitter, puzzle: Puzzle) -> Learner:
+    def begin(self: Fitter, puzzle: Puzzle, seed: int) -> Learner:
         if len(fitted) == 3:
             raise KeyboardInterrupt
-        return whole(self, puzzle)
+        return whole(self, puzzle, seed)
 
     with monkeypatch.context() as cut:
         cut.setattr(Fitter, "begin", begin)

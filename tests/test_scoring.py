@@ -77,7 +77,7 @@ def mean_log_p(network: TRM, question: Grid, candidate: Grid, views: list[Turned
 
 
 def test_a_score_is_that_of_the_log_probabilities(refiner: Refiner) -> None:
-    network = refiner.experts.engine_for(TASK).model
+    network = refiner.experts.engines_for(TASK)[0].model
     drawn = [
         draw_view(TASK, np.random.default_rng([TASK.checksum, n]), recolour=Fitting.recolour)
         for n in range(scoring.VIEWS)
@@ -126,9 +126,9 @@ def test_what_was_learned_scores_high_and_another_size_or_colour_lower() -> None
 def test_of_several_grids_the_least_likely_counts(refiner: Refiner) -> None:
     puzzle = replace(TASK, inputs=(TASK.grid, TASK.demos[0][0]), answers=None)
     pair = (ANSWER, TASK.demos[0][1][:1])
-    engine, spec = refiner.experts.engine_for(puzzle), refiner.experts.spec(puzzle)
+    engines, spec = refiner.experts.engines_for(puzzle), refiner.experts.spec(puzzle)
     candidates = [[pair[0]], [pair[1]]]
-    first, second = scoring.unseen(engine, spec, puzzle, candidates, STEPS, Fitting.recolour)
+    first, second = scoring.unseen(engines, spec, puzzle, candidates, STEPS, Fitting.recolour)
     assert first[0] != second[0]
     expected = np.exp(min(first[0], second[0]))
     assert refiner.score(puzzle, [pair])[0] == pytest.approx(expected, rel=1e-6)

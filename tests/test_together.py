@@ -38,8 +38,8 @@ def test_tasks_fitted_side_by_side_are_fitted_as_alone(expert: Expert) -> None:
     assert fitted[0] is fitted[-1]
     assert [one.steps for one in fitted] == [3] * 5
     for puzzle, one in zip(puzzles, fitted, strict=False):
-        wanted = alone.engine_for(puzzle).model.state_dict()
-        assert all(tensor.equal(wanted[name]) for name, tensor in one.engine.model.state_dict().items())
+        wanted = alone.engines_for(puzzle)[0].model.state_dict()
+        assert all(tensor.equal(wanted[name]) for name, tensor in one.engines[0].model.state_dict().items())
     # A batch of questions is answered by them, in groups.
     refiner = Refiner(Checkpoint("mine", {"arc": expert}), device="cpu")
     refiner.experts.fitting = replace(how, together=2)
@@ -111,7 +111,7 @@ def test_a_task_that_is_asked_again_under_one_budget_is_fitted_once(
 
     def fit(puzzles: Sequence[Puzzle], how: Fitting, progress: object) -> list[Fitted]:
         given.append(how.seconds)
-        return [Fitted(refiner.engine("arc"), 1, 0.0, how.seconds, 0.0)]
+        return [Fitted((refiner.engine("arc"),), 1, 0.0, how.seconds, 0.0)]
 
     monkeypatch.setattr(refiner.experts, "_fit", fit)
     for left in (9.5, 9.4999, 9.5001, 10.0):  # what a draft leaves of ten seconds, more or less

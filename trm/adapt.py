@@ -38,13 +38,14 @@ from trm.tasks import Puzzle, get
 
 CANVASES = (10, 15, 20, 30)  # sides: a step on 20x20 costs .4 of one on 30x30
 MOST_TOGETHER = 16
+MOST_REPLICAS = 16
 LATE = 0.9  # share of a fitting from which on what it has learned is looked at
 MOST_PAIRS = 32  # demonstrations of one task that a fitter has places for; more make it begin anew
 
 
 @dataclass(frozen=True)
 class Fitting:
-    """How a network is fitted. It ends after `seconds`, or after `steps` where given."""
+    """How a network is fitted. Its replicas share the `seconds`, or each of them takes `steps` where given."""
 
     seconds: float = 30.0
     steps: int = 0
@@ -56,6 +57,7 @@ class Fitting:
     recolour: float = 0.5  # share of the pairs, and of further views, whose colours are exchanged
     moved: bool = True  # whether further views lie anywhere on the canvas, as training's pairs do
     max_steps: int = 2  # supervision steps that a pair stays at most
+    replicas: int = 1  # copies fitted one after the other, from seeds of their own, whose views vote together
     together: int = 1  # tasks fitted side by side where several are asked for, each for its share of the time
     seed: int = 0
 
@@ -71,8 +73,12 @@ class Fitting:
             raise ConfigError(f"fitting: lr {self.lr}, adamw_lr {self.adamw_lr}, expected 0 or more")
         if not 0 <= self.recolour <= 1:
             raise ConfigError(f"fitting: recolour {self.recolour}, expected 0 to 1")
-        if not 1 <= self.together <= MOST_TOGETHER:
-            raise ConfigError(f"fitting: together {self.together}, expected 1 to {MOST_TOGETHER}")
+        for name, value, most in (
+            ("together", self.together, MOST_TOGETHER),
+            ("replicas", self.replicas, MOST_REPLICAS),
+        ):
+            if not 1 <= value <= most:
+                raise ConfigError(f"fitting: {name} {value}, expected 1 to {most}")
         if not 1 <= self.smallest <= CANVASES[-1]:
             raise ConfigError(f"fitting: smallest {self.smallest}, expected 1 to {CANVASES[-1]}")
 
@@ -228,7 +234,7 @@ class Fitter:
         )
         self.learner: Learner | None = None
 
-    def begin(self, puzzle: Puzzle) -> Learner:
+    def begin(self, puzzle: Puzzle, seed: int) -> Learner:
         """Everything as at the start, for this puzzle: the network is the expert's again, with a fresh identity."""
         self.model.load_state_dict(self.start)
         if self.learner is None or len(puzzle.demos) > len(self.learner.bank):
@@ -238,7 +244,7 @@ class Fitter:
                 self.learner.warm_up(0, 0.0)
                 self.model.load_state_dict(self.start)
         self.learner.bank.replace([puzzle])
-        self.learner.reset()
+        self.learner.reset(seed)
         return self.learner
 
     def network(self) -> TRM:
@@ -261,6 +267,7 @@ def fit_together(
     puzzles: Sequence[Puzzle],
     progress: Callable[[int, int], None] | None = None,
     seconds: float | None = None,
+    seed: int | None = None,
 ) -> tuple[list[TRM], int, list[float]]:
     """For every puzzle a network fitted to its demonstrations; the steps that each took; and of each the share of the
     demonstrations, as they were drawn in the last tenth of it, that it had wholly right.
@@ -271,13 +278,14 @@ def fit_together(
     A network starts from the mean of the identities that the expert knows, and has one: its puzzle's. Only
     demonstrations are learned from: nothing of the tests but the canvas. progress: called with the seconds (or steps)
     behind and in all. seconds: in place of the fitting's own, for each puzzle, so that as many puzzles take as many
-    times that; with none to spend nothing is learned.
+    times that; with none to spend nothing is learned. seed: in place of the fitting's own.
     """
     how, cuda = fitters[0].how, fitters[0].compiled
     # What is captured, recorded and waited for is so on the current device.
     there = torch.cuda.device(fitters[0].device) if cuda else nullcontext()
     with there, torch.inference_mode(False), torch.enable_grad():
-        learners = [fitter.begin(puzzle) for fitter, puzzle in zip(fitters, puzzles, strict=True)]
+        given = how.seed if seed is None else seed
+        learners = [fitter.begin(puzzle, given) for fitter, puzzle in zip(fitters, puzzles, strict=True)]
         if cuda:
             torch.cuda.synchronize()  # what was set on one stream is read on others
         begun, step, behind, late = time.perf_counter(), 0, 0.0, False

@@ -109,6 +109,7 @@ class Plan:
     draft: Grids | None
     symmetry: View | None = None
     context: int = 0  # which of the network's identities
+    replica: int = 0  # which of the networks that were fitted to the puzzle
     noise: float = 0.0
     seed: int = 0
     task: Task | None = None  # its task with another place on the canvas
@@ -116,7 +117,7 @@ class Plan:
 
 @dataclass(frozen=True, eq=False)
 class Attempt:
-    """How it went."""
+    """How it went. replica: which of the networks that were fitted to the puzzle made it."""
 
     source: str
     grids: Grids
@@ -125,6 +126,7 @@ class Attempt:
     steps: int
     trace: tuple[Grid, ...]
     seconds: float = 0.0
+    replica: int = 0
 
 
 @dataclass(eq=False)
@@ -260,6 +262,7 @@ def file_attempt(task: Task, plan: Plan, puzzle: Puzzle, runs: Sequence[Trajecto
         steps=sum(run.steps for run in runs),
         trace=traced,
         seconds=sum(run.seconds for run in runs),
+        replica=plan.replica,
     )
 
 

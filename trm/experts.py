@@ -30,12 +30,13 @@ FITTED_KEPT, FITTED_KEPT_ON_CPU = 256, 32
 
 
 class Fitted(NamedTuple):
-    """A network fitted to a puzzle's demonstrations, the steps that took, and its share of the seconds.
+    """Networks fitted to a puzzle's demonstrations, one for each replica, the steps that each took, and their share
+    of the seconds.
 
-    allowed: the seconds that it was given. right: the share of the demonstrations that it has learned.
+    allowed: the seconds that they were given. right: the share of the demonstrations that they have learned.
     """
 
-    engine: Engine
+    engines: tuple[Engine, ...]
     steps: int
     seconds: float
     allowed: float
@@ -104,17 +105,21 @@ class Experts:
         expert = self.checkpoint.experts.get(task)
         return expert is not None and get(task).shown and expert.config.turns
 
-    def engine_for(self, puzzle: Puzzle) -> Engine:
-        """The engine that answers this puzzle: its task's, or the one `fitted` to it last, if need be now."""
+    def engines_for(self, puzzle: Puzzle) -> tuple[Engine, ...]:
+        """The engines that answer this puzzle: its task's, or those `fitted` to it last, if need be now."""
         if not self.fits(puzzle.task):
-            return self.engine(puzzle.task)
+            return (self.engine(puzzle.task),)
         known = self._fitted.get(self._key(puzzle, self.how()))
-        return known.engine if known is not None else self.fitted([puzzle])[0].engine
+        return known.engines if known is not None else self.fitted([puzzle])[0].engines
+
+    def replica(self, task: str, turn: int) -> int:
+        """Which of a puzzle's engines makes the attempt of this turn; 0 is the cold one."""
+        return turn % self.how().replicas if self.fits(task) else 0
 
     def fitted(
         self, puzzles: Sequence[Puzzle], progress: Progress | None = None, budget: float | None = None
     ) -> list[Fitted]:
-        """A network fitted to the demonstrations of each puzzle, `Fitting.together` of them side by side.
+        """Networks fitted to the demonstrations of each puzzle, `Fitting.together` puzzles side by side.
 
         budget: seconds that a puzzle may take in all, most of which fitting then takes. A network that was fitted to
         the same demonstrations before is used again, unless it was given clearly less time than is now.
@@ -134,7 +139,7 @@ class Experts:
         for key, one in found.items():
             self._fitted[key] = one
             self._fitted.move_to_end(key)
-        while len(self._fitted) > self.kept:
+        while len(self._fitted) > max(1, self.kept // how.replicas):
             self._fitted.popitem(last=False)
         return [found[self._key(puzzle, how)] for puzzle in puzzles]
 
@@ -165,27 +170,36 @@ class Experts:
         from trm.adapt import Fitter, fit_together
         from trm.engine import Engine
 
-        def tick(behind: int, total: int) -> None:
-            if progress is not None:
-                progress(behind, Seconds(total), None)
-
         fitters: list[Fitter] = []
         for place, puzzle in enumerate(puzzles):
             if self.device.startswith("cuda") and place == len(self._streams):
                 self._streams.append(torch.cuda.Stream(self.device))  # type: ignore[no-untyped-call]
-            known = (puzzle.task, self.spec(puzzle).width, replace(how, seconds=0), place)
-            if known not in self._fitters:
+            place_of = (puzzle.task, self.spec(puzzle).width, replace(how, seconds=0), place)
+            if place_of not in self._fitters:
                 expert, stream = self.expert(puzzle.task), self._streams[place] if self._streams else None
                 dtype = self._dtype(expert)
-                self._fitters[known] = Fitter(expert, how, known[1], self.device, dtype, stream)
-            fitters.append(self._fitters[known])
+                self._fitters[place_of] = Fitter(expert, how, place_of[1], self.device, dtype, stream)
+            fitters.append(self._fitters[place_of])
         begun = time.perf_counter()
-        networks, steps, right = fit_together(fitters, puzzles, tick, how.seconds)
+        engines: list[tuple[Engine, ...]] = [()] * len(puzzles)
+        taken, learned = 0, [0.0] * len(puzzles)
+        for replica in range(how.replicas):
+
+            def tick(behind: int, total: int, before: int = replica) -> None:
+                if progress is not None:
+                    progress(before * total + behind, Seconds(how.replicas * total), None)
+
+            networks, steps, right = fit_together(
+                fitters, puzzles, tick, how.seconds / how.replicas, how.seed + replica
+            )
+            made = [Engine(with_kernels(network), self.slots) for network in networks]
+            engines = [(*mine, one) for mine, one in zip(engines, made, strict=True)]
+            learned = [so_far + share for so_far, share in zip(learned, right, strict=True)]
+            taken += steps
         seconds = (time.perf_counter() - begun) / len(puzzles)
-        engines = [Engine(with_kernels(network), self.slots) for network in networks]
         return [
-            Fitted(engine, steps, seconds, how.seconds, share)
-            for engine, share in zip(engines, right, strict=True)
+            Fitted(mine, taken // how.replicas, seconds, how.seconds, share / how.replicas)
+            for mine, share in zip(engines, learned, strict=True)
         ]
 
     def steps(self, task: str, asked: int) -> int:

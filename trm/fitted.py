@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -28,16 +29,18 @@ if TYPE_CHECKING:
     from trm.refine import Refiner
 
 CUT_SHORT = '{"id": '  # how a record begins
-JUDGED = 64  # candidates of a test input that are scored at most, those with the most votes
+JUDGED = 64  # candidates of a test input that are scored at most for each replica, those with the most votes
 
 
 class Judged(TypedDict):
     """A grid that views named for a test input.
 
-    votes: how many did. score: see `trm.scoring`. sure: the confidence of the surest of them. right: whether it is.
+    votes: how many did, and of each replica's views how many. score: see `trm.scoring`. sure: the confidence of the
+    surest of them. right: whether it is.
     """
 
     votes: int
+    votes_of: list[int]
     score: float
     sure: float
     right: bool
@@ -112,8 +115,8 @@ def one_task(
 ) -> Record:
     """Fit, look once, look again from `restarts` sides, vote, and judge what was named."""
     task, (fit,) = refiner.experts.spec(puzzle), refiner.experts.fitted([puzzle])
-    engine, begun = fit.engine, time.perf_counter()
-    cold = looked(task, puzzle, roll_out(engine, task, [puzzle], steps), steps)
+    begun = time.perf_counter()
+    cold = looked(task, puzzle, roll_out(fit.engines[0], task, [puzzle], steps), steps)
     out = refiner.refine(puzzle, steps=steps, restarts=restarts, seed=seed)
     right = attempts_right(puzzle, out)
     return Record(
@@ -128,7 +131,7 @@ def one_task(
         pass_1=right["pass_1"],
         pass_2=right["pass_2"],
         oracle=right["oracle"],
-        candidates=judged(engine, task, puzzle, out, steps, refiner.experts.how().recolour),
+        candidates=judged(fit.engines, task, puzzle, out, steps, refiner.experts.how().recolour),
         seconds=round(fit.seconds + time.perf_counter() - begun, 1),
     )
 
@@ -139,6 +142,7 @@ def summary(records: Sequence[Record]) -> dict[str, Any]:
     pass_1, pass_2, oracle: shares of test inputs. tasks: share of tasks with every input right in two attempts.
     accuracy: pass_1 where views voted. verified: 0, for no rule decides. fit_right: how much of the demonstrations
     fitting has learned, on average: where it is low more fitting is due, where it is high and tasks are wrong not.
+    pass_2_alone, tasks_alone: pass_2 and tasks by the views of one replica of several, on average over them.
     """
     result = figures([one for record in records for one in record["cold"]])
     found = {
@@ -150,9 +154,26 @@ def summary(records: Sequence[Record]) -> dict[str, Any]:
     result["fit_right"] = float(np.mean([record["fit_right"] for record in records]))
     result |= {"verified": 0.0, **{name: float(np.mean(right)) for name, right in found.items()}}
     result |= ranking([mine for record in records for mine in record["candidates"]])
+    if (replicas := records[0]["how"]["fit.replicas"]) > 1:
+        result["pass_2_alone"] = float(np.mean([alone(records, one)[0] for one in range(replicas)]))
+        result["tasks_alone"] = float(np.mean([alone(records, one)[1] for one in range(replicas)]))
     if records[0]["how"]["restarts"]:
         result["accuracy"] = result["pass_1"]
     return result | {"n_tasks": len(records), "seconds": sum(record["seconds"] for record in records)}
+
+
+def alone(records: Sequence[Record], replica: int) -> tuple[float, float]:
+    """Shares of test inputs and of tasks that the two grids with the most votes of one replica's views get right."""
+
+    def found(mine: Sequence[Judged]) -> bool:
+        named = [one for one in mine if one["votes_of"][replica]]
+        best = sorted(named, key=lambda one: (one["votes_of"][replica], one["sure"]), reverse=True)
+        return any(one["right"] for one in best[:2])
+
+    right = [[found(mine) for mine in record["candidates"]] for record in records]
+    return float(np.mean([one for some in right for one in some])), float(
+        np.mean([all(some) for some in right])
+    )
 
 
 def read_records(path: Path) -> list[Record]:
@@ -210,26 +231,31 @@ def attempts_right(puzzle: Puzzle, out: Refinement) -> dict[str, list[bool]]:
 
 
 def judged(
-    engine: Engine, task: Task, puzzle: Puzzle, out: Refinement, steps: int, recolour: float
+    engines: Sequence[Engine], task: Task, puzzle: Puzzle, out: Refinement, steps: int, recolour: float
 ) -> list[list[Judged]]:
-    """For every test input what views named, at most JUDGED grids, those with the most votes first.
+    """For every test input what views named, at most JUDGED grids a replica, those with the most votes first.
 
     recolour: the share of recoloured views among those that score them.
     """
-    named = [tally([one.grids[i] for one in out.attempts])[:JUDGED] for i in range(len(puzzle.inputs))]
-    found = unseen(engine, task, puzzle, [[grid for grid, _ in mine] for mine in named], steps, recolour)
-    return [
-        [
-            Judged(
-                votes=votes,
-                score=float(np.exp(log_p)),
-                sure=max(one.confidence for one in out.attempts if np.array_equal(one.grids[index], grid)),
-                right=np.array_equal(grid, answer),
+    most = JUDGED * len(engines)
+    named = [tally([one.grids[i] for one in out.attempts])[:most] for i in range(len(puzzle.inputs))]
+    found = unseen(engines, task, puzzle, [[grid for grid, _ in mine] for mine in named], steps, recolour)
+    judgements: list[list[Judged]] = []
+    for index, (mine, scores, answer) in enumerate(zip(named, found, puzzle.answers or (), strict=True)):
+        judgements.append([])
+        for (grid, votes), log_p in zip(mine, scores, strict=True):
+            said = [one for one in out.attempts if np.array_equal(one.grids[index], grid)]
+            by = Counter(one.replica for one in said)
+            judgements[-1].append(
+                Judged(
+                    votes=votes,
+                    votes_of=[by[replica] for replica in range(len(engines))],
+                    score=float(np.exp(log_p)),
+                    sure=max(one.confidence for one in said),
+                    right=np.array_equal(grid, answer),
+                )
             )
-            for (grid, votes), log_p in zip(mine, scores, strict=True)
-        ]
-        for index, (mine, scores, answer) in enumerate(zip(named, found, puzzle.answers or (), strict=True))
-    ]
+    return judgements
 
 
 def ranking(candidates: Sequence[Sequence[Judged]]) -> dict[str, float]:

@@ -137,11 +137,11 @@ class Learner:
         torch.cuda.synchronize()
         self.capture()
 
-    def reset(self) -> None:
+    def reset(self, seed: int) -> None:
         """Begin anew with the model and the bank as they are: optimiser, average, slots and seed, all in place."""
         self.optimizer.reset()
         self.ema.reset()
-        self.generator.manual_seed(self.config.train.seed)
+        self.generator.manual_seed(seed)
         self.pool.load_state_dict(self._filled_pool().state_dict())
         self.meters.zero_()
 

@@ -279,24 +279,30 @@ class Refiner:
                 view = Narrowed(view, job.puzzle.grid, asked.grid)
         moved = Puzzle(name, tuple(view.forward(g) for g in job.puzzle.inputs))
         moved_draft = None if draft is None else tuple(view.forward(g) for g in draft)
-        return Plan(index, _source(draft), moved, moved_draft, view, context, sigma, noise_seed, placed)
+        replica = self.experts.replica(name, turn + 1)  # the cold start was the first one's
+        return Plan(
+            index, _source(draft), moved, moved_draft, view, context, replica, sigma, noise_seed, placed
+        )
 
     def _run(
         self, plans: Sequence[Plan], jobs: Sequence[Job], effort: Effort, deadline: float | None
     ) -> Iterator[int]:
         """Run the plans, task by task, and file what came of them: the number of a job that has all of its own."""
-        groups: dict[tuple[str, int], list[Plan]] = {}
+        groups: dict[tuple[str, int, int], list[Plan]] = {}
         for plan in plans:
             name = plan.puzzle.task
-            groups.setdefault((name, plan.job if self.fits(name) else -1), []).append(plan)
-        for _, mine in sorted(groups.items(), key=lambda item: item[0]):
+            groups.setdefault((name, plan.job if self.fits(name) else -1, plan.replica), []).append(plan)
+        last = {plan.job: key for key in sorted(groups) for plan in groups[key]}
+        for key in sorted(groups):
+            mine = groups[key]
             first = jobs[mine[0].job].puzzle
-            engine, task = self.experts.engine_for(first), self.experts.spec(first)
+            engine, task = self.experts.engines_for(first)[mine[0].replica], self.experts.spec(first)
             most = self.experts.steps(first.task, effort.steps)
             for index, ran in run_plans(engine, task, mine, jobs, most, deadline, effort.progress):
                 job = jobs[index]
                 job.attempts += [file_attempt(task, p, job.puzzle, runs, effort.trace) for p, runs in ran]
-                yield index
+                if last[index] == key:
+                    yield index
 
     # -- judging ---------------------------------------------------------------------------------------
     def score(
@@ -324,17 +330,17 @@ class Refiner:
         asked = list(range(len(puzzle.inputs))) if index is None else [index]
         alone = replace(puzzle, inputs=tuple(puzzle.inputs[i] for i in asked), answers=None)
         grids = [self._grids(alone, one) for one in candidates]
-        # The network and canvas are the whole puzzle's, which it may have been fitted to already.
-        engine, spec = self.experts.engine_for(puzzle), self.experts.spec(puzzle)
+        # The networks and canvas are the whole puzzle's, which they may have been fitted to already.
+        engines, spec = self.experts.engines_for(puzzle), self.experts.spec(puzzle)
         by_input: list[list[Grid]] = [[] for _ in puzzle.inputs]
         for n, i in enumerate(asked):
             by_input[i] = [one[n] for one in grids]
         if self.fits(name):
             found = scoring.unseen(
-                engine, spec, puzzle, by_input, self.experts.steps(name, STEPS), self.experts.how().recolour
+                engines, spec, puzzle, by_input, self.experts.steps(name, STEPS), self.experts.how().recolour
             )
         else:
-            found = scoring.held(engine, spec, puzzle, by_input)
+            found = scoring.held(engines[0], spec, puzzle, by_input)
         return np.asarray(np.exp(np.min([found[i] for i in asked], axis=0)), dtype=np.float32)
 
     def evaluate(

@@ -51,18 +51,18 @@ def held(engine: Engine, task: Task, puzzle: Puzzle, candidates: Sequence[Sequen
 
 
 def unseen(
-    engine: Engine,
+    engines: Sequence[Engine],
     task: Task,
     puzzle: Puzzle,
     candidates: Sequence[Sequence[Grid]],
     steps: int,
     recolour: float,
 ) -> list[LogP]:
-    """Mean log p of the cells of candidates that a fitted network is not shown, after a cold rollout of `steps`.
+    """Mean log p of the cells of candidates that fitted networks are not shown, after a cold rollout of `steps`.
 
     candidates and figures as in `held`. A candidate's cells are its own and the marks of its end, so that one of
-    another size than expected is unlikely; the mean is over them, then over views: the task as it is, and VIEWS that
-    are drawn for the puzzle. A grid larger than the canvas, on which the network cannot answer so: -inf.
+    another size than expected is unlikely; the mean is over them, then over networks and views: the task as it is,
+    and VIEWS that are drawn for the puzzle. A grid larger than the canvas, on which no network can answer so: -inf.
     """
     from trm.adapt import Turned, draw_view
     from trm.engine import Rollout
@@ -79,13 +79,15 @@ def unseen(
         for view, i in asked
     ]
     found: list[LogP] = [np.zeros(len(grids)) for grids in candidates]
-    for (view, i), run in zip(asked, engine.run(rollouts, steps), strict=True):
+    runs = [one for engine in engines for one in engine.run(rollouts, steps)]
+    for (view, i), run in zip(asked * len(engines), runs, strict=True):
         for n, grid in enumerate(candidates[i]):
             if max(grid.shape) > task.width:
                 found[i][n] = -np.inf
                 continue
             tokens = task.encode(view.forward(grid))
-            found[i][n] += _log_p(run.likelihoods[-1], tokens)[tokens != PAD].mean() / len(views)
+            share = len(views) * len(engines)
+            found[i][n] += _log_p(run.likelihoods[-1], tokens)[tokens != PAD].mean() / share
     return found
 
 
