@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ import torch
 from test_adapt import QUICK, SHAPE, TASK
 from typer.testing import CliRunner
 
-from trm.adapt import Fitting, fitting
+from trm.adapt import Fitting, fit_together, fitting
 from trm.checkpoint import Checkpoint, Expert, save
 from trm.cli import app
 from trm.config import ConfigError
@@ -51,11 +52,20 @@ def test_a_replica_is_what_is_fitted_from_its_seed(expert: Expert) -> None:
     assert not all(states[0][name].equal(states[1][name]) for name in states[0])
 
 
-def test_replicas_share_the_seconds(expert: Expert) -> None:
+def test_replicas_share_the_seconds(expert: Expert, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[float] = []
+
+    def fit(fitters: Any, puzzles: Any, progress: Any, seconds: float, seed: int) -> Any:
+        given.append(seconds)
+        return fit_together(fitters, puzzles, progress, seconds, seed)
+
+    monkeypatch.setattr("trm.adapt.fit_together", fit)
     some = refiner(expert, replace(HOW, steps=0, seconds=0.6, replicas=3)).experts
-    (fit,) = some.fitted([TASK])
-    assert len(fit.engines) == 3
-    assert 0.6 <= fit.seconds < 3  # each its third, and the step that goes beyond it
+    (fitted,) = some.fitted([TASK])
+    assert given == [pytest.approx(0.2)] * 3
+    assert len(fitted.engines) == 3
+    assert fitted.seconds >= 0.6
+    assert fitted.allowed == 0.6
 
 
 def test_attempts_are_the_replicas_in_turn_and_all_of_them_vote(expert: Expert) -> None:

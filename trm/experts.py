@@ -6,6 +6,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from trm.attempts import Progress, Seconds
@@ -180,26 +181,29 @@ class Experts:
                 dtype = self._dtype(expert)
                 self._fitters[place_of] = Fitter(expert, how, place_of[1], self.device, dtype, stream)
             fitters.append(self._fitters[place_of])
+
+        def tick(replica: int, behind: int, total: int) -> None:
+            if progress is not None:
+                progress(replica * total + behind, Seconds(how.replicas * total), None)
+
         begun = time.perf_counter()
-        engines: list[tuple[Engine, ...]] = [()] * len(puzzles)
-        taken, learned = 0, [0.0] * len(puzzles)
-        for replica in range(how.replicas):
-
-            def tick(behind: int, total: int, before: int = replica) -> None:
-                if progress is not None:
-                    progress(before * total + behind, Seconds(how.replicas * total), None)
-
-            networks, steps, right = fit_together(
-                fitters, puzzles, tick, how.seconds / how.replicas, how.seed + replica
+        rounds = [
+            fit_together(
+                fitters, puzzles, partial(tick, replica), how.seconds / how.replicas, how.seed + replica
             )
-            made = [Engine(with_kernels(network), self.slots) for network in networks]
-            engines = [(*mine, one) for mine, one in zip(engines, made, strict=True)]
-            learned = [so_far + share for so_far, share in zip(learned, right, strict=True)]
-            taken += steps
+            for replica in range(how.replicas)
+        ]
         seconds = (time.perf_counter() - begun) / len(puzzles)
+        networks, steps, right = zip(*rounds, strict=True)
         return [
-            Fitted(mine, taken // how.replicas, seconds, how.seconds, share / how.replicas)
-            for mine, share in zip(engines, learned, strict=True)
+            Fitted(
+                tuple(Engine(with_kernels(network), self.slots) for network in mine),
+                sum(steps) // how.replicas,
+                seconds,
+                how.seconds,
+                sum(shares) / how.replicas,
+            )
+            for mine, shares in zip(zip(*networks, strict=True), zip(*right, strict=True), strict=True)
         ]
 
     def steps(self, task: str, asked: int) -> int:

@@ -155,8 +155,8 @@ def summary(records: Sequence[Record]) -> dict[str, Any]:
     result |= {"verified": 0.0, **{name: float(np.mean(right)) for name, right in found.items()}}
     result |= ranking([mine for record in records for mine in record["candidates"]])
     if (replicas := records[0]["how"]["fit.replicas"]) > 1:
-        result["pass_2_alone"] = float(np.mean([alone(records, one)[0] for one in range(replicas)]))
-        result["tasks_alone"] = float(np.mean([alone(records, one)[1] for one in range(replicas)]))
+        each = np.mean([alone(records, one) for one in range(replicas)], axis=0)
+        result |= zip(("pass_2_alone", "tasks_alone"), each.tolist(), strict=True)
     if records[0]["how"]["restarts"]:
         result["accuracy"] = result["pass_1"]
     return result | {"n_tasks": len(records), "seconds": sum(record["seconds"] for record in records)}
@@ -167,13 +167,16 @@ def alone(records: Sequence[Record], replica: int) -> tuple[float, float]:
 
     def found(mine: Sequence[Judged]) -> bool:
         named = [one for one in mine if one["votes_of"][replica]]
-        best = sorted(named, key=lambda one: (one["votes_of"][replica], one["sure"]), reverse=True)
-        return any(one["right"] for one in best[:2])
+        return right_in_two(named, lambda one: (one["votes_of"][replica], one["sure"]))
 
     right = [[found(mine) for mine in record["candidates"]] for record in records]
-    return float(np.mean([one for some in right for one in some])), float(
-        np.mean([all(some) for some in right])
-    )
+    inputs, tasks = [one for some in right for one in some], [all(some) for some in right]
+    return float(np.mean(inputs)), float(np.mean(tasks))
+
+
+def right_in_two(mine: Sequence[Judged], key: Callable[[Judged], Any]) -> bool:
+    """Whether one of the two candidates that the key says are best is right."""
+    return any(one["right"] for one in sorted(mine, key=key, reverse=True)[:2])
 
 
 def read_records(path: Path) -> list[Record]:
@@ -268,8 +271,7 @@ def ranking(candidates: Sequence[Sequence[Judged]]) -> dict[str, float]:
     """
 
     def pass_2(key: Callable[[Judged], Any]) -> float:
-        best = [sorted(mine, key=key, reverse=True)[:2] for mine in candidates]
-        return float(np.mean([any(one["right"] for one in two) for two in best]))
+        return float(np.mean([right_in_two(mine, key) for mine in candidates]))
 
     every = [one for mine in candidates for one in mine]
     right, wrong = ([one for one in every if one["right"] is which] for which in (True, False))

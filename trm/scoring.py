@@ -79,6 +79,7 @@ def unseen(
         for view, i in asked
     ]
     found: list[LogP] = [np.zeros(len(grids)) for grids in candidates]
+    share = len(views) * len(engines)
     runs = [one for engine in engines for one in engine.run(rollouts, steps)]
     for (view, i), run in zip(asked * len(engines), runs, strict=True):
         for n, grid in enumerate(candidates[i]):
@@ -86,7 +87,6 @@ def unseen(
                 found[i][n] = -np.inf
                 continue
             tokens = task.encode(view.forward(grid))
-            share = len(views) * len(engines)
             found[i][n] += _log_p(run.likelihoods[-1], tokens)[tokens != PAD].mean() / share
     return found
 
