@@ -95,18 +95,20 @@ def test_a_step_is_counted_on_the_canvas_that_it_is_taken_on(checkpoint: Path) -
     assert arms.step_flops(None, small) == 0
 
 
+@pytest.mark.parametrize("replicas", [1, 2])
 def test_more_puzzles_than_networks_are_kept_are_answered_in_chunks(
-    tmp_path: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch, replicas: int
 ) -> None:
     """So that all arms of a puzzle share one fit."""
-    fitted: list[str] = []
+    fitted: list[tuple[str, int]] = []
     whole = Fitter.begin
-    monkeypatch.setattr(Fitter, "begin", lambda self, p: fitted.append(p.id) or whole(self, p))
-    monkeypatch.setattr("trm.experts.FITTED_KEPT_ON_CPU", 2)
+    monkeypatch.setattr(Fitter, "begin", lambda self, p, s: fitted.append((p.id, s)) or whole(self, p, s))
+    monkeypatch.setattr("trm.experts.FITTED_KEPT_ON_CPU", 2 * replicas)
     asked = ("--tasks", "arc", "--n", 5, "--refiner", checkpoint, "--device", "cpu", "--llm", "none")
     asked += ("--arms", "trm,draft:random,draft:oracle@50", "--fit", "steps=1", "--fit", "batch=2")
-    call(*asked, "--fit", "smallest=10", "--out", tmp_path / "out")
-    assert len(fitted) == len(set(fitted)) == 5
+    asked += ("--fit", "smallest=10", "--fit", f"replicas={replicas}")
+    call(*asked, "--out", tmp_path / "out")
+    assert len(fitted) == len(set(fitted)) == 5 * replicas
 
 
 def test_a_random_grid_knows_nothing_of_the_label() -> None:

@@ -54,7 +54,6 @@ class Experts:
     def __init__(self, checkpoint: Checkpoint, device: str, slots: int = 0) -> None:
         self.checkpoint, self.device, self.slots = checkpoint, usable(device), slots
         self.fitting: Fitting | None = None
-        self.kept = FITTED_KEPT_ON_CPU if self.device == "cpu" else FITTED_KEPT
         self.compiled = False
         self._engines: dict[str, Engine] = {}
         # By task, canvas, way of fitting and place among those that are fitted side by side: each has a stream.
@@ -101,6 +100,12 @@ class Experts:
         trained_half = expert.meta.get("dtype") == "bfloat16"
         return torch.bfloat16 if trained_half and gains_from_bf16(self.device) else torch.float32
 
+    @property
+    def kept(self) -> int:
+        """Puzzles whose fitted networks are kept."""
+        networks = FITTED_KEPT_ON_CPU if self.device == "cpu" else FITTED_KEPT
+        return max(1, networks // self.how().replicas)
+
     def fits(self, task: str) -> bool:
         """Whether the task's expert is fitted to the demonstrations of every puzzle before it answers."""
         expert = self.checkpoint.experts.get(task)
@@ -140,7 +145,7 @@ class Experts:
         for key, one in found.items():
             self._fitted[key] = one
             self._fitted.move_to_end(key)
-        while len(self._fitted) > max(1, self.kept // how.replicas):
+        while len(self._fitted) > self.kept:
             self._fitted.popitem(last=False)
         return [found[self._key(puzzle, how)] for puzzle in puzzles]
 
