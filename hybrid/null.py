@@ -41,6 +41,7 @@ class Judged:
     trace: tuple[Grid, ...] = ()
     alternatives: tuple[Grid, ...] = ()
     attempts: tuple[Attempt, ...] = ()
+    calibration: None = None
 
 
 class Passthrough:

@@ -66,9 +66,10 @@ def said_by(outs: Sequence[Refined], grids: Grids) -> tuple[str, float | None]:
     network is sure.
     """
     attempts = [attempt for out in outs for attempt in out.attempts]
+    calibration = next((out.calibration for out in outs if out.calibration is not None), None)
     for source in ("refiner", "refiner+draft"):
         mine = [attempt for attempt in attempts if source in (attempt.source, "refiner+draft")]
-        if (sure := belief(attempts, mine, grids)) is not None:
+        if (sure := belief(attempts, mine, grids, calibration)) is not None:
             return source, sure
     whole = next((out for out in outs if not out.attempts and same(out.grids, grids)), None)
     return (whole.source, whole.confidence) if whole else ("llm", None)

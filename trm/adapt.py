@@ -33,7 +33,7 @@ from trm.config import (
 from trm.grid import Grid
 from trm.learner import METERS, Learner
 from trm.model import TRM
-from trm.pairs import PairBank, recolourable
+from trm.pairs import LARGEST_SCALE, PairBank, recolourable
 from trm.tasks import Puzzle, get
 
 CANVASES = (10, 15, 20, 30)  # sides: a step on 20x20 costs .4 of one on 30x30
@@ -56,6 +56,9 @@ class Fitting:
     smallest: int = 20  # side of the smallest canvas used: 20 is what the network was trained on
     recolour: float = 0.5  # share of the pairs, and of further views, whose colours are exchanged
     moved: bool = True  # whether further views lie anywhere on the canvas, as training's pairs do
+    enlarged: bool = (
+        False  # whether those that are moved are also drawn larger where there is room, as those are
+    )
     max_steps: int = 2  # supervision steps that a pair stays at most
     replicas: int = 1  # copies fitted one after the other, from seeds of their own, whose views vote together
     together: int = 1  # tasks fitted side by side where several are asked for, each for its share of the time
@@ -99,37 +102,66 @@ def fitting(pairs: Sequence[str], where: str, base: Fitting) -> Fitting:
 
 @dataclass(frozen=True)
 class Turned:
-    """A view of a whole task: every grid mirrored, transposed and recoloured alike, whatever its shape.
+    """A view of a whole task: every grid mirrored, transposed, recoloured and enlarged alike, whatever its shape.
 
     turn as in `trm.pairs.View`; colours [256]: what each becomes; top and left: where on the canvas the grids lie,
-    for who places them.
+    for who places them; scale: side of the square that a cell becomes.
     """
 
     turn: int
     colours: Grid
     top: int = 0
     left: int = 0
+    scale: int = 1
 
     def forward(self, grid: Grid) -> Grid:
         grid = grid[::-1] if self.turn & 1 else grid
         grid = grid[:, ::-1] if self.turn & 2 else grid
         grid = grid.T if self.turn & 4 else grid
+        grid = np.kron(grid, np.ones((self.scale, self.scale), dtype=grid.dtype))
         return np.ascontiguousarray(self.colours[grid])
 
     def inverse(self, grid: Grid) -> Grid:
+        """Also of a grid that is not `forward` of any: of a square of cells what most of them are."""
+        grid = shrunk(grid, self.scale)
         grid = grid.T if self.turn & 4 else grid
         grid = grid[:, ::-1] if self.turn & 2 else grid
         grid = grid[::-1] if self.turn & 1 else grid
         return np.ascontiguousarray(np.argsort(self.colours).astype(np.uint8)[grid])
 
 
+def shrunk(grid: Grid, scale: int) -> Grid:
+    """A grid whose cells are squares of `scale` cells: for each what most of its cells are, of equals the least.
+
+    What its last rows and columns lack of a square is what lies beside it, if half of one is there; else they go.
+    """
+    if scale == 1:
+        return grid
+    height, width = (max(1, (side + scale // 2) // scale) for side in grid.shape)
+    rows, cols = (
+        np.minimum(np.arange(n * scale), side - 1)
+        for n, side in zip((height, width), grid.shape, strict=True)
+    )
+    squares = grid[rows][:, cols].reshape(height, scale, width, scale)
+    values = np.unique(grid)
+    counts = (squares[..., None] == values).sum((1, 3))
+    most: Grid = values[counts.argmax(-1)]
+    return most
+
+
 def draw_view(
-    puzzle: Puzzle, rng: np.random.Generator, side: int = 0, least: int = 0, recolour: float = 1.0
+    puzzle: Puzzle,
+    rng: np.random.Generator,
+    side: int = 0,
+    least: int = 0,
+    recolour: float = 1.0,
+    enlarged: bool = False,
 ) -> Turned:
     """A random view of a task; the colours exchanged, if any, are those that `PairBank` exchanges.
 
     side: of the canvas over which it is moved too, as there; 0: it is not. least: longest side of a grid that there
-    must be room for, beside the test's own. recolour: how probable it is that colours are exchanged.
+    must be room for, beside the test's own. recolour: how probable it is that colours are exchanged. enlarged:
+    whether it is also enlarged where there is room, as often as there.
     """
     free = np.flatnonzero(recolourable(puzzle))
     colours = np.arange(256, dtype=np.uint8)
@@ -139,8 +171,11 @@ def draw_view(
     if not side:
         return Turned(turn, colours)
     longest = min(side, max(extent(puzzle), least))
-    top, left = rng.integers(side - longest + 1, size=2).tolist()
-    return Turned(turn, colours, top, left)
+    scale = 1
+    if enlarged and (most := min(LARGEST_SCALE, side // longest)) > 1 and rng.random() < 0.5:
+        scale = int(rng.integers(1, most + 1))
+    top, left = rng.integers(side - scale * longest + 1, size=2).tolist()
+    return Turned(turn, colours, top, left, scale)
 
 
 class _Alone:

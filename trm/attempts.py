@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from trm.calibration import Calibration
 from trm.grid import Grid, Grids
 from trm.tasks import Puzzle, Status, Task, Verdict, get
 
@@ -45,8 +46,7 @@ class Effort:
 class Refinement:
     """What came of one question. `confidence` is learned, `verdict` is exact; they are never merged.
 
-    Where the network is shown demonstrations `confidence` is that of its surest attempt that says this answer, times
-    the share of those that do; of several inputs the least.
+    Where the network is shown demonstrations `confidence` is what `belief` says, by `calibration` where it has one.
     candidates: where no rule decides, for every input one or two grids, best first. steps: supervision steps of
     all rollouts. trace: the grid after every step of the rollout that gave the answer. alternatives: further
     distinct verified answers. attempts: how each rollout went, in order.
@@ -64,6 +64,7 @@ class Refinement:
     candidates: list[list[Grid]] | None = None
     alternatives: tuple[Grid, ...] = ()
     attempts: tuple[Attempt, ...] = ()
+    calibration: Calibration | None = None
 
     @property
     def grid(self) -> Grid:
@@ -153,7 +154,12 @@ def tally(named: Sequence[Grid]) -> list[tuple[Grid, int]]:
     return [(grids[key], votes) for key, votes in Counter(keys).most_common()]
 
 
-def belief(attempts: Sequence[Attempt], said: Sequence[Attempt], grids: Grids) -> float | None:
+def belief(
+    attempts: Sequence[Attempt],
+    said: Sequence[Attempt],
+    grids: Grids,
+    calibration: Calibration | None = None,
+) -> float | None:
     """How sure the network is of an answer, from views that vote; None where for some input none of `said` says it.
 
     The confidence of the surest of `said` that says it, times the share of all attempts that do; of several inputs
@@ -167,7 +173,7 @@ def belief(attempts: Sequence[Attempt], said: Sequence[Attempt], grids: Grids) -
         if not sure:
             return None
         found.append(max(sure) * votes / len(attempts))
-    return min(found)
+    return min(found) if calibration is None else calibration(min(found))
 
 
 def sigmoid(logit: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -266,7 +272,7 @@ def file_attempt(task: Task, plan: Plan, puzzle: Puzzle, runs: Sequence[Trajecto
     )
 
 
-def settle(job: Job, answers: int) -> Refinement:
+def settle(job: Job, answers: int, calibration: Calibration | None = None) -> Refinement:
     """What verifies wins, a cold start's first (the draft added nothing); else the most confident, or where no rule
     decides what most attempts say."""
     task = get(job.puzzle.task)
@@ -289,7 +295,7 @@ def settle(job: Job, answers: int) -> Refinement:
         grids = tuple(choice[0] for choice in candidates)
         verdict = task.check(job.puzzle, grids)
         if task.shown:  # attempts are views, which vote
-            confidence = belief(ranked, ranked, grids) or 0.0
+            confidence = belief(ranked, ranked, grids, calibration) or 0.0
         else:
             confidence = next(a.confidence for a in ranked if all(map(np.array_equal, a.grids, grids)))
     return Refinement(
@@ -305,4 +311,5 @@ def settle(job: Job, answers: int) -> Refinement:
         candidates=candidates,
         alternatives=tuple(a.grids[0] for a in verified[1:answers]),
         attempts=tuple(job.attempts),
+        calibration=calibration,
     )

@@ -198,13 +198,15 @@ def replacing(path: Path) -> Iterator[Path]:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def save(path: str | Path, experts: Mapping[str, Expert], dtype: torch.dtype = torch.bfloat16) -> None:
-    """Write experts into one file that `weights_only=True` loads. Matrices are stored in `dtype`, and the file's
-    parts deflated: the exponents of bfloat16 are much alike, which makes it a fifth smaller."""
+def save(path: str | Path, experts: Mapping[str, Expert], dtype: torch.dtype | None = torch.bfloat16) -> None:
+    """Write experts into one file that `weights_only=True` loads. Matrices are stored in `dtype` (None: as they are),
+    and the file's parts deflated: the exponents of bfloat16 are much alike, which makes it a fifth smaller."""
     raw = {
         task: {
             "config": to_dict(one.config),
-            "state": {k: (v.to(dtype) if v.ndim > 1 else v).contiguous() for k, v in one.state.items()},
+            "state": {
+                k: (v.to(dtype or v.dtype) if v.ndim > 1 else v).contiguous() for k, v in one.state.items()
+            },
             "meta": {"code_version": trm.__version__, **one.meta},
         }
         for task, one in experts.items()

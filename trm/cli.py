@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable
 from contextlib import ExitStack, suppress
 from itertools import islice
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -132,6 +131,14 @@ def evaluate_command(
         list[str] | None,
         typer.Option(metavar="KEY=VALUE", help="how to fit an ARC expert to a task: seconds=30, lr=0.002, …"),
     ] = None,
+    left_out: Annotated[
+        int,
+        typer.Option(metavar="N", help="ARC: not the tests but each task's last N demonstrations", min=0),
+    ] = 0,
+    calibrate: Annotated[
+        Path | None,
+        typer.Option(metavar="OUT", help="ARC: the checkpoint with its confidence calibrated by this"),
+    ] = None,
     share: Annotated[
         str, typer.Option(metavar="K/N", help="every Nth puzzle from the Kth on: one machine's part")
     ] = "",
@@ -144,8 +151,13 @@ def evaluate_command(
     device: Device = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="one JSON object")] = False,
 ) -> None:
-    """Accuracy on labelled puzzles: one cold pass, by step, with halting, and by the exact rules."""
-    from trm.checkpoint import CheckpointError
+    """Accuracy on labelled puzzles: one cold pass, by step, with halting, and by the exact rules.
+
+    An ARC expert is calibrated with --left-out 1 --calibrate OUT --restarts 63, on tasks that it has not learned.
+    """
+    from trm.calibration import calibrated
+    from trm.calibration import left_out as without
+    from trm.checkpoint import CheckpointError, save
     from trm.config import ConfigError
     from trm.corpus import drawn, labelled, part_of
     from trm.evaluate import lines
@@ -158,16 +170,21 @@ def evaluate_command(
 
         if sample is not None and not limit:
             fail("--sample: how many is for --limit to say")
+        if calibrate is not None and not (restarts and calibrate.parent.is_dir() and not calibrate.is_dir()):
+            fail(f"--calibrate {calibrate}: expected a file in a folder that is there, and --restarts")
         puzzles = labelled(data, task, limit if sample is None else 0)
         if sample is not None:
             puzzles = [puzzles[i] for i in drawn(limit, len(puzzles), sample)]
+        if left_out:
+            puzzles = without(puzzles, left_out)
         if share:
             puzzles = part_of(puzzles, share)
         refiner = Refiner.from_pretrained(checkpoint, device=device)
         # What a long evaluation on a GPU gains is more than compiling costs.
         refiner.experts.compiled = refiner.device.startswith("cuda") and len(puzzles) * steps >= COMPILE_FROM
-        if (fit or records) and not refiner.fits(task):
-            fail(f"--fit, --records: {checkpoint} has no expert for {task} that is fitted to its tasks")
+        if (fit or records or calibrate or left_out) and not refiner.fits(task):
+            options = "--fit, --records, --left-out, --calibrate"
+            fail(f"{options}: {checkpoint} has no expert for {task} that is fitted to its tasks")
         if fit:
             from trm.adapt import fitting
 
@@ -190,10 +207,12 @@ def evaluate_command(
             "interrupted" if records is None else "interrupted; the same command goes on where it stopped",
             130,
         )
-    if as_json:
-        print(json.dumps(result))
-        return
-    print("\n".join(lines(result)))
+    print(json.dumps(result) if as_json else "\n".join(lines(result)))
+    if calibrate is not None:
+        try:
+            save(calibrate, calibrated(refiner.checkpoint, task, result), None)
+        except (PuzzleError, OSError) as error:
+            fail(f"--calibrate {calibrate}: {error}")
 
 
 @app.command(epilog="Example: trm data sudoku --n 1000 --seed 1 --out easy.csv clues=[40,50]")
@@ -208,6 +227,7 @@ def data(
 ) -> None:
     """Make puzzles with answers from a seed."""
     from trm.corpus import check_name, write
+    from trm.generate import parse_options
     from trm.grid import PuzzleError
     from trm.progress import bar
     from trm.stream import PuzzleStream
@@ -236,25 +256,6 @@ def data(
     if len(puzzles) < n:
         fail(f"interrupted: the first {len(puzzles)} of {n} are in {out}" if puzzles else "interrupted", 130)
     print(f"{n} {task} puzzles in {out}")
-
-
-def parse_options(pairs: Iterable[str]) -> dict[str, Any]:
-    """`clues=[40,50]` to {"clues": (40, 50)}, values as in TOML."""
-    import tomllib
-
-    from trm.grid import PuzzleError
-
-    result: dict[str, Any] = {}
-    for pair in pairs:
-        key, equals, value = pair.partition("=")
-        try:
-            parsed = tomllib.loads(f"v = {value}")["v"] if equals else None
-        except tomllib.TOMLDecodeError:
-            parsed = value
-        if parsed is None:
-            raise PuzzleError(f"option {pair!r}: expected key=value")
-        result[key] = tuple(parsed) if isinstance(parsed, list) else parsed
-    return result
 
 
 @app.command(epilog="Example: trm convert step_65100 converted/ --task sudoku")

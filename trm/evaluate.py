@@ -157,6 +157,8 @@ def lines(result: Mapping[str, Any]) -> Iterator[str]:
     if "tasks_alone" in result:  # a mean of several, which has no such interval
         alone = f"{result['tasks_alone']:.2%}, {result['pass_2_alone']:.2%}"
         yield f"  {'tasks, inputs in two by one replica alone':42} {alone}"
+    if "brier" in result:
+        yield f"  {'confidence: Brier score':42} {result['brier']:.4f}"
     yield f"with learned halting {result['halt_accuracy']:.2%} in {result['mean_steps']:.1f} steps on average"
     for step, share in result["by_step"].items():
         yield f"  step {int(step):3d}  {share:7.2%}"

@@ -10,6 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from trm.attempts import Progress, Seconds
+from trm.calibration import Calibration, calibration_of
 from trm.grid import PuzzleError
 from trm.tasks import Puzzle, Task, get
 
@@ -110,6 +111,10 @@ class Experts:
         """Whether the task's expert is fitted to the demonstrations of every puzzle before it answers."""
         expert = self.checkpoint.experts.get(task)
         return expert is not None and get(task).shown and expert.config.turns
+
+    def calibration(self, task: str) -> Calibration | None:
+        """What the belief of the task's expert is worth, where it is fitted and was calibrated."""
+        return calibration_of(self.checkpoint.experts[task].meta) if self.fits(task) else None
 
     def engines_for(self, puzzle: Puzzle) -> tuple[Engine, ...]:
         """The engines that answer this puzzle: its task's, or those `fitted` to it last, if need be now."""

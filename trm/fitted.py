@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, cast
 import numpy as np
 
 from trm.attempts import Refinement, tally
+from trm.calibration import Calibration, calibrate
 from trm.engine import Engine
 from trm.evaluate import Looked, auroc, figures, looked, roll_out
 from trm.grid import PuzzleError
@@ -100,7 +101,8 @@ def evaluate_fitted(
         records.append(done)
         if progress is not None:
             progress(count)
-    return {"task": puzzles[0].task, **summary(records), "restarts": restarts}
+    calibration = refiner.experts.calibration(puzzles[0].task)
+    return {"task": puzzles[0].task, **summary(records, calibration), "restarts": restarts}
 
 
 def settings(refiner: Refiner, steps: int, restarts: int, seed: int) -> dict[str, Any]:
@@ -136,12 +138,16 @@ def one_task(
     )
 
 
-def summary(records: Sequence[Record]) -> dict[str, Any]:
+def summary(records: Sequence[Record], calibration: Calibration | None = None) -> dict[str, Any]:
     """Figures of all records: those of one view as `trm.evaluate.figures` has them, those of attempts, `ranking`.
+
+    calibration: of the confidence that is printed.
 
     pass_1, pass_2, oracle: shares of test inputs. tasks: share of tasks with every input right in two attempts.
     accuracy: pass_1 where views voted. verified: 0, for no rule decides. fit_right: how much of the demonstrations
     fitting has learned, on average: where it is low more fitting is due, where it is high and tasks are wrong not.
+    brier: mean square of what parts that confidence from 1 where the first attempt is right, and from 0 where not;
+    calibration: what would calibrate it, where some are right and some are not.
     pass_2_alone, tasks_alone: pass_2 and tasks by the views of one replica of several, on average over them.
     """
     result = figures([one for record in records for one in record["cold"]])
@@ -154,12 +160,29 @@ def summary(records: Sequence[Record]) -> dict[str, Any]:
     result["fit_right"] = float(np.mean([record["fit_right"] for record in records]))
     result |= {"verified": 0.0, **{name: float(np.mean(right)) for name, right in found.items()}}
     result |= ranking([mine for record in records for mine in record["candidates"]])
+    beliefs, right = believed(records)
+    said = [belief if calibration is None else calibration(belief) for belief in beliefs]
+    result["brier"] = float(np.mean((np.array(said) - right) ** 2))
+    if len(set(right)) > 1:
+        result["calibration"] = asdict(calibrate(beliefs, right))
     if (replicas := records[0]["how"]["fit.replicas"]) > 1:
         each = np.mean([alone(records, one) for one in range(replicas)], axis=0)
         result |= zip(("pass_2_alone", "tasks_alone"), each.tolist(), strict=True)
     if records[0]["how"]["restarts"]:
         result["accuracy"] = result["pass_1"]
     return result | {"n_tasks": len(records), "seconds": sum(record["seconds"] for record in records)}
+
+
+def believed(records: Sequence[Record]) -> tuple[list[float], list[bool]]:
+    """How much each test input's first attempt is believed (`trm.attempts.belief`), and whether it is right."""
+    firsts = [
+        (_first(mine), record["how"]["restarts"] + 1) for record in records for mine in record["candidates"]
+    ]
+    return [one["votes"] * one["sure"] / views for one, views in firsts], [one["right"] for one, _ in firsts]
+
+
+def _first(mine: Sequence[Judged]) -> Judged:
+    return max(mine, key=itemgetter("votes", "sure"))
 
 
 def alone(records: Sequence[Record], replica: int) -> tuple[float, float]:
@@ -277,7 +300,7 @@ def ranking(candidates: Sequence[Sequence[Judged]]) -> dict[str, float]:
     right, wrong = ([one for one in every if one["right"] is which] for which in (True, False))
     score, sure = itemgetter("score"), itemgetter("sure")
     areas = {"auroc": score, "auroc_sure": sure} if right and wrong else {}
-    firsts = [max(mine, key=itemgetter("votes", "sure")) for mine in candidates]
+    firsts = [_first(mine) for mine in candidates]
     known, missed = (
         [one["votes"] * one["sure"] for one in firsts if one["right"] is which] for which in (True, False)
     )

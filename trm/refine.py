@@ -157,7 +157,7 @@ class Refiner:
         if any(self.fits(puzzle.task) for puzzle in puzzles):
             self.experts.fitted(puzzles, effort.progress, effort.budget)
         for index in self._turns(jobs, plans, effort):
-            out = settle(jobs[index], effort.answers)
+            out = self._settled(jobs[index], effort.answers)
             yield index, out if len(jobs) > 1 else replace(out, seconds=time.perf_counter() - begun)
 
     def restart(
@@ -182,7 +182,7 @@ class Refiner:
         ]
         first = [self._restart(index, job, 0, effort) for index, job in enumerate(jobs)]
         for index in self._turns(jobs, [plan for plan in first if plan], effort, turn=1):
-            yield index, settle(jobs[index], effort.answers)
+            yield index, self._settled(jobs[index], effort.answers)
 
     def _draft(self, puzzle: Puzzle, draft: GivenDraft | None) -> Grids | None:
         """The draft as grids. Raises PuzzleError where the expert was not trained on any."""
@@ -268,7 +268,7 @@ class Refiner:
             spec, how = self.experts.spec(job.puzzle), self.experts.how()
             longest = max((max(grid.shape) for grid in draft or ()), default=0)
             side = spec.width if how.moved else 0
-            view = turned = draw_view(job.puzzle, rng, side, longest, how.recolour)
+            view = turned = draw_view(job.puzzle, rng, side, longest, how.recolour, how.enlarged)
             context, sigma, noise_seed = turned.turn, 0.0, 0
             placed = spec.at(turned.top, turned.left)
         else:
@@ -382,7 +382,10 @@ class Refiner:
             plan = Plan(index, "refiner", job.puzzle, None)
             job.attempts.append(file_attempt(get(job.puzzle.task), plan, job.puzzle, mine, trace=False))
         list(self._turns(jobs, (), Effort(steps, restarts, seed=seed)))
-        return [settle(job, 1) for job in jobs]
+        return [self._settled(job, 1) for job in jobs]
+
+    def _settled(self, job: Job, answers: int) -> Refinement:
+        return settle(job, answers, self.experts.calibration(job.puzzle.task))
 
 
 def _source(start: Grids | None) -> str:

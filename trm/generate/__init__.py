@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator
+import tomllib
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from itertools import islice
 from typing import Any
@@ -48,3 +49,18 @@ def _numbered(
         for puzzle in islice(puzzles, skipped, min(GROUP, skipped + end - number)):
             number += 1
             yield replace(puzzle, id=f"{task_name}-{seed}-{number}")
+
+
+def parse_options(pairs: Iterable[str]) -> dict[str, Any]:
+    """`clues=[40,50]` to {"clues": (40, 50)}, values as in TOML."""
+    result: dict[str, Any] = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        try:
+            parsed = tomllib.loads(f"v = {value}")["v"] if equals else None
+        except tomllib.TOMLDecodeError:
+            parsed = value
+        if parsed is None:
+            raise PuzzleError(f"option {pair!r}: expected key=value")
+        result[key] = tuple(parsed) if isinstance(parsed, list) else parsed
+    return result
