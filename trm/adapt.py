@@ -56,9 +56,7 @@ class Fitting:
     smallest: int = 20  # side of the smallest canvas used: 20 is what the network was trained on
     recolour: float = 0.5  # share of the pairs, and of further views, whose colours are exchanged
     moved: bool = True  # whether further views lie anywhere on the canvas, as training's pairs do
-    enlarged: bool = (
-        False  # whether those that are moved are also drawn larger where there is room, as those are
-    )
+    enlarged: bool = True  # whether those that are moved are drawn larger too, where there is room
     max_steps: int = 2  # supervision steps that a pair stays at most
     replicas: int = 1  # copies fitted one after the other, from seeds of their own, whose views vote together
     together: int = 1  # tasks fitted side by side where several are asked for, each for its share of the time
