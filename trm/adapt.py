@@ -131,18 +131,15 @@ class Turned:
 def shrunk(grid: Grid, scale: int) -> Grid:
     """A grid whose cells are squares of `scale` cells: for each what most of its cells are, of equals the least.
 
-    What its last rows and columns lack of a square is what lies beside it, if half of one is there; else they go.
+    Where less than half of a last square is there it goes.
     """
     if scale == 1:
         return grid
-    height, width = (max(1, (side + scale // 2) // scale) for side in grid.shape)
-    rows, cols = (
-        np.minimum(np.arange(n * scale), side - 1)
-        for n, side in zip((height, width), grid.shape, strict=True)
-    )
-    squares = grid[rows][:, cols].reshape(height, scale, width, scale)
+    firsts = [np.arange(max(1, (side + scale // 2) // scale)) * scale for side in grid.shape]
     values = np.unique(grid)
-    counts = (squares[..., None] == values).sum((1, 3))
+    counts = (grid[: firsts[0][-1] + scale, : firsts[1][-1] + scale, None] == values).astype(np.int64)
+    for axis, first in enumerate(firsts):
+        counts = np.add.reduceat(counts, first, axis)
     most: Grid = values[counts.argmax(-1)]
     return most
 

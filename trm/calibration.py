@@ -28,11 +28,17 @@ EDGE = 0.01  # beliefs are kept so far from 0 and 1, which is about what one of 
 class Calibration:
     """How probable it is that an answer is right, of which the network's belief (`trm.attempts.belief`) is so much.
 
-    The logistic function of slope times the belief's log odds, plus the offset (Platt, 1999).
+    The logistic function of slope times the belief's log odds, plus the offset (Platt, 1999). It holds for networks
+    that took at least so many steps: of one that was briefly fitted fewer views agree where it is right (LOG.md).
     """
 
     slope: float = 1.0
     offset: float = 0.0
+    steps: int = 0
+
+    def holds(self, steps: int) -> bool:
+        """Whether it is for networks that were fitted for so many steps."""
+        return steps >= self.steps
 
     def __call__(self, belief: float) -> float:
         return float(1 / (1 + np.exp(-(self.slope * _log_odds(np.array(belief)) + self.offset))))
@@ -43,14 +49,15 @@ def calibration_of(meta: Mapping[str, Any]) -> Calibration | None:
     held = meta.get(KEY)
     if not isinstance(held, Mapping):
         return None
-    slope, offset = held.get("slope"), held.get("offset")
-    if not (isinstance(slope, float) and isinstance(offset, float) and isfinite(slope) and isfinite(offset)):
+    try:
+        found = Calibration(float(held["slope"]), float(held["offset"]), int(held["steps"]))
+    except (KeyError, TypeError, ValueError):
         return None
-    return Calibration(slope, offset)
+    return found if isfinite(found.slope) and isfinite(found.offset) else None
 
 
-def calibrate(beliefs: Sequence[float], right: Sequence[bool]) -> Calibration:
-    """The likeliest calibration of answers that were believed so much and were right or not.
+def calibrate(beliefs: Sequence[float], right: Sequence[bool], steps: int) -> Calibration:
+    """The likeliest calibration of answers that were believed so much and were right or not, after so many steps.
 
     With Platt's targets, a little off 0 and 1, so that a perfect separation does not make it certain of everything.
     Raises PuzzleError where all are right, or none.
@@ -68,17 +75,21 @@ def calibrate(beliefs: Sequence[float], right: Sequence[bool]) -> Calibration:
         return float(np.mean(np.logaddexp(0, logit) - target * logit))
 
     slope, offset = minimize(loss, [1.0, 0.0]).x.tolist()
-    return Calibration(slope, offset)
+    return Calibration(slope, offset, steps)
 
 
 def calibrated(checkpoint: Checkpoint, task: str, found: Mapping[str, Any]) -> dict[str, Expert]:
     """The experts of a checkpoint, that of the task with the calibration that an evaluation (`trm.fitted`) found.
 
-    Raises PuzzleError where it found none.
+    Raises PuzzleError where it found none, or one by which what is believed more is less probable.
     """
     if KEY not in found:
         raise PuzzleError(
             f"{found['n']} inputs, {found['pass_1']:.0%} of first attempts right: expected some right and some wrong"
+        )
+    if found[KEY]["slope"] <= 0:
+        raise PuzzleError(
+            f"belief is no higher in what is right: slope {found[KEY]['slope']:.2g}, expected above 0"
         )
     expert = checkpoint.experts[task]
     held = {**found[KEY], **{key: found[key] for key in ("n", "n_tasks", "brier")}}

@@ -112,9 +112,13 @@ class Experts:
         expert = self.checkpoint.experts.get(task)
         return expert is not None and get(task).shown and expert.config.turns
 
-    def calibration(self, task: str) -> Calibration | None:
-        """What the belief of the task's expert is worth, where it is fitted and was calibrated."""
-        return calibration_of(self.checkpoint.experts[task].meta) if self.fits(task) else None
+    def calibration(self, puzzle: Puzzle) -> Calibration | None:
+        """What belief in an answer is worth of the networks that were fitted to this puzzle, if that is known."""
+        if not self.fits(puzzle.task):
+            return None
+        found = calibration_of(self.checkpoint.experts[puzzle.task].meta)
+        known = self._fitted.get(self._key(puzzle, self.how()))
+        return found if found is not None and known is not None and found.holds(known.steps) else None
 
     def engines_for(self, puzzle: Puzzle) -> tuple[Engine, ...]:
         """The engines that answer this puzzle: its task's, or those `fitted` to it last, if need be now."""

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, cast
 import numpy as np
 
 from trm.attempts import Refinement, tally
-from trm.calibration import Calibration, calibrate
+from trm.calibration import Calibration, calibrate, calibration_of
 from trm.engine import Engine
 from trm.evaluate import Looked, auroc, figures, looked, roll_out
 from trm.grid import PuzzleError
@@ -101,7 +101,7 @@ def evaluate_fitted(
         records.append(done)
         if progress is not None:
             progress(count)
-    calibration = refiner.experts.calibration(puzzles[0].task)
+    calibration = calibration_of(refiner.experts.expert(puzzles[0].task).meta)
     return {"task": puzzles[0].task, **summary(records, calibration), "restarts": restarts}
 
 
@@ -161,10 +161,11 @@ def summary(records: Sequence[Record], calibration: Calibration | None = None) -
     result |= {"verified": 0.0, **{name: float(np.mean(right)) for name, right in found.items()}}
     result |= ranking([mine for record in records for mine in record["candidates"]])
     beliefs, right = believed(records)
-    said = [belief if calibration is None else calibration(belief) for belief in beliefs]
+    said, _ = believed(records, calibration)
     result["brier"] = float(np.mean((np.array(said) - right) ** 2))
     if len(set(right)) > 1:
-        result["calibration"] = asdict(calibrate(beliefs, right))
+        least = min(record["fit_steps"] for record in records)
+        result["calibration"] = asdict(calibrate(beliefs, right, least))
     if (replicas := records[0]["how"]["fit.replicas"]) > 1:
         each = np.mean([alone(records, one) for one in range(replicas)], axis=0)
         result |= zip(("pass_2_alone", "tasks_alone"), each.tolist(), strict=True)
@@ -173,12 +174,21 @@ def summary(records: Sequence[Record], calibration: Calibration | None = None) -
     return result | {"n_tasks": len(records), "seconds": sum(record["seconds"] for record in records)}
 
 
-def believed(records: Sequence[Record]) -> tuple[list[float], list[bool]]:
+def believed(
+    records: Sequence[Record], calibration: Calibration | None = None
+) -> tuple[list[float], list[bool]]:
     """How much each test input's first attempt is believed (`trm.attempts.belief`), and whether it is right."""
-    firsts = [
-        (_first(mine), record["how"]["restarts"] + 1) for record in records for mine in record["candidates"]
-    ]
-    return [one["votes"] * one["sure"] / views for one, views in firsts], [one["right"] for one, _ in firsts]
+    beliefs, right = [], []
+    for record in records:
+        for mine in record["candidates"]:
+            one = _first(mine)
+            belief = one["votes"] * one["sure"] / (record["how"]["restarts"] + 1)
+            known = (
+                calibration if calibration is not None and calibration.holds(record["fit_steps"]) else None
+            )
+            beliefs.append(belief if known is None else known(belief))
+            right.append(one["right"])
+    return beliefs, right
 
 
 def _first(mine: Sequence[Judged]) -> Judged:

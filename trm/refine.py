@@ -385,7 +385,7 @@ class Refiner:
         return [self._settled(job, 1) for job in jobs]
 
     def _settled(self, job: Job, answers: int) -> Refinement:
-        return settle(job, answers, self.experts.calibration(job.puzzle.task))
+        return settle(job, answers, self.experts.calibration(job.puzzle))
 
 
 def _source(start: Grids | None) -> str:
