@@ -16,6 +16,7 @@ from hybrid.forms import Form
 from hybrid.prompting import LLMProposer
 from trm import tasks
 from trm.attempts import Attempt
+from trm.calibration import Calibration
 from trm.config import TRMConfig
 from trm.grid import Grid, Grids, PuzzleError
 from trm.model import TRM
@@ -119,6 +120,7 @@ class Outcome:
     trace: tuple[Grid, ...] = ()
     alternatives: tuple[Grid, ...] = ()
     attempts: tuple[Attempt, ...] = ()
+    calibration: Calibration | None = None
 
 
 Policy = Callable[[Puzzle, Grids | None, dict[str, Any]], tuple[Grids, str]]

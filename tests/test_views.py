@@ -80,7 +80,7 @@ def test_the_refiner_enlarges_its_views_where_asked() -> None:
     )
     named = []
     for enlarged in (False, True):
-        refiner.experts.fitting = replace(QUICK, steps=1, enlarged=enlarged)
+        refiner.experts.fitting = replace(QUICK, steps=1, smallest=10, enlarged=enlarged)
         out = refiner.refine(TASK, steps=1, restarts=8)
         named.append([attempt.grids[0].tolist() for attempt in out.attempts])
     assert len(named[0]) == len(named[1]) == 9
