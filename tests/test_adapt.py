@@ -371,9 +371,9 @@ def test_most_votes_win_and_the_more_confident_among_equals() -> None:
     assert out.candidates is not None
     assert [int(grid[0, 0]) for grid in out.candidates[0]] == [2, 3]
     assert int(out.grid[0, 0]) == 2
-    assert out.confidence == 0.3 * 2 / 4  # the surest of those that say so, and half of all do
+    assert out.confidence == 0.3 * 3 / 6  # the surest of those that say so, and half of all do
     job.attempts = job.attempts[:1]
-    assert settle(job, 1).confidence == 0.9
+    assert settle(job, 1).confidence == 0.9 * 2 / 3  # one of one says little
 
 
 def test_restarting_apart_is_still_refused(expert: Expert) -> None:

@@ -127,26 +127,27 @@ def test_an_evaluation_calibrates_the_checkpoint(measure: Callable[..., Result])
     records = read_records(Path("r.jsonl"))
     assert [one["id"] for one in records] == [f"arc-5-{n} without 2" for n in (1, 2, 3, 4)]
     for n, record in enumerate(records):
-        record["candidates"][0][0] |= {"votes": 3, "sure": 0.3 + 0.2 * n, "right": n > 1}
+        # 3 of 3 views by the rule of succession: 4 of 5.
+        record["candidates"][0][0] |= {"votes": 3, "sure": (0.3 + 0.1 * n) / 0.8, "right": n > 1}
     Path("r.jsonl").write_text("".join(json.dumps(one) + "\n" for one in records))
     result = measure("--restarts", 2, "--calibrate", "out.pt", "--json")
     assert result.exit_code == 0, result.stderr
     found = json.loads(result.stdout)
-    assert found["brier"] == pytest.approx(np.mean([0.3**2, 0.5**2, 0.3**2, 0.1**2]))
+    assert found["brier"] == pytest.approx(np.mean([0.3**2, 0.4**2, 0.5**2, 0.4**2]))
     made = load("out.pt").experts["arc"]
     assert made.meta[KEY] == {**found[KEY], "n": 4, "n_tasks": 4, "brier": found["brier"]}
     calibration = calibration_of(made.meta)
     assert calibration is not None
-    expected = calibrate([0.3, 0.5, 0.7, 0.9], [False, False, True, True], 2)
+    expected = calibrate([0.3, 0.4, 0.5, 0.6], [False, False, True, True], 2)
     assert asdict(calibration) == pytest.approx(asdict(expected), abs=1e-4)
     before = load("arc.pt").experts["arc"].state
     assert all(made.state[name].dtype == torch.float32 for name in before)
     assert all(made.state[name].equal(tensor) for name, tensor in before.items())
     # Of shorter fits it says nothing.
-    said = [calibration(one) for one in (0.3, 0.5, 0.7, 0.9)]
+    said = [calibration(one) for one in (0.3, 0.4, 0.5, 0.6)]
     assert believed(records, calibration)[0] == pytest.approx(said)
     shorter = [{**one, "fit_steps": 1} for one in records]
-    assert believed(shorter, calibration)[0] == pytest.approx([0.3, 0.5, 0.7, 0.9])  # type: ignore[arg-type]
+    assert believed(shorter, calibration)[0] == pytest.approx([0.3, 0.4, 0.5, 0.6])  # type: ignore[arg-type]
 
 
 def test_a_belief_that_misleads_calibrates_nothing() -> None:

@@ -108,17 +108,17 @@ def test_every_rollout_of_a_network_has_a_vote() -> None:
     out = outcome(rollout("refiner", 0.9, A), rollout("refiner", 0.2, B), rollout("refiner", 0.3, B))
     assert first(named(out)[0]) == [7, 5, 5]
     assert first(pooled(PUZZLE, [named(out)], [(C,)])[0]) == [5, 7]
-    assert said_by([out], (B,)) == ("refiner", pytest.approx(0.3 * 2 / 3))
+    assert said_by([out], (B,)) == ("refiner", pytest.approx(0.3 * 3 / 5))
 
 
 def test_whose_answer_it_is_is_asked_input_by_input() -> None:
     out = outcome(
         rollout("refiner", 0.9, A, B), rollout("refiner", 0.4, B, A), rollout("refiner+draft", 0.6, C, C)
     )
-    # Put together from two rollouts: as sure as the less sure, each with one vote of three.
-    assert said_by([out], (A, A)) == ("refiner", pytest.approx(0.4 / 3))
-    assert said_by([out], (C, C)) == ("refiner+draft", pytest.approx(0.6 / 3))
-    assert said_by([out], (C, A)) == ("refiner+draft", pytest.approx(0.4 / 3))
+    # Put together from two rollouts: as sure as the less sure, each with one vote of three: by the rule of succession 2 of 5.
+    assert said_by([out], (A, A)) == ("refiner", pytest.approx(0.4 * 2 / 5))
+    assert said_by([out], (C, C)) == ("refiner+draft", pytest.approx(0.6 * 2 / 5))
+    assert said_by([out], (C, A)) == ("refiner+draft", pytest.approx(0.4 * 2 / 5))
     assert said_by([out], (A, A * 0)) == ("llm", None)
 
 

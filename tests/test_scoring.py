@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ from trm.checkpoint import Checkpoint, Expert
 from trm.config import TRMConfig
 from trm.engine import Engine, Rollout
 from trm.evaluate import auroc
-from trm.fitted import JUDGED, Judged, ranking
+from trm.fitted import JUDGED, Judged, Record, believed, ranking
 from trm.generate import generate
 from trm.grid import Grid, PuzzleError
 from trm.model import TRM
@@ -191,11 +191,20 @@ def test_candidates_are_ranked_by_score_and_by_votes() -> None:
     found = ranking([believed])
     assert (found["pass_2_sure"], found["pass_2_score"], found["pass_2_votes_score"]) == (1.0, 0.0, 0.0)
     assert found["auroc_sure"] == auroc([0.6], [0.1, 0.2, 0.7])
-    first = [judged((8, 0.5, True), sure=[0.5]), judged((2, 0.5, False), sure=[0.9])]
-    assert ranking([*first, judged((7, 0.5, False), sure=[0.6])])["auroc_first"] == 0.5  # 4 of 1.8 and 4.2
+
+
+def test_first_attempts_are_believed_by_share_and_halting() -> None:
+    def one(*mine: list[Judged]) -> Record:
+        return cast(Record, {"how": {"restarts": 14}, "fit_steps": 1, "candidates": list(mine)})
+
+    first = judged((7, 0.5, True), sure=[0.5]), judged((1, 0.5, False), sure=[0.9])
+    # Of 15 views, by the rule of succession.
+    beliefs, right = believed([one(*first), one(judged((6, 0.5, False), sure=[0.6]))])
+    assert beliefs == pytest.approx([0.5 * 8 / 17, 0.9 * 2 / 17, 0.6 * 7 / 17])
+    assert right == [True, False, False]
     # Of equals the more confident is the first attempt, as in `refine`.
-    even_votes = judged((7, 0.5, True), (7, 0.5, False), sure=[0.1, 0.6])
-    assert ranking([*first, even_votes])["auroc_first"] == 0.5
+    even = judged((7, 0.5, True), (7, 0.5, False), sure=[0.1, 0.6])
+    assert believed([one(even)]) == ([pytest.approx(0.6 * 8 / 17)], [False])
 
 
 def test_the_area_counts_pairs() -> None:

@@ -162,9 +162,10 @@ def belief(
 ) -> float | None:
     """How sure the network is of an answer, from views that vote; None where for some input none of `said` says it.
 
-    The confidence of the surest of `said` that says it, times the share of all attempts that do; of several inputs
-    the least. Either alone is not to be believed of a network that was fitted: briefly fitted it halts as it should
-    and its views hardly agree, fitted for long it halts at anything (LOG.md).
+    The confidence of the surest of `said` that says it, times the share of all attempts that do (`agreement`); of
+    several inputs the least. Either alone is not to be believed of a network that was fitted: briefly fitted it halts
+    as it should and its views hardly agree, fitted for long it halts at anything (LOG.md). With a calibration: how
+    probable it makes it.
     """
     found = []
     for index, grid in enumerate(grids):
@@ -172,8 +173,13 @@ def belief(
         sure = [one.confidence for one in said if np.array_equal(one.grids[index], grid)]
         if not sure:
             return None
-        found.append(max(sure) * votes / len(attempts))
+        found.append(max(sure) * agreement(votes, len(attempts)))
     return min(found) if calibration is None else calibration(min(found))
+
+
+def agreement(votes: int, views: int) -> float:
+    """The share of views that agree, by Laplace's rule of succession: that a single one does says little."""
+    return (votes + 1) / (views + 2)
 
 
 def sigmoid(logit: NDArray[np.float64]) -> NDArray[np.float64]:

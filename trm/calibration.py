@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from trm.checkpoint import Checkpoint, Expert
 
 KEY = "calibration"  # in an expert's meta
-EDGE = 0.01  # beliefs are kept so far from 0 and 1, which is about what one of 64 views is worth
+EDGE = 0.01  # beliefs are kept so far from 0 and 1, about what one of 64 views is worth
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, cast
 
 import numpy as np
 
-from trm.attempts import Refinement, tally
+from trm.attempts import Refinement, agreement, tally
 from trm.calibration import Calibration, calibrate, calibration_of
 from trm.engine import Engine
 from trm.evaluate import Looked, auroc, figures, looked, roll_out
@@ -146,6 +146,7 @@ def summary(records: Sequence[Record], calibration: Calibration | None = None) -
     pass_1, pass_2, oracle: shares of test inputs. tasks: share of tasks with every input right in two attempts.
     accuracy: pass_1 where views voted. verified: 0, for no rule decides. fit_right: how much of the demonstrations
     fitting has learned, on average: where it is low more fitting is due, where it is high and tasks are wrong not.
+    auroc_first: of right against wrong first attempts by what `refine` says of them (`trm.attempts.belief`).
     brier: mean square of what parts that confidence from 1 where the first attempt is right, and from 0 where not;
     calibration: what would calibrate it, where some are right and some are not.
     pass_2_alone, tasks_alone: pass_2 and tasks by the views of one replica of several, on average over them.
@@ -164,6 +165,11 @@ def summary(records: Sequence[Record], calibration: Calibration | None = None) -
     said, _ = believed(records, calibration)
     result["brier"] = float(np.mean((np.array(said) - right) ** 2))
     if len(set(right)) > 1:
+        known, missed = (
+            [b for b, is_right in zip(beliefs, right, strict=True) if is_right is which]
+            for which in (True, False)
+        )
+        result["auroc_first"] = auroc(known, missed)
         least = min(record["fit_steps"] for record in records)
         result["calibration"] = asdict(calibrate(beliefs, right, least))
     if (replicas := records[0]["how"]["fit.replicas"]) > 1:
@@ -182,7 +188,7 @@ def believed(
     for record in records:
         for mine in record["candidates"]:
             one = _first(mine)
-            belief = one["votes"] * one["sure"] / (record["how"]["restarts"] + 1)
+            belief = one["sure"] * agreement(one["votes"], record["how"]["restarts"] + 1)
             known = (
                 calibration if calibration is not None and calibration.holds(record["fit_steps"]) else None
             )
@@ -298,7 +304,6 @@ def ranking(candidates: Sequence[Sequence[Judged]]) -> dict[str, float]:
     """What the score and the confidence are worth, from the candidates of every test input.
 
     auroc, auroc_sure: of right against wrong candidates, where there are both, by the one and by the other.
-    auroc_first: of right against wrong first attempts by what `refine` says of them (`trm.attempts.belief`).
     pass_2_score, pass_2_sure: share of inputs with a right one among the two that it says are best.
     pass_2_votes_score: among the two with the most votes, the score deciding between equals.
     """
@@ -310,13 +315,8 @@ def ranking(candidates: Sequence[Sequence[Judged]]) -> dict[str, float]:
     right, wrong = ([one for one in every if one["right"] is which] for which in (True, False))
     score, sure = itemgetter("score"), itemgetter("sure")
     areas = {"auroc": score, "auroc_sure": sure} if right and wrong else {}
-    firsts = [_first(mine) for mine in candidates]
-    known, missed = (
-        [one["votes"] * one["sure"] for one in firsts if one["right"] is which] for which in (True, False)
-    )
     return {
         **{name: auroc([*map(by, right)], [*map(by, wrong)]) for name, by in areas.items()},
-        **({"auroc_first": auroc(known, missed)} if known and missed else {}),
         "pass_2_score": pass_2(itemgetter("score")),
         "pass_2_sure": pass_2(itemgetter("sure", "votes")),
         "pass_2_votes_score": pass_2(itemgetter("votes", "score")),
