@@ -115,7 +115,7 @@ def test_whose_answer_it_is_is_asked_input_by_input() -> None:
     out = outcome(
         rollout("refiner", 0.9, A, B), rollout("refiner", 0.4, B, A), rollout("refiner+draft", 0.6, C, C)
     )
-    # Put together from two rollouts: as sure as the less sure, each with one vote of three: by the rule of succession 2 of 5.
+    # Put together from two rollouts: as sure as the less sure, each with one vote of three (2 of 5, see `agreement`).
     assert said_by([out], (A, A)) == ("refiner", pytest.approx(0.4 * 2 / 5))
     assert said_by([out], (C, C)) == ("refiner+draft", pytest.approx(0.6 * 2 / 5))
     assert said_by([out], (C, A)) == ("refiner+draft", pytest.approx(0.4 * 2 / 5))
