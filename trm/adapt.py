@@ -116,7 +116,7 @@ class Turned:
         grid = grid[::-1] if self.turn & 1 else grid
         grid = grid[:, ::-1] if self.turn & 2 else grid
         grid = grid.T if self.turn & 4 else grid
-        grid = np.kron(grid, np.ones((self.scale, self.scale), dtype=grid.dtype))
+        grid = grid.repeat(self.scale, 0).repeat(self.scale, 1)
         return np.ascontiguousarray(self.colours[grid])
 
     def inverse(self, grid: Grid) -> Grid:
