@@ -1,0 +1,1 @@
+"""Causal language models as proposers of grids: `grid` uses them, `tuning` trains them."""

@@ -1,0 +1,238 @@
+"""Decoding of grids, a batch of prompts at a time: greedy, with a key-value store of fixed size.
+
+On CUDA a step (one token of every row, through the model and the choice of the next) is captured in a CUDA graph: of
+such small matrices nearly all time goes into launching kernels. A model's parameters may change between calls, in
+place. The whole loop looks at the device once in `CHECK_EVERY` steps.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from hybrid.llm.grid.attention import Memory, PromptCache, StepCache, Store, use_grid_attention
+from hybrid.llm.grid.rules import GridState, Limits
+from hybrid.llm.grid.vocabulary import PADDING, parse_grid
+
+logger = logging.getLogger(__name__)
+
+CHECK_EVERY = 16  # steps between two looks at whether all rows have ended
+PREFILL_TOKENS = 65_536  # of prompts that go through the model at once
+Tokens = NDArray[np.int64]
+Grid = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """tokens: everything up to the `O` after which the answer comes. limits: what answers are allowed."""
+
+    tokens: Tokens
+    limits: Limits = field(default_factory=Limits)
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """grid: None where the grid did not end within the steps allowed. log_probability: of its tokens, end included."""
+
+    grid: Grid | None
+    log_probability: float
+
+
+class Decoder:
+    """Decodes with one model, whose vocabulary is the sixteen words.
+
+    model: in evaluation mode; on CUDA it runs under bfloat16 autocast. capture: whether CUDA graphs are used; a
+    capture that fails turns them off, with a warning. most_rows: prompts decoded together. window: tokens of
+    prompt and answer.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        *,
+        most_rows: int = 16,
+        window: int = 11_264,
+        capture: bool = True,
+    ) -> None:
+        use_grid_attention(model)
+        self.model = model.eval().requires_grad_(False)
+        self.device = next(model.parameters()).device
+        self.most_rows, self.window = most_rows, window
+        self.capture = capture and self.device.type == "cuda"
+        dtype = torch.bfloat16 if self.device.type == "cuda" else torch.float32
+        self.memory = Memory(model.config, dtype, self.device)
+        self._loops: dict[tuple[int, int], _Loop] = {}
+
+    def hidden(self, tokens: Tensor, positions: Tensor, mask: Tensor | None, cache: object) -> Tensor:
+        """One forward pass without the head; tokens and positions [B, T], hidden states [B, T, D]."""
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
+            out = self.model.base_model(
+                input_ids=tokens,
+                position_ids=positions,
+                attention_mask=mask,
+                past_key_values=cache,
+                use_cache=True,
+            )
+        hidden: Tensor = out.last_hidden_state
+        return hidden
+
+    def log_probabilities(self, hidden: Tensor) -> Tensor:
+        """[..., D] to [..., V] float32: the head is so small that it runs in float32, and nothing is rounded."""
+        head = self.model.get_output_embeddings().weight
+        return F.linear(hidden.float(), head.float()).log_softmax(-1)
+
+    @torch.inference_mode()
+    def prefill(self, prompts: Sequence[Tokens], store: Store) -> Tensor:
+        """Put prompt n into row n of the store; [n, V] log-probabilities of what follows each."""
+        last, first = [], 0
+        while first < len(prompts):
+            width, end = len(prompts[first]), first + 1
+            while end < len(prompts):
+                wider = max(width, len(prompts[end]))
+                if wider * (end + 1 - first) > PREFILL_TOKENS:
+                    break
+                width, end = wider, end + 1
+            batch = np.full((end - first, width), PADDING, np.int64)
+            for number, tokens in enumerate(prompts[first:end]):
+                batch[number, : len(tokens)] = tokens
+            x = torch.from_numpy(batch).to(self.device)
+            positions = torch.arange(width, device=self.device)[None].expand_as(x)
+            hidden = self.hidden(x, positions, None, PromptCache(store, first, end))
+            ends = torch.tensor([len(tokens) - 1 for tokens in prompts[first:end]], device=self.device)
+            last.append(self.log_probabilities(hidden[torch.arange(end - first, device=self.device), ends]))
+            first = end
+        return torch.cat(last)
+
+    def greedy(self, prompts: Sequence[Prompt], most_tokens: int | None = None) -> list[Decoded]:
+        """The grid that the most probable allowed token builds, for each prompt.
+
+        most_tokens: an answer of more tokens is given up. Raises ValueError for a prompt that leaves no room.
+        """
+        decoded: list[Decoded] = []
+        for first in range(0, len(prompts), self.most_rows):
+            decoded += self._greedy(prompts[first : first + self.most_rows], most_tokens)
+        return decoded
+
+    @torch.inference_mode()
+    def _greedy(self, prompts: Sequence[Prompt], most_tokens: int | None) -> list[Decoded]:
+        most = max(prompt.limits.most_tokens for prompt in prompts)
+        most = min(most, most_tokens or most)
+        longest = max(len(prompt.tokens) for prompt in prompts)
+        if longest + most > self.window:
+            raise ValueError(f"a prompt of {longest} tokens, expected at most {self.window - most}")
+        loop = self._loop(len(prompts), longest + most)
+        lengths = torch.tensor([len(prompt.tokens) for prompt in prompts], device=self.device)
+        scores = self.prefill([prompt.tokens for prompt in prompts], loop.store)
+        loop.begin(lengths, [prompt.limits for prompt in prompts], scores)
+        taken = 1
+        while taken < most:
+            if taken % CHECK_EVERY == 1 and bool(loop.state.finished.all()):
+                break
+            loop.run()
+            taken += 1
+        output, finished = loop.output[:, :taken].cpu().numpy(), loop.state.finished.tolist()
+        totals = loop.log_probability.tolist()
+        return [
+            Decoded(parse_grid(output[row]) if finished[row] else None, totals[row])
+            for row in range(len(prompts))
+        ]
+
+    def _loop(self, rows: int, tokens: int) -> _Loop:
+        """The loop of a batch of this size, with its captured graph; few sizes, so that they are used again."""
+        grain = 1024 if tokens <= 4096 else 2048
+        window = min(self.window, -(-tokens // grain) * grain)
+        rows = next(size for size in (1, 2, 4, 8, *range(16, rows + 16, 16)) if size >= rows)
+        if (rows, window) not in self._loops:
+            self.memory.store(
+                max(rows, min(self.most_rows, 16)), self.window
+            )  # once, for all of the usual sizes
+            self._loops[rows, window] = self._new_loop(rows, window)
+        loop = self._loops[rows, window]
+        if loop.generation != self.memory.generation:
+            self._loops = {(rows, window): self._new_loop(rows, window)}
+        return self._loops[rows, window]
+
+    def _new_loop(self, rows: int, window: int) -> _Loop:
+        loop = _Loop(self, rows, window)
+        if self.capture:
+            try:
+                loop.capture()
+            except RuntimeError as error:
+                if isinstance(error, torch.cuda.OutOfMemoryError):
+                    raise
+                logger.warning("CUDA graph not captured (%s): decoding goes on without", error)
+                self.capture, loop = False, _Loop(self, rows, window)
+        return loop
+
+
+class _Loop:
+    """The tensors of a batch that is decoded, at fixed addresses, and a step on them."""
+
+    def __init__(self, decoder: Decoder, rows: int, window: int) -> None:
+        self.decoder, device = decoder, decoder.device
+        self.store = decoder.memory.store(rows, window)
+        self.generation = decoder.memory.generation
+        self.state = GridState(rows, device)
+        self.token = torch.zeros(rows, dtype=torch.long, device=device)
+        self.length = torch.zeros(rows, dtype=torch.long, device=device)  # tokens in the store
+        self.output = torch.zeros(rows, Limits().most_tokens + 1, dtype=torch.long, device=device)
+        self.written = torch.zeros(1, dtype=torch.long, device=device)
+        self.log_probability = torch.zeros(rows, device=device)
+        self.places = torch.arange(window, device=device)
+        self.graph: torch.cuda.CUDAGraph | None = None
+
+    def begin(self, lengths: Tensor, limits: Sequence[Limits], scores: Tensor) -> None:
+        """Take up prompts that the store holds; scores [n, V]: log-probabilities of what follows them."""
+        count = len(limits)
+        self.state.begin(limits)
+        self.length.zero_()
+        self.length[:count] = lengths
+        self.written.zero_()
+        self.log_probability.zero_()
+        every = scores.new_zeros(len(self.token), scores.shape[1])
+        every[:count] = scores
+        self._choose(every)
+
+    def step(self) -> None:
+        """Feed the last token of every row and choose the next."""
+        mask = (self.places <= self.length[:, None])[:, None, None]
+        cache = StepCache(self.store, self.length)
+        hidden = self.decoder.hidden(self.token[:, None], self.length[:, None], mask, cache)[:, 0]
+        self.length.add_(~self.state.finished)
+        self._choose(self.decoder.log_probabilities(hidden))
+
+    def _choose(self, scores: Tensor) -> None:
+        live = ~self.state.finished
+        chosen = scores.masked_fill(~self.state.allowed(), float("-inf")).argmax(-1)
+        self.log_probability.add_(torch.where(live, scores.gather(1, chosen[:, None])[:, 0], 0))
+        self.token.copy_(torch.where(live, chosen, PADDING))
+        self.output.index_copy_(1, self.written, self.token[:, None])
+        self.written.add_(1)
+        self.state.advance(chosen)
+
+    def run(self) -> None:
+        if self.graph is None:
+            self.step()
+        else:
+            self.graph.replay()
+
+    def capture(self) -> None:
+        """Record `step`. Its first runs, which warm up libraries, and the capture itself happen on a side stream."""
+        torch.cuda.synchronize()
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            for _ in range(2):
+                self.step()
+        torch.cuda.current_stream().wait_stream(stream)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, stream=stream):
+            self.step()
+        self.graph = graph

@@ -1,0 +1,1 @@
+"""Where language models' weights come from and are kept."""
