@@ -10,17 +10,17 @@ from typing import Any
 
 import numpy as np
 
-from eval.drafts import Recorded
+from eval.recorded import Recorded
 from eval.synthetic import maker, solved
 from hybrid.answer import Answer, distinct, same
-from hybrid.draft import Draft, Feedback, Proposer
-from hybrid.null import Blank, Passthrough
+from hybrid.null import Passthrough
 from hybrid.pipeline import Options, Pipeline, Watcher
 from hybrid.pooling import pooled
+from hybrid.proposers import Blank, Draft, Feedback, Proposer
 from hybrid.work import Refined
 from trm import tasks
 from trm.grid import Grids
-from trm.refine import Refiner
+from trm.inference.refiner import Refiner
 from trm.tasks import Puzzle, Status
 
 MAIN = ("llm", "trm", "hybrid")
@@ -136,7 +136,7 @@ def llm_flops(answer: Answer, parameters: int | None) -> float:
 
 def step_flops(refiner: Refiner | None, puzzle: Puzzle) -> float:
     """One supervision step of one input of a puzzle, on its canvas; 0 where no network runs."""
-    from trm.flops import count_flops
+    from trm.model.flops import count_flops
 
     if refiner is None or puzzle.task not in refiner.tasks:
         return 0.0

@@ -32,7 +32,7 @@ if str(ROOT) not in sys.path:  # run as a script, Python looks beside the file a
 from eval import arms as arms_of
 from eval import metrics, report
 from eval.arms import ArmError, Setting
-from eval.drafts import Recorded
+from eval.recorded import Recorded
 from eval.run import (
     Once,
     Plan,
@@ -45,8 +45,8 @@ from eval.run import (
     puzzles_for,
     read_records,
 )
-from hybrid.draft import BackendError
 from hybrid.environment import version
+from hybrid.llm.base import BackendError
 from hybrid.pipeline import Options
 from hybrid.solving import (
     BAD_INPUT,
@@ -59,10 +59,10 @@ from hybrid.solving import (
     refiner_path,
 )
 from trm import tasks
-from trm.checkpoint import CheckpointError
+from trm.checkpoints.format import CheckpointError
 from trm.config import ConfigError
 from trm.grid import PuzzleError
-from trm.refine import Refiner
+from trm.inference.refiner import Refiner
 from trm.tasks import Puzzle
 
 DEFAULT_OUT = Path("results") / "compare"
@@ -101,8 +101,8 @@ def proposer_of(
     llm: str, drafts_from: Path | None, device: str, drafts: int, seed: int, out: Path
 ) -> Recorded | None:
     """The drafts on file and the live model: either is enough. Raises BackendError and PuzzleError."""
-    from hybrid.llms import connect
-    from hybrid.prompting import LLMProposer
+    from hybrid.llm.chat.prompts import LLMProposer
+    from hybrid.llm.registry import connect
 
     where = part(out / "drafts.jsonl", PartialState().process_index)
     if drafts_from is not None:
@@ -120,7 +120,7 @@ def proposer_of(
 
 def fitting_of(pairs: list[str], expert: Refiner | None, wanted: Iterable[str]) -> dict[str, Any]:
     """`--fit`, handed to the expert; returns what it says in full. Raises UsageError and ConfigError."""
-    from trm.adapt import fitting
+    from trm.adaptation.test_time import fitting
 
     if expert is None or not any(expert.fits(task) for task in wanted):
         raise UsageError("--fit: no expert here is fitted to the puzzles of these tasks")

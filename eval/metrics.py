@@ -11,7 +11,7 @@ import numpy as np
 from eval.arms import llm_flops
 from hybrid.answer import Answer, answer_json, same
 from trm import tasks
-from trm.evaluate import wilson
+from trm.evaluation.statistics import wilson
 from trm.tasks import Puzzle, Status
 
 Record = dict[str, Any]

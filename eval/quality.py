@@ -21,12 +21,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import numpy as np
 
 from eval.synthetic import corrupted, free_cells
-from trm.checkpoint import CheckpointError
-from trm.corpus import labelled
-from trm.evaluate import auroc, wilson
+from trm.checkpoints.format import CheckpointError
+from trm.data.datasets import labelled
+from trm.evaluation.statistics import auroc, wilson
 from trm.grid import Grid, PuzzleError
+from trm.inference.refiner import Refiner
 from trm.progress import bar
-from trm.refine import Refiner
 from trm.tasks import Puzzle, Status
 
 SHARES = (0, 10, 30, 50, 70, 90, 100)  # % of the free cells that are wrong

@@ -21,9 +21,9 @@ from hybrid.ahead import ahead, in_turn
 from hybrid.pipeline import Options
 from hybrid.render import Notes
 from trm import tasks
-from trm.checkpoint import replacing
-from trm.corpus import drawn, puzzles_of
-from trm.generate import generate
+from trm.data.datasets import drawn, puzzles_of
+from trm.data.generate import generate
+from trm.files import replacing
 from trm.tasks import Puzzle
 
 # What ships: puzzles made by the generators, of a size that a small model on a CPU can answer in seconds.

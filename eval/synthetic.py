@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trm.exact import shortest_path, solve_sudoku
 from trm.grid import Grid, Grids
 from trm.tasks import Puzzle
-from trm.tasks.maze import FREE, GOAL, PATH, START, WALL, Field, find
+from trm.tasks.maze.solver import shortest_path
+from trm.tasks.maze.task import FREE, GOAL, PATH, START, WALL, Field, find
+from trm.tasks.sudoku.solver import solve_sudoku
 
 
 def maker(kind: str, seed: int) -> Callable[[Puzzle], Grids | None]:

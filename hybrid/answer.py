@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hybrid.draft import Draft
+from hybrid.proposers import Draft
 from trm import tasks
 from trm.grid import Grid, Grids
 from trm.tasks import Puzzle, Status, Task, Verdict
 
 if TYPE_CHECKING:
-    from trm.attempts import Attempt
+    from trm.inference.attempts import Attempt
 
 Candidates = tuple[tuple[Grid, ...], ...]  # for every input of a puzzle, the grids proposed for it
 

@@ -186,8 +186,8 @@ def check(
     """Judge an answer by the exact rules alone. Exit 0 if they hold (ARC: if it is well formed), else 1."""
     from hybrid import inputs
     from trm import tasks
+    from trm.data.files import load, strict
     from trm.grid import PuzzleError
-    from trm.tasks.source import load, strict
 
     try:
         loaded = strict(load(puzzle, _task(task)))
@@ -210,8 +210,8 @@ def check(
 @app.command(epilog="Example: hybrid pull qwen")
 def pull(name: Annotated[str, typer.Argument(help="qwen, smollm2, or a hub id")]) -> None:
     """Fetch a language model ahead of its first use, and print where it lies."""
-    from hybrid.draft import BackendError
-    from hybrid.llms.fetch import pull as fetch
+    from hybrid.llm.base import BackendError
+    from hybrid.llm.store.fetch import pull as fetch
 
     try:
         print(fetch(name))

@@ -7,7 +7,7 @@ import platform
 from collections.abc import Iterator
 from importlib import metadata
 
-from hybrid.draft import BackendError
+from hybrid.llm.base import BackendError
 from trm import __version__
 
 PACKAGES = (
@@ -60,7 +60,7 @@ def _devices() -> Iterator[str]:
 
 
 def _llms() -> Iterator[str]:
-    from hybrid.llms import fetch
+    from hybrid.llm.store import fetch
 
     for name in fetch.catalogue():
         try:
@@ -73,7 +73,7 @@ def _llms() -> Iterator[str]:
 
 def _experts(spec: str) -> Iterator[str]:
     from hybrid.solving import refiner_path
-    from trm.checkpoint import CheckpointError, load
+    from trm.checkpoints.format import CheckpointError, load
 
     try:
         checkpoint = load(refiner_path(spec))

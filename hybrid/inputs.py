@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from trm import tasks
+from trm.data.files import Loaded, load, solutions_of
 from trm.grid import PuzzleError
 from trm.tasks import Puzzle
-from trm.tasks.source import Loaded, load, solutions_of
 
 STDIN = "-"
 

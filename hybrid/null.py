@@ -6,29 +6,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from hybrid.draft import Draft, Feedback
 from trm import tasks
 from trm.grid import Grid, Grids
 from trm.tasks import Puzzle, Verdict
 
 if TYPE_CHECKING:
-    from trm.attempts import Attempt
-
-
-class Blank:
-    """A proposer that drafts nothing: with it the refiner works alone."""
-
-    name: str | None = None
-
-    def propose(
-        self, puzzle: Puzzle, drafts: int = 1, feedback: Feedback | None = None, seed: int = 0
-    ) -> list[Draft]:
-        return []
+    from trm.inference.attempts import Attempt
 
 
 @dataclass(frozen=True, eq=False)
 class Judged:
-    """What `Passthrough` makes of a draft: the fields of `trm.refine.Refinement`, without a network."""
+    """What `Passthrough` makes of a draft: the fields of `trm.inference.refiner.Refinement`, without a network."""
 
     grids: Grids | None
     candidates: list[list[Grid]] | None

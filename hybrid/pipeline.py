@@ -15,16 +15,17 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from hybrid.ahead import ahead, in_turn
 from hybrid.answer import Answer, Candidates, JudgedDraft, Seconds, same
-from hybrid.draft import BackendError, Draft, Feedback, ManyProposer, Proposer
+from hybrid.llm.base import BackendError
 from hybrid.null import Passthrough
 from hybrid.pooling import named, pooled, said_by
+from hybrid.proposers import Draft, Feedback, ManyProposer, Proposer
 from hybrid.work import Refined, Work, groups, is_network, rank
 from trm import tasks
 from trm.grid import Grid, Grids, PuzzleError
 from trm.tasks import Puzzle, Status, Verdict
 
 if TYPE_CHECKING:
-    from trm.refine import Refiner
+    from trm.inference.refiner import Refiner
 
 AnyRefiner: TypeAlias = "Refiner | Passthrough"
 

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from hybrid.answer import Candidates, same
-from trm.attempts import belief, tally
 from trm.grid import Grid, Grids, PuzzleError
+from trm.inference.attempts import belief, tally
 from trm.tasks import Puzzle
 
 if TYPE_CHECKING:

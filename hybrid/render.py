@@ -15,8 +15,8 @@ from rich.text import Text
 from hybrid.answer import Answer, JudgedDraft, same
 from hybrid.pipeline import Watcher
 from trm import tasks
-from trm.attempts import Seconds
 from trm.grid import Grid, Grids
+from trm.inference.attempts import Seconds
 from trm.tasks import Puzzle, Status, describe
 
 STYLES = {Status.VERIFIED: "green", Status.UNVERIFIED: "yellow", Status.UNSOLVED: "red"}

@@ -16,12 +16,13 @@ from rich.console import Console
 
 from hybrid import render
 from hybrid.answer import Answer
-from hybrid.draft import BackendError, Proposer
-from hybrid.null import Blank, Passthrough
+from hybrid.llm.base import BackendError
+from hybrid.null import Passthrough
 from hybrid.pipeline import AnyRefiner, Options, Pipeline
+from hybrid.proposers import Blank, Proposer
+from trm.data.files import Loaded
 from trm.grid import PuzzleError
 from trm.tasks import Puzzle, Status
-from trm.tasks.source import Loaded
 
 NOBODY = "none"
 DEFAULT_REFINER = "ckpt/trm.pt"
@@ -193,8 +194,8 @@ def _proposer(setup: Setup, watcher: render.Notes) -> Proposer:
     if setup.llm == NOBODY:
         return Blank()
     watcher.busy(f"loading {setup.llm}")
-    from hybrid.llms import connect
-    from hybrid.prompting import LLMProposer
+    from hybrid.llm.chat.prompts import LLMProposer
+    from hybrid.llm.registry import connect
 
     llm = connect(setup.llm, setup.device)
     watcher.listen(llm)
@@ -205,8 +206,8 @@ def _refiner(setup: Setup, watcher: render.Notes) -> AnyRefiner:
     if setup.refiner == NOBODY:
         return Passthrough()
     watcher.busy(f"loading {setup.refiner}")
-    from trm.checkpoint import CheckpointError
-    from trm.refine import Refiner
+    from trm.checkpoints.format import CheckpointError
+    from trm.inference.refiner import Refiner
 
     try:
         refiner = Refiner.from_pretrained(refiner_path(setup.refiner), device=setup.device)

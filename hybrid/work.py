@@ -14,7 +14,7 @@ from trm.grid import Grids
 from trm.tasks import Puzzle, Status
 
 if TYPE_CHECKING:
-    from trm.attempts import Refinement
+    from trm.inference.attempts import Refinement
 
 Refined: TypeAlias = "Refinement | Judged"
 

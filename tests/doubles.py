@@ -10,16 +10,17 @@ from typing import Any
 import numpy as np
 import torch
 
-from eval.drafts import Recorded
-from hybrid.draft import LLM, BackendError, Draft, Feedback, Heard, Message, Reply, Request, unheard
-from hybrid.forms import Form
-from hybrid.prompting import LLMProposer
+from eval.recorded import Recorded
+from hybrid.llm.base import LLM, BackendError, Heard, Message, Reply, Request, unheard
+from hybrid.llm.chat.constrained import Form
+from hybrid.llm.chat.prompts import LLMProposer
+from hybrid.proposers import Draft, Feedback
 from trm import tasks
-from trm.attempts import Attempt
-from trm.calibration import Calibration
-from trm.config import TRMConfig
+from trm.adaptation.calibration import Calibration
 from trm.grid import Grid, Grids, PuzzleError
-from trm.model import TRM
+from trm.inference.attempts import Attempt
+from trm.model.config import TRMConfig
+from trm.model.network import TRM
 from trm.tasks import Puzzle, Status, Verdict
 
 SUDOKU = "53..7....6..195....98....6.8...6...34..8.3..17...2...6.6....28....419..5....8..79"

@@ -11,9 +11,10 @@ import pytest
 from test_train import trainer, weights
 from typer.testing import CliRunner, Result
 
-from trm.ablate import read_rows, result
 from trm.cli import app
-from trm.config import load_config, to_dict
+from trm.config import to_dict
+from trm.evaluation.ablate import read_rows, result
+from trm.training.config import load_config
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 RECIPE, LITERATURE = CONFIGS / "sudoku_quick.toml", CONFIGS / "literature.toml"

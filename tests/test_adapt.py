@@ -10,20 +10,22 @@ import numpy as np
 import pytest
 import torch
 
-from trm.adapt import Fitter, Fitting, Turned, canvas, draw_view, fit_together, fitting
-from trm.attempts import Attempt, Job, Seconds, settle
-from trm.checkpoint import Checkpoint, Expert, load, pack, save
-from trm.config import ConfigError, TRMConfig, load_config
-from trm.engine import Engine, Rollout
-from trm.generate import generate
+from trm.adaptation.test_time import Fitter, Fitting, Turned, canvas, draw_view, fit_together, fitting
+from trm.checkpoints.format import Checkpoint, Expert, load, pack, save
+from trm.config import ConfigError
+from trm.data.generate import generate
+from trm.data.pairs import PairBank, place, plain
 from trm.grid import PuzzleError
-from trm.learner import METERS, Learner
-from trm.losses import LossConfig, losses
-from trm.model import TRM, TURNS
-from trm.pairs import PairBank, place, plain
-from trm.refine import Refiner
+from trm.inference.attempts import Attempt, Job, Seconds, settle
+from trm.inference.engine import Engine, Rollout
+from trm.inference.refiner import Refiner
+from trm.model.config import TRMConfig
+from trm.model.network import TRM, TURNS
 from trm.tasks import Puzzle, Status, get
-from trm.train import Trainer
+from trm.training.config import load_config
+from trm.training.losses import LossConfig, losses
+from trm.training.step import METERS, Learner
+from trm.training.trainer import Trainer
 
 ARC = get("arc")
 TASK = next(generate("arc", 1, 3, rule="recolour", demos=3, size=(3, 5)))

@@ -18,15 +18,15 @@ from typer.testing import CliRunner
 
 from eval.arms import Setting
 from eval.compare import app
-from eval.drafts import Recorded
 from eval.metrics import Record
+from eval.recorded import Recorded
 from eval.run import Run, read_records
 from hybrid.ahead import ahead, in_turn
 from hybrid.answer import Answer
-from hybrid.draft import BackendError, Draft, Feedback, Message, Reply
-from hybrid.null import Blank
+from hybrid.llm.base import BackendError, Message, Reply
+from hybrid.llm.chat.prompts import LLMProposer
 from hybrid.pipeline import Options, Pipeline, Watcher
-from hybrid.prompting import LLMProposer
+from hybrid.proposers import Blank, Draft, Feedback
 from hybrid.render import Notes
 from hybrid.solving import Setup, build, elsewhere
 from trm import tasks
@@ -276,7 +276,7 @@ def test_only_what_leaves_the_cores_alone_is_asked_ahead() -> None:
 def test_the_commands_ask_ahead_where_it_pays(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, device: str | None, early: bool
 ) -> None:
-    monkeypatch.setattr("hybrid.llms.connect", lambda spec, device_: Placed(device))
+    monkeypatch.setattr("hybrid.llm.registry.connect", lambda spec, device_: Placed(device))
     assert build(Setup("placed", "none"), Notes(Console(file=io.StringIO()))).ahead is early
     settings: list[Setting] = []
     monkeypatch.setattr("eval.compare.Setting", lambda *a: settings.append(Setting(*a)) or settings[0])

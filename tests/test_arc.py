@@ -8,7 +8,7 @@ import pytest
 
 from trm.grid import GridParseError, PuzzleError
 from trm.tasks import Puzzle, Status, get
-from trm.tasks.arc import END
+from trm.tasks.arc.task import END
 from trm.tasks.base import IGNORE
 
 ARC = get("arc")

@@ -14,15 +14,15 @@ import pytest
 
 from eval import arms, metrics, synthetic
 from eval.arms import ArmError, DraftAlone, Setting
-from eval.drafts import Recorded
-from hybrid.draft import BackendError, Message, Reply
+from eval.recorded import Recorded
+from hybrid.llm.base import BackendError, Message, Reply
 from hybrid.null import Passthrough
 from hybrid.pipeline import Options, Pipeline
-from trm.evaluate import wilson
-from trm.generate import generate
+from trm.data.generate import generate
+from trm.evaluation.statistics import wilson
 from trm.grid import PuzzleError
 from trm.tasks import Puzzle, Status, get
-from trm.tasks.maze import FREE, PATH, START, Field, find
+from trm.tasks.maze.task import FREE, PATH, START, Field, find
 
 ROOT = Path(__file__).parent.parent
 PUZZLE = doubles.sudoku()

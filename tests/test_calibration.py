@@ -15,16 +15,16 @@ from test_adapt import QUICK, SHAPE, TASK
 from typer.testing import CliRunner, Result
 
 from hybrid.pooling import said_by
-from trm.attempts import belief
-from trm.calibration import EDGE, KEY, Calibration, calibrate, calibrated, calibration_of, left_out
-from trm.checkpoint import Checkpoint, Expert, load, save
+from trm.adaptation.calibration import EDGE, KEY, Calibration, calibrate, calibrated, calibration_of, left_out
+from trm.checkpoints.format import Checkpoint, Expert, load, save
 from trm.cli import app
-from trm.corpus import write
-from trm.fitted import believed, read_records
-from trm.generate import generate
+from trm.data.datasets import write
+from trm.data.generate import generate
+from trm.evaluation.records import believed, read_records
 from trm.grid import PuzzleError
-from trm.model import TRM
-from trm.refine import Refiner
+from trm.inference.attempts import belief
+from trm.inference.refiner import Refiner
+from trm.model.network import TRM
 
 HELD = Calibration(0.5, -1.0, 2)
 

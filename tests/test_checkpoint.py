@@ -12,8 +12,10 @@ import pytest
 import torch
 from doubles import SMALL, network
 
-from trm.checkpoint import CheckpointError, Expert, convert, load, pack, replacing, save, save_folder
-from trm.refine import Refiner
+from trm.checkpoints.format import CheckpointError, Expert, load, pack, save, save_folder
+from trm.checkpoints.reference import convert
+from trm.files import replacing
+from trm.inference.refiner import Refiner
 
 GOLDEN = Path(__file__).parent / "golden"
 

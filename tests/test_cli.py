@@ -20,13 +20,13 @@ import pytest
 from doubles import SMALL, FakeRefiner, Scripted, right, sudoku, wrong
 from typer.testing import CliRunner, Result
 
-import hybrid.llms
-import hybrid.prompting
-import trm.refine
+import hybrid.llm.chat.prompts
+import hybrid.llm.registry
+import trm.inference.refiner
 from hybrid.cli import app
-from hybrid.draft import BackendError
-from trm.checkpoint import CheckpointError, Expert, save
-from trm.model import TRM
+from hybrid.llm.base import BackendError
+from trm.checkpoints.format import CheckpointError, Expert, save
+from trm.model.network import TRM
 
 ROOT = Path(__file__).parent.parent
 BROKEN = "55" + doubles.SUDOKU[2:]  # two 5s in the first row
@@ -55,9 +55,9 @@ def parts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Parts]:
             raise part
         return part
 
-    monkeypatch.setattr(hybrid.llms, "connect", lambda spec, device: make("llm"))
-    monkeypatch.setattr(hybrid.prompting, "LLMProposer", lambda llm: llm)
-    monkeypatch.setattr(trm.refine.Refiner, "from_pretrained", lambda source, device: make("refiner"))
+    monkeypatch.setattr(hybrid.llm.registry, "connect", lambda spec, device: make("llm"))
+    monkeypatch.setattr(hybrid.llm.chat.prompts, "LLMProposer", lambda llm: llm)
+    monkeypatch.setattr(trm.inference.refiner.Refiner, "from_pretrained", lambda source, device: make("refiner"))
     monkeypatch.chdir(tmp_path)
     return given
 

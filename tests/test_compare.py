@@ -18,10 +18,10 @@ from eval import report
 from eval.compare import app
 from eval.run import Plan, merge, puzzles_for
 from hybrid.pipeline import Options
-from trm.checkpoint import Expert, save
+from trm.checkpoints.format import Expert, save
+from trm.data.files import load
 from trm.grid import PuzzleError
 from trm.tasks import Puzzle, get
-from trm.tasks.source import load
 
 ROOT = Path(__file__).parent.parent
 PUZZLE = doubles.sudoku()

@@ -18,13 +18,13 @@ from eval.compare import app
 from eval.run import puzzles_for
 from eval.synthetic import maker
 from hybrid.pipeline import Options, Pipeline, Watcher
-from trm.adapt import Fitter, Fitting
-from trm.checkpoint import Expert, save
-from trm.config import TRMConfig
-from trm.corpus import write
-from trm.flops import count_flops
-from trm.model import TRM
-from trm.refine import Refiner
+from trm.adaptation.test_time import Fitter, Fitting
+from trm.checkpoints.format import Expert, save
+from trm.data.datasets import write
+from trm.inference.refiner import Refiner
+from trm.model.config import TRMConfig
+from trm.model.flops import count_flops
+from trm.model.network import TRM
 from trm.tasks import get
 
 SHAPE = TRMConfig(
@@ -103,7 +103,7 @@ def test_more_puzzles_than_networks_are_kept_are_answered_in_chunks(
     fitted: list[tuple[str, int]] = []
     whole = Fitter.begin
     monkeypatch.setattr(Fitter, "begin", lambda self, p, s: fitted.append((p.id, s)) or whole(self, p, s))
-    monkeypatch.setattr("trm.experts.FITTED_KEPT_ON_CPU", 2 * replicas)
+    monkeypatch.setattr("trm.inference.provider.FITTED_KEPT_ON_CPU", 2 * replicas)
     asked = ("--tasks", "arc", "--n", 5, "--refiner", checkpoint, "--device", "cpu", "--llm", "none")
     asked += ("--arms", "trm,draft:random,draft:oracle@50", "--fit", "steps=1", "--fit", "batch=2")
     asked += ("--fit", "smallest=10", "--fit", f"replicas={replicas}")

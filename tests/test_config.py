@@ -6,17 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from trm.config import (
-    Config,
-    ConfigError,
-    LossConfig,
-    OptimConfig,
-    TrainConfig,
-    TRMConfig,
-    from_dict,
-    load_config,
-    to_dict,
-)
+from trm.config import ConfigError, from_dict, to_dict
+from trm.model.config import TRMConfig
+from trm.training.config import Config, LossConfig, OptimConfig, TrainConfig, load_config
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 MINIMAL = "[model]\nseq_len = 81\nvocab_size = 11\n[data]\ntask = 'sudoku'\n[train]\nsteps = 5\n"

@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from trm.cli import app
-from trm.curves import names_of, read
+from trm.evaluation.curves import names_of, read
 
 
 def run_folder(path: Path, shares: list[float]) -> Path:

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from trm.config import DraftConfig
-from trm.data import Bank, Batch
-from trm.generate import generate
+from trm.data.device import Bank, Batch
+from trm.data.generate import generate
 from trm.grid import PuzzleError
 from trm.tasks import Puzzle, Status, get
 from trm.tasks.base import IGNORE
+from trm.training.config import DraftConfig
 
 TASK = get("sudoku")
 PUZZLES = list(generate("sudoku", 20, 0, clues=(40, 50)))

@@ -10,8 +10,8 @@ import torch
 from doubles import SMALL
 from doubles import network as model
 
-from trm.engine import Engine, Rollout, Trajectory
-from trm.model import TRM
+from trm.inference.engine import Engine, Rollout, Trajectory
+from trm.model.network import TRM
 
 
 def questions(count: int, seed: int = 0) -> list[np.ndarray]:

@@ -3,8 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from trm.exact import shortest_path, solve_sudoku
 from trm.tasks import Status, get
+from trm.tasks.maze.solver import shortest_path
+from trm.tasks.sudoku.solver import solve_sudoku
 
 SUDOKU, MAZE = get("sudoku"), get("maze")
 

@@ -12,16 +12,16 @@ import torch
 from test_adapt import SHAPE
 from typer.testing import CliRunner, Result
 
-from trm.adapt import Fitter
-from trm.checkpoint import Expert, save
+from trm.adaptation.test_time import Fitter
+from trm.checkpoints.format import Expert, save
 from trm.cli import app
-from trm.corpus import write
-from trm.fitted import Record, read_records
-from trm.generate import generate
+from trm.data.datasets import write
+from trm.data.generate import generate
+from trm.evaluation.records import Record, read_records
 from trm.grid import PuzzleError
-from trm.learner import Learner
-from trm.model import TRM
+from trm.model.network import TRM
 from trm.tasks import Puzzle
+from trm.training.step import Learner
 
 
 @pytest.fixture

@@ -9,11 +9,12 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from trm.bench import bench_train
-from trm.config import LossConfig, TRMConfig
-from trm.flops import count_flops
-from trm.losses import continue_target, losses
-from trm.model import TRM
+from trm.evaluation.bench import bench_train
+from trm.model.config import TRMConfig
+from trm.model.flops import count_flops
+from trm.model.network import TRM
+from trm.training.config import LossConfig
+from trm.training.losses import continue_target, losses
 
 
 def test_counted_arithmetic_is_that_of_the_published_configuration() -> None:

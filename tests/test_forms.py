@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 import torch
 
-from hybrid.draft import BackendError
-from hybrid.forms import CLOSE, OPEN, Form, Rows
-from hybrid.llms import fetch
-from hybrid.llms.http import HTTPLLM, size_from
-from hybrid.llms.local import LocalLLM
-from hybrid.llms.masking import Mask, Spelling
-from hybrid.prompting import LLMProposer, _fenced, form_of
+from hybrid.llm.base import BackendError
+from hybrid.llm.chat.constrained import CLOSE, OPEN, Form, Rows
+from hybrid.llm.chat.masking import Mask, Spelling
+from hybrid.llm.chat.prompts import LLMProposer, _fenced, form_of
+from hybrid.llm.local import LocalLLM
+from hybrid.llm.server import HTTPLLM, size_from
+from hybrid.llm.store import fetch
 from trm import tasks
 from trm.tasks import Puzzle
 

@@ -6,12 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from trm.corpus import write
-from trm.exact import shortest_path, solve_sudoku
-from trm.generate import generate
-from trm.generate.arc import RULES
+from trm.data.datasets import write
+from trm.data.generate import generate
 from trm.grid import PuzzleError
 from trm.tasks import Status, get
+from trm.tasks.arc.generator import RULES
+from trm.tasks.maze.solver import shortest_path
+from trm.tasks.sudoku.solver import solve_sudoku
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 ROOMS = ("trm", "hybrid", "eval")
-SOLVERS = {"trm.exact", "trm.generate"}
+SOLVERS = {"trm.tasks.sudoku.solver", "trm.data.generate"}
 
 
 def modules() -> dict[str, Path]:
@@ -72,8 +72,8 @@ def inside(name: str) -> set[str]:
         found |= {prefix for n in range(1, len(parts) + 1) if (prefix := ".".join(parts[:n])) in MODULES}
     if name == "trm.tasks":  # its registry imports every file beside it that exposes TASK
         found |= {module for module in MODULES if module.startswith("trm.tasks.")}
-    if name in ("hybrid.llms", "hybrid"):  # likewise backends, if found by listing the folder
-        found |= {module for module in MODULES if module.startswith("hybrid.llms.")}
+    if name in ("hybrid.llm.registry", "hybrid"):  # likewise backends, if found by listing the folder
+        found |= {module for module in MODULES if module.startswith("hybrid.llm.registry.")}
     return found - {name}
 
 
@@ -91,7 +91,7 @@ def reachable(start: str) -> dict[str, str]:
 
 
 def test_the_rooms_are_there() -> None:
-    for name in ("trm.grid", "trm.tasks.base", "trm.model", "hybrid.pipeline", "hybrid.cli"):
+    for name in ("trm.grid", "trm.tasks.base", "trm.model.network", "hybrid.pipeline", "hybrid.cli"):
         assert name in MODULES
 
 
@@ -109,12 +109,16 @@ BELOW: dict[str, set[str]] = {
     "trm.grid": set(),
     "trm.tasks": {"trm.grid", "trm.tasks"},
     "trm.config": {"trm.config"},
-    "trm.positions": {"trm.config"},
-    "trm.model": {"trm.positions", "trm.config"},
-    "trm.flops": {"trm.config"},
-    "trm.checkpoint": {"trm.grid", "trm.model", "trm.config", "trm.tasks"},
-    "trm.engine": {"trm.checkpoint", "trm.model", "trm.config"},
-    "trm.losses": {"trm.model", "trm.config", "trm.tasks"},  # of the tasks, the label that is not scored
+    "trm.model.positions": {"trm.config"},
+    "trm.model.network": {"trm.model.positions", "trm.config"},
+    "trm.model.flops": {"trm.config"},
+    "trm.checkpoints.format": {"trm.grid", "trm.model.network", "trm.config", "trm.tasks"},
+    "trm.inference.engine": {"trm.checkpoints.format", "trm.model.network", "trm.config"},
+    "trm.training.losses": {
+        "trm.model.network",
+        "trm.config",
+        "trm.tasks",
+    },  # of the tasks, the label that is not scored
 }
 
 
@@ -131,25 +135,29 @@ def test_layers(name: str) -> None:
 
 
 def test_the_network_knows_no_puzzle() -> None:
-    for name in ("trm.model", "trm.engine", "trm.optim"):
+    for name in ("trm.model.network", "trm.inference.engine", "trm.training.optim"):
         strange = {
-            target for target in inside(name) if target.startswith(("trm.tasks", "trm.grid", "trm.refine"))
+            target
+            for target in inside(name)
+            if target.startswith(("trm.tasks", "trm.grid", "trm.inference.refiner"))
         }
         assert not strange, f"{name} imports {strange}"
 
 
 def test_inference_never_imports_training() -> None:
-    for name in ("trm.engine", "trm.refine", "hybrid.cli"):
+    for name in ("trm.inference.engine", "trm.inference.refiner", "hybrid.cli"):
         found = reachable(name)
-        assert "trm.train" not in found, f"{name} reaches trm.train through {found.get('trm.train')}"
+        assert "trm.training.trainer" not in found, (
+            f"{name} reaches trm.train through {found.get('trm.training.trainer')}"
+        )
 
 
 @pytest.mark.parametrize(
     ("package", "homes"),
     [
-        ("accelerate", ("trm.train", "eval.compare")),
-        ("transformers", ("hybrid.llms",)),
-        ("httpx", ("hybrid.llms",)),
+        ("accelerate", ("trm.training.trainer", "eval.compare")),
+        ("transformers", ("hybrid.llm.registry",)),
+        ("httpx", ("hybrid.llm.registry",)),
         ("typer", ("trm.cli", "hybrid.cli", "eval.compare")),
         ("click", ("trm.cli", "hybrid.cli", "eval.compare")),
     ],
@@ -160,7 +168,7 @@ def test_packages_have_homes(package: str, homes: tuple[str, ...]) -> None:
         assert at_home or package not in outside(name), f"{name} imports {package}: it belongs in {homes}"
 
 
-@pytest.mark.parametrize("start", ["hybrid.cli", "trm.refine"])
+@pytest.mark.parametrize("start", ["hybrid.cli", "trm.inference.refiner"])
 def test_no_solver_is_reachable(start: str) -> None:
     found = reachable(start)
     for solver in SOLVERS & set(found):
@@ -189,7 +197,7 @@ def test_no_solver_is_reachable_from_the_commands_that_answer() -> None:
 
 
 def test_the_generators_are_imported_lazily_by_the_command_that_generates() -> None:
-    assert "trm.generate" not in imports("trm.cli", lazily=False)
+    assert "trm.data.generate" not in imports("trm.cli", lazily=False)
 
 
 @pytest.mark.parametrize("module", ["trm", "trm.tasks", "hybrid.pipeline", "hybrid.cli", "trm.cli"])

@@ -13,11 +13,12 @@ import pytest
 import torch
 from doubles import SMALL
 
-from trm import kernels
-from trm.config import ConfigError, load_config
-from trm.experts import with_kernels
-from trm.model import TRM
-from trm.train import Trainer
+from trm.config import ConfigError
+from trm.inference.provider import with_kernels
+from trm.model import kernels
+from trm.model.network import TRM
+from trm.training.config import load_config
+from trm.training.trainer import Trainer
 
 # The interpreter is chosen when a kernel is defined, so that it needs a process of its own.
 AGREE = """

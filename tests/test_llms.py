@@ -5,11 +5,11 @@ from __future__ import annotations
 import httpx
 import pytest
 
-from hybrid.draft import LLM, Message
-from hybrid.llms import fetch
-from hybrid.llms.http import HTTPLLM
-from hybrid.llms.local import LocalLLM
-from hybrid.prompting import LLMProposer
+from hybrid.llm.base import LLM, Message
+from hybrid.llm.chat.prompts import LLMProposer
+from hybrid.llm.local import LocalLLM
+from hybrid.llm.server import HTTPLLM
+from hybrid.llm.store import fetch
 from trm import tasks
 
 ASK: list[Message] = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Say yes."}]

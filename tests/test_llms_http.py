@@ -13,9 +13,9 @@ from typing import Any
 import httpx
 import pytest
 
-from hybrid.draft import BackendError, Message, Reply, Request
-from hybrid.llms import connect
-from hybrid.llms.http import HTTPLLM, Patience
+from hybrid.llm.base import BackendError, Message, Reply, Request
+from hybrid.llm.registry import connect
+from hybrid.llm.server import HTTPLLM, Patience
 
 ASK: list[Message] = [{"role": "user", "content": "2 + 2?"}]
 MODELS = {"data": [{"id": "first"}, {"id": "second"}]}

@@ -16,12 +16,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hybrid.draft import BackendError, Message, Reply, Request
-from hybrid.llms import connect, fetch, hub, local, wheels
-from hybrid.llms.identity import Source, resolved_name
-from hybrid.llms.local import LocalLLM
-from hybrid.llms.wheels import Part, Wheels
-from hybrid.prompting import LLMProposer
+from hybrid.llm import local
+from hybrid.llm.base import BackendError, Message, Reply, Request
+from hybrid.llm.chat.prompts import LLMProposer
+from hybrid.llm.local import LocalLLM
+from hybrid.llm.registry import connect
+from hybrid.llm.store import fetch, hub, wheels
+from hybrid.llm.store.identity import Source, resolved_name
+from hybrid.llm.store.wheels import Part, Wheels
 from trm.tasks import Puzzle
 
 ASK: list[Message] = [{"role": "user", "content": "Name a colour."}]
@@ -264,7 +266,7 @@ def _unreachable(repository: str, progress: bool) -> Path:
 
 
 def test_a_hub_id_offline_is_one_line(tmp_path: Path) -> None:
-    program = "from hybrid.llms import connect; connect('nobody/no-such-model')"
+    program = "from hybrid.llm.registry import connect; connect('nobody/no-such-model')"
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", program],
         env={"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path), "PATH": ""},
@@ -274,7 +276,7 @@ def test_a_hub_id_offline_is_one_line(tmp_path: Path) -> None:
         timeout=120,
         check=False,
     )
-    said = done.stderr.strip().splitlines()[-1].removeprefix("hybrid.draft.BackendError: ")
+    said = done.stderr.strip().splitlines()[-1].removeprefix("hybrid.llm.base.BackendError: ")
     assert said == "hub model nobody/no-such-model: not in the cache, and HF_HUB_OFFLINE is set"
 
 

@@ -3,11 +3,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from trm.exact import shortest_path
-from trm.generate import generate
+from trm.data.generate import generate
 from trm.grid import Grid, GridParseError, PuzzleError
 from trm.tasks import Puzzle, Status, get
-from trm.tasks.maze import Field
+from trm.tasks.maze.solver import shortest_path
+from trm.tasks.maze.task import Field
 
 MAZE = get("maze")
 QUESTION = "S   \n ## \n    \n ##G"

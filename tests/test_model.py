@@ -9,9 +9,10 @@ import pytest
 import torch
 from doubles import SMALL
 
-from trm.config import ConfigError, TRMConfig
-from trm.model import TRM, State, truncated_normal_
-from trm.positions import group_bias, rope2d_tables, rotate
+from trm.config import ConfigError
+from trm.model.config import TRMConfig
+from trm.model.network import TRM, State, truncated_normal_
+from trm.model.positions import group_bias, rope2d_tables, rotate
 
 VARIANTS = {
     "reference attention": replace(

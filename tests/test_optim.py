@@ -8,9 +8,10 @@ import pytest
 import torch
 from torch import nn
 
-from trm.config import OptimConfig, TRMConfig
-from trm.model import TRM
-from trm.optim import Ema, Optimizer, orthogonalise
+from trm.model.config import TRMConfig
+from trm.model.network import TRM
+from trm.training.config import OptimConfig
+from trm.training.optim import Ema, Optimizer, orthogonalise
 
 TINY = TRMConfig(seq_len=4, vocab_size=5, hidden_size=16, heads=2, prefix=1, h_cycles=1, l_cycles=1)
 

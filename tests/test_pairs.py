@@ -8,16 +8,17 @@ import numpy as np
 import pytest
 import torch
 
-from trm.checkpoint import load
-from trm.config import ConfigError, load_config
-from trm.generate import generate
+from trm.checkpoints.format import load
+from trm.config import ConfigError
+from trm.data.generate import generate
+from trm.data.pairs import LARGEST_SCALE, PairBank, place, plain
+from trm.data.stream import training_puzzles
 from trm.grid import PuzzleError
-from trm.model import TURNS
-from trm.pairs import LARGEST_SCALE, PairBank, place, plain
-from trm.stream import training_puzzles
+from trm.model.network import TURNS
 from trm.tasks import Puzzle, get
 from trm.tasks.base import IGNORE, Symmetry
-from trm.train import Trainer
+from trm.training.config import load_config
+from trm.training.trainer import Trainer
 
 ARC = get("arc")
 CPU = torch.device("cpu")

@@ -9,10 +9,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from trm.checkpoint import convert, reference_name, save_folder
-from trm.config import LossConfig
-from trm.losses import losses
-from trm.model import TRM
+from trm.checkpoints.format import save_folder
+from trm.checkpoints.reference import convert, reference_name
+from trm.model.network import TRM
+from trm.training.config import LossConfig
+from trm.training.losses import losses
 
 GOLDEN = Path(__file__).parent / "golden"
 REFERENCE_LOSS = LossConfig(name="stablemax", halt_weight=0.5)

@@ -10,9 +10,10 @@ import pytest
 from doubles import FakeRefiner, Scripted, grids, maze, right, sudoku, wrong
 
 from hybrid.answer import Answer, JudgedDraft, same
-from hybrid.draft import BackendError, Draft
-from hybrid.null import Blank, Passthrough
+from hybrid.llm.base import BackendError
+from hybrid.null import Passthrough
 from hybrid.pipeline import Options, Pipeline, Watcher
+from hybrid.proposers import Blank, Draft
 from trm import tasks
 from trm.grid import Grids
 from trm.tasks import Puzzle, Status
@@ -372,10 +373,10 @@ def test_answers_come_as_soon_as_they_are_there() -> None:
 # -- with a network ----------------------------------------------------------------------------------------
 def untrained() -> object:
     """A real refiner, too small and too young to solve anything."""
-    from trm.checkpoint import Checkpoint, Expert
-    from trm.config import TRMConfig
-    from trm.model import TRM
-    from trm.refine import Refiner
+    from trm.checkpoints.format import Checkpoint, Expert
+    from trm.inference.refiner import Refiner
+    from trm.model.config import TRMConfig
+    from trm.model.network import TRM
 
     shape = {"hidden_size": 16, "layers": 1, "heads": 2, "prefix": 1, "h_cycles": 1, "l_cycles": 1}
     config = TRMConfig(81, 11, draft=True, feedback=True, **shape)  # type: ignore[arg-type]

@@ -16,8 +16,8 @@ from hybrid.null import Passthrough
 from hybrid.pipeline import Options, Pipeline
 from hybrid.pooling import named, pooled, said_by
 from trm import tasks
-from trm.attempts import Attempt, tally
 from trm.grid import PuzzleError
+from trm.inference.attempts import Attempt, tally
 from trm.tasks import Puzzle
 
 PUZZLE = tasks.get("arc").samples()[0]

@@ -9,10 +9,11 @@ import doubles
 import numpy as np
 import pytest
 
-from hybrid.draft import Draft, Feedback, Message, Reply
-from hybrid.forms import Form
-from hybrid.prompting import LLMProposer, answer_tokens, conversation, examples, read_draft
-from hybrid.reading import read_grid
+from hybrid.llm.base import Message, Reply
+from hybrid.llm.chat.constrained import Form
+from hybrid.llm.chat.parsing import read_grid
+from hybrid.llm.chat.prompts import LLMProposer, answer_tokens, conversation, examples, read_draft
+from hybrid.proposers import Draft, Feedback
 from trm import tasks
 from trm.tasks import Puzzle
 

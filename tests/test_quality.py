@@ -13,9 +13,9 @@ from doubles import SMALL
 from doubles import network as model
 
 from eval import quality
-from trm.checkpoint import Checkpoint, Expert
-from trm.generate import generate
-from trm.refine import Refiner
+from trm.checkpoints.format import Checkpoint, Expert
+from trm.data.generate import generate
+from trm.inference.refiner import Refiner
 from trm.tasks import Puzzle, get
 
 ASK = ["quality", "x.pt", "--task", "sudoku", "--data", "x.csv", "--steps", "1"]

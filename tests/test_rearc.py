@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from trm import rearc
+from trm.data import rearc
 
 Make = Callable[[random.Random, float, float], dict[str, Any]]
 

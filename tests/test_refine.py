@@ -12,13 +12,14 @@ import pytest
 import torch
 from doubles import SMALL, network
 
-from trm.checkpoint import Checkpoint, CheckpointError, Expert
-from trm.engine import Rollout, Stop, Trajectory
-from trm.exact import shortest_path, solve_sudoku
+from trm.checkpoints.format import Checkpoint, CheckpointError, Expert
 from trm.grid import Grid, PuzzleError
-from trm.question import as_puzzle
-from trm.refine import Refiner
+from trm.inference.engine import Rollout, Stop, Trajectory
+from trm.inference.question import as_puzzle
+from trm.inference.refiner import Refiner
 from trm.tasks import Puzzle, Status, Verdict, get
+from trm.tasks.maze.solver import shortest_path
+from trm.tasks.sudoku.solver import solve_sudoku
 
 TASK = get("sudoku")
 PUZZLE = doubles.sudoku()

@@ -17,9 +17,9 @@ from rich.text import Text
 
 from hybrid import render
 from hybrid.answer import Answer
-from hybrid.null import Blank
 from hybrid.pipeline import Options, Pipeline, Watcher
-from trm.attempts import Seconds
+from hybrid.proposers import Blank
+from trm.inference.attempts import Seconds
 
 ROOT = Path(__file__).parent.parent
 
@@ -168,9 +168,9 @@ def on_a_terminal(*args: str, **environment: str) -> str:
     env = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", "TERM": "xterm-256color", "COLUMNS": "120"}
     env = {name: value for name, value in env.items() if name not in ("NO_COLOR", "FORCE_COLOR", "CI")}
     code = (
-        "import doubles, sys, trm.refine, hybrid.cli as c;"
+        "import doubles, sys, trm.inference.refiner, hybrid.cli as c;"
         "r = doubles.FakeRefiner(doubles.solves_from_the_text);"
-        "trm.refine.Refiner.from_pretrained = lambda source, device: r;"
+        "trm.inference.refiner.Refiner.from_pretrained = lambda source, device: r;"
         "c.app(sys.argv[1:])"
     )
     command = [sys.executable, "-c", code, "solve", "--llm", "none", *args]

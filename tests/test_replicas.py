@@ -14,15 +14,15 @@ import torch
 from test_adapt import QUICK, SHAPE, TASK
 from typer.testing import CliRunner
 
-from trm.adapt import Fitting, fit_together, fitting
-from trm.checkpoint import Checkpoint, Expert, save
+from trm.adaptation.test_time import Fitting, fit_together, fitting
+from trm.checkpoints.format import Checkpoint, Expert, save
 from trm.cli import app
 from trm.config import ConfigError
-from trm.corpus import write
-from trm.fitted import Judged, Record, alone, read_records
-from trm.generate import generate
-from trm.model import TRM
-from trm.refine import Refiner
+from trm.data.datasets import write
+from trm.data.generate import generate
+from trm.evaluation.records import Judged, Record, alone, read_records
+from trm.inference.refiner import Refiner
+from trm.model.network import TRM
 
 HOW = replace(QUICK, steps=2, smallest=10)
 
@@ -59,7 +59,7 @@ def test_replicas_share_the_seconds(expert: Expert, monkeypatch: pytest.MonkeyPa
         given.append(seconds)
         return fit_together(fitters, puzzles, progress, seconds, seed)
 
-    monkeypatch.setattr("trm.adapt.fit_together", fit)
+    monkeypatch.setattr("trm.adaptation.test_time.fit_together", fit)
     some = refiner(expert, replace(HOW, steps=0, seconds=0.6, replicas=3)).experts
     (fitted,) = some.fitted([TASK])
     assert given == [pytest.approx(0.2)] * 3

@@ -11,10 +11,10 @@ import torch
 from test_train import config, trainer
 from typer.testing import CliRunner, Result
 
-from trm.checkpoint import load
+from trm.checkpoints.format import load
 from trm.cli import app
-from trm.curves import read
-from trm.train import Trainer
+from trm.evaluation.curves import read
+from trm.training.trainer import Trainer
 
 TINY = str(Path(__file__).parent.parent / "configs" / "tiny.toml")
 QUICK = ["train.steps=3", "train.batch=4", "data.generate=10", "model.hidden_size=16", "model.heads=2"]
@@ -126,7 +126,7 @@ def test_what_was_written_behind_the_checkpoint_is_not_there_twice(
     def steps() -> list[tuple[int, bool]]:
         return [(line["step"], "held_out" in line) for line in read(tmp_path)]
 
-    monkeypatch.setattr("trm.train.REPORT_EVERY", -1.0)
+    monkeypatch.setattr("trm.training.trainer.REPORT_EVERY", -1.0)
     often = config(train__evaluate_every=1 / 3, train__save_every_seconds=0.0)
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, "save", killed)

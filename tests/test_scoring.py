@@ -11,17 +11,17 @@ import numpy as np
 import pytest
 import torch
 
-from trm import scoring
-from trm.adapt import Fitting, Turned, draw_view
-from trm.checkpoint import Checkpoint, Expert
-from trm.config import TRMConfig
-from trm.engine import Engine, Rollout
-from trm.evaluate import auroc
-from trm.fitted import JUDGED, Judged, Record, believed, ranking
-from trm.generate import generate
+from trm.adaptation.test_time import Fitting, Turned, draw_view
+from trm.checkpoints.format import Checkpoint, Expert
+from trm.data.generate import generate
+from trm.evaluation.records import JUDGED, Judged, Record, believed, ranking
+from trm.evaluation.statistics import auroc
 from trm.grid import Grid, PuzzleError
-from trm.model import TRM
-from trm.refine import Refiner
+from trm.inference import verifier as scoring
+from trm.inference.engine import Engine, Rollout
+from trm.inference.refiner import Refiner
+from trm.model.config import TRMConfig
+from trm.model.network import TRM
 from trm.tasks import Puzzle
 
 SHAPE = TRMConfig(
@@ -142,7 +142,7 @@ def test_an_input_alone_does_not_have_the_network_fitted_again(monkeypatch: pyte
     puzzle = replace(TASK, inputs=(TASK.grid, large), answers=None)
     mine = fitted()
     mine.refine(puzzle)
-    monkeypatch.setattr("trm.adapt.fit_together", None)  # called, it would fail
+    monkeypatch.setattr("trm.adaptation.test_time.fit_together", None)  # called, it would fail
     assert mine.score(puzzle, [(ANSWER,)], index=0).shape == (1,)
 
 

@@ -17,10 +17,11 @@ import doubles
 import httpx
 import pytest
 
-from hybrid.draft import BackendError, Message
-from hybrid.llms import connect, fetch, wheels
-from hybrid.llms.http import HTTPLLM, Patience
-from hybrid.prompting import LLMProposer
+from hybrid.llm.base import BackendError, Message
+from hybrid.llm.chat.prompts import LLMProposer
+from hybrid.llm.registry import connect
+from hybrid.llm.server import HTTPLLM, Patience
+from hybrid.llm.store import fetch, wheels
 
 START_SECONDS = 180
 ASK: list[Message] = [{"role": "user", "content": "Name a colour."}]

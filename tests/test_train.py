@@ -15,10 +15,11 @@ from typing import Any
 import pytest
 import torch
 
-from trm.checkpoint import CheckpointError, load
-from trm.config import Config, ConfigError, from_dict
-from trm.stream import training_puzzles
-from trm.train import Trainer
+from trm.checkpoints.format import CheckpointError, load
+from trm.config import ConfigError, from_dict
+from trm.data.stream import training_puzzles
+from trm.training.config import Config
+from trm.training.trainer import Trainer
 
 ROOT = Path(__file__).parent.parent
 
@@ -231,8 +232,8 @@ def test_bad_settings_are_refused(tmp_path: Path) -> None:
 
 
 def _few(tmp_path: Path) -> Path:
-    from trm.corpus import write
-    from trm.generate import generate
+    from trm.data.datasets import write
+    from trm.data.generate import generate
 
     path = tmp_path / "few.csv"
     write(path, "sudoku", list(generate("sudoku", 5, 1, clues=(60, 70))))
@@ -329,8 +330,8 @@ def test_two_processes_report_and_save_at_the_same_steps(tmp_path: Path) -> None
     recipe, script = tmp_path / "recipe.toml", tmp_path / "often.py"
     recipe.write_text(TWO.replace("steps = 5\n", "steps = 60\nsave_every_seconds = 0.05\n"))
     script.write_text(
-        "import sys, time, trm.train\nfrom accelerate import PartialState\nfrom trm.cli import app\n"
-        "trm.train.REPORT_EVERY = 0.03\nlate = time.monotonic\n"
+        "import sys, time, trm.training.trainer\nfrom accelerate import PartialState\nfrom trm.cli import app\n"
+        "trm.training.trainer.REPORT_EVERY = 0.03\nlate = time.monotonic\n"
         "if PartialState(cpu=True).process_index: time.monotonic = lambda: 1.7 * late()\napp()\n"
     )
     launch = "-m accelerate.commands.launch --num_processes 2 --num_machines 1 --main_process_port 0"

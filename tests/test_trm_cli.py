@@ -12,9 +12,9 @@ import pytest
 from doubles import SUDOKU, network
 from typer.testing import CliRunner, Result
 
-from trm.checkpoint import Expert, load, save
+from trm.checkpoints.format import Expert, load, save
 from trm.cli import app
-from trm.model import TRM
+from trm.model.network import TRM
 
 ROOT = Path(__file__).parent.parent
 TINY = str(ROOT / "configs" / "tiny.toml")
@@ -109,9 +109,9 @@ def test_eval_says_when_every_answer_is_right(
     trm: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A network that is told the labels scores 100 % at every step: the scoring can say yes."""
-    from trm.engine import Engine, Trajectory
-    from trm.exact import solve_sudoku
+    from trm.inference.engine import Engine, Trajectory
     from trm.tasks import get
+    from trm.tasks.sudoku.solver import solve_sudoku
 
     made = network()
     save("n.pt", {"sudoku": Expert("sudoku", made.config, made.state_dict())})

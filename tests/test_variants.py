@@ -16,11 +16,11 @@ from test_train import config as settings
 from test_train import trainer, weights
 from torch import Tensor
 
-from trm.checkpoint import load
-from trm.config import Config, LossConfig, load_config
-from trm.engine import Engine, Rollout, Trajectory
-from trm.losses import continue_target, losses
-from trm.model import TRM, Output, State
+from trm.checkpoints.format import load
+from trm.inference.engine import Engine, Rollout, Trajectory
+from trm.model.network import TRM, Output, State
+from trm.training.config import Config, LossConfig, load_config
+from trm.training.losses import continue_target, losses
 
 DEEP = replace(SMALL, h_cycles=2, l_cycles=3)
 

@@ -9,11 +9,11 @@ import pytest
 import torch
 from test_adapt import QUICK, SHAPE, TASK
 
-from trm.adapt import Turned, draw_view, shrunk
-from trm.checkpoint import Checkpoint, Expert
-from trm.model import TRM
-from trm.pairs import LARGEST_SCALE, place, plain
-from trm.refine import Refiner
+from trm.adaptation.test_time import Turned, draw_view, shrunk
+from trm.checkpoints.format import Checkpoint, Expert
+from trm.data.pairs import LARGEST_SCALE, place, plain
+from trm.inference.refiner import Refiner
+from trm.model.network import TRM
 from trm.tasks import Puzzle, get
 
 ARC = get("arc")

@@ -11,20 +11,20 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from trm.attempts import Refinement
-    from trm.config import TRMConfig
-    from trm.model import TRM
-    from trm.refine import Refiner
+    from trm.inference.attempts import Refinement
+    from trm.inference.refiner import Refiner
+    from trm.model.config import TRMConfig
+    from trm.model.network import TRM
     from trm.tasks import Puzzle
 
 __all__ = ["TRM", "Puzzle", "Refinement", "Refiner", "TRMConfig", "__version__"]
 __version__ = "0.1.0"
 
 _HOME = {
-    "Refiner": "trm.refine",
-    "Refinement": "trm.attempts",
-    "TRM": "trm.model",
-    "TRMConfig": "trm.config",
+    "Refiner": "trm.inference.refiner",
+    "Refinement": "trm.inference.attempts",
+    "TRM": "trm.model.network",
+    "TRMConfig": "trm.model.config",
     "Puzzle": "trm.tasks",
 }
 

@@ -85,7 +85,7 @@ class Symmetry:
 
 @dataclass(frozen=True, eq=False)
 class SymmetryGroup:
-    """A task's symmetries as tables, from which NumPy and the device draw alike (`trm.data`).
+    """A task's symmetries as tables, from which NumPy and the device draw alike (`trm.data.device`).
 
     rows [R, H], cols [C, W]: the row and column permutations to choose from. transpose: whether the
     transposed puzzle is one too. symbols: those that may be renamed among each other.
@@ -142,7 +142,7 @@ class Task(ABC):
     def parse_answer(self, puzzle: Puzzle, text: str) -> Grids:
         """An answer written strictly as `text` writes it, white space aside (`hybrid check`, CSV files).
 
-        Raises GridParseError. Prose around a grid is the business of `hybrid.prompting`.
+        Raises GridParseError. Prose around a grid is the business of `hybrid.llm.chat.prompts`.
         """
 
     @abstractmethod
@@ -203,7 +203,7 @@ class Task(ABC):
     def symmetries(self, shape: tuple[int, int]) -> SymmetryGroup:
         """The symmetries of puzzles of this shape that map right answers to right answers; here none.
 
-        Those that hold for a puzzle with its demonstrations, whatever its grids' shapes, are `trm.adapt.Turned`.
+        Those that hold for a puzzle with its demonstrations, whatever its grids' shapes, are `trm.adaptation.test_time.Turned`.
         """
         return SymmetryGroup(np.arange(shape[0])[None], np.arange(shape[1])[None], transpose=False)
 

@@ -1,0 +1,1 @@
+"""Test-time training on a puzzle's demonstrations, and the calibration of its confidence."""

@@ -1,0 +1,1 @@
+"""Checkpoints: files, folders, the hub, and weights of the reference implementation."""

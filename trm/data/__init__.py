@@ -1,0 +1,1 @@
+"""Puzzles in and out: files, data sets, streams, and their tensors on a device."""

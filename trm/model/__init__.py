@@ -1,0 +1,1 @@
+"""The network: its shape, arithmetic, positions, kernels and count of operations."""

@@ -1,0 +1,80 @@
+"""Tasks shown by demonstrations, with simple rules: stand-ins for ARC's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from trm.grid import Grid, PuzzleError
+from trm.tasks.arc.task import MOST
+from trm.tasks.base import Puzzle
+from trm.tasks.ranges import TRIES, whole_range
+
+
+def _recoloured(grid: Grid, colours: Grid) -> Grid:
+    return colours[grid]
+
+
+def _fallen(grid: Grid, colours: Grid) -> Grid:
+    """Cells that are not background fall to the bottom of their column."""
+    order = np.argsort(grid != 0, axis=0, kind="stable")
+    return np.take_along_axis(grid, order, axis=0)
+
+
+def _cropped(grid: Grid, colours: Grid) -> Grid:
+    rows, cols = np.flatnonzero(grid.any(axis=1)), np.flatnonzero(grid.any(axis=0))
+    return grid[rows[0] : rows[-1] + 1, cols[0] : cols[-1] + 1]
+
+
+RULES: dict[str, Callable[[Grid, Grid], Grid]] = {
+    "recolour": _recoloured,
+    "gravity": _fallen,
+    "crop": _cropped,
+    "mirror": lambda grid, colours: grid[:, ::-1],
+    "flip": lambda grid, colours: grid[::-1],
+    "turn": lambda grid, colours: np.rot90(grid),
+    "transpose": lambda grid, colours: grid.T,
+    "double": lambda grid, colours: np.repeat(np.repeat(grid, 2, axis=0), 2, axis=1),
+    "tile": lambda grid, colours: np.hstack([grid, grid]),
+}
+
+
+def arc(
+    rng: np.random.Generator, rule: str | None = None, demos: int = 3, size: int | tuple[int, int] = (3, 8)
+) -> Iterator[Puzzle]:
+    """Synthetic ARC tasks of one simple rule (of RULES; None draws one), with `demos` pairs and one test."""
+    if rule is not None and rule not in RULES:
+        raise PuzzleError(f"arc: unknown rule {rule!r}, expected one of {', '.join(RULES)}")
+    whole_range("demos", demos, 1, 100)
+    low, high = whole_range("size", size, 2, MOST // 2)
+    left = TRIES
+    while left:
+        left -= 1
+        name = rule or str(rng.choice(list(RULES)))
+        colours = np.arange(10, dtype=np.uint8)
+        colours[1:] = rng.permutation(9) + 1
+        shown = rng.choice(np.arange(1, 10, dtype=np.uint8), size=3, replace=False)
+        pairs = []
+        for _ in range(demos + 1):
+            grid = _scattered(rng, low, high, shown)
+            pairs.append((grid, np.ascontiguousarray(RULES[name](grid, colours))))
+        if all(before.shape != after.shape or (before != after).any() for before, after in pairs):
+            left = TRIES
+            meta: dict[str, str | int | float] = {"synthetic": name}
+            *train, (question, answer) = pairs
+            yield Puzzle("arc", (question,), answers=(answer,), demos=tuple(train), meta=meta)
+    raise PuzzleError(f"arc: rule {rule} changes nothing in grids of {size}: none in {TRIES} tries")
+
+
+def _scattered(rng: np.random.Generator, low: int, high: int, colours: Grid) -> Grid:
+    """A rectangle of coloured cells somewhere on a background of 0."""
+    h, w = rng.integers(low, high + 1, size=2).tolist()
+    grid = np.zeros((h, w), dtype=np.uint8)
+    top, left = int(rng.integers(h)), int(rng.integers(w))
+    tall, wide = int(rng.integers(1, h - top + 1)), int(rng.integers(1, w - left + 1))
+    patch = rng.choice(colours, size=(tall, wide))
+    patch[rng.random((tall, wide)) < 0.3] = 0
+    patch[0, 0] = colours[0]  # never empty
+    grid[top : top + tall, left : left + wide] = patch
+    return grid

@@ -1,0 +1,1 @@
+"""Training: configuration, one step, optimiser, losses and the run folder."""

@@ -1,0 +1,62 @@
+"""What the network is trained on: cells and halting."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from trm.model.network import Output
+from trm.tasks.base import IGNORE
+from trm.training.config import LossConfig
+
+
+class Losses(NamedTuple):
+    total: Tensor  # [] summed over the batch
+    cells: Tensor  # [] the cross-entropy's part of it
+    right: Tensor  # [B] bool: every labelled cell right
+
+
+def log_stablemax(logits: Tensor) -> Tensor:
+    """log s(v)/Σs, s(v) = v + 1 for v ≥ 0, else 1/(1 − v) (arXiv:2501.04697). [..., V]"""
+    s = torch.where(logits >= 0, logits + 1, 1 / (1 - logits.clamp(max=0)))
+    return s.log() - s.sum(-1, keepdim=True).log()
+
+
+def cell_losses(logits: Tensor, labels: Tensor, config: LossConfig) -> Tensor:
+    """−log p of each labelled cell, 0 elsewhere. logits [B, L, V], labels [B, L]; returns [B, L]."""
+    log_p = log_stablemax(logits) if config.name == "stablemax" else F.log_softmax(logits, dim=-1)
+    scored = labels != IGNORE
+    picked = log_p.gather(-1, labels.clamp(min=0).unsqueeze(-1)).squeeze(-1)
+    if config.label_smoothing:
+        picked = (1 - config.label_smoothing) * picked + config.label_smoothing * log_p.mean(-1)
+    return torch.where(scored, -picked, 0.0)
+
+
+def continue_target(later: Output, last: Tensor) -> Tensor:
+    """What going on is worth [B]: the better of halting and going on after the next step, at a puzzle's last step
+    of halting alone, as a probability (arXiv:2506.21734).
+
+    later: the next supervision step's output; last [B] bool: this one is the puzzle's last.
+    """
+    best = torch.where(last, later.halt, torch.maximum(later.halt, later.go_on))
+    return torch.sigmoid(best)
+
+
+def losses(output: Output, labels: Tensor, config: LossConfig, worth: Tensor | None = None) -> Losses:
+    """The loss of one supervision step, summed over the batch.
+
+    A puzzle's part: mean cross-entropy of its labelled cells + halt_weight · BCE(halt, all cells right); where
+    going on is learned, + halt_weight · BCE(go_on, worth [B], see `continue_target`).
+    """
+    scored = labels != IGNORE
+    count = scored.sum(-1).clamp(min=1)
+    right = ((output.logits.argmax(-1) == labels) | ~scored).all(-1)
+    cells = (cell_losses(output.logits, labels, config).sum(-1) / count).sum()
+    halt = F.binary_cross_entropy_with_logits(output.halt, right.float(), reduction="sum")
+    if worth is not None:
+        halt = halt + F.binary_cross_entropy_with_logits(output.go_on, worth, reduction="sum")
+    total = cells + config.halt_weight * halt
+    return Losses(total, cells.detach(), right)

@@ -1,0 +1,213 @@
+"""Muon or NorMuon for matrices, AdamW for the rest, and the moving average of weights.
+
+`torch.optim.Muon` reads its learning rate on the host, which a captured CUDA graph cannot; this one keeps it in
+a tensor and orthogonalises matrices of one shape together.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from trm.training.config import OptimConfig
+
+# Quintic Newton–Schulz coefficients and five steps (Keller Jordan's Muon, 2024).
+NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
+
+
+def orthogonalise(updates: Tensor, half: bool = False, steps: int = 5) -> Tensor:
+    """The nearest semi-orthogonal matrices, roughly: singular values end between 0.7 and 1.2.
+
+    updates [K, out, in]; half: in bfloat16, as always on CUDA.
+    """
+    a, b, c = NEWTON_SCHULZ
+    x = updates.bfloat16() if half or updates.is_cuda else updates
+    if tall := x.shape[-2] > x.shape[-1]:
+        x = x.mT
+    x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
+    for _ in range(steps):
+        gram = x @ x.mT
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    result: Tensor = x.mT if tall else x
+    return result.to(updates.dtype)
+
+
+class Muon(torch.optim.Optimizer):
+    """Momentum, orthogonalised; step size × √max(1, out/in); weight decay decoupled. `lr` is a tensor [].
+
+    half: orthogonalise in bfloat16, where the network runs in it: a third off a step on a CPU that multiplies it.
+    neurons: memory of each row's mean square, by whose root the row is divided (NorMuon, arXiv:2510.05491); the whole
+    keeps its norm. 0: Muon itself, which leaves to weight decay what has little of the gradient (LOG.md).
+    """
+
+    def __init__(
+        self,
+        params: list[nn.Parameter],
+        lr: Tensor,
+        momentum: float,
+        weight_decay: float,
+        half: bool,
+        neurons: float = 0.0,
+    ) -> None:
+        settings = {"momentum": momentum, "weight_decay": weight_decay, "neurons": neurons}
+        super().__init__(params, {"lr": lr, **settings})
+        self.half = half
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        for group in self.param_groups:
+            by_shape: dict[torch.Size, list[nn.Parameter]] = defaultdict(list)
+            for p in group["params"]:
+                by_shape[p.shape].append(p)
+            for shape, params in by_shape.items():
+                self._step(params, group, math.sqrt(max(1.0, shape[0] / shape[1])))
+
+    def _step(self, params: list[nn.Parameter], group: dict[str, Any], scale: float) -> None:
+        buffers = []
+        for p in params:
+            if "momentum" not in self.state[p]:
+                self.state[p]["momentum"] = torch.zeros_like(p)
+            buffers.append(self.state[p]["momentum"])
+        grads = [p.grad for p in params if p.grad is not None]
+        weights: list[Tensor] = list(params)
+        torch._foreach_lerp_(buffers, grads, 1 - group["momentum"])
+        ahead = torch._foreach_lerp(grads, buffers, group["momentum"])  # Nesterov
+        updates = orthogonalise(torch.stack(ahead), self.half)
+        if group["neurons"]:
+            updates = self._even(updates, params, group["neurons"])
+        updates = updates * (group["lr"] * scale)
+        torch._foreach_mul_(weights, 1 - group["lr"] * group["weight_decay"])
+        torch._foreach_sub_(weights, list(updates.unbind()))
+
+    def _even(self, updates: Tensor, params: list[nn.Parameter], memory: float) -> Tensor:
+        """Updates [K, out, in] in which every row has the same share over time."""
+        squares = updates.square().mean(-1)  # [K, out]
+        for p, now in zip(params, squares, strict=True):
+            if "squares" not in self.state[p]:
+                self.state[p]["squares"] = torch.zeros_like(now)
+        known = [self.state[p]["squares"] for p in params]
+        torch._foreach_lerp_(known, list(squares.unbind()), 1 - memory)
+        # A young mean is too small in all rows alike, and the norm that is kept sees to that.
+        even = updates / (torch.stack(known).sqrt() + 1e-7).unsqueeze(-1)
+        lengths = [x.norm(dim=(-2, -1), keepdim=True) for x in (updates, even)]
+        result: Tensor = even * (lengths[0] / lengths[1].clamp(min=1e-12))
+        return result
+
+
+class Optimizer:
+    """The optimisers of a run, their schedule and the gradient clip, all usable inside a CUDA graph."""
+
+    def __init__(self, model: nn.Module, config: OptimConfig) -> None:
+        self.config = config
+        self.params = [p for p in model.parameters() if p.requires_grad]
+        device = self.params[0].device
+        matrices = (
+            {id(p) for n, p in model.named_parameters() if n.startswith("net.") and p.ndim == 2}
+            if config.name != "adamw"
+            else set()
+        )
+        rest = [p for p in self.params if id(p) not in matrices]
+        self.lrs: list[tuple[float, Tensor]] = []  # (peak, the tensor that holds today's)
+
+        def lr(peak: float) -> Tensor:
+            self.lrs.append((peak, torch.tensor(0.0, device=device)))
+            return self.lrs[-1][1]
+
+        alone = config.name == "adamw"
+        self.parts: list[torch.optim.Optimizer] = [
+            torch.optim.AdamW(
+                rest,
+                lr=lr(config.lr if alone else config.adamw_lr),
+                betas=config.betas,
+                weight_decay=config.weight_decay if alone else config.adamw_weight_decay,
+                capturable=device.type == "cuda",
+                foreach=True if device.type == "cuda" else None,
+            )
+        ]
+        if not alone:
+            muon = [p for p in self.params if id(p) in matrices]
+            half = getattr(model, "dtype", torch.float32) == torch.bfloat16
+            memory = config.betas[1] if config.name == "normuon" else 0.0
+            self.parts.append(Muon(muon, lr(config.lr), config.momentum, config.weight_decay, half, memory))
+
+    def schedule(self, progress: float) -> float:
+        """Share of the peak learning rate when `progress` (0 to 1) of the horizon is behind."""
+        warm = min(1.0, progress / self.config.warmup) if self.config.warmup else 1.0
+        if self.config.schedule == "constant":
+            return warm
+        if progress < self.config.warmup:
+            return warm
+        done = (progress - self.config.warmup) / (1 - self.config.warmup)
+        return 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+
+    def set_progress(self, progress: float) -> None:
+        """Set the learning rates (host to device) for the step about to run."""
+        share = self.schedule(progress)
+        for peak, tensor in self.lrs:
+            tensor.fill_(peak * share)
+
+    def clip(self) -> Tensor:
+        """Scale the gradients to norm `clip` at most; returns the norm before []."""
+        grads = [p.grad for p in self.params if p.grad is not None]
+        norm: Tensor = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(grads)))
+        if self.config.clip:
+            torch._foreach_mul_(grads, (self.config.clip / (norm + 1e-6)).clamp(max=1.0))
+        return norm
+
+    def step(self) -> None:
+        for part in self.parts:
+            part.step()
+
+    def reset(self) -> None:
+        """Forget what was gathered, in place: a captured graph reads these tensors."""
+        for part in self.parts:
+            for gathered in part.state.values():
+                for value in gathered.values():
+                    value.zero_()
+
+    def zero_grad(self) -> None:
+        for part in self.parts:
+            part.zero_grad(set_to_none=True)
+
+    def state_dict(self) -> list[dict[str, Any]]:
+        return [part.state_dict() for part in self.parts]
+
+    def load_state_dict(self, states: list[dict[str, Any]]) -> None:
+        for part, state in zip(self.parts, states, strict=True):
+            # The learning rates are this object's own tensors; the schedule sets them anew.
+            lr = [group["lr"] for group in part.param_groups]
+            part.load_state_dict(state)
+            for group, mine in zip(part.param_groups, lr, strict=True):
+                group["lr"] = mine
+
+
+class Ema:
+    """Exponential moving average of the weights; `decay` 0 keeps the weights themselves."""
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        self.live: list[Tensor] = [p for p in model.parameters() if p.requires_grad]
+        self.mean = [p.detach().clone() for p in self.live]
+        self.keep = torch.tensor(0.0, device=self.live[0].device)  # 0 copies: before `ema_from`
+        self.decay = decay
+
+    @torch.no_grad()
+    def update(self) -> None:
+        step = list(torch._foreach_sub(self.live, self.mean))
+        torch._foreach_mul_(step, 1 - self.keep)
+        torch._foreach_add_(self.mean, step)
+
+    @torch.no_grad()
+    def reset(self) -> None:
+        torch._foreach_copy_(self.mean, self.live)
+
+    @torch.no_grad()
+    def swap(self) -> None:
+        """Exchange live weights and averages: call twice around an evaluation."""
+        for live, mean in zip(self.live, self.mean, strict=True):
+            kept = live.clone()
+            live.copy_(mean)
+            mean.copy_(kept)
