@@ -14,6 +14,7 @@ from trm.grid import Grid
 WORDS = (*"0123456789", "\n", "I", "O", "E", "S", "?")
 # Tokens 0 to 9 are the cells of a grid. A pair of grids is written `I` rows `O` rows `E`, every row ended by NEWLINE.
 NEWLINE, INPUT, OUTPUT, END, PUZZLE, BLANK = range(10, 16)
+PADDING = 0  # fills up sequences of a batch; it is masked wherever it stands
 CELLS = 10  # tokens below this are cells
 LARGEST_SIDE = 30  # rows or columns
 
@@ -77,7 +78,7 @@ def grid_to_tokens(cells: NDArray[np.integer]) -> Tokens:
     return rows.ravel()
 
 
-def tokens_to_grid(tokens: NDArray[np.integer] | list[int]) -> Grid | None:
+def parse_grid(tokens: NDArray[np.integer] | list[int]) -> Grid | None:
     """The grid that a generated sequence holds, read up to the first token that is neither cell nor NEWLINE.
 
     None where that is no grid: no row, an unfinished row, rows of different lengths, or more than 30 rows or columns.

@@ -1,0 +1,164 @@
+"""What training adds to a language model: a folder in peft's layout, small enough to ship with the code.
+
+adapter_config.json          peft's own keys: rank, alpha, target modules
+adapter_model.safetensors    peft's names; each LoRA matrix as 4 bits (uint8, two a byte) with `NAME.scale`
+                             (float16, one for 64 weights of the flattened matrix); embedding and head in float16
+grid.json                    what it belongs to and where it came from
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from hybrid.llm.grid.base_weights import GridModelError, load_base
+from hybrid.llm.grid.quantization import GROUP, pack_four_bits, unpack_four_bits
+from hybrid.llm.grid.vocabulary import WORDS
+
+CONFIG_FILE, WEIGHTS_FILE, INFO_FILE = "adapter_config.json", "adapter_model.safetensors", "grid.json"
+TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+QUANTIZATION = {"bits": 4, "group": GROUP, "symmetric": True, "scale": "absmax / 7, float16"}
+_PREFIX = "base_model.model."  # of every name in a file of peft's
+_SCALE = ".scale"
+_DOWN, _UP = ".lora_A.weight", ".lora_B.weight"
+
+
+@dataclass(frozen=True)
+class LoraShape:
+    """rank: columns of the low-rank product; what it adds is scaled by alpha / rank."""
+
+    rank: int
+    alpha: float
+
+
+def load_grid_model(
+    base: str | Path,
+    adapter: str | Path | None = None,
+    *,
+    device: str = "cpu",
+    dtype: torch.dtype = torch.bfloat16,
+) -> PreTrainedModel:
+    """A causal language model on the grid vocabulary, with an adapter merged into its weights.
+
+    Args:
+        base: folder of the base model: a whole model with tokenizer, one cut before, or 8-bit parts.
+        adapter: folder of an adapter; None leaves the model as it is.
+
+    Raises:
+        GridModelError: where the adapter was trained on other weights, or a folder is incomplete.
+    """
+    model, digest = load_base(Path(base), device, dtype)
+    if adapter is not None:
+        trained_on = read_info(Path(adapter)).get("base_sha256")
+        if trained_on != digest:
+            raise GridModelError(
+                f"{adapter}: trained on a base model with hash {str(trained_on)[:12]}, {base} has {digest[:12]}"
+            )
+        merge_adapter(model, Path(adapter))
+    return model
+
+
+def merge_adapter(model: PreTrainedModel, folder: Path) -> None:
+    """Add an adapter to a model's weights, and put its embedding and head in place of the model's."""
+    shape, changes = read_adapter(folder)
+    weights = model.state_dict()  # shares its memory with the model
+    with torch.no_grad():
+        for name, tensor in changes.items():
+            if name.endswith(_DOWN):
+                target = _weight(weights, name.removesuffix(_DOWN) + ".weight", folder)
+                down, up = (part.to(target.device) for part in (tensor, changes[name.replace(_DOWN, _UP)]))
+                target.copy_(target.float() + up @ down * (shape.alpha / shape.rank))
+            elif not name.endswith(_UP):
+                _weight(weights, name, folder).copy_(tensor)
+
+
+def _weight(weights: Mapping[str, Tensor], name: str, folder: Path) -> Tensor:
+    if name not in weights:
+        raise GridModelError(f"{folder}: the adapter changes {name}, which the base model does not have")
+    return weights[name]
+
+
+def save_adapter(
+    folder: Path, weights: Mapping[str, Tensor], shape: LoraShape, base: str, info: Mapping[str, object]
+) -> None:
+    """Write an adapter.
+
+    Args:
+        weights: by the model's names: `….lora_A.weight`, `….lora_B.weight`, and whole weights (embedding, head).
+        base: name or hub id of the base model.
+        info: what else grid.json says, `base_sha256` among it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    stored: dict[str, Tensor] = {}
+    whole = []
+    for name, weight in weights.items():
+        if name.endswith((_DOWN, _UP)):
+            packed, scale = pack_four_bits(weight.detach().cpu())
+            stored[_PREFIX + name] = packed.view(weight.shape[0], -1) if weight.shape[1] % 2 == 0 else packed
+            stored[_PREFIX + name + _SCALE] = scale
+        else:
+            stored[_PREFIX + name] = weight.detach().cpu().half()
+            whole.append(name.removesuffix(".weight").rpartition(".")[2])
+    save_file(stored, folder / WEIGHTS_FILE, metadata={"format": "pt"})
+    shapes = {name: list(weight.shape) for name, weight in weights.items() if name.endswith((_DOWN, _UP))}
+    config = {
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "base_model_name_or_path": base,
+        "r": shape.rank,
+        "lora_alpha": shape.alpha,
+        "lora_dropout": 0.0,
+        "bias": "none",
+        "target_modules": list(TARGETS),
+        "modules_to_save": whole,
+        "inference_mode": True,
+    }
+    described = {
+        "base": base,
+        "vocabulary": list(WORDS),
+        "quantization": QUANTIZATION,
+        **info,
+        "shapes": shapes,
+    }
+    for name, content in ((CONFIG_FILE, config), (INFO_FILE, described)):
+        (folder / name).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def read_info(folder: Path) -> dict[str, object]:
+    """What grid.json says. Raises GridModelError."""
+    try:
+        info: dict[str, object] = json.loads((folder / INFO_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise GridModelError(f"{folder}: no adapter, expected {INFO_FILE} ({error})") from None
+    if info.get("vocabulary") != list(WORDS):
+        raise GridModelError(f"{folder}: the adapter has another vocabulary than {''.join(WORDS)!r}")
+    return info
+
+
+def read_adapter(folder: Path) -> tuple[LoraShape, dict[str, Tensor]]:
+    """An adapter's float32 weights by the model's names (see `save_adapter`). Raises GridModelError."""
+    info = read_info(folder)
+    try:
+        config = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+        stored = load_file(folder / WEIGHTS_FILE)
+    except (OSError, ValueError) as error:
+        raise GridModelError(
+            f"{folder}: no adapter, expected {CONFIG_FILE} and {WEIGHTS_FILE} ({error})"
+        ) from None
+    shapes = info["shapes"]
+    assert isinstance(shapes, dict)
+    weights = {}
+    for key, tensor in stored.items():
+        name = key.removeprefix(_PREFIX)
+        if name in shapes:
+            weights[name] = unpack_four_bits(tensor.view(-1), stored[key + _SCALE], tuple(shapes[name]))
+        elif not key.endswith(_SCALE):
+            weights[name] = tensor.float()
+    return LoraShape(int(config["r"]), float(config["lora_alpha"])), weights

@@ -1,0 +1,47 @@
+"""Low-rank adapters (LoRA, by peft) that are trained as 4 bits keep them."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import torch.nn.functional as F
+from peft import LoraConfig, inject_adapter_in_model
+from peft.tuners.lora import Linear as PeftLinear
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from hybrid.llm.grid.adapter import TARGETS, LoraShape
+from hybrid.llm.grid.quantization import simulate_four_bits
+
+ADAPTER = "default"  # peft's name for the only adapter
+
+
+class FourBitLinear(PeftLinear):
+    """peft's linear layer with an adapter; the adapter's two matrices count as 4 bits keep them.
+
+    The arithmetic is in the base weight's precision, whatever that of the adapter's parameters.
+    """
+
+    def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        down = simulate_four_bits(self.lora_A[ADAPTER].weight).to(x.dtype)
+        up = simulate_four_bits(self.lora_B[ADAPTER].weight).to(x.dtype)
+        added = F.linear(F.linear(x, down), up) * self.scaling[ADAPTER]
+        return cast(Tensor, self.base_layer(x)) + added
+
+
+def add_adapter(model: PreTrainedModel, shape: LoraShape) -> PreTrainedModel:
+    """Freeze a model and put a new adapter (which changes nothing yet) on all its linear layers, in place.
+
+    The adapter, the embedding and the head are left to train, in float32.
+    """
+    config = LoraConfig(r=shape.rank, lora_alpha=shape.alpha, target_modules=list(TARGETS), lora_dropout=0.0)
+    inject_adapter_in_model(config, model)
+    for module in model.modules():
+        if isinstance(module, PeftLinear):
+            module.__class__ = FourBitLinear
+    tables = [model.get_input_embeddings().weight, model.get_output_embeddings().weight]
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(".lora_" in name or any(parameter is table for table in tables))
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()
+    return model
