@@ -153,7 +153,7 @@ def _equal_compute(puzzles: Sequence[Puzzle], setting: Setting, spent: Sequence[
     no rule decides it ends when the network halts, after one step as a rule, and is counted as one for every input.
     """
     each = [
-        setting.options.steps if tasks.get(puzzle.task).decidable else len(puzzle.inputs)
+        setting.options.steps if tasks.get(puzzle.task).has_checker else len(puzzle.inputs)
         for puzzle in puzzles
     ]
     restarts = [max(0, ceil(steps / most) - 1) for steps, most in zip(spent, each, strict=True)]
@@ -199,7 +199,7 @@ class BestOfK:
         read = [draft for draft in made if draft.grids is not None]
         if not read:
             best = made[:1]
-        elif tasks.get(puzzle.task).decidable:
+        elif tasks.get(puzzle.task).has_checker:
             best = [self._picked(puzzle, read)]
         else:
             best = self._attempts(puzzle, [draft.grids or () for draft in read])

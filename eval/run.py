@@ -68,7 +68,7 @@ def puzzles_for(task: str, n: int, seed: int, source: str | None) -> list[Puzzle
     if len({p.id for p in picked}) < n:  # a folder of files may repeat its names
         picked = [replace(p, id=f"{p.id}#{i}") for i, p in zip(chosen, picked, strict=True)]
     for puzzle in picked:
-        if puzzle.answers is None and not tasks.get(task).decidable:
+        if puzzle.answers is None and not tasks.get(task).has_checker:
             raise UsageError(f"{source}: {puzzle.id}: no answer, expected one, for no rule decides")
     return picked
 

@@ -125,7 +125,7 @@ class Answer:
 
 def answer_json(task: Task, grids: Grids, candidates: Candidates) -> str | list[list[list[list[int]]]]:
     """The answer's text; where no rule can decide, for every input the list of its candidates' rows."""
-    if task.decidable:
+    if task.has_checker:
         return task.text(grids)
     return [[grid.tolist() for grid in choice] for choice in candidates]
 

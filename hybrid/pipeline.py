@@ -131,7 +131,7 @@ class Pipeline:
         # Who drafted nothing is not asked again: then the first pass is the last, and restarts come with it.
         further = any(work.drafts for work in group) and (options.drafts > 1 or options.rounds > 0)
         # Where no rule decides nothing waits for restarts: they are further views, all of which have a vote.
-        wait = further and tasks.get(group[0].puzzle.task).decidable
+        wait = further and tasks.get(group[0].puzzle.task).has_checker
         done: Iterable[Work] = self._refine(
             group, [work.newest() for work in group], options, restarts=0 if wait else options.restarts
         )
@@ -167,8 +167,8 @@ class Pipeline:
                     self._propose(work, 1, options.seed + turn, said)
             self._refine_new(group, -1, options)
         # Where no rule decides, nothing says that an answer is wrong and another attempt due.
-        decidable = tasks.get(group[0].puzzle.task).decidable
-        if decidable and options.restarts and (open_ := self._open_of(group, options)):
+        has_checker = tasks.get(group[0].puzzle.task).has_checker
+        if has_checker and options.restarts and (open_ := self._open_of(group, options)):
             self._restart(open_, options)
 
     def _open_of(self, group: list[Work], options: Options) -> list[Work]:
@@ -336,7 +336,7 @@ class Pipeline:
             confidence = best.confidence if same(grids, best.grids) else None
         candidates: Candidates = ()
         begun = time.perf_counter()
-        if not task.decidable and (candidates := self._pooled(work, options)):
+        if not task.has_checker and (candidates := self._pooled(work, options)):
             grids = tuple(choice[0] for choice in candidates)
             source, confidence = said_by([out for out in ranked if is_network(out)], grids)
         seconds = work.llm_seconds + work.refine_seconds + time.perf_counter() - begun

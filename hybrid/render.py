@@ -68,7 +68,7 @@ def _said(draft: JudgedDraft) -> str:
 def _choices(answer: Answer) -> Iterator[Grids]:
     """The answers to show: the verified ones; where no rule decides, the candidates' first and second."""
     yield from answer.answers
-    if answer.grids is not None and not tasks.get(answer.puzzle.task).decidable:
+    if answer.grids is not None and not tasks.get(answer.puzzle.task).has_checker:
         for rank in range(1, max(map(len, answer.candidates), default=1)):
             yield tuple(choice[min(rank, len(choice) - 1)] for choice in answer.candidates)
 

@@ -171,7 +171,7 @@ class FakeRefiner:
         verdict = tasks.get(puzzle.task).check(puzzle, answer)
         if self.claims is not None:
             verdict = Verdict(self.claims)
-        undecidable = not tasks.get(puzzle.task).decidable
+        undecidable = not tasks.get(puzzle.task).has_checker
         return Outcome(
             answer,
             verdict,

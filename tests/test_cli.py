@@ -57,7 +57,9 @@ def parts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Parts]:
 
     monkeypatch.setattr(hybrid.llm.registry, "connect", lambda spec, device: make("llm"))
     monkeypatch.setattr(hybrid.llm.chat.prompts, "LLMProposer", lambda llm: llm)
-    monkeypatch.setattr(trm.inference.refiner.Refiner, "from_pretrained", lambda source, device: make("refiner"))
+    monkeypatch.setattr(
+        trm.inference.refiner.Refiner, "from_pretrained", lambda source, device: make("refiner")
+    )
     monkeypatch.chdir(tmp_path)
     return given
 

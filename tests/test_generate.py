@@ -29,7 +29,7 @@ def test_same_seed_same_puzzles_and_all_valid(name: str, options: dict[str, obje
     for puzzle in first:
         task.validate(puzzle)
         assert puzzle.answers is not None
-        expected = Status.VERIFIED if task.decidable else Status.UNVERIFIED
+        expected = Status.VERIFIED if task.has_checker else Status.UNVERIFIED
         assert task.check(puzzle, puzzle.answers).status is expected
 
 

@@ -137,7 +137,7 @@ def test_the_field_measures_as_a_plain_search_does() -> None:
 
 
 def test_answers_turn_with_the_maze_and_labels_do_not() -> None:
-    assert not MAZE.turns_labels
+    assert not MAZE.labels_equivariant
     rng, turned = np.random.default_rng(0), 0
     for puzzle in generate("maze", 20, 0, height=(5, 9), width=8, wall=(0.1, 0.3), min_path=5):
         assert puzzle.answers is not None
@@ -154,7 +154,9 @@ def test_another_path_is_asked_for_in_a_maze_that_lacks_the_known_ones() -> None
     rng = np.random.default_rng(0)
     (puzzle,) = generate("maze", 1, 3, height=(9, 9), width=(9, 9), wall=(0.1, 0.1), min_path=10)
     known: list[Grid] = []
-    while (asked := MAZE.besides(puzzle, [(grid,) for grid in known], rng)) is not None and len(known) < 4:
+    while (asked := MAZE.exclude_solutions(puzzle, [(grid,) for grid in known], rng)) is not None and len(
+        known
+    ) < 4:
         path = shortest_path(asked.grid)
         assert path is not None
         # The cells walled up are open in the puzzle itself.
@@ -166,4 +168,4 @@ def test_another_path_is_asked_for_in_a_maze_that_lacks_the_known_ones() -> None
     only = MAZE.parse("S #\n# #\n# G")
     path = shortest_path(only.grid)
     assert path is not None
-    assert MAZE.besides(only, [(path,)], rng) is None
+    assert MAZE.exclude_solutions(only, [(path,)], rng) is None

@@ -115,7 +115,7 @@ def test_confidence_is_the_same_where_no_rule_decides(monkeypatch: pytest.Monkey
     """The rules accept the first grid, long before the network halts."""
     made, _ = scripted(lambda r: [(RIGHT, -4.0), (RIGHT, -1.0), (WRONG, 1.0), (RIGHT, 6.0)])
     ruled, beside = made.refine(PUZZLE), made.refine(PUZZLE, RIGHT)
-    monkeypatch.setattr(type(TASK), "decidable", False)
+    monkeypatch.setattr(type(TASK), "has_checker", False)
     monkeypatch.setattr(type(TASK), "check", lambda *_: Verdict(Status.UNVERIFIED, ()))
     assert made.refine(PUZZLE).confidence == ruled.confidence
     assert made.refine(PUZZLE, RIGHT).confidence == beside.confidence

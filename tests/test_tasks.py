@@ -85,14 +85,14 @@ def test_tokens_follow_the_published_layout(task: Task) -> None:
 
 @pytest.mark.parametrize(("task", "puzzle"), SAMPLES)
 def test_check_accepts_the_answer_and_rejects_what_is_not_one(task: Task, puzzle: Puzzle) -> None:
-    right = Status.VERIFIED if task.decidable else Status.UNVERIFIED
+    right = Status.VERIFIED if task.has_checker else Status.UNVERIFIED
     answers = known(puzzle)
     assert task.check(puzzle, answers).status is right
     assert task.check(puzzle, answers).violations == ()
 
     first, rest = answers[0], answers[1:]
     wrong: list[Any] = [first[:0], first[None], np.full_like(first, 200), first.astype(np.int64) - 1000]
-    wrong += [puzzle.inputs[0], first[:-1], np.roll(first, 1)] if task.decidable else []
+    wrong += [puzzle.inputs[0], first[:-1], np.roll(first, 1)] if task.has_checker else []
     for grid in wrong:
         verdict = task.check(puzzle, (grid, *rest))
         assert verdict.status is Status.UNSOLVED

@@ -66,7 +66,7 @@ class Bank:
                 f"{task.name}: no question may hold what its answers are made of, so none is given"
             )
         group = task.symmetries((task.height, task.width))
-        self.augment = augment and task.turns_labels
+        self.augment = augment and task.labels_equivariant
         self.transpose = group.transpose
         self.rows = torch.from_numpy(group.rows).to(device)  # [R, H]
         self.cols = torch.from_numpy(group.cols).to(device)  # [C, W]

@@ -144,18 +144,18 @@ def training_puzzles(config: DataConfig, seed: int) -> tuple[list[Puzzle], list[
     first `held_out_size` tasks are what is held out.
     """
     task, size = get(config.task), config.held_out_size
-    if config.relabel and task.turns_labels:
+    if config.relabel and task.labels_equivariant:
         raise ConfigError(
             f"[data] relabel: the labels of {task.name} turn with it, which is what augment does"
         )
     if config.relabel and config.stream:
         raise ConfigError("[data] relabel: puzzles that others replace are not turned, expected stream = 0")
-    if not task.shown and (config.recolour != 1 or config.balance):
+    if not task.has_demonstrations and (config.recolour != 1 or config.balance):
         raise ConfigError(f"[data] recolour, balance: of demonstrations, which {task.name} has none of")
     if config.train:
         puzzles = labelled(config.train, task.name, config.limit)
     elif config.generate:
-        count = config.generate + (0 if config.held_out or task.shown else size)
+        count = config.generate + (0 if config.held_out or task.has_demonstrations else size)
         options, puzzles = _tuples(config.options), []
         with ExitStack() as stack:
             made = (
@@ -173,7 +173,7 @@ def training_puzzles(config: DataConfig, seed: int) -> tuple[list[Puzzle], list[
         puzzles = without(puzzles, puzzles_of(config.exclude, task.name))
         if not puzzles:
             raise ConfigError(f"[data] exclude: {config.exclude} holds everything there is to learn")
-    if task.shown:
+    if task.has_demonstrations:
         # The same task out of two sources (ARC-AGI-2 holds most of ARC-AGI-1's) is one to learn, as the first has it.
         first: dict[str, Puzzle] = {}
         for puzzle in puzzles:

@@ -225,14 +225,14 @@ def run_plans(
 
     def stop(index: int, run: Trajectory) -> bool:
         plan, spec, i = owners[index]
-        if index == shown or (task.decidable and index not in accepted):
+        if index == shown or (task.has_checker and index not in accepted):
             grid = _back(plan, spec.decode(plan.puzzle, run.grids[-1], i))
             if index == shown:
                 latest[0] = grid
             if task.check(jobs[plan.job].puzzle, grid).status is Status.VERIFIED:
                 accepted.add(index)
         late = deadline is not None and time.perf_counter() > deadline
-        return late or (run.halted and (index in accepted or not task.decidable))
+        return late or (run.halted and (index in accepted or not task.has_checker))
 
     def tick(done: int) -> None:
         if progress is not None:
@@ -257,9 +257,9 @@ def file_attempt(task: Task, plan: Plan, puzzle: Puzzle, runs: Sequence[Trajecto
     traced: tuple[Grid, ...] = ()
     for i, run in enumerate(runs):
         seen: list[Grid] = []
-        for tokens in run.grids if task.decidable or trace else run.grids[-1:]:
+        for tokens in run.grids if task.has_checker or trace else run.grids[-1:]:
             seen.append(_back(plan, (plan.task or task).decode(plan.puzzle, tokens, i)))
-            if task.decidable and task.check(puzzle, seen[-1]).status is Status.VERIFIED:
+            if task.has_checker and task.check(puzzle, seen[-1]).status is Status.VERIFIED:
                 break
         answers.append(seen[-1])
         if trace and i == 0:
@@ -291,7 +291,7 @@ def settle(job: Job, answers: int, calibration: Calibration | None = None) -> Re
     else:
         source = best.source
     candidates: list[list[Grid]] | None = None
-    if not task.decidable:
+    if not task.has_checker:
         candidates = []
         for index in range(len(job.puzzle.inputs)):
             # Among equally many votes the most confident, which came first in `ranked`.
@@ -300,7 +300,7 @@ def settle(job: Job, answers: int, calibration: Calibration | None = None) -> Re
     if candidates is not None:  # what is said of the answer is said of the one that is given
         grids = tuple(choice[0] for choice in candidates)
         verdict = task.check(job.puzzle, grids)
-        if task.shown:  # attempts are views, which vote
+        if task.has_demonstrations:  # attempts are views, which vote
             confidence = belief(ranked, ranked, grids, calibration) or 0.0
         else:
             confidence = next(a.confidence for a in ranked if all(map(np.array_equal, a.grids, grids)))

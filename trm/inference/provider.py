@@ -78,7 +78,7 @@ class Experts:
             known = ", ".join(sorted(self.checkpoint.experts))
             raise PuzzleError(f"{self.checkpoint.name}: no expert for {task}, expected one of {known}")
         expert, spec = self.checkpoint.experts[task], get(task)
-        if spec.shown and expert.config.canvas_width:
+        if spec.has_demonstrations and expert.config.canvas_width:
             spec = spec.on(expert.config.canvas_width)
         shape = expert.config.seq_len, expert.config.vocab_size
         if shape != (expected := (spec.seq_len, spec.vocab_size)):
@@ -110,7 +110,7 @@ class Experts:
     def fits(self, task: str) -> bool:
         """Whether the task's expert is fitted to the demonstrations of every puzzle before it answers."""
         expert = self.checkpoint.experts.get(task)
-        return expert is not None and get(task).shown and expert.config.turns
+        return expert is not None and get(task).has_demonstrations and expert.config.turns
 
     def calibration(self, puzzle: Puzzle) -> Calibration | None:
         """What belief in an answer is worth of the networks that were fitted to this puzzle, if that is known."""
@@ -240,7 +240,7 @@ class Experts:
     def spec(self, puzzle: Puzzle) -> Task:
         """The puzzle's task, on the canvas that its network sees it on."""
         task = get(puzzle.task)
-        if not task.shown or puzzle.task not in self.checkpoint.experts:
+        if not task.has_demonstrations or puzzle.task not in self.checkpoint.experts:
             return task
         config = self.checkpoint.experts[puzzle.task].config
         if not self.fits(puzzle.task):

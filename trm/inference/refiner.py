@@ -173,7 +173,7 @@ class Refiner:
         rule decides: there nothing says that another attempt is due.
         """
         for puzzle in puzzles:
-            if not get(puzzle.task).decidable:
+            if not get(puzzle.task).has_checker:
                 raise PuzzleError(f"{puzzle.task}: no rule decides, so there is nothing to restart for")
         effort, begun = Effort(restarts=restarts, **how), time.perf_counter()
         jobs = [
@@ -241,7 +241,7 @@ class Refiner:
 
     def _open(self, job: Job, effort: Effort) -> bool:
         """Whether another attempt may add something, and there is time for it."""
-        judged = get(job.puzzle.task).decidable or self.fits(job.puzzle.task)
+        judged = get(job.puzzle.task).has_checker or self.fits(job.puzzle.task)
         late = effort.budget is not None and time.perf_counter() - job.begun >= effort.budget
         return judged and not late and len(job.verified()) < effort.answers
 
@@ -249,14 +249,14 @@ class Refiner:
         """Another attempt: noise, a random symmetry where the task has any, starts taken in turn.
 
         A fitted network sees the whole task under another view instead, without noise. Where there is a right answer
-        already another one is asked for (`Task.besides`); None: there is none.
+        already another one is asked for (`Task.exclude_solutions`); None: there is none.
         """
         name = job.puzzle.task
         rng = np.random.default_rng([effort.seed, job.puzzle.checksum, turn])
         draft = job.starts[turn % len(job.starts)]
         asked: Puzzle | None = job.puzzle
         if known := [attempt.grids for attempt in job.verified()]:
-            asked = get(name).besides(job.puzzle, known, rng)
+            asked = get(name).exclude_solutions(job.puzzle, known, rng)
         if asked is None:
             return None
         job.restarts += 1

@@ -121,11 +121,12 @@ class Task(ABC):
     # The question's symbols that an answer may change, and to what; everything else is given. Empty: nothing is
     # given, the answer's shape is free.
     fills: ClassVar[Mapping[int, tuple[int, ...]]] = {}
-    decidable: ClassVar[bool]  # whether exact rules can verify an answer
+    has_checker: ClassVar[bool]  # whether exact rules can verify an answer
     # Whether symmetries map labels to labels too. Where a puzzle has many right answers and the label is one of
     # them by convention, a turned puzzle's label is another, and training on both teaches neither.
-    turns_labels: ClassVar[bool] = True
-    shown: ClassVar[bool] = (
+    labels_equivariant: ClassVar[bool] = True
+    restart_noise: ClassVar[float] = 0.3  # σ of the noise on y in restarts, the best in PTRM's experiments
+    has_demonstrations: ClassVar[bool] = (
         False  # by demonstrations, of which every puzzle has its own: there are no other rules
     )
 
@@ -189,7 +190,9 @@ class Task(ABC):
         rows = puzzle.inputs[index].tolist()
         return tuple(tuple(self.fills.get(cell, (cell,)) for cell in row) for row in rows)
 
-    def besides(self, puzzle: Puzzle, known: Sequence[Grids], rng: np.random.Generator) -> Puzzle | None:
+    def exclude_solutions(
+        self, puzzle: Puzzle, known: Sequence[Grids], rng: np.random.Generator
+    ) -> Puzzle | None:
         """What to ask for another right answer than the known ones: a question with more givens, whose right
         answers are right here too; None: no other was found to exist. Here the puzzle itself, which another try
         may answer otherwise."""

@@ -62,7 +62,7 @@ class Trainer:
             raise ConfigError(f"device {device}: none here, expected auto or cpu")
         self.config, self.folder, self.held_out, self.say = config, folder, held_out, say
         self.task = get(config.data.task)
-        if self.task.shown and config.model.canvas_width:
+        if self.task.has_demonstrations and config.model.canvas_width:
             self.task = self.task.on(config.model.canvas_width)
             self.held_out = [p for p in held_out if fits(self.task, p)]
         if (config.model.seq_len, config.model.vocab_size) != (self.task.seq_len, self.task.vocab_size):
@@ -98,7 +98,7 @@ class Trainer:
     def _bank(self, train: Sequence[Puzzle], device: torch.device) -> Bank:
         """The training puzzles on the device; raises ConfigError where the network has no identities for them."""
         data, model = self.config.data, self.config.model
-        if not self.task.shown:
+        if not self.task.has_demonstrations:
             return Bank(self.task, train, data.augment, device, data.stream, data.reveal)
         if data.stream or data.reveal:
             raise ConfigError(

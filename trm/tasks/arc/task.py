@@ -96,8 +96,8 @@ class Arc(Task):
     )
     symbols = tuple(range(10))
     reserved = 1
-    decidable = False
-    shown = True
+    has_checker = False
+    has_demonstrations = True
 
     def __init__(self, side: int = MOST, top: int = 0, left: int = 0) -> None:
         self.height = self.width = side

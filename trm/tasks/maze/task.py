@@ -200,8 +200,11 @@ class Maze(Task):
     width = MOST
     symbols = (WALL, FREE, START, GOAL, PATH)
     fills = {FREE: (FREE, PATH)}  # noqa: RUF012
-    decidable = True
-    turns_labels = False  # of equally short paths, the one that a search trying Down, Left, Right, Up finds
+    has_checker = True
+    restart_noise = 0.0  # restarts of mazes are transformed, and need no noise (LOG.md)
+    labels_equivariant = (
+        False  # of equally short paths, the one that a search trying Down, Left, Right, Up finds
+    )
 
     def parse(self, text: str) -> Puzzle:
         lines = _rows(text)
@@ -284,7 +287,9 @@ class Maze(Task):
         faults = faults_of(puzzle.grid, grids[0])
         return Verdict(Status.UNSOLVED if faults else Status.VERIFIED, tuple(f.words for f in faults))
 
-    def besides(self, puzzle: Puzzle, known: Sequence[Grids], rng: np.random.Generator) -> Puzzle | None:
+    def exclude_solutions(
+        self, puzzle: Puzzle, known: Sequence[Grids], rng: np.random.Generator
+    ) -> Puzzle | None:
         """The maze with a cell of every known path walled up, so that a path as short is left."""
         open_cells = puzzle.grid != WALL
         ends = find(puzzle.grid, START), find(puzzle.grid, GOAL)

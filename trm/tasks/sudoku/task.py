@@ -120,7 +120,7 @@ class Sudoku(Task):
     width = 9
     symbols = tuple(range(10))
     fills = {0: tuple(range(1, 10))}  # noqa: RUF012
-    decidable = True
+    has_checker = True
 
     def parse(self, text: str) -> Puzzle:
         return Puzzle(self.name, (_read(text),))
