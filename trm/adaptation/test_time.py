@@ -14,17 +14,16 @@ from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from trm.checkpoints.format import IDENTITIES, Expert, with_one_identity
 from trm.config import ConfigError, from_dict
-from trm.data.pairs import LARGEST_SCALE, PairBank, recolourable
-from trm.grid import Grid
+from trm.data.pairs import PairBank
 from trm.model.config import TRMConfig
 from trm.model.network import TRM
 from trm.tasks import Puzzle, get
+from trm.tasks.transforms import TaskView, draw_task_view, longest_test_side, shrink
 from trm.training.config import Config, DataConfig, DraftConfig, LossConfig, OptimConfig, TrainConfig
 from trm.training.step import METERS, Learner
 
@@ -33,6 +32,9 @@ MOST_TOGETHER = 16
 MOST_REPLICAS = 16
 LATE = 0.9  # share of a fitting from which on what it has learned is looked at
 MOST_PAIRS = 32  # demonstrations of one task that a fitter has places for; more make it begin anew
+
+# Old names, until all callers use those of `trm.tasks.transforms`.
+Turned, draw_view, shrunk = TaskView, draw_task_view, shrink
 
 
 @dataclass(frozen=True)
@@ -90,81 +92,6 @@ def fitting(pairs: Sequence[str], where: str, base: Fitting) -> Fitting:
     return replace(base, **{key: getattr(made, key) for key in raw})
 
 
-@dataclass(frozen=True)
-class Turned:
-    """A view of a whole task: every grid mirrored, transposed, recoloured and enlarged alike, whatever its shape.
-
-    turn as in `trm.data.pairs.View`; colours [256]: what each becomes; top and left: where on the canvas the grids lie,
-    for who places them; scale: side of the square that a cell becomes.
-    """
-
-    turn: int
-    colours: Grid
-    top: int = 0
-    left: int = 0
-    scale: int = 1
-
-    def forward(self, grid: Grid) -> Grid:
-        grid = grid[::-1] if self.turn & 1 else grid
-        grid = grid[:, ::-1] if self.turn & 2 else grid
-        grid = grid.T if self.turn & 4 else grid
-        grid = grid.repeat(self.scale, 0).repeat(self.scale, 1)
-        return np.ascontiguousarray(self.colours[grid])
-
-    def inverse(self, grid: Grid) -> Grid:
-        """Also of a grid that is not `forward` of any: of a square of cells what most of them are."""
-        grid = shrunk(grid, self.scale)
-        grid = grid.T if self.turn & 4 else grid
-        grid = grid[:, ::-1] if self.turn & 2 else grid
-        grid = grid[::-1] if self.turn & 1 else grid
-        return np.ascontiguousarray(np.argsort(self.colours).astype(np.uint8)[grid])
-
-
-def shrunk(grid: Grid, scale: int) -> Grid:
-    """A grid whose cells are squares of `scale` cells: for each what most of its cells are, of equals the least.
-
-    Where less than half of a last square is there it goes.
-    """
-    if scale == 1:
-        return grid
-    firsts = [np.arange(max(1, (side + scale // 2) // scale)) * scale for side in grid.shape]
-    values = np.unique(grid)
-    counts = (grid[: firsts[0][-1] + scale, : firsts[1][-1] + scale, None] == values).astype(np.int64)
-    for axis, first in enumerate(firsts):
-        counts = np.add.reduceat(counts, first, axis)
-    most: Grid = values[counts.argmax(-1)]
-    return most
-
-
-def draw_view(
-    puzzle: Puzzle,
-    rng: np.random.Generator,
-    side: int = 0,
-    least: int = 0,
-    recolour: float = 1.0,
-    enlarged: bool = False,
-) -> Turned:
-    """A random view of a task; the colours exchanged, if any, are those that `PairBank` exchanges.
-
-    side: of the canvas over which it is moved too, as there; 0: it is not. least: longest side of a grid that there
-    must be room for, beside the test's own. recolour: how probable it is that colours are exchanged. enlarged:
-    whether it is also enlarged where there is room, as often as there.
-    """
-    free = np.flatnonzero(recolourable(puzzle))
-    colours = np.arange(256, dtype=np.uint8)
-    if recolour == 1 or rng.random() < recolour:
-        colours[free] = rng.permutation(free)
-    turn = int(rng.integers(8))
-    if not side:
-        return Turned(turn, colours)
-    longest = min(side, max(extent(puzzle), least))
-    scale = 1
-    if enlarged and (most := min(LARGEST_SCALE, side // longest)) > 1 and rng.random() < 0.5:
-        scale = int(rng.integers(1, most + 1))
-    top, left = rng.integers(side - scale * longest + 1, size=2).tolist()
-    return Turned(turn, colours, top, left, scale)
-
-
 class _Alone:
     """One process."""
 
@@ -174,25 +101,15 @@ class _Alone:
         return tensor
 
 
-def extent(puzzle: Puzzle) -> int:
-    """The longest side that a test's grids are taken to have.
-
-    Outputs of tests are not known: they are allowed to be as much larger than their inputs as any demonstration's is.
-    """
-    growth = max(1.0, *(max(b.shape) / max(a.shape) for a, b in puzzle.demos))
-    longest: int = max(round(max(grid.shape) * growth) for grid in puzzle.inputs)
-    return longest
-
-
 def canvas(puzzle: Puzzle, config: TRMConfig, smallest: int = 20) -> int:
     """The side of the canvas to fit and answer on: the smallest of `CANVASES`, from `smallest`, that holds all grids
-    (and is made of whole patches), the tests' as large as `extent` has them.
+    (and is made of whole patches), the tests' as large as `longest_test_side` has them.
 
     A network whose weights know their canvas (`positions` other than rope2d) keeps its own.
     """
     if config.positions != "rope2d":
         return config.canvas_width
-    largest = max(extent(puzzle), *(max(grid.shape) for pair in puzzle.demos for grid in pair))
+    largest = max(longest_test_side(puzzle), *(max(grid.shape) for pair in puzzle.demos for grid in pair))
     side = next((side for side in CANVASES if side >= max(largest, smallest)), CANVASES[-1])
     return side + -side % config.patch
 

@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from trm.data.device import Bank, Drawn
@@ -20,9 +19,7 @@ from trm.model.network import TURNS
 from trm.tasks import Puzzle, Task
 from trm.tasks.arc.task import END
 from trm.tasks.base import IGNORE, PAD
-
-COLOURS = 10
-LARGEST_SCALE = 3
+from trm.tasks.transforms import COLOURS, LARGEST_SCALE, exchangeable_colours
 
 
 class View(NamedTuple):
@@ -129,7 +126,9 @@ class PairBank(Bank):
         self.first.copy_(counts.cumsum(0) - counts)
         chances = (self.counts[self.known].double() ** self.balance).cumsum(0)
         self.chances.copy_(chances / chances[-1])
-        self.recolourable.copy_(torch.from_numpy(np.array([recolourable(puzzle) for puzzle in puzzles])))
+        self.recolourable.copy_(
+            torch.from_numpy(np.array([exchangeable_colours(puzzle) for puzzle in puzzles]))
+        )
 
     def __len__(self) -> int:
         return len(self.inputs)
@@ -180,15 +179,3 @@ class PairBank(Bank):
 def fits(task: Task, puzzle: Puzzle) -> bool:
     """Whether the tests of a task, and their answers where known, fit the canvas."""
     return all(max(grid.shape) <= task.width for grid in (*puzzle.inputs, *(puzzle.answers or ())))
-
-
-def recolourable(puzzle: Puzzle) -> NDArray[np.bool_]:
-    """Which colours may be exchanged among each other in all grids of a task [10]: those that inputs have.
-
-    What only outputs have means something that the inputs do not say; and 0 is the ground, of which rules speak.
-    """
-    present = np.zeros(COLOURS, dtype=np.bool_)
-    for before, _ in puzzle.demos:
-        present[np.unique(before)] = True
-    present[0] = False
-    return present

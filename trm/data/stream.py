@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
-from itertools import islice, product
+from itertools import islice
 from multiprocessing.connection import Connection
 from types import TracebackType
 from typing import Any
@@ -22,7 +22,7 @@ from trm.config import ConfigError
 from trm.data.datasets import labelled, puzzles_of
 from trm.data.generate import generate
 from trm.progress import bar
-from trm.tasks import Puzzle, Symmetry, Task, get
+from trm.tasks import Puzzle, Task, get
 from trm.tasks.maze.solver import shortest_path
 from trm.training.config import DataConfig
 
@@ -204,16 +204,15 @@ def _turned(task: Task, puzzles: list[Puzzle]) -> list[Puzzle]:
 
     Raises ConfigError where those follow another.
     """
-    made, names = [], np.arange(256, dtype=np.uint8)
+    made = []
     for puzzle in puzzles:
         found = shortest_path(puzzle.grid)
         if found is None or puzzle.answers is None or not np.array_equal(found, puzzle.answers[0]):
             raise ConfigError(
                 f"[data] relabel: {puzzle.id or 'a maze'} has another label than the search of trm.exact finds"
             )
-        group = task.symmetries(puzzle.grid.shape)
-        for rows, cols, transpose in product(group.rows, group.cols, (False, True)):
-            grid = Symmetry(rows, cols, transpose, names).forward(puzzle.grid)
+        for symmetry in task.symmetries(puzzle.grid.shape).without_renaming():
+            grid = symmetry.forward(puzzle.grid)
             label = shortest_path(grid)
             assert label is not None
             made.append(replace(puzzle, inputs=(grid,), answers=(label,)))

@@ -3,106 +3,21 @@
 from __future__ import annotations
 
 import json
-import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from trm.grid import Grid, Grids, PuzzleError, shape_words
+from trm.tasks.puzzle import Puzzle, Status, Verdict, describe
+from trm.tasks.transforms import Symmetry, SymmetryGroup
+
+__all__ = ["IGNORE", "PAD", "Puzzle", "Status", "Symmetry", "SymmetryGroup", "Task", "Verdict", "describe"]
 
 PAD = 0  # token that stands for "no cell" in inputs and for "unknown" in drafts
 IGNORE = -100  # label of a cell that is not scored
-
-
-class Status(StrEnum):
-    VERIFIED = "verified"  # the exact rules hold, givens included
-    UNVERIFIED = "unverified"  # no rule can decide
-    UNSOLVED = "unsolved"
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What the exact rules say. `violations` are sentences for people and for prompts; empty if verified."""
-
-    status: Status
-    violations: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, eq=False)
-class Puzzle:
-    """A question in a task's own symbols.
-
-    inputs: one grid for Sudoku (0 blank) and maze, one per test input for ARC.
-    answers: the labels, one grid per input, where known.
-    demos: ARC's demonstration pairs (input, output).
-    meta: whatever the source knew: rating, length of the path, file and line.
-    """
-
-    task: str
-    inputs: Grids
-    id: str = ""
-    answers: Grids | None = None
-    demos: tuple[tuple[Grid, Grid], ...] = ()
-    meta: dict[str, str | int | float] = field(default_factory=dict)
-
-    @property
-    def grid(self) -> Grid:
-        """The question of a one-input task; the first test input otherwise."""
-        return self.inputs[0]
-
-    @property
-    def checksum(self) -> int:
-        """Of the question: seeds what is drawn for this puzzle, whatever its company."""
-        return zlib.crc32(b"".join(grid.tobytes() for grid in self.inputs))
-
-
-@dataclass(frozen=True, eq=False)
-class Symmetry:
-    """Move cells, rename symbols: forward(g) = symbols[g[rows][:, cols]], transposed if `transpose`.
-
-    rows [H], cols [W]: permutations of g's rows and columns. symbols [256]: a permutation of symbols.
-    """
-
-    rows: NDArray[np.int64]
-    cols: NDArray[np.int64]
-    transpose: bool
-    symbols: Grid
-
-    def forward(self, grid: Grid) -> Grid:
-        moved = self.symbols[grid[self.rows][:, self.cols]]
-        return np.ascontiguousarray(moved.T if self.transpose else moved)
-
-    def inverse(self, grid: Grid) -> Grid:
-        moved = grid.T if self.transpose else grid
-        moved = moved[np.argsort(self.rows)][:, np.argsort(self.cols)]
-        return np.argsort(self.symbols).astype(np.uint8)[moved]
-
-
-@dataclass(frozen=True, eq=False)
-class SymmetryGroup:
-    """A task's symmetries as tables, from which NumPy and the device draw alike (`trm.data.device`).
-
-    rows [R, H], cols [C, W]: the row and column permutations to choose from. transpose: whether the
-    transposed puzzle is one too. symbols: those that may be renamed among each other.
-    """
-
-    rows: NDArray[np.int64]
-    cols: NDArray[np.int64]
-    transpose: bool
-    symbols: tuple[int, ...] = ()
-
-    def draw(self, rng: np.random.Generator) -> Symmetry:
-        table = np.arange(256, dtype=np.uint8)
-        if self.symbols:
-            table[list(self.symbols)] = rng.permutation(np.array(self.symbols, dtype=np.uint8))
-        rows = self.rows[rng.integers(len(self.rows))]
-        cols = self.cols[rng.integers(len(self.cols))]
-        return Symmetry(rows, cols, bool(self.transpose and rng.integers(2)), table)
 
 
 class Task(ABC):
@@ -282,11 +197,3 @@ class Task(ABC):
 
 def _shown(symbol: int) -> str:
     return str(symbol) if symbol < 10 else repr(chr(symbol))
-
-
-def describe(verdict: Verdict, most: int = 3) -> str:
-    """`unsolved: row 3 has two 5s; and 4 more`, for one line of a terminal."""
-    shown: Sequence[str] = verdict.violations[:most]
-    more = len(verdict.violations) - len(shown)
-    tail = f"; and {more} more" if more else ""
-    return f"{verdict.status}: {'; '.join(shown)}{tail}" if shown else str(verdict.status)
