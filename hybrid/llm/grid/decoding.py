@@ -13,20 +13,19 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+import torch.nn.functional as F
 from torch import Tensor
 from transformers import PreTrainedModel
 
 from hybrid.llm.grid.attention import Memory, PromptCache, StepCache, Store, use_grid_attention
 from hybrid.llm.grid.rules import GridState, Limits
-from hybrid.llm.grid.vocabulary import PADDING, parse_grid
+from hybrid.llm.grid.vocabulary import PADDING, Tokens, parse_grid
+from trm.grid import Grid
 
 logger = logging.getLogger(__name__)
 
 CHECK_EVERY = 16  # steps between two looks at whether all rows have ended
 PREFILL_TOKENS = 65_536  # of prompts that go through the model at once
-Tokens = NDArray[np.int64]
-Grid = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -39,7 +38,7 @@ class Prompt:
 
 @dataclass(frozen=True)
 class Decoded:
-    """grid: None where the grid did not end within the steps allowed. log_probability: of its tokens, end included."""
+    """grid: None where it did not end within the steps allowed. log_probability: of its tokens, `E` included."""
 
     grid: Grid | None
     log_probability: float

@@ -13,21 +13,19 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from hybrid.llm.grid.vocabulary import END, NEWLINE, WORDS
-
-MOST = 30  # rows and columns
+from hybrid.llm.grid.vocabulary import CELLS, END, LARGEST_SIDE, NEWLINE, WORDS
 
 
 @dataclass(frozen=True)
 class Limits:
     """Heights and widths that a grid may have, and the symbols its cells may have."""
 
-    heights: tuple[int, int] = (1, MOST)  # least and most
-    widths: tuple[int, int] = (1, MOST)
-    cells: tuple[int, ...] = tuple(range(10))
+    heights: tuple[int, int] = (1, LARGEST_SIDE)  # least and most
+    widths: tuple[int, int] = (1, LARGEST_SIDE)
+    cells: tuple[int, ...] = tuple(range(CELLS))
 
     @classmethod
-    def of_shape(cls, height: int, width: int, cells: Sequence[int] = range(10)) -> Limits:
+    def of_shape(cls, height: int, width: int, cells: Sequence[int] = range(CELLS)) -> Limits:
         """Limits for a known shape: every row end is then fed, not chosen."""
         return cls((height, height), (width, width), tuple(cells))
 
@@ -45,8 +43,14 @@ class GridState:
         self.column = torch.zeros(rows, **zeros)
         self.width = torch.zeros(rows, **zeros)  # 0: not known before the first row has ended
         self.finished = torch.zeros(rows, dtype=torch.bool, device=device)
-        self.least_height, self.most_height = torch.ones(rows, **zeros), torch.full((rows,), MOST, **zeros)
-        self.least_width, self.most_width = torch.ones(rows, **zeros), torch.full((rows,), MOST, **zeros)
+        self.least_height, self.most_height = (
+            torch.ones(rows, **zeros),
+            torch.full((rows,), LARGEST_SIDE, **zeros),
+        )
+        self.least_width, self.most_width = (
+            torch.ones(rows, **zeros),
+            torch.full((rows,), LARGEST_SIDE, **zeros),
+        )
         self.cells = torch.zeros(rows, len(WORDS), dtype=torch.bool, device=device)
 
     def begin(self, limits: Sequence[Limits]) -> None:

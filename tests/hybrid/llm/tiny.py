@@ -1,9 +1,14 @@
-"""A tiny causal language model with random weights on the grid vocabulary, for tests of decoding, scoring and fitting."""
+"""A tiny causal language model with random weights on the grid vocabulary, and a task."""
+
+from pathlib import Path
 
 import numpy as np
 import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
+from hybrid.llm.grid.adapter import LoraShape, save_adapter
+from hybrid.llm.grid.base_weights import save_parts, weights_hash
+from hybrid.llm.grid.lora import ADAPTER, add_adapter
 from hybrid.llm.grid.vocabulary import WORDS
 
 PAIRS = [
@@ -33,3 +38,21 @@ def tiny_config() -> Qwen2Config:
 def tiny_model(seed: int = 0) -> Qwen2ForCausalLM:
     torch.manual_seed(seed)
     return Qwen2ForCausalLM(tiny_config()).eval()
+
+
+def write_tiny(folder: Path, seed: int = 0) -> tuple[Path, Path]:
+    """A tiny base model in parts and a random adapter for it: the two folders."""
+    base, adapter = folder / "base", folder / "adapter"
+    model = tiny_model(seed)
+    digest = weights_hash(model)
+    save_parts(model, digest, "tiny", base, most_bytes=50_000)
+    shape = LoraShape(4, 4)
+    trained = add_adapter(model, shape)
+    generator = torch.Generator().manual_seed(seed)
+    weights = {
+        name.replace(f".{ADAPTER}.", "."): 0.1 * torch.randn(weight.shape, generator=generator)
+        for name, weight in trained.named_parameters()
+        if weight.requires_grad
+    }
+    save_adapter(adapter, weights, shape, "tiny", {"base_sha256": digest})
+    return base, adapter
