@@ -47,7 +47,7 @@ def load_base(
         model = cut_vocabulary(
             model, word_ids(AutoTokenizer.from_pretrained(folder, trust_remote_code=False))
         )
-    return model.to(device=device, dtype=dtype).eval(), weights_hash(model)
+    return model.to(device).eval(), weights_hash(model)  # a cast here would round the rotary frequencies too
 
 
 def weights_hash(model: PreTrainedModel) -> str:

@@ -1,0 +1,1 @@
+"""Training of a language model on the grid vocabulary: `python -m hybrid.llm.tuning CONFIG [section.key=value …]`."""
