@@ -1,4 +1,4 @@
-"""Attention over a preallocated key-value store, for decoding and scoring grids with a `transformers` model.
+"""Forward passes over a preallocated key-value store, for decoding and scoring grids with a `transformers` model.
 
 Prompts are padded on the right: then causal attention needs no mask in the prompt, and every row of a batch writes
 its new token at its own position. The three classes are what a `transformers` model takes as `past_key_values`:
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -133,14 +133,13 @@ def _attend_step(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, scale:
     kv_heads, length = key.shape[1], key.shape[2]
     grouped = query.reshape(rows * kv_heads, heads // kv_heads, head_dim)
     turned = key.reshape(rows * kv_heads, length, head_dim).transpose(1, 2)
-    with torch.autocast(query.device.type, enabled=False):
-        if grouped.dtype != torch.float32 and _float32_product(query.device, grouped.dtype):
-            scores = torch.bmm(grouped, turned, out_dtype=torch.float32)
-        else:
-            scores = torch.bmm(grouped, turned).float()
-        scores = scores.view(rows, kv_heads, heads // kv_heads, length) * scale
-        weights = scores.masked_fill(~mask, float("-inf")).softmax(-1).to(value.dtype)
-        return (weights @ value).reshape(rows, 1, heads, head_dim)
+    if grouped.dtype != torch.float32 and _float32_product(query.device, grouped.dtype):
+        scores = torch.bmm(grouped, turned, out_dtype=torch.float32)
+    else:
+        scores = torch.bmm(grouped, turned).float()
+    scores = scores.view(rows, kv_heads, heads // kv_heads, length) * scale
+    weights = scores.masked_fill(~mask, float("-inf")).softmax(-1).to(value.dtype)
+    return (weights @ value).reshape(rows, 1, heads, head_dim)
 
 
 @cache
@@ -151,6 +150,37 @@ def _float32_product(device: torch.device, dtype: torch.dtype) -> bool:
         return torch.bmm(matrix, matrix, out_dtype=torch.float32).dtype == torch.float32
     except (RuntimeError, NotImplementedError, TypeError):
         return False
+
+
+def compute_dtype(model: PreTrainedModel) -> torch.dtype:
+    """The precision of a model's layers; embedding and head may be kept in a higher one."""
+    layers = cast(nn.ModuleList, model.base_model.layers)
+    return next(layers.parameters()).dtype
+
+
+def hidden_states(
+    model: PreTrainedModel,
+    tokens: Tensor,
+    positions: Tensor | None = None,
+    mask: Tensor | None = None,
+    cache: PromptCache | StepCache | ContinuationCache | None = None,
+) -> Tensor:
+    """A forward pass without the head, as in training: tokens and positions [B, T], hidden states [B, T, D]."""
+    table = cast(nn.Embedding, model.get_input_embeddings()).weight
+    out = model.base_model(
+        inputs_embeds=F.embedding(tokens, table).to(compute_dtype(model)),
+        position_ids=positions,
+        attention_mask=mask,
+        past_key_values=cache,
+        use_cache=cache is not None,
+    )
+    return cast(Tensor, out.last_hidden_state)
+
+
+def token_logits(model: PreTrainedModel, hidden: Tensor) -> Tensor:
+    """[..., D] to [..., V]: the head is so small that it runs in float32, and nothing is rounded."""
+    head = cast(nn.Linear, cast(Any, model).get_output_embeddings())
+    return F.linear(hidden.float(), head.weight.float())
 
 
 def use_grid_attention(model: PreTrainedModel) -> None:

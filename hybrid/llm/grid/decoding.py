@@ -10,14 +10,23 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import cast
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from hybrid.llm.grid.attention import Memory, PromptCache, StepCache, Store, use_grid_attention
+from hybrid.llm.grid.attention import (
+    Memory,
+    PromptCache,
+    StepCache,
+    Store,
+    compute_dtype,
+    hidden_states,
+    token_logits,
+    use_grid_attention,
+)
 from hybrid.llm.grid.rules import GridState, Limits
 from hybrid.llm.grid.vocabulary import PADDING, Tokens, parse_grid
 from trm.grid import Grid
@@ -47,9 +56,9 @@ class Decoded:
 class Decoder:
     """Decodes with one model, whose vocabulary is the sixteen words.
 
-    model: in evaluation mode; on CUDA it runs under bfloat16 autocast. capture: whether CUDA graphs are used; a
-    capture that fails turns them off, with a warning. most_rows: prompts decoded together. window: tokens of
-    prompt and answer.
+    model: a causal language model of the Llama kind; it is switched to evaluation. capture: whether CUDA graphs are
+    used; a capture that fails turns them off, with a warning. most_rows: prompts decoded together. window: tokens
+    of prompt and answer.
     """
 
     def __init__(
@@ -61,31 +70,16 @@ class Decoder:
         capture: bool = True,
     ) -> None:
         use_grid_attention(model)
-        self.model = model.eval().requires_grad_(False)
+        self.model = cast(PreTrainedModel, model.requires_grad_(False).train(False))
         self.device = next(model.parameters()).device
         self.most_rows, self.window = most_rows, window
         self.capture = capture and self.device.type == "cuda"
-        dtype = torch.bfloat16 if self.device.type == "cuda" else torch.float32
-        self.memory = Memory(model.config, dtype, self.device)
+        self.memory = Memory(model.config, compute_dtype(model), self.device)
         self._loops: dict[tuple[int, int], _Loop] = {}
 
-    def hidden(self, tokens: Tensor, positions: Tensor, mask: Tensor | None, cache: object) -> Tensor:
-        """One forward pass without the head; tokens and positions [B, T], hidden states [B, T, D]."""
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
-            out = self.model.base_model(
-                input_ids=tokens,
-                position_ids=positions,
-                attention_mask=mask,
-                past_key_values=cache,
-                use_cache=True,
-            )
-        hidden: Tensor = out.last_hidden_state
-        return hidden
-
     def log_probabilities(self, hidden: Tensor) -> Tensor:
-        """[..., D] to [..., V] float32: the head is so small that it runs in float32, and nothing is rounded."""
-        head = self.model.get_output_embeddings().weight
-        return F.linear(hidden.float(), head.float()).log_softmax(-1)
+        """Of the next token: hidden states [..., D] to [..., V] float32."""
+        return token_logits(self.model, hidden).log_softmax(-1)
 
     @torch.inference_mode()
     def prefill(self, prompts: Sequence[Tokens], store: Store) -> Tensor:
@@ -103,7 +97,7 @@ class Decoder:
                 batch[number, : len(tokens)] = tokens
             x = torch.from_numpy(batch).to(self.device)
             positions = torch.arange(width, device=self.device)[None].expand_as(x)
-            hidden = self.hidden(x, positions, None, PromptCache(store, first, end))
+            hidden = hidden_states(self.model, x, positions, None, PromptCache(store, first, end))
             ends = torch.tensor([len(tokens) - 1 for tokens in prompts[first:end]], device=self.device)
             last.append(self.log_probabilities(hidden[torch.arange(end - first, device=self.device), ends]))
             first = end
@@ -203,7 +197,9 @@ class _Loop:
         """Feed the last token of every row and choose the next."""
         mask = (self.places <= self.length[:, None])[:, None, None]
         cache = StepCache(self.store, self.length)
-        hidden = self.decoder.hidden(self.token[:, None], self.length[:, None], mask, cache)[:, 0]
+        hidden = hidden_states(self.decoder.model, self.token[:, None], self.length[:, None], mask, cache)[
+            :, 0
+        ]
         self.length.add_(~self.state.finished)
         self._choose(self.decoder.log_probabilities(hidden))
 
@@ -225,7 +221,7 @@ class _Loop:
     def capture(self) -> None:
         """Record `step`. Its first runs, which warm up libraries, and the capture itself happen on a side stream."""
         torch.cuda.synchronize()
-        stream = torch.cuda.Stream()
+        stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
             for _ in range(2):

@@ -271,8 +271,8 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> None:
     options = _arguments(argv)
     if options.summarize:
-        records = {str(r["id"]): r for path in options.summarize for r in read_records(path) if "solved" in r}
-        print(json.dumps(summary(list(records.values())), indent=1))
+        latest = {str(r["id"]): r for path in options.summarize for r in read_records(path) if "solved" in r}
+        print(json.dumps(summary(list(latest.values())), indent=1))
         return
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     tasks = read_tasks(options.tasks)[: options.limit or None][options.rank :: options.world]

@@ -20,7 +20,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from hybrid.llm.grid.adapter import read_adapter
-from hybrid.llm.grid.attention import use_grid_attention
+from hybrid.llm.grid.attention import hidden_states, token_logits, use_grid_attention
 from hybrid.llm.grid.base_weights import GridModelError
 from hybrid.llm.grid.episodes import IGNORE, Episode, Pair, choose_pairs, draw_view, episode
 from hybrid.llm.grid.lora import ADAPTER, add_adapter
@@ -65,8 +65,13 @@ class PlainLinear(PeftLinear):
     """peft's linear layer with an adapter, in the precision of its input."""
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        down, up = (part[ADAPTER].weight.to(x.dtype) for part in (self.lora_A, self.lora_B))
-        return cast(Tensor, self.base_layer(x)) + F.linear(F.linear(x, down), up) * self.scaling[ADAPTER]
+        down, up = (weight.to(x.dtype) for weight in _low_rank(self))
+        added = F.linear(F.linear(x, down), up) * self.scaling[ADAPTER]
+        return cast(Tensor, self.base_layer(x) + added)
+
+
+def _low_rank(layer: PeftLinear) -> tuple[Tensor, Tensor]:
+    return cast(Tensor, layer.lora_A[ADAPTER].weight), cast(Tensor, layer.lora_B[ADAPTER].weight)
 
 
 class Fitter:
@@ -113,7 +118,7 @@ class Fitter:
         """Write the weights, with what was learned added, into a plain model of the same shape, in place."""
         weights = dict(target.named_parameters())
         for name, layer in self.layers.items():
-            down, up = layer.lora_A[ADAPTER].weight, layer.lora_B[ADAPTER].weight
+            down, up = _low_rank(layer)
             base = cast(Tensor, layer.get_base_layer().weight)
             weights[name + ".weight"].copy_(base.float() + up @ down * layer.scaling[ADAPTER])
         for name, parameter in self.parameters.items():
@@ -156,7 +161,7 @@ class Fitter:
             torch.nn.utils.clip_grad_norm_(low_rank + tables, 1.0)
             optimizer.step()
             result, step = torch.stack([loss.detach(), accuracy]), step + 1
-        self.model.eval()
+        self.model.train(False)
         optimizer.zero_grad(set_to_none=True)
         last_loss, last_accuracy = result.tolist()
         left_out = len(pairs) - len(choose_pairs(pairs, range(len(pairs)), config.longest))
@@ -164,10 +169,8 @@ class Fitter:
 
     def _loss(self, tokens: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Mean cross-entropy and accuracy over the labelled tokens of a batch [B, T]."""
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
-            hidden = self.model.base_model(input_ids=tokens, use_cache=False).last_hidden_state
-        head = self.model.get_output_embeddings().weight
-        logits = F.linear(hidden[:, :-1].float(), head).flatten(0, 1)
+        hidden = hidden_states(self.model, tokens)
+        logits = token_logits(self.model, hidden[:, :-1]).flatten(0, 1)
         labels = labels[:, 1:].flatten()
         loss = F.cross_entropy(logits, labels, ignore_index=IGNORE)
         learned = labels != IGNORE

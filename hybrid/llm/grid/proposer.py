@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -93,8 +94,8 @@ class GridProposer:
             raise GridModelError(
                 f"{adapter}: trained on a base model with hash {trained_on[:12]}, {base} has {digest[:12]}"
             )
-        for table in (model.get_input_embeddings(), model.get_output_embeddings()):
-            table.float()  # as in training: the sum of the layers' outputs then runs in float32
+        for table in (model.get_input_embeddings(), cast(Any, model).get_output_embeddings()):
+            table.float()  # the two that are trained whole keep all their digits
         fitter = Fitter(copy.deepcopy(model), adapter) if fitted else None
         merge_adapter(model, adapter)
         use_grid_attention(model)
@@ -189,9 +190,9 @@ def _key(grid: Grid) -> tuple[tuple[int, ...], ...]:
 def likely_tokens(pairs: Sequence[Pair], question: Grid) -> int:
     """Tokens of the largest answer that is still likely, so that one that does not end is given up early."""
     growth = max(max(output.shape) / max(source.shape) for source, output in pairs)
-    square = (max(question.shape) * growth + 1) ** 2 + 40
-    largest = 4 * max(output.size for _, output in pairs) + 60
-    return min(Limits().most_tokens, math.ceil(square), largest)
+    square = math.ceil((max(question.shape) * growth + 1) ** 2) + 40
+    largest = 4 * max(int(output.size) for _, output in pairs) + 60
+    return int(min(Limits().most_tokens, square, largest))
 
 
 def _turned(limits: Limits, shown: TaskView) -> Limits:

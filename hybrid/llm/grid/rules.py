@@ -38,19 +38,14 @@ class GridState:
     """Where each of a batch of grids stands: its rows so far, the cells in its last row, its width once known."""
 
     def __init__(self, rows: int, device: torch.device) -> None:
-        zeros = {"dtype": torch.long, "device": device}
-        self.row = torch.zeros(rows, **zeros)
-        self.column = torch.zeros(rows, **zeros)
-        self.width = torch.zeros(rows, **zeros)  # 0: not known before the first row has ended
+        def number(value: int) -> Tensor:
+            return torch.full((rows,), value, dtype=torch.long, device=device)
+
+        self.row, self.column = number(0), number(0)
+        self.width = number(0)  # not known before the first row has ended
         self.finished = torch.zeros(rows, dtype=torch.bool, device=device)
-        self.least_height, self.most_height = (
-            torch.ones(rows, **zeros),
-            torch.full((rows,), LARGEST_SIDE, **zeros),
-        )
-        self.least_width, self.most_width = (
-            torch.ones(rows, **zeros),
-            torch.full((rows,), LARGEST_SIDE, **zeros),
-        )
+        self.least_height, self.most_height = number(1), number(LARGEST_SIDE)
+        self.least_width, self.most_width = number(1), number(LARGEST_SIDE)
         self.cells = torch.zeros(rows, len(WORDS), dtype=torch.bool, device=device)
 
     def begin(self, limits: Sequence[Limits]) -> None:

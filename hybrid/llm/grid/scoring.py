@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hybrid.llm.grid.attention import ContinuationCache, Store
+from hybrid.llm.grid.attention import ContinuationCache, Store, hidden_states
 from hybrid.llm.grid.decoding import Decoder
 from hybrid.llm.grid.episodes import View, output_tokens
 from hybrid.llm.grid.vocabulary import Tokens
@@ -58,7 +58,7 @@ def continuation_scores(
         own = (owners[:, None] == owners) & (offset[:, None] >= offset)
         mask = torch.cat([own.new_ones(len(own), length), own], dim=1)[None, None]
         cache = ContinuationCache(store, row, length)
-        hidden = decoder.hidden(tokens[None], (length + offset)[None], mask, cache)[0]
+        hidden = hidden_states(decoder.model, tokens[None], (length + offset)[None], mask, cache)[0]
         follows = _to(np.concatenate([answer[1:] for answer in part]), decoder.device)
         scores = decoder.log_probabilities(hidden).gather(1, follows[:, None])[:, 0].double()
         total = first.double()[_to(np.array([answer[0] for answer in part]), decoder.device)]
