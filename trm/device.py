@@ -1,0 +1,37 @@
+"""Which device a network runs on, and the lock between sampling and CUDA graph capture."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+
+DEVICES = ("auto", "cpu", "cuda", "mps")  # what `--device` takes; `cuda:1` names one GPU of several
+
+# A CUDA graph under capture owns its device's random generator: sampling by another thread would fail, or would be
+# recorded into the graph. Whoever captures a graph or samples on an accelerator holds this lock meanwhile.
+GRAPH_CAPTURE_LOCK = threading.Lock()
+
+
+class DeviceError(ValueError):
+    """A device that is not there. One line for people."""
+
+
+def resolve_device(name: str, automatic: Sequence[str] = ("cuda", "cpu")) -> str:
+    """The device that `name` stands for: `auto`, `cpu`, `cuda`, `cuda:1` or `mps`.
+
+    automatic: what `auto` may choose, best first. Raises DeviceError if the device is unknown or not there.
+    """
+    import torch  # seconds, which command lines pay only when a network is needed
+
+    present = ["cpu"]
+    if torch.cuda.is_available():
+        present += ["cuda", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
+    if torch.backends.mps.is_available():
+        present.append("mps")
+    if name == "auto":
+        return next(device for device in (*automatic, "cpu") if device in present)
+    if name not in present:
+        raise DeviceError(
+            f"device {name!r} is not available here, expected auto or one of: {', '.join(present)}"
+        )
+    return name
