@@ -1,22 +1,34 @@
-"""Strict, frozen configuration: an unknown key is an error that names the nearest known one."""
+"""Strict, frozen configuration dataclasses: an unknown key is an error that names the nearest known key."""
 
 from __future__ import annotations
 
 import difflib
 import math
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, asdict, fields, is_dataclass
+from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 T = TypeVar("T")
 
 
 class ConfigError(ValueError):
-    """A configuration that cannot be meant. The message says file, section, key and what was expected."""
+    """A configuration that cannot be used. The message names file, section and key, and what was expected."""
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The tables of a TOML file. Raises ConfigError where it cannot be read or is no TOML."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror or error}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: {error}") from None
 
 
 def apply_override(raw: dict[str, Any], text: str) -> None:
+    """Set one value in `raw`, from `section.key=value`; the value is TOML, or else a plain string."""
     key, equals, value = text.partition("=")
     section, dot, name = key.strip().partition(".")
     if not (equals and dot and name):
@@ -34,8 +46,16 @@ def apply_override(raw: dict[str, Any], text: str) -> None:
     table[leaf] = parsed
 
 
-def from_dict(cls: type[T], raw: dict[str, Any], where: str = "config", section: str = "") -> T:
-    """Build a frozen dataclass from plain data, refusing unknown keys and wrong types."""
+def from_dict(cls: type[T], raw: Mapping[str, Any], where: str = "config", section: str = "") -> T:
+    """Build a frozen dataclass, and those within it, from plain data.
+
+    Args:
+        where: file that the data came from, which error messages begin with.
+        section: table within that file; empty for the whole file.
+
+    Raises:
+        ConfigError: unknown or missing key, wrong type, or a value that the dataclass itself refuses.
+    """
     hints = get_type_hints(cls)
     known = {f.name: f for f in fields(cls)}  # type: ignore[arg-type]
     prefix = f"{where} [{section}]: " if section else f"{where}: "
@@ -47,23 +67,25 @@ def from_dict(cls: type[T], raw: dict[str, Any], where: str = "config", section:
     for name, f in known.items():
         if f.default is MISSING and f.default_factory is MISSING and name not in raw:
             raise ConfigError(f"{prefix}'{name}' is missing")
-    values = {
-        name: _convert(value, hints[name], where, f"{section}.{name}" if section else name)
-        for name, value in raw.items()
-    }
-    return cls(**values)
+    return cls(
+        **{
+            name: _convert(value, hints[name], where, f"{section}.{name}" if section else name)
+            for name, value in raw.items()
+        }
+    )
 
 
-def check_choices(config: Any, where: str) -> None:
-    """Refuse words that a field does not know, also where a configuration is made in Python."""
+def check_choices(config: object, where: str) -> None:
+    """Raise ConfigError where a field holds none of its Literal's words; covers values set in Python too."""
     for name, hint in get_type_hints(type(config)).items():
         if get_origin(hint) is Literal:
             _convert(getattr(config, name), hint, where, name)
 
 
 def check_range(
-    config: Any, where: str, names: Sequence[str], most: float = math.inf, least: int = 0
+    config: object, where: str, names: Sequence[str], most: float = math.inf, least: int = 0
 ) -> None:
+    """Raise ConfigError where a named field is not from `least` to `most`; infinity and NaN never are."""
     for name in names:
         value = getattr(config, name)
         if not least <= value <= most or value == math.inf:
@@ -76,16 +98,16 @@ def _convert(value: Any, hint: Any, where: str, key: str) -> Any:
         if not isinstance(value, dict):
             raise ConfigError(f"{where}: '{key}' must be a table")
         return from_dict(hint, value, where, key)  # type: ignore[arg-type]
-    origin = get_origin(hint)
+    origin, arguments = get_origin(hint), get_args(hint)
     if origin is Literal:
-        if value not in get_args(hint) or isinstance(value, bool):  # True equals 1
+        if value not in arguments or isinstance(value, bool):  # True equals 1
             raise ConfigError(
-                f"{where}: {key} = {value!r}, expected one of {', '.join(map(repr, get_args(hint)))}"
+                f"{where}: {key} = {value!r}, expected one of {', '.join(map(repr, arguments))}"
             )
         return value
     if origin is tuple:
-        if not isinstance(value, list | tuple) or len(value) != len(get_args(hint)):
-            raise ConfigError(f"{where}: {key} = {value!r}, expected {len(get_args(hint))} numbers")
+        if not isinstance(value, list | tuple) or len(value) != len(arguments):
+            raise ConfigError(f"{where}: {key} = {value!r}, expected {len(arguments)} numbers")
         return tuple(_convert(v, float, where, key) for v in value)
     expected = origin or hint
     if expected is float and isinstance(value, int) and not isinstance(value, bool):
@@ -96,5 +118,5 @@ def _convert(value: Any, hint: Any, where: str, key: str) -> Any:
 
 
 def to_dict(config: Any) -> dict[str, Any]:
-    """Plain data for JSON and checkpoints."""
+    """A configuration as plain data, for JSON and checkpoints."""
     return asdict(config)

@@ -1,8 +1,9 @@
-"""Files that are written whole or not at all."""
+"""Files and folders that are replaced whole or not at all, even if the process is killed meanwhile."""
 
 from __future__ import annotations
 
 import errno
+import glob
 import os
 import shutil
 import tempfile
@@ -10,22 +11,67 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
+
+class _Scratch:
+    """A folder beside `path` in which its successor is written; the writer holds `lock`, which dies with it."""
+
+    def __init__(self, folder: Path, path: Path) -> None:
+        self.folder, self.path = folder, path
+        self.lock = FileLock(folder / "lock", timeout=0)
+        self.successor = folder / "new" / path.name
+        self.previous = folder / "previous"
+
+    def swap(self) -> None:
+        """Give the successor the name `path`. A folder cannot be renamed over another: that takes two renames."""
+        if self.path.is_dir():
+            if not self.successor.is_dir():
+                reason = "is a folder, expected the name of a file"
+                raise IsADirectoryError(errno.EISDIR, reason, str(self.path))
+            self.path.rename(self.previous)
+        os.replace(self.successor, self.path)
+
+    def clear(self) -> None:
+        """Remove the scratch folder, after putting back what an interrupted `swap` left without its name."""
+        if self.previous.is_dir() and not self.path.exists():
+            whole = self.successor if self.successor.is_dir() else self.previous
+            whole.rename(self.path)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary place beside `path` that takes its name when the block ends well.
+    """A temporary place beside `path` that takes its name when the block ends without an error.
 
-    A folder is replaced by a folder alone, never by a file: IsADirectoryError.
+    A folder may only be replaced by a folder: a file in its place raises IsADirectoryError.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
-    temporary = scratch / path.name
-    try:
-        yield temporary
-        if path.is_dir():
-            if not temporary.is_dir():
-                raise IsADirectoryError(errno.EISDIR, "is a folder, expected the name of a file", str(path))
-            path.rename(scratch / "old")  # a folder cannot be renamed over another
-        os.replace(temporary, path)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+    recover(path)
+    scratch = _Scratch(Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.")), path)
+    with scratch.lock:
+        try:
+            scratch.successor.parent.mkdir()
+            yield scratch.successor
+            scratch.swap()
+        finally:
+            scratch.clear()
+
+
+def recover(path: Path) -> None:
+    """Clear up what killed writers of `path` have left beside it; what others are still writing is left alone.
+
+    A folder whose writer was killed between the two renames has no entry of its name. Its successor is complete by
+    then and gets the name.
+    """
+    prefix = f".{path.name}."
+    for folder in path.parent.glob(f"{glob.escape(prefix)}*"):
+        scratch = _Scratch(folder, path)
+        # A writer takes the lock before it makes this folder.
+        if "." in folder.name.removeprefix(prefix) or not scratch.successor.parent.is_dir():
+            continue
+        try:
+            with scratch.lock:
+                scratch.clear()
+        except (Timeout, OSError):  # still being written, or a place where nothing may be changed
+            continue

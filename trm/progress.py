@@ -11,8 +11,8 @@ from contextlib import contextmanager
 
 @contextmanager
 def bar(what: str, total: int) -> Iterator[Callable[[int], None]]:
-    """On a terminal's standard error, nothing in a pipe: yields a callable that takes how many are done."""
-    from rich.console import Console
+    """A bar on standard error, if that is a terminal: yields a callable that takes how many are done."""
+    from rich.console import Console  # 0.1 s that every start of a command line would pay
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -24,19 +24,22 @@ def bar(what: str, total: int) -> Iterator[Callable[[int], None]]:
 
 @contextmanager
 def interruptions() -> Iterator[Callable[[], bool]]:
-    """Whether Ctrl-C was pressed: it ends a run between two steps, so that what is saved is whole. Again: at once."""
-    asked: list[int] = []
-    if threading.current_thread() is not threading.main_thread():  # signals are not for this one
+    """Turn the first Ctrl-C into a flag, so that work can stop between two steps; a second one ends it at once.
+
+    Yields a callable that says whether Ctrl-C was pressed. Only the main thread gets signals: in others it never was.
+    """
+    if threading.current_thread() is not threading.main_thread():
         yield lambda: False
         return
+    pressed = threading.Event()
 
     def note(number: int, frame: object) -> None:
         signal.signal(signal.SIGINT, before)
-        asked.append(number)
+        pressed.set()
 
     before = signal.getsignal(signal.SIGINT) or signal.default_int_handler
     signal.signal(signal.SIGINT, note)
     try:
-        yield lambda: bool(asked)
+        yield pressed.is_set
     finally:
         signal.signal(signal.SIGINT, before)

@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from trm.data.config import DraftConfig
 from trm.grid import PuzzleError
 from trm.tasks import Puzzle, Task
 from trm.tasks.base import IGNORE
-from trm.training.config import DraftConfig
 
 
 class Batch(NamedTuple):

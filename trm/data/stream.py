@@ -19,12 +19,12 @@ from typing import Any
 import numpy as np
 
 from trm.config import ConfigError
+from trm.data.config import DataConfig
 from trm.data.datasets import labelled, puzzles_of
 from trm.data.generate import generate
 from trm.progress import bar
 from trm.tasks import Puzzle, Task, get
 from trm.tasks.maze.solver import shortest_path
-from trm.training.config import DataConfig
 
 CHUNK = 16  # puzzles a worker makes at a time
 # Whether a worker may end at once: while it makes puzzles. Of a result half handed over the rest would be waited for.
@@ -150,8 +150,8 @@ def training_puzzles(config: DataConfig, seed: int) -> tuple[list[Puzzle], list[
         )
     if config.relabel and config.stream:
         raise ConfigError("[data] relabel: puzzles that others replace are not turned, expected stream = 0")
-    if not task.has_demonstrations and (config.recolour != 1 or config.balance):
-        raise ConfigError(f"[data] recolour, balance: of demonstrations, which {task.name} has none of")
+    if not task.has_demonstrations and (config.color_permutation_prob != 1 or config.balance):
+        raise ConfigError(f"[data] color_permutation_prob, balance: {task.name} has no demonstrations")
     if config.train:
         puzzles = labelled(config.train, task.name, config.limit)
     elif config.generate:

@@ -97,7 +97,7 @@ def bench_infer(path: Path | None, overrides: list[str], device: str = "auto") -
     except CheckpointError as error:
         raise ConfigError(str(error)) from None
     model = TRM(config.model).to(where).eval()
-    model.dtype = torch.bfloat16 if config.train.half(where.type) else torch.float32
+    model.dtype = torch.bfloat16 if config.train.computes_in_bf16(where.type) else torch.float32
     kernels.use(config.train.kernels, model)
     engine = Engine(model)
     task = get(config.data.task)

@@ -76,7 +76,7 @@ class Trainer:
             model.load_state_dict(self._initial(config.train.init).state)
         model = model.to(self.accelerator.device)
         self.cuda = model.device.type == "cuda"
-        model.dtype = torch.bfloat16 if config.train.half(model.device.type) else torch.float32
+        model.dtype = torch.bfloat16 if config.train.computes_in_bf16(model.device.type) else torch.float32
         if self.cuda or config.train.kernels == "fused":
             from trm.model import kernels
 
@@ -110,7 +110,9 @@ class Trainer:
                 "for each task, and turns = true"
             )
         self.contexts = {puzzle.id: TURNS * number for number, puzzle in enumerate(train)}
-        return PairBank(self.task, train, data.augment, device, recolour=data.recolour, balance=data.balance)
+        return PairBank(
+            self.task, train, data.augment, device, recolour=data.color_permutation_prob, balance=data.balance
+        )
 
     def _initial(self, source: str) -> Expert:
         """The expert whose weights to start from. Raises CheckpointError or ConfigError."""
