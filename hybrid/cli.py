@@ -5,14 +5,14 @@ from __future__ import annotations
 import io
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 
-from trm import __version__
-
-if TYPE_CHECKING:
-    from hybrid.pipeline import Options
+from hybrid import inputs
+from trm import __version__, tasks
+from trm.grid import PuzzleError
+from trm.inference.config import SearchConfig
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 
@@ -42,16 +42,19 @@ RefinerName = Annotated[
 Drafts = Annotated[int, typer.Option("--drafts", min=1, help="LLM drafts a puzzle")]
 Rounds = Annotated[int, typer.Option("--rounds", min=0, help="Re-asks with the rule violations named")]
 Steps = Annotated[int, typer.Option("--steps", min=1, help="Supervision steps")]
-Restarts = Annotated[int, typer.Option("--restarts", min=0, help="Extra rollouts while unverified")]
-Budget = Annotated[float | None, typer.Option("--budget", min=0.0, help="Seconds a puzzle, while unverified")]
+Restarts = Annotated[int, typer.Option("--restarts", min=0, help="Extra rollouts while not verified")]
+Budget = Annotated[
+    float | None, typer.Option("--budget", min=0.0, help="Seconds a puzzle, from its draft to its answer")
+]
 Answers = Annotated[int, typer.Option("--answers", min=1, help="Up to so many distinct verified answers")]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Of everything random")]
 Device = Annotated[str, typer.Option("--device", metavar="auto|cpu|cuda|mps", help="Where networks run")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object a puzzle")]
 Out = Annotated[
     Path | None,
-    typer.Option("-o", "--out", metavar="FILE", help="Write there, answer by answer: Ctrl-C loses none"),
+    typer.Option("-o", "--out", metavar="FILE", help="A new file to write, answer by answer"),
 ]
+Resume = Annotated[bool, typer.Option("--resume", help="Continue -o FILE: what it holds is not done again")]
 Trace = Annotated[bool, typer.Option("--trace", help="Show the grid after every supervision step")]
 
 OVERVIEW = """A small language model drafts, a Tiny Recursive Model refines, exact rules verify.
@@ -112,16 +115,25 @@ def solve(
     device: Device = "auto",
     as_json: Json = False,
     out: Out = None,
+    resume: Resume = False,
     trace: Trace = False,
 ) -> None:
     """Answer puzzles: the LLM drafts, the network refines beside a cold start, the rules verify.
 
     Without a PUZZLE: piped standard input, else one bundled sample of each kind.
     """
-    from hybrid.pipeline import Options
-
-    spending = Options(drafts, rounds, steps, restarts, budget, answers, seed, trace)
-    _run(puzzles, task, llm, refiner, device, spending, as_json, out)
+    config = SearchConfig(
+        drafts=drafts,
+        rounds=rounds,
+        steps=steps,
+        restarts=restarts,
+        budget_seconds=budget,
+        answers=answers,
+        seed=seed,
+        trace=trace,
+        judge_ties=True,
+    )
+    _run(puzzles, task, llm, refiner, device, config, as_json, out, resume)
 
 
 @app.command(epilog="Example: hybrid draft --llm smollm2 --drafts 4 puzzles.txt")
@@ -135,43 +147,53 @@ def draft(
     device: Device = "auto",
     as_json: Json = False,
     out: Out = None,
+    resume: Resume = False,
 ) -> None:
     """Let the LLM alone answer, judged by the rules: `hybrid solve --refiner none`."""
-    from hybrid.pipeline import Options
-
-    _run(puzzles, task, llm, "none", device, Options(drafts=drafts, rounds=rounds, seed=seed), as_json, out)
+    config = SearchConfig(drafts=drafts, rounds=rounds, seed=seed)
+    _run(puzzles, task, llm, "none", device, config, as_json, out, resume)
 
 
 def _run(
-    specs: list[str] | None,
+    names: list[str] | None,
     task: str,
     llm: str,
     refiner: str,
     device: str,
-    spending: Options,
+    config: SearchConfig,
     as_json: bool,
     out: Path | None,
+    resume: bool,
 ) -> NoReturn:
-    from hybrid import inputs, solving
-
-    setup = solving.Setup(llm, refiner, device)
-    if llm == refiner == solving.NOBODY:
+    if llm == refiner == "none":
         fail("neither an LLM nor a refiner, expected one of them to answer")
     if device not in DEVICES:
         fail(f"--device {device}: expected one of {', '.join(DEVICES)}")
+    if resume and out is None:
+        fail("--resume continues a file: expected -o FILE")
+    loaded = inputs.read(names or [], _task(task))
+    for item in loaded:
+        if isinstance(item, PuzzleError):
+            print(f"hybrid: {item}", file=sys.stderr)
+    puzzles = [item for item in loaded if isinstance(item, tasks.Puzzle)]
+    if not puzzles:
+        raise typer.Exit(2)
+    # torch takes seconds to import: bad input is said before.
+    from hybrid import solving
+    from hybrid.output import Output
+
+    setup = solving.Setup(llm, refiner, device)
     models = [
         name for name in (llm, solving.refiner_path(refiner)) if Path(name).suffix
     ]  # else no file's name
-    if out is not None and inputs.holds([*(specs or [inputs.STDIN]), *models], out):
+    if out is not None and inputs.includes([*(names or [inputs.STDIN]), *models], out):
         fail(f"-o {out}: is read by this very command, expected another file")
-    loaded = inputs.read(specs or [], _task(task))
-    raise typer.Exit(solving.run(loaded, setup, spending, as_json, out))
+    code = solving.run(puzzles, setup, config, Output(out, as_json, resume))
+    raise typer.Exit(solving.worst([code, 2]) if len(puzzles) < len(loaded) and code != 130 else code)
 
 
 def _task(name: str) -> str | None:
     """The task's name; None for `auto`."""
-    from trm import tasks
-
     if name not in ("auto", *tasks.names()):
         fail(f"--task {name}: expected auto, {', '.join(tasks.names())}")
     return None if name == "auto" else name

@@ -29,7 +29,7 @@ def read(specs: Sequence[str], task: str | None) -> Loaded:
     return _apart([item for spec in specs or [STDIN] for item in load(spec, task)])
 
 
-def holds(specs: Sequence[str], file: Path) -> bool:
+def includes(specs: Sequence[str], file: Path) -> bool:
     """Whether what is read for these names is this very file, whatever it is called: writing would destroy it."""
     if not file.is_file():  # what is no file, such as a terminal, keeps nothing
         return False

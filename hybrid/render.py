@@ -12,11 +12,12 @@ from rich.panel import Panel
 from rich.spinner import Spinner
 from rich.text import Text
 
-from hybrid.answer import Answer, JudgedDraft, same
-from hybrid.pipeline import Watcher
+from hybrid.answer import Answer
 from trm import tasks
 from trm.grid import Grid, Grids
-from trm.inference.attempts import Seconds
+from trm.inference.proposals import CheckedDraft
+from trm.inference.search import Callbacks
+from trm.inference.selection import same_grids
 from trm.tasks import Puzzle, Status, describe
 
 STYLES = {Status.VERIFIED: "green", Status.UNVERIFIED: "yellow", Status.UNSOLVED: "red"}
@@ -24,7 +25,7 @@ ASCII = 32  # symbols from here on are characters, those below are numbers
 REFRESH_SECONDS = 0.1
 
 
-def colourful(console: Console) -> bool:
+def has_colours(console: Console) -> bool:
     """Whether colours may be used: a terminal that has them, and no NO_COLOR."""
     return console.is_terminal and console.color_system is not None and not console.no_color
 
@@ -35,7 +36,7 @@ def plain(answer: Answer, trace: bool = False) -> str:
     text = tasks.get(answer.puzzle.task).text
     lines = [f"== {answer.puzzle.id}: {summary(answer)}"]
     for number, draft in enumerate(answer.drafts, 1):
-        lines.append(f"-- draft {number}: {_said(draft)}")
+        lines.append(f"-- draft {number}: {_draft_words(draft)}")
         if draft.draft.grids is not None:
             lines.append(text(draft.draft.grids))
     for step, grid in enumerate(answer.trace if trace else (), 1):
@@ -57,7 +58,7 @@ def summary(answer: Answer) -> str:
     return ", ".join([*parts, f"{answer.seconds.total:.1f} s"])
 
 
-def _said(draft: JudgedDraft) -> str:
+def _draft_words(draft: CheckedDraft) -> str:
     cost = f"{draft.draft.tokens} tokens, {draft.draft.seconds:.1f} s"
     if draft.verdict is None:
         return f"no grid: {draft.draft.error} ({cost})"
@@ -79,7 +80,7 @@ def drawing(answer: Answer, colour: bool = True, trace: bool = False) -> Rendera
     puzzle, style = answer.puzzle, STYLES[answer.verdict.status]
     panels = [_panel(_drawn(puzzle, None, colour), puzzle.id)]
     for number, draft in enumerate(answer.drafts, 1):
-        if draft.draft.grids is not None and not same(draft.draft.grids, answer.grids):
+        if draft.draft.grids is not None and not same_grids(draft.draft.grids, answer.grids):
             name = "draft" if len(answer.drafts) == 1 else f"draft {number}"
             panels.append(_panel(_drawn(puzzle, draft.draft.grids, colour), name, _count(draft)))
     newest = next((d.draft.grids for d in reversed(answer.drafts) if d.draft.grids is not None), None)
@@ -92,12 +93,14 @@ def drawing(answer: Answer, colour: bool = True, trace: bool = False) -> Rendera
             _panel(_drawn(puzzle, (grid,), colour), f"step {step}")
             for step, grid in enumerate(answer.trace, 1)
         ]
-    drafted = any(same(draft.draft.grids, answer.grids) for draft in answer.drafts)
+    drafted = any(same_grids(draft.draft.grids, answer.grids) for draft in answer.drafts)
     for number, grids in enumerate(_choices(answer), 1):
         name = f"answer {number}" if number > 1 else "draft = answer" if drafted else "answer"
         panels.append(_panel(_drawn(puzzle, grids, colour), name, str(answer.verdict.status), style))
     lines = [Text(f"{puzzle.id}: {summary(answer)}", style=style)]
-    lines += [Text(f"  draft {n}: {_said(draft)}", style="dim") for n, draft in enumerate(answer.drafts, 1)]
+    lines += [
+        Text(f"  draft {n}: {_draft_words(draft)}", style="dim") for n, draft in enumerate(answer.drafts, 1)
+    ]
     return Group(Columns(panels), *lines, Text(""))
 
 
@@ -127,7 +130,7 @@ def symbol(value: int) -> str:
     return str(value) if value < ASCII else chr(value).replace(" ", "_")
 
 
-def _count(draft: JudgedDraft) -> str:
+def _count(draft: CheckedDraft) -> str:
     if draft.verdict is None:
         return ""
     broken = len(draft.verdict.violations)
@@ -145,8 +148,8 @@ def _panel(body: RenderableType, title: str, subtitle: str | None = None, style:
 
 
 # -- meanwhile -----------------------------------------------------------------------------------------------
-class Notes(Watcher):
-    """Says what is missing, on standard error; the rest passes in silence."""
+class Notes(Callbacks):
+    """Prints warnings on standard error, and shows nothing else."""
 
     command = "hybrid"
 
@@ -159,13 +162,13 @@ class Notes(Watcher):
         )
 
     def busy(self, words: str) -> None:
-        """Something slow begins that belongs to no puzzle: loading, say."""
+        """Show that something slow begins which belongs to no puzzle, such as loading a model."""
 
     def rest(self) -> None:
-        """Nothing moves until the next event: the terminal belongs to others."""
+        """Stop the live display until the next event."""
 
     def listen(self, llm: object) -> None:
-        """An LLM that counts its tokens while it writes may be overheard."""
+        """Show the tokens of a language model that counts them while it writes."""
 
 
 class Live(Notes):
@@ -202,15 +205,18 @@ class Live(Notes):
         self._grid = _panel(_drawn(puzzles[0], None, self.colour), puzzles[0].id)
         self.busy(f"{self._name()}: waiting for the draft")
 
-    def drafted(self, puzzle: Puzzle, draft: JudgedDraft) -> None:
+    def drafted(self, puzzle: Puzzle, draft: CheckedDraft) -> None:
         if draft.draft.grids is not None:
             self._grid = _panel(_drawn(puzzle, draft.draft.grids, self.colour), "draft", _count(draft))
-        self.busy(f"{self._name()}: draft {_said(draft)}; refining")
+        self.busy(f"{self._name()}: draft {_draft_words(draft)}; refining")
+
+    def adapting(self, puzzle: Puzzle, seconds: int, total: int) -> None:
+        self._words = f"{self._name()}: training on the demonstrations, {seconds} of {total} s"
+        self._show()
 
     def refining(self, puzzle: Puzzle, done: int, total: int, grid: Grid | None = None) -> None:
         rollouts = f"{done} of {total} rollouts done" if total > 1 else "a rollout"
-        fitting = f"fitting the network to the demonstrations, {done} of {total} s"
-        self._words = f"{self._name()}: {fitting if isinstance(total, Seconds) else f'refining, {rollouts}'}"
+        self._words = f"{self._name()}: refining, {rollouts}"
         if grid is not None:
             self._grid = _panel(_drawn(puzzle, (grid,), self.colour), f"{puzzle.id}: refining")
         self._show()  # an answer may have come of a puzzle beside this one

@@ -11,7 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from trm.inference.attempts import Refinement
+    from trm.inference.refiner import Refinement
     from trm.inference.refiner import Refiner
     from trm.model.config import TRMConfig
     from trm.model.network import TRM
@@ -22,7 +22,7 @@ __version__ = "0.1.0"
 
 _HOME = {
     "Refiner": "trm.inference.refiner",
-    "Refinement": "trm.inference.attempts",
+    "Refinement": "trm.inference.refiner",
     "TRM": "trm.model.network",
     "TRMConfig": "trm.model.config",
     "Puzzle": "trm.tasks",

@@ -1,7 +1,7 @@
-"""Test-time training: a copy of an expert is fitted to one task's demonstrations before it answers.
+"""Test-time training: a copy of an expert is trained on one puzzle's demonstrations before it answers.
 
-For experts that were trained on many tasks, each with an identity of its own (`TRMConfig.turns`): an unseen task has
-none, so a fresh one is fitted, and with it the whole network.
+For experts that were trained on many ARC tasks, each with an embedding of its own (`TRMConfig.turns`): an unseen task
+has no embedding, so a fresh one is trained, and with it the whole network.
 """
 
 from __future__ import annotations
@@ -12,73 +12,82 @@ import tomllib
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from trm.checkpoints.format import IDENTITIES, Expert, with_one_identity
+from trm.checkpoints.format import Expert, with_one_identity
 from trm.config import ConfigError, from_dict
 from trm.data.pairs import PairBank
 from trm.model.config import TRMConfig
 from trm.model.network import TRM
 from trm.tasks import Puzzle, get
-from trm.tasks.transforms import TaskView, draw_task_view, longest_test_side, shrink
+from trm.tasks.transforms import longest_test_side
 from trm.training.config import Config, DataConfig, DraftConfig, LossConfig, OptimConfig, TrainConfig
 from trm.training.step import METERS, Learner
 
 CANVASES = (10, 15, 20, 30)  # sides: a step on 20x20 costs .4 of one on 30x30
-MOST_TOGETHER = 16
-MOST_REPLICAS = 16
-LATE = 0.9  # share of a fitting from which on what it has learned is looked at
-MOST_PAIRS = 32  # demonstrations of one task that a fitter has places for; more make it begin anew
-
-# Old names, until all callers use those of `trm.tasks.transforms`.
-Turned, draw_view, shrunk = TaskView, draw_task_view, shrink
+LARGEST_ENSEMBLE = 16
+MEASURED_FROM = 0.9  # training accuracy is measured over the steps after this share of them
+MOST_PAIRS = (
+    32  # demonstrations that a trainer has places for; a task with more makes it build its tensors anew
+)
+SYNCHRONISE_EVERY = 8  # steps after which the clock waits for a GPU
+RENAMED = {"recolour": "color_permutation_prob", "replicas": "ensemble_size", "smallest": "smallest_canvas"}
+REMOVED = {
+    "identity_alone": "training the embedding alone solved nothing",
+    "together": "tasks are adapted one after the other",
+}
 
 
 @dataclass(frozen=True)
-class Fitting:
-    """How a network is fitted. Its replicas share the `seconds`, or each of them takes `steps` where given."""
+class AdaptationConfig:
+    """How a network is adapted. The members of an ensemble share `seconds`, or take `steps` each where given."""
 
     seconds: float = 30.0
     steps: int = 0
     batch: int = 32
     lr: float = 0.003  # Muon's, on the blocks
     adamw_lr: float = 0.001  # on everything else
-    identity_alone: bool = False  # leave the network as it is
-    smallest: int = 20  # side of the smallest canvas used: 20 is what the network was trained on
-    recolour: float = 0.5  # share of the pairs, and of further views, whose colours are exchanged
-    moved: bool = True  # whether further views lie anywhere on the canvas, as training's pairs do
-    enlarged: bool = True  # whether those that are moved are drawn larger too, where there is room
-    max_steps: int = 2  # supervision steps that a pair stays at most
-    replicas: int = 1  # copies fitted one after the other, from seeds of their own, whose views vote together
-    together: int = 1  # tasks fitted side by side where several are asked for, each for its share of the time
+    smallest_canvas: int = 20  # side in cells: 20 is what the network was trained on
+    color_permutation_prob: float = (
+        0.5  # share of the pairs, and of augmented views, whose colours are permuted
+    )
+    moved: bool = True  # whether augmented views lie anywhere on the canvas, as the pairs in training do
+    enlarged: bool = True  # whether moved views are also enlarged, where there is room
+    max_steps: int = 2  # supervision steps that a pair stays in its slot at most
+    ensemble_size: int = (
+        1  # copies adapted one after the other from seeds of their own, whose views vote together
+    )
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.seconds < math.inf:
-            raise ConfigError(f"fitting: seconds {self.seconds}, expected 0 or more")
-        if self.steps < 0 or self.batch < 1 or self.max_steps < 1 or self.seed < 0:
-            raise ConfigError(
-                f"fitting: steps {self.steps}, batch {self.batch}, max_steps {self.max_steps}, seed {self.seed}: "
-                "expected at least 0, 1, 1, 0"
-            )
-        if not (0 <= self.lr < math.inf and 0 <= self.adamw_lr < math.inf):
-            raise ConfigError(f"fitting: lr {self.lr}, adamw_lr {self.adamw_lr}, expected 0 or more")
-        if not 0 <= self.recolour <= 1:
-            raise ConfigError(f"fitting: recolour {self.recolour}, expected 0 to 1")
-        for name, value, most in (
-            ("together", self.together, MOST_TOGETHER),
-            ("replicas", self.replicas, MOST_REPLICAS),
-        ):
-            if not 1 <= value <= most:
-                raise ConfigError(f"fitting: {name} {value}, expected 1 to {most}")
-        if not 1 <= self.smallest <= CANVASES[-1]:
-            raise ConfigError(f"fitting: smallest {self.smallest}, expected 1 to {CANVASES[-1]}")
+        limits: dict[str, tuple[float, float]] = {
+            "seconds": (0, math.inf),
+            "steps": (0, math.inf),
+            "batch": (1, math.inf),
+            "lr": (0, math.inf),
+            "adamw_lr": (0, math.inf),
+            "smallest_canvas": (1, CANVASES[-1]),
+            "color_permutation_prob": (0, 1),
+            "max_steps": (1, math.inf),
+            "ensemble_size": (1, LARGEST_ENSEMBLE),
+            "seed": (0, math.inf),
+        }
+        for name, (least, most) in limits.items():
+            value = getattr(self, name)
+            if not least <= value <= most or value == math.inf:
+                expected = f"at least {least:g}" if most == math.inf else f"{least:g} to {most:g}"
+                raise ConfigError(f"adaptation: {name} {value}, expected {expected}")
 
 
-def fitting(pairs: Sequence[str], where: str, base: Fitting) -> Fitting:
+def default_adaptation(device: str) -> AdaptationConfig:
+    """What a device allows: on a CPU a person waits, so that batches and canvases are small."""
+    return AdaptationConfig(batch=8, smallest_canvas=10) if device == "cpu" else AdaptationConfig()
+
+
+def adaptation_config(pairs: Sequence[str], where: str, base: AdaptationConfig) -> AdaptationConfig:
     """`base` with other values, from `key=value` pairs as in TOML. Raises ConfigError, which begins with `where`."""
     raw: dict[str, Any] = {}
     for pair in pairs:
@@ -86,24 +95,20 @@ def fitting(pairs: Sequence[str], where: str, base: Fitting) -> Fitting:
             raw |= tomllib.loads(pair)
         except tomllib.TOMLDecodeError:
             raise ConfigError(f"{where} {pair}: expected KEY=VALUE, a number or true or false") from None
+    for key in raw:
+        if key in RENAMED:
+            raise ConfigError(f"{where}: {key} is called {RENAMED[key]} now")
+        if key in REMOVED:
+            raise ConfigError(f"{where}: there is no {key} any more: {REMOVED[key]}")
     if {"steps", "seconds"} <= set(raw):
         raise ConfigError(f"{where}: seconds and steps, expected one of the two")
-    made = from_dict(Fitting, raw, where)
-    return replace(base, **{key: getattr(made, key) for key in raw})
+    given = from_dict(AdaptationConfig, raw, where)
+    return replace(base, **{key: getattr(given, key) for key in raw})
 
 
-class _Alone:
-    """One process."""
-
-    num_processes, process_index = 1, 0
-
-    def reduce(self, tensor: Tensor, reduction: str) -> Tensor:
-        return tensor
-
-
-def canvas(puzzle: Puzzle, config: TRMConfig, smallest: int = 20) -> int:
-    """The side of the canvas to fit and answer on: the smallest of `CANVASES`, from `smallest`, that holds all grids
-    (and is made of whole patches), the tests' as large as `longest_test_side` has them.
+def canvas_side(puzzle: Puzzle, config: TRMConfig, smallest: int = 20) -> int:
+    """The side in cells of the canvas to adapt and answer on: the smallest of `CANVASES`, from `smallest`, that is
+    made of whole patches and holds all grids, the tests' as large as `longest_test_side` expects them.
 
     A network whose weights know their canvas (`positions` other than rope2d) keeps its own.
     """
@@ -114,71 +119,125 @@ def canvas(puzzle: Puzzle, config: TRMConfig, smallest: int = 20) -> int:
     return side + -side % config.patch
 
 
-class Fitter:
-    """Fits one expert to one task after the other, on one canvas.
+class Adapted(NamedTuple):
+    """An adapted network in evaluation mode, the steps it took, and the share of the pairs it had wholly right."""
 
-    On CUDA the step is compiled and captured once, and every task replays it: its weights, optimiser state, pairs and
+    network: TRM
+    steps: int
+    accuracy: float
+
+
+class _OneProcess:
+    """What a training step asks of `accelerate.Accelerator`, where nothing is shared out."""
+
+    num_processes, process_index = 1, 0
+
+    def reduce(self, tensor: Tensor, reduction: str) -> Tensor:
+        return tensor
+
+
+class TestTimeTrainer:
+    """Adapts one expert to one puzzle after the other, on one canvas.
+
+    On CUDA the step is compiled and captured once, and every puzzle replays it: weights, optimiser state, pairs and
     slots are all set in place.
     """
+
+    __test__ = False  # not a test, whatever its name begins with
 
     def __init__(
         self,
         expert: Expert,
-        how: Fitting,
+        config: AdaptationConfig,
         side: int,
         device: str = "cpu",
         dtype: torch.dtype = torch.float32,
-        stream: torch.cuda.Stream | None = None,
     ) -> None:
-        self.how = how
-        self.stream = stream  # on CUDA: where it takes its steps, shared with no fitter that works beside it
+        """side: of the canvas in cells. dtype: of the network's products."""
+        self.config = config
         expert = with_one_identity(expert)
-        shape = expert.config.on(side)
-        self.shape, self.device, self.dtype = shape, device, dtype
+        self.shape, self.device, self.dtype = expert.config.on(side), device, dtype
         self.start = {name: tensor.float().to(device) for name, tensor in expert.state.items()}
-        self.model = _untrained(shape).to(device)
+        self.model = _untrained(self.shape).to(device)
         self.model.dtype = dtype
-        if how.identity_alone:
-            for name, parameter in self.model.named_parameters():
-                parameter.requires_grad_(name == IDENTITIES)
         self.task = get(expert.task).on(side)
         self.compiled = device.startswith("cuda")
+        self.stream: torch.cuda.Stream | None = None
         if self.compiled:
-            from trm.model.kernels import use
+            from trm.model.kernels import use  # Triton is not imported on a CPU
 
             use("auto", self.model)
             self.model.compile_net()
-            self.stream = stream or torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+            self.stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         recipe = expert.meta.get("recipe", {})
-        self.config = Config(
-            model=shape,
+        self.recipe = Config(
+            model=self.shape,
             data=DataConfig(expert.task),
             optim=OptimConfig(
-                name="adamw" if how.identity_alone else "muon",
-                lr=how.adamw_lr if how.identity_alone else how.lr,
-                adamw_lr=how.adamw_lr,
+                name="muon",
+                lr=config.lr,
+                adamw_lr=config.adamw_lr,
                 weight_decay=0.0,
                 adamw_weight_decay=0.0,
                 warmup=0.1,
             ),
             loss=LossConfig(**recipe.get("loss", {})),
-            draft=DraftConfig(**recipe.get("draft", {})) if shape.draft else DraftConfig(),
+            draft=DraftConfig(**recipe.get("draft", {})) if self.shape.draft else DraftConfig(),
             train=TrainConfig(
-                steps=1,  # its length is for `fit` to say
-                batch=how.batch,
-                max_steps=how.max_steps,
+                steps=1,  # `adapt` says how long it takes
+                batch=config.batch,
+                max_steps=config.max_steps,
                 ema=0.0,
-                seed=how.seed,
+                seed=config.seed,
             ),
         )
         self.learner: Learner | None = None
 
-    def begin(self, puzzle: Puzzle, seed: int) -> Learner:
-        """Everything as at the start, for this puzzle: the network is the expert's again, with a fresh identity."""
+    def adapt(
+        self,
+        puzzle: Puzzle,
+        progress: Callable[[int, int], None] | None = None,
+        seconds: float | None = None,
+        seed: int | None = None,
+    ) -> Adapted:
+        """A network trained on the puzzle's demonstrations; of its tests only the size of the canvas is used.
+
+        It starts from the mean of the embeddings that the expert knows, and has one: the puzzle's. progress: called
+        with the seconds (or steps) behind and in all. seconds, seed: in place of the configuration's; with no
+        seconds to spend nothing is learned.
+        """
+        where = torch.cuda.device(self.device) if self.compiled else nullcontext()
+        with where, torch.inference_mode(False), torch.enable_grad():
+            learner = self._begin(puzzle, self.config.seed if seed is None else seed)
+            if self.compiled:
+                torch.cuda.synchronize()  # what was set on one stream is read on another
+            begun, step, behind, measuring = time.perf_counter(), 0, 0.0, False
+            total = self.config.steps or (self.config.seconds if seconds is None else seconds)
+            while behind < total:
+                with torch.cuda.stream(self.stream) if self.compiled else nullcontext():
+                    if not measuring and behind >= MEASURED_FROM * total:
+                        measuring = True
+                        learner.meters.zero_()
+                    learner.set_step(step, behind / total)
+                    learner.step()
+                step += 1
+                if self.compiled and step % SYNCHRONISE_EVERY == 0:
+                    torch.cuda.synchronize()  # the clock must not run ahead of the device
+                behind = step if self.config.steps else time.perf_counter() - begun
+                if progress is not None:
+                    progress(min(int(behind), int(total)), int(total))
+            if self.compiled:
+                torch.cuda.synchronize()
+            meters = dict(zip(METERS, learner.meters.tolist(), strict=True))
+            return Adapted(self.network(), step, meters["right"] / max(1.0, meters["finished"]))
+
+    def _begin(self, puzzle: Puzzle, seed: int) -> Learner:
+        """Everything as at the start, for this puzzle: the expert's weights, with a fresh embedding."""
         self.model.load_state_dict(self.start)
         if self.learner is None or len(puzzle.demos) > len(self.learner.bank):
-            bank = PairBank(self.task, [puzzle], True, self.model.device, MOST_PAIRS, self.how.recolour)
-            self.learner = Learner(self.config, self.model, bank, _Alone(), self.stream)
+            share = self.config.color_permutation_prob
+            bank = PairBank(self.task, [puzzle], True, self.model.device, MOST_PAIRS, share)
+            self.learner = Learner(self.recipe, self.model, bank, _OneProcess(), self.stream)
             if self.compiled:
                 self.learner.warm_up(0, 0.0)
                 self.model.load_state_dict(self.start)
@@ -188,63 +247,14 @@ class Fitter:
 
     def network(self) -> TRM:
         """A copy of the network as it is now, for evaluation."""
-        fitted = _untrained(self.shape)
-        fitted.load_state_dict(self.model.state_dict())
-        fitted.dtype = self.dtype
-        fitted.net.to(self.dtype)
-        return fitted.to(self.device).eval().requires_grad_(False)
+        adapted = _untrained(self.shape)
+        adapted.load_state_dict(self.model.state_dict())
+        adapted.dtype = self.dtype
+        adapted.net.to(self.dtype)
+        return adapted.to(self.device).eval().requires_grad_(False)
 
 
 def _untrained(shape: TRMConfig) -> TRM:
     """A network whose weights are to be set. The caller's random numbers are left alone."""
     with torch.random.fork_rng(devices=[]):
         return TRM(shape)
-
-
-def fit_together(
-    fitters: Sequence[Fitter],
-    puzzles: Sequence[Puzzle],
-    progress: Callable[[int, int], None] | None = None,
-    seconds: float | None = None,
-    seed: int | None = None,
-) -> tuple[list[TRM], int, list[float]]:
-    """For every puzzle a network fitted to its demonstrations; the steps that each took; and of each the share of the
-    demonstrations, as they were drawn in the last tenth of it, that it had wholly right.
-
-    Every puzzle has a fitter to itself; all are fitted alike and take their steps side by side. On CUDA each has a
-    stream of its own, so that one's small products run where another's leave the device idle.
-
-    A network starts from the mean of the identities that the expert knows, and has one: its puzzle's. Only
-    demonstrations are learned from: nothing of the tests but the canvas. progress: called with the seconds (or steps)
-    behind and in all. seconds: in place of the fitting's own, for each puzzle, so that as many puzzles take as many
-    times that; with none to spend nothing is learned. seed: in place of the fitting's own.
-    """
-    how, cuda = fitters[0].how, fitters[0].compiled
-    # What is captured, recorded and waited for is so on the current device.
-    there = torch.cuda.device(fitters[0].device) if cuda else nullcontext()
-    with there, torch.inference_mode(False), torch.enable_grad():
-        given = how.seed if seed is None else seed
-        learners = [fitter.begin(puzzle, given) for fitter, puzzle in zip(fitters, puzzles, strict=True)]
-        if cuda:
-            torch.cuda.synchronize()  # what was set on one stream is read on others
-        begun, step, behind, late = time.perf_counter(), 0, 0.0, False
-        total = how.steps or len(puzzles) * (how.seconds if seconds is None else seconds)
-        while behind < total:
-            early, late = not late, late or behind >= LATE * total
-            for fitter, learner in zip(fitters, learners, strict=True):
-                with torch.cuda.stream(fitter.stream) if cuda else nullcontext():
-                    if late and early:
-                        learner.meters.zero_()
-                    learner.set_step(step, behind / total)
-                    learner.step()
-            step += 1
-            if cuda and step % 8 == 0:
-                torch.cuda.synchronize()  # the clock must not run ahead of the device
-            behind = step if how.steps else time.perf_counter() - begun
-            if progress is not None:
-                progress(min(int(behind), int(total)), int(total))
-        if cuda:
-            torch.cuda.synchronize()
-    meters = [dict(zip(METERS, learner.meters.tolist(), strict=True)) for learner in learners]
-    right = [one["right"] / max(1.0, one["finished"]) for one in meters]
-    return [fitter.network() for fitter in fitters], step, right

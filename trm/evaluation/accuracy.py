@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import Any, TypedDict
 
 import numpy as np
 
 from trm.evaluation.statistics import wilson
+from trm.inference.config import SearchConfig
 from trm.inference.engine import Engine, Rollout, Trajectory
+from trm.inference.refiner import Refiner
+from trm.inference.rollouts import RolloutRequest, attempt_of
+from trm.inference.search import SolveState
 from trm.tasks import Puzzle, Status, Task, get
 from trm.tasks.base import IGNORE
 
-if TYPE_CHECKING:
-    from trm.inference.refiner import Refiner
+Progress = Callable[[int], None]  # takes how many puzzles are done
 
 
-class Looked(TypedDict):
-    """What came of one input: after each step whether its grid is right, the step (from 0) at which learned halting
-    would stop, and the share of the scored cells that are right at the end.
+class InputMetrics(TypedDict):
+    """Metrics of one cold rollout over one input.
+
+    right: after each step, whether the grid is right. halt: the step, from 0, at which learned halting would stop.
+    cells: share of the scored cells that are right at the end.
     """
 
     right: list[bool]
@@ -27,20 +32,20 @@ class Looked(TypedDict):
     cells: float
 
 
-def evaluate(
+def evaluate_cold(
     engine: Engine,
     task: Task,
     puzzles: Sequence[Puzzle],
     steps: int = 16,
-    progress: Callable[[int], None] | None = None,
+    progress: Progress | None = None,
     contexts: Sequence[int] | None = None,
 ) -> dict[str, Any]:
-    """One cold pass of `steps` supervision steps over every puzzle (each must have its answer), measured.
+    """Figures of one cold pass of `steps` supervision steps over every puzzle, each of which has its answer.
 
-    contexts: for every puzzle, as which of its identities the network is to see it.
+    contexts: for every puzzle, the embedding under which the network sees it.
     """
     runs = roll_out(engine, task, puzzles, steps, progress, contexts)
-    return measure([task] * len(puzzles), puzzles, runs, steps)
+    return measure(task, puzzles, runs, steps)
 
 
 def roll_out(
@@ -48,93 +53,96 @@ def roll_out(
     task: Task,
     puzzles: Sequence[Puzzle],
     steps: int,
-    progress: Callable[[int], None] | None = None,
+    progress: Progress | None = None,
     contexts: Sequence[int] | None = None,
 ) -> list[Trajectory]:
     """A cold trajectory of exactly `steps` for every input of every puzzle, in order."""
-    known = zip(puzzles, contexts or [0] * len(puzzles), strict=True)
     rollouts = [
         Rollout(task.encode_question(puzzle, i), context=context)
-        for puzzle, context in known
+        for puzzle, context in zip(puzzles, contexts or [0] * len(puzzles), strict=True)
         for i in range(len(puzzle.inputs))
     ]
     return engine.run(rollouts, steps, progress=progress)
 
 
-def measure(
-    tasks: Sequence[Task], puzzles: Sequence[Puzzle], runs: Sequence[Trajectory], steps: int
-) -> dict[str, Any]:
-    """Figures of cold trajectories. tasks: of every puzzle the task, on the canvas that the network saw it on.
-
-    As `figures` has them; verified: share that the exact rules accept.
-    """
-    found, verified, waiting = [], 0, iter(runs)
-    for task, puzzle in zip(tasks, puzzles, strict=True):
-        mine = [next(waiting) for _ in puzzle.inputs]
-        found += looked(task, puzzle, mine, steps)
-        answer = tuple(task.decode(puzzle, run.grids[-1], i) for i, run in enumerate(mine))
+def measure(task: Task, puzzles: Sequence[Puzzle], runs: Sequence[Trajectory], steps: int) -> dict[str, Any]:
+    """Figures of cold trajectories as `aggregate` has them, and verified: the share that the exact rules accept."""
+    metrics, verified, remaining = [], 0, iter(runs)
+    for puzzle in puzzles:
+        own = [next(remaining) for _ in puzzle.inputs]
+        metrics += input_metrics(task, puzzle, own, steps)
+        answer = tuple(task.decode(puzzle, run.grids[-1], i) for i, run in enumerate(own))
         verified += task.check(puzzle, answer).status is Status.VERIFIED
-    return figures(found) | {"verified": verified / len(puzzles)}
+    return aggregate(metrics) | {"verified": verified / len(puzzles)}
 
 
-def looked(task: Task, puzzle: Puzzle, runs: Sequence[Trajectory], steps: int) -> list[Looked]:
-    """The cold trajectories of a puzzle's inputs, against its labels."""
-    found = []
+def input_metrics(task: Task, puzzle: Puzzle, runs: Sequence[Trajectory], steps: int) -> list[InputMetrics]:
+    """The cold trajectories of a puzzle's inputs against its labels. task: on the canvas that the network saw."""
+    metrics = []
     for index, run in enumerate(runs):
-        one = Looked(right=[False] * steps, halt=run.first_halt(), cells=0.0)
-        # Else the answer cannot be said on this canvas.
+        one = InputMetrics(right=[False] * steps, halt=run.first_halt(), cells=0.0)
+        # Answers larger than the canvas count as wrong.
         if puzzle.answers is None or max(puzzle.answers[index].shape) <= max(task.height, task.width):
             label = task.encode_label(puzzle, index)
             scored = label != IGNORE
             one["right"] = [bool((grid[scored] == label[scored]).all()) for grid in run.grids]
             one["cells"] = float((run.grids[-1][scored] == label[scored]).mean())
-        found.append(one)
-    return found
+        metrics.append(one)
+    return metrics
 
 
-def figures(found: Sequence[Looked]) -> dict[str, Any]:
-    """Shares of inputs. accuracy: those whose grid after the last step equals the label; by_step: after each.
+def aggregate(metrics: Sequence[InputMetrics]) -> dict[str, Any]:
+    """Shares of inputs. accuracy: those whose grid after the last step equals the label; by_step: after each step.
 
-    cells: mean share of right cells. halt_accuracy, mean_steps: stopping where learned halting would.
+    cells: mean share of right cells. halt_accuracy, mean_steps: when stopping where learned halting would.
     """
-    right, stops = np.array([one["right"] for one in found]), np.array([one["halt"] for one in found])
+    right = np.array([one["right"] for one in metrics])
+    stops = np.array([one["halt"] for one in metrics])
     return {
-        "n": len(found),
+        "n": len(metrics),
         "accuracy": float(right[:, -1].mean()),
-        "halt_accuracy": float(right[np.arange(len(found)), stops].mean()),
+        "halt_accuracy": float(right[np.arange(len(metrics)), stops].mean()),
         "mean_steps": float(stops.mean() + 1),
-        "cells": float(np.mean([one["cells"] for one in found])),
+        "cells": float(np.mean([one["cells"] for one in metrics])),
         "by_step": {str(s + 1): float(right[:, s].mean()) for s in range(right.shape[1])},
     }
 
 
-def evaluate_general(
+def evaluate(
     refiner: Refiner,
     puzzles: Sequence[Puzzle],
     steps: int,
-    restarts: int,
-    seed: int,
-    progress: Callable[[int], None] | None = None,
+    restarts: int = 0,
+    seed: int = 0,
+    progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """`Refiner.evaluate` where one network answers every puzzle."""
+    """Accuracy on labelled puzzles of one task whose expert answers as it is.
+
+    Restarts change `accuracy` and `verified` alone; the other figures are of the cold pass.
+    """
     begun, task = time.perf_counter(), get(puzzles[0].task)
-    runs = roll_out(refiner.engine(task.name), task, puzzles, steps, progress)
-    result = {"task": task.name, **measure([task] * len(puzzles), puzzles, runs, steps)}
+    runs = roll_out(refiner.pool.engine(task.name), task, puzzles, steps, progress)
+    result = {"task": task.name, **measure(task, puzzles, runs, steps)}
     if restarts:
-        waiting = iter(runs)
-        cold = [[next(waiting) for _ in puzzle.inputs] for puzzle in puzzles]
-        outs = refiner.restarted(puzzles, cold, steps, restarts, seed)
+        remaining = iter(runs)
+        states = []
+        for puzzle in puzzles:
+            attempt = attempt_of(
+                RolloutRequest(puzzle, puzzle, task), [next(remaining) for _ in puzzle.inputs]
+            )
+            states.append(SolveState(puzzle, attempts=[attempt]))
+        refined = refiner.search(states, SearchConfig(steps=steps, restarts=restarts, seed=seed))
         right = [
             all(np.array_equal(g, a) for g, a in zip(out.grids, puzzle.answers or (), strict=True))
-            for out, puzzle in zip(outs, puzzles, strict=True)
+            for out, puzzle in zip(refined, puzzles, strict=True)
         ]
         result["accuracy"] = float(np.mean(right))
-        result["verified"] = float(np.mean([out.verdict.status is Status.VERIFIED for out in outs]))
+        result["verified"] = float(np.mean([out.verdict.status is Status.VERIFIED for out in refined]))
     return {**result, "restarts": restarts, "seconds": time.perf_counter() - begun}
 
 
-# Where a network is fitted to every task (`trm.evaluation.records`).
-FITTED = (
+# The shares that an evaluation of adapted networks adds, their words, and what each is a share of.
+ADAPTED_SHARES = (
     ("tasks", "tasks, every test input in two attempts", "n_tasks"),
     ("pass_2", "test inputs in two attempts", "n"),
     ("pass_1", "– in one", "n"),
@@ -142,8 +150,8 @@ FITTED = (
 )
 
 
-def lines(result: Mapping[str, Any]) -> Iterator[str]:
-    """What `Refiner.evaluate` returned, for people."""
+def format_report(result: Mapping[str, Any]) -> Iterator[str]:
+    """The figures of an evaluation as lines for people."""
 
     def exact(share: float, n: int) -> str:
         low, high = wilson(round(share * n), n)
@@ -152,12 +160,12 @@ def lines(result: Mapping[str, Any]) -> Iterator[str]:
     n = result["n"]
     verified = "" if "tasks" in result else f"  verified {result['verified']:.2%}"  # there no rule decides
     yield f"{result['task']}: n {n}  exact {exact(result['accuracy'], n)}{verified}"
-    for key, what, of in FITTED:
+    for key, words, of in ADAPTED_SHARES:
         if key in result:
-            yield f"  {what:42} {exact(result[key], result[of])}"
-    if "tasks_alone" in result:  # a mean of several, which has no such interval
+            yield f"  {words:42} {exact(result[key], result[of])}"
+    if "tasks_alone" in result:  # a mean of several shares, which has no such interval
         alone = f"{result['tasks_alone']:.2%}, {result['pass_2_alone']:.2%}"
-        yield f"  {'tasks, inputs in two by one replica alone':42} {alone}"
+        yield f"  {'tasks, inputs in two by one network alone':42} {alone}"
     if "brier" in result:
         yield f"  {'confidence: Brier score':42} {result['brier']:.4f}"
     yield f"with learned halting {result['halt_accuracy']:.2%} in {result['mean_steps']:.1f} steps on average"

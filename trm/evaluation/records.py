@@ -1,7 +1,7 @@
-"""Accuracy where a network is fitted to every task first: by view, vote and attempt, from a record of each task.
+"""Accuracy where a network is adapted to every puzzle first: by view, vote and attempt, from a record of each puzzle.
 
-Records are lines of JSON, written as it goes: an evaluation that was interrupted goes on after them, and those of
-several machines, one file after the other, make one evaluation.
+Records are lines of JSON, written as the evaluation goes: one that was interrupted goes on after them, and the files
+of several machines, one after the other, make one evaluation.
 """
 
 from __future__ import annotations
@@ -14,211 +14,262 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from operator import itemgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict, cast
+from typing import Any, TypedDict, cast
 
 import numpy as np
 
-from trm.adaptation.calibration import Calibration, calibrate, calibration_of
-from trm.evaluation.accuracy import Looked, figures, looked, roll_out
+from trm.adaptation.calibration import KEY, Calibration, calibrate, calibration_of
+from trm.evaluation.accuracy import InputMetrics, Progress, aggregate, input_metrics, roll_out
 from trm.evaluation.statistics import auroc
 from trm.grid import PuzzleError
-from trm.inference.attempts import Refinement, agreement, tally
-from trm.inference.engine import Engine
-from trm.inference.verifier import unseen
-from trm.tasks import Puzzle, Task
-
-if TYPE_CHECKING:
-    from trm.inference.refiner import Refiner
+from trm.inference.provider import AdaptedNetwork
+from trm.inference.refiner import Refinement, Refiner
+from trm.inference.selection import smoothed_vote_share, tally
+from trm.tasks import Puzzle
 
 CUT_SHORT = '{"id": '  # how a record begins
-JUDGED = 64  # candidates of a test input that are scored at most for each replica, those with the most votes
+MOST_SCORED = 64  # candidates of an input that are scored for each network, those with the most votes
 
 
-class Judged(TypedDict):
-    """A grid that views named for a test input.
+class ScoredCandidate(TypedDict):
+    """A grid that views voted for as the answer to one input.
 
-    votes: how many did, and of each replica's views how many. score: see `trm.inference.verifier`. sure: the confidence of the
-    surest of them. right: whether it is.
+    votes: of all views; votes_of: of each network's views. score: its likelihood (`trm.inference.verifier`).
+    confidence: the highest halting probability of the views that voted for it. right: whether it is the answer.
     """
 
     votes: int
     votes_of: list[int]
     score: float
-    sure: float
+    confidence: float
     right: bool
 
 
 class Record(TypedDict):
-    """How one task went. Lists have an entry for every test input."""
+    """How one puzzle went. Lists have an entry for every test input."""
 
     id: str
-    question: int  # its checksum
-    how: dict[str, Any]  # the checkpoint's hash, steps, restarts, seed and fitting
-    canvas: int
-    fit_seconds: float
-    fit_steps: int
-    fit_right: float  # share of the demonstrations, under their views, that fitting has learned
-    cold: list[Looked]  # one view
+    question: int  # checksum of the question
+    settings: dict[str, Any]  # the checkpoint's hash, steps, restarts, seed and adaptation
+    canvas: int  # side in cells
+    adaptation_seconds: float
+    adaptation_steps: int
+    adaptation_accuracy: float  # share of the demonstrations, under their views, that the network has learned
+    cold: list[InputMetrics]  # one view
     pass_1: list[bool]  # whether the first attempt is right,
     pass_2: list[bool]  # one of two,
     oracle: list[bool]  # or any grid that was ever voted for
-    candidates: list[list[Judged]]
+    candidates: list[list[ScoredCandidate]]
     seconds: float
 
 
-def evaluate_fitted(
+def evaluate_adapted(
     refiner: Refiner,
     puzzles: Sequence[Puzzle],
     steps: int,
-    restarts: int,
-    seed: int,
-    progress: Callable[[int], None] | None = None,
+    restarts: int = 0,
+    seed: int = 0,
+    progress: Progress | None = None,
     record: Callable[[Record], None] | None = None,
     known: Iterable[Record] = (),
 ) -> dict[str, Any]:
-    """`Refiner.evaluate` where the network is fitted to every puzzle. record: told of each task, as it goes.
+    """Accuracy on labelled puzzles of one task whose expert is adapted to each of them; restarts are views that vote.
 
-    known: records of before, whose tasks are not done again; those of other tasks do not count. Raises PuzzleError
-    where one was made in another way.
+    record: called with the record of each puzzle, as it goes. known: earlier records, whose puzzles are not done
+    again; records of other puzzles do not count. Raises PuzzleError where one was made with other settings.
     """
-    steps = refiner.experts.steps(puzzles[0].task, steps)
-    how = settings(refiner, steps, restarts, seed)
+    settings = settings_of(refiner, steps, restarts, seed)
     before = {(one["id"], one["question"]): one for one in known}
     for one in before.values():
-        if differ := [key for key, value in how.items() if one["how"].get(key) != value]:
+        if differ := [key for key, value in settings.items() if one["settings"].get(key) != value]:
             key = differ[0]
             raise PuzzleError(
-                f"the record of {one['id']} has {key} {one['how'].get(key)}, expected {how[key]}: another file "
-                "for another evaluation"
+                f"the record of {one['id']} has {key} {one['settings'].get(key)}, expected {settings[key]}: "
+                "another file for another evaluation"
             )
     records = []
-    new = refiner.experts.ahead([one for one in puzzles if (one.id, one.checksum) not in before])
     for count, puzzle in enumerate(puzzles, 1):
-        if (done := before.get((puzzle.id, puzzle.checksum))) is None:
-            next(new)
-            done = one_task(refiner, puzzle, steps, restarts, seed, how)
-            if record is not None:
-                record(done)
-        records.append(done)
+        one = before.get((puzzle.id, puzzle.checksum)) or evaluate_puzzle(
+            refiner, puzzle, steps, restarts, seed, settings
+        )
+        if record is not None and (puzzle.id, puzzle.checksum) not in before:
+            record(one)
+        records.append(one)
         if progress is not None:
             progress(count)
-    calibration = calibration_of(refiner.experts.expert(puzzles[0].task).meta)
+    calibration = calibration_of(refiner.pool.expert(puzzles[0].task).meta)
     return {"task": puzzles[0].task, **summary(records, calibration), "restarts": restarts}
 
 
-def settings(refiner: Refiner, steps: int, restarts: int, seed: int) -> dict[str, Any]:
-    """What a record depends on beside its task, as JSON has it."""
+def settings_of(refiner: Refiner, steps: int, restarts: int, seed: int) -> dict[str, Any]:
+    """What a record depends on beside its puzzle, as JSON has it."""
     weights = refiner.name.rpartition("@")[2]
-    fit = {f"fit.{key}": value for key, value in asdict(refiner.experts.how()).items()}
-    return {"refiner": weights, "steps": steps, "restarts": restarts, "seed": seed, **fit}
+    adaptation = {f"adaptation.{key}": value for key, value in asdict(refiner.pool.adaptation).items()}
+    return {"refiner": weights, "steps": steps, "restarts": restarts, "seed": seed, **adaptation}
 
 
-def one_task(
-    refiner: Refiner, puzzle: Puzzle, steps: int, restarts: int, seed: int, how: dict[str, Any]
+def evaluate_puzzle(
+    refiner: Refiner, puzzle: Puzzle, steps: int, restarts: int, seed: int, settings: dict[str, Any]
 ) -> Record:
-    """Fit, look once, look again from `restarts` sides, vote, and judge what was named."""
-    task, (fit,) = refiner.experts.spec(puzzle), refiner.experts.fitted([puzzle])
-    begun = time.perf_counter()
-    cold = looked(task, puzzle, roll_out(fit.engines[0], task, [puzzle], steps), steps)
+    """Adapt, run one plain and `restarts` augmented views, vote, and score the candidates."""
+    network = refiner.pool.network(puzzle)
+    assert isinstance(network, AdaptedNetwork)
+    begun, task, steps = time.perf_counter(), network.task, network.steps(steps)
+    runs = roll_out(network.engines[0], task, [puzzle], steps)
     out = refiner.refine(puzzle, steps=steps, restarts=restarts, seed=seed)
-    right = attempts_right(puzzle, out)
     return Record(
         id=puzzle.id,
         question=puzzle.checksum,
-        how=how,
+        settings=settings,
         canvas=task.width,
-        fit_seconds=round(fit.seconds, 1),
-        fit_steps=fit.steps,
-        fit_right=round(fit.right, 4),
-        cold=cold,
-        pass_1=right["pass_1"],
-        pass_2=right["pass_2"],
-        oracle=right["oracle"],
-        candidates=judged(fit.engines, task, puzzle, out, steps, refiner.experts.how().recolour),
-        seconds=round(fit.seconds + time.perf_counter() - begun, 1),
+        adaptation_seconds=round(network.seconds, 1),
+        adaptation_steps=network.adapted_steps,
+        adaptation_accuracy=round(network.accuracy, 4),
+        cold=input_metrics(task, puzzle, runs, steps),
+        **attempts_right(puzzle, out),
+        candidates=score_candidates(network, puzzle, out, steps),
+        seconds=round(network.seconds + time.perf_counter() - begun, 1),
     )
 
 
+class AttemptsRight(TypedDict):
+    pass_1: list[bool]
+    pass_2: list[bool]
+    oracle: list[bool]
+
+
+def attempts_right(puzzle: Puzzle, out: Refinement) -> AttemptsRight:
+    """Of every input, whether the first attempt is right, one of two, or any grid that was voted for."""
+    found = AttemptsRight(pass_1=[], pass_2=[], oracle=[])
+    for index, (tries, answer) in enumerate(zip(out.candidates or [], puzzle.answers or (), strict=True)):
+        right = [np.array_equal(grid, answer) for grid in tries]
+        found["pass_1"].append(right[0])
+        found["pass_2"].append(any(right))
+        found["oracle"].append(any(np.array_equal(a.grids[index], answer) for a in out.attempts))
+    return found
+
+
+def score_candidates(
+    network: AdaptedNetwork, puzzle: Puzzle, out: Refinement, steps: int
+) -> list[list[ScoredCandidate]]:
+    """For every input the grids that views voted for, most votes first, with their scores."""
+    most = MOST_SCORED * len(network.engines)
+    named = [tally([a.grids[i] for a in out.attempts])[:most] for i in range(len(puzzle.inputs))]
+    log_p = network.log_likelihood(puzzle, [[grid for grid, _ in own] for own in named], steps)
+    scored: list[list[ScoredCandidate]] = []
+    for index, (own, scores, answer) in enumerate(zip(named, log_p, puzzle.answers or (), strict=True)):
+        scored.append([])
+        for (grid, votes), score in zip(own, scores, strict=True):
+            supporters = [a for a in out.attempts if np.array_equal(a.grids[index], grid)]
+            by_member = Counter(a.member for a in supporters)
+            scored[-1].append(
+                ScoredCandidate(
+                    votes=votes,
+                    votes_of=[by_member[member] for member in range(len(network.engines))],
+                    score=float(np.exp(score)),
+                    confidence=max(a.confidence for a in supporters),
+                    right=np.array_equal(grid, answer),
+                )
+            )
+    return scored
+
+
+# -- figures -------------------------------------------------------------------------------------------------
 def summary(records: Sequence[Record], calibration: Calibration | None = None) -> dict[str, Any]:
-    """Figures of all records: those of one view as `trm.evaluation.accuracy.figures` has them, those of attempts, `ranking`.
+    """Figures of all records: those of one view as `aggregate` has them, those of attempts, and of `ranking`.
 
-    calibration: of the confidence that is printed.
-
-    pass_1, pass_2, oracle: shares of test inputs. tasks: share of tasks with every input right in two attempts.
-    accuracy: pass_1 where views voted. verified: 0, for no rule decides. fit_right: how much of the demonstrations
-    fitting has learned, on average: where it is low more fitting is due, where it is high and tasks are wrong not.
-    auroc_first: of right against wrong first attempts by what `refine` says of them (`trm.inference.attempts.belief`).
-    brier: mean square of what parts that confidence from 1 where the first attempt is right, and from 0 where not;
-    calibration: what would calibrate it, where some are right and some are not.
-    pass_2_alone, tasks_alone: pass_2 and tasks by the views of one replica of several, on average over them.
+    calibration: of the confidence that is reported.
+    accuracy: pass_1 where views voted. verified: 0, for no rule decides. adaptation_accuracy: how much of the
+    demonstrations was learned, on average: where it is low, more adaptation is due; where it is high and puzzles are
+    wrong, not. auroc_first: of right against wrong first attempts by their confidence. brier: Brier score of the
+    first attempts' confidence. calibration: what would calibrate it, where some are right and some are not.
+    pass_2_alone, tasks_alone: pass_2 and tasks by the views of one network of an ensemble, on average over them.
     """
-    result = figures([one for record in records for one in record["cold"]])
-    found = {
+    result = aggregate([one for record in records for one in record["cold"]])
+    shares = {
         "pass_1": [right for record in records for right in record["pass_1"]],
         "pass_2": [right for record in records for right in record["pass_2"]],
         "oracle": [right for record in records for right in record["oracle"]],
         "tasks": [all(record["pass_2"]) for record in records],
     }
-    result["fit_right"] = float(np.mean([record["fit_right"] for record in records]))
-    result |= {"verified": 0.0, **{name: float(np.mean(right)) for name, right in found.items()}}
-    result |= ranking([mine for record in records for mine in record["candidates"]])
-    beliefs, right = believed(records)
-    said, _ = believed(records, calibration)
-    result["brier"] = float(np.mean((np.array(said) - right) ** 2))
+    result["adaptation_accuracy"] = float(np.mean([record["adaptation_accuracy"] for record in records]))
+    result |= {"verified": 0.0, **{name: float(np.mean(right)) for name, right in shares.items()}}
+    result |= ranking([own for record in records for own in record["candidates"]])
+    raw, right = first_attempts(records)
+    reported, _ = first_attempts(records, calibration)
+    result["brier"] = float(np.mean((np.array(reported) - right) ** 2))
     if len(set(right)) > 1:
-        known, missed = (
-            [b for b, is_right in zip(beliefs, right, strict=True) if is_right is which]
+        hits, misses = (
+            [confidence for confidence, hit in zip(raw, right, strict=True) if hit is which]
             for which in (True, False)
         )
-        result["auroc_first"] = auroc(known, missed)
-        least = min(record["fit_steps"] for record in records)
-        result["calibration"] = asdict(calibrate(beliefs, right, least))
-    if (replicas := records[0]["how"]["fit.replicas"]) > 1:
-        each = np.mean([alone(records, one) for one in range(replicas)], axis=0)
+        result["auroc_first"] = auroc(hits, misses)
+        fewest = min(record["adaptation_steps"] for record in records)
+        result[KEY] = asdict(calibrate(raw, right, fewest))
+    if (members := records[0]["settings"]["adaptation.ensemble_size"]) > 1:
+        each = np.mean([by_member(records, member) for member in range(members)], axis=0)
         result |= zip(("pass_2_alone", "tasks_alone"), each.tolist(), strict=True)
-    if records[0]["how"]["restarts"]:
+    if records[0]["settings"]["restarts"]:
         result["accuracy"] = result["pass_1"]
     return result | {"n_tasks": len(records), "seconds": sum(record["seconds"] for record in records)}
 
 
-def believed(
+def first_attempts(
     records: Sequence[Record], calibration: Calibration | None = None
 ) -> tuple[list[float], list[bool]]:
-    """How much each test input's first attempt is believed (`trm.inference.attempts.belief`), and whether it is right."""
-    beliefs, right = [], []
+    """The confidence of each input's first attempt (`vote_confidence`), and whether the attempt is right."""
+    confidences, right = [], []
     for record in records:
-        for mine in record["candidates"]:
-            one = _first(mine)
-            belief = one["sure"] * agreement(one["votes"], record["how"]["restarts"] + 1)
-            known = (
-                calibration if calibration is not None and calibration.holds(record["fit_steps"]) else None
-            )
-            beliefs.append(belief if known is None else known(belief))
-            right.append(one["right"])
-    return beliefs, right
+        holds = calibration is not None and calibration.holds(record["adaptation_steps"])
+        for own in record["candidates"]:
+            best = max(own, key=itemgetter("votes", "confidence"))
+            views = record["settings"]["restarts"] + 1
+            raw = best["confidence"] * smoothed_vote_share(best["votes"], views)
+            confidences.append(calibration(raw) if calibration is not None and holds else raw)
+            right.append(best["right"])
+    return confidences, right
 
 
-def _first(mine: Sequence[Judged]) -> Judged:
-    return max(mine, key=itemgetter("votes", "sure"))
+def by_member(records: Sequence[Record], member: int) -> tuple[float, float]:
+    """Shares of inputs and of tasks that the two grids with the most votes of one network's views get right."""
+
+    def solved(own: Sequence[ScoredCandidate]) -> bool:
+        named = [one for one in own if one["votes_of"][member]]
+        return right_in_two(named, lambda one: (one["votes_of"][member], one["confidence"]))
+
+    right = [[solved(own) for own in record["candidates"]] for record in records]
+    return float(np.mean([one for own in right for one in own])), float(np.mean([all(own) for own in right]))
 
 
-def alone(records: Sequence[Record], replica: int) -> tuple[float, float]:
-    """Shares of test inputs and of tasks that the two grids with the most votes of one replica's views get right."""
-
-    def found(mine: Sequence[Judged]) -> bool:
-        named = [one for one in mine if one["votes_of"][replica]]
-        return right_in_two(named, lambda one: (one["votes_of"][replica], one["sure"]))
-
-    right = [[found(mine) for mine in record["candidates"]] for record in records]
-    inputs, tasks = [one for some in right for one in some], [all(some) for some in right]
-    return float(np.mean(inputs)), float(np.mean(tasks))
+def right_in_two(own: Sequence[ScoredCandidate], key: Callable[[ScoredCandidate], Any]) -> bool:
+    """Whether one of the two candidates that are best by the key is right."""
+    return any(one["right"] for one in sorted(own, key=key, reverse=True)[:2])
 
 
-def right_in_two(mine: Sequence[Judged], key: Callable[[Judged], Any]) -> bool:
-    """Whether one of the two candidates that the key says are best is right."""
-    return any(one["right"] for one in sorted(mine, key=key, reverse=True)[:2])
+def ranking(candidates: Sequence[Sequence[ScoredCandidate]]) -> dict[str, float]:
+    """What the score and the confidence are worth, from the candidates of every input.
+
+    auroc, auroc_confidence: of right against wrong candidates, where there are both, by the one and by the other.
+    pass_2_score, pass_2_confidence: share of inputs with a right one among the two that it says are best.
+    pass_2_votes_score: among the two with the most votes, the score deciding between equals.
+    """
+
+    def pass_2(key: Callable[[ScoredCandidate], Any]) -> float:
+        return float(np.mean([right_in_two(own, key) for own in candidates]))
+
+    every = [one for own in candidates for one in own]
+    right, wrong = ([one for one in every if one["right"] is which] for which in (True, False))
+    score, confidence = itemgetter("score"), itemgetter("confidence")
+    areas = {"auroc": score, "auroc_confidence": confidence} if right and wrong else {}
+    return {
+        **{name: auroc([*map(by, right)], [*map(by, wrong)]) for name, by in areas.items()},
+        "pass_2_score": pass_2(score),
+        "pass_2_confidence": pass_2(itemgetter("confidence", "votes")),
+        "pass_2_votes_score": pass_2(itemgetter("votes", "score")),
+    }
 
 
+# -- files ---------------------------------------------------------------------------------------------------
 def read_records(path: Path) -> list[Record]:
     """The records of a file; none where there is no file. A line that was cut short by a kill does not count.
 
@@ -234,19 +285,18 @@ def read_records(path: Path) -> list[Record]:
             if CUT_SHORT.startswith(line[: len(CUT_SHORT)]):
                 continue
             one = None
-        if (
-            not isinstance(one, dict)
-            or set(one) != set(Record.__annotations__)
-            or not _whole(one["candidates"])
-        ):
-            raise PuzzleError(f"{path}, line {number}: {line[:40]!r}, expected a record of trm eval")
+        if not isinstance(one, dict) or set(one) != set(Record.__annotations__) or not _complete(one):
+            raise PuzzleError(
+                f"{path}, line {number}: {line[:40]!r}, expected a record of this version's trm eval"
+            )
         records.append(cast(Record, one))
     return records
 
 
-def _whole(candidates: Sequence[Sequence[Judged]]) -> bool:
-    """Whether all is there that is said of candidates; an earlier version said less."""
-    return all(set(one) == set(Judged.__annotations__) for mine in candidates for one in mine)
+def _complete(record: dict[str, Any]) -> bool:
+    """Whether all is there that is said of candidates."""
+    keys = set(ScoredCandidate.__annotations__)
+    return all(set(one) == keys for own in record["candidates"] for one in own)
 
 
 @contextmanager
@@ -260,65 +310,3 @@ def recording(path: Path | None) -> Iterator[Callable[[Record], None]]:
         if file.read()[-1:] not in ("", "\n"):
             file.write("\n")
         yield lambda record: print(json.dumps(record), file=file, flush=True)
-
-
-def attempts_right(puzzle: Puzzle, out: Refinement) -> dict[str, list[bool]]:
-    """Of every test input, whether the first attempt is right, one of two, or any that was ever voted for."""
-    found: dict[str, list[bool]] = {"pass_1": [], "pass_2": [], "oracle": []}
-    for index, (tries, answer) in enumerate(zip(out.candidates or [], puzzle.answers or (), strict=True)):
-        right = [np.array_equal(grid, answer) for grid in tries]
-        found["pass_1"].append(right[0])
-        found["pass_2"].append(any(right))
-        found["oracle"].append(any(np.array_equal(one.grids[index], answer) for one in out.attempts))
-    return found
-
-
-def judged(
-    engines: Sequence[Engine], task: Task, puzzle: Puzzle, out: Refinement, steps: int, recolour: float
-) -> list[list[Judged]]:
-    """For every test input what views named, at most JUDGED grids a replica, those with the most votes first.
-
-    recolour: the share of recoloured views among those that score them.
-    """
-    most = JUDGED * len(engines)
-    named = [tally([one.grids[i] for one in out.attempts])[:most] for i in range(len(puzzle.inputs))]
-    found = unseen(engines, task, puzzle, [[grid for grid, _ in mine] for mine in named], steps, recolour)
-    judgements: list[list[Judged]] = []
-    for index, (mine, scores, answer) in enumerate(zip(named, found, puzzle.answers or (), strict=True)):
-        judgements.append([])
-        for (grid, votes), log_p in zip(mine, scores, strict=True):
-            said = [one for one in out.attempts if np.array_equal(one.grids[index], grid)]
-            by = Counter(one.replica for one in said)
-            judgements[-1].append(
-                Judged(
-                    votes=votes,
-                    votes_of=[by[replica] for replica in range(len(engines))],
-                    score=float(np.exp(log_p)),
-                    sure=max(one.confidence for one in said),
-                    right=np.array_equal(grid, answer),
-                )
-            )
-    return judgements
-
-
-def ranking(candidates: Sequence[Sequence[Judged]]) -> dict[str, float]:
-    """What the score and the confidence are worth, from the candidates of every test input.
-
-    auroc, auroc_sure: of right against wrong candidates, where there are both, by the one and by the other.
-    pass_2_score, pass_2_sure: share of inputs with a right one among the two that it says are best.
-    pass_2_votes_score: among the two with the most votes, the score deciding between equals.
-    """
-
-    def pass_2(key: Callable[[Judged], Any]) -> float:
-        return float(np.mean([right_in_two(mine, key) for mine in candidates]))
-
-    every = [one for mine in candidates for one in mine]
-    right, wrong = ([one for one in every if one["right"] is which] for which in (True, False))
-    score, sure = itemgetter("score"), itemgetter("sure")
-    areas = {"auroc": score, "auroc_sure": sure} if right and wrong else {}
-    return {
-        **{name: auroc([*map(by, right)], [*map(by, wrong)]) for name, by in areas.items()},
-        "pass_2_score": pass_2(itemgetter("score")),
-        "pass_2_sure": pass_2(itemgetter("sure", "votes")),
-        "pass_2_votes_score": pass_2(itemgetter("votes", "score")),
-    }

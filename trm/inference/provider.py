@@ -1,81 +1,223 @@
-"""The networks behind a refiner: one engine for a task, or one fitted to a puzzle's demonstrations."""
+"""The provider: which network answers a puzzle, a task's expert as it is or one adapted to the puzzle.
+
+Who asks for a network does not know the difference: both kinds say how they are asked again (`restart`), whether
+further attempts vote, how many steps they take, and how likely they find a candidate.
+"""
 
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
-from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
 
 from trm.adaptation.calibration import Calibration, calibration_of
-from trm.grid import PuzzleError
-from trm.inference.attempts import Progress, Seconds
+from trm.adaptation.test_time import AdaptationConfig, TestTimeTrainer, canvas_side, default_adaptation
+from trm.checkpoints.format import Checkpoint, CheckpointError, Expert
+from trm.grid import Grid, Grids, PuzzleError
+from trm.inference import verifier
+from trm.inference.engine import Engine, gains_from_bf16
+from trm.inference.rollouts import RolloutRequest
+from trm.model.network import TRM
 from trm.tasks import Puzzle, Task, get
+from trm.tasks.transforms import RestrictedTransform, draw_task_view
 
-if TYPE_CHECKING:
-    import torch
-
-    from trm.adaptation.test_time import Fitter, Fitting
-    from trm.checkpoints.format import Checkpoint, Expert
-    from trm.inference.engine import Engine
-    from trm.model.network import TRM
-
-FITTING_SHARE = 0.8  # of a budget
-# The share of the seconds now allowed that a network must have been given to be used again: of one budget the clock
-# and a draft leave a little more or less each time, and for that little it would be fitted anew in full.
+ADAPTATION_SHARE = 0.8  # of a budget
+# A cached adaptation is used again if it had at least this share of the time allowed now: of one budget, the clock
+# and a draft leave a little more or less each time.
 ENOUGH = 0.9
-# Fitted networks, kept for questions that come again: drafts, scores, arms of a comparison. As many as puzzles are
-# answered in step (`hybrid.solving.TOGETHER`): fewer would have each of them fitted anew at every turn. 14 MB each.
-FITTED_KEPT, FITTED_KEPT_ON_CPU = 256, 32
+# Adapted networks that are kept for puzzles that come again: drafts, scores, arms of a comparison. 14 MB each.
+KEPT_ON_GPU, KEPT_ON_CPU = 256, 32
 
 
-class Fitted(NamedTuple):
-    """Networks fitted to a puzzle's demonstrations, one for each replica, the steps that each took, and their share
-    of the seconds.
+@dataclass(frozen=True, eq=False)
+class Network(ABC):
+    """The network, or the ensemble, that answers a puzzle. task: the puzzle's, on the canvas that it sees.
 
-    allowed: the seconds that they were given. right: the share of the demonstrations that they have learned.
+    most_steps: supervision steps of a rollout at most; 0 is no limit. votes: whether further attempts are views of
+    the puzzle that vote, so that no rule ends them.
     """
 
     engines: tuple[Engine, ...]
-    steps: int
-    seconds: float
-    allowed: float
-    right: float
+    task: Task
+    most_steps: int = 0
+    calibration: Calibration | None = None
+    accepts_drafts: bool = False
+    votes: bool = False
+
+    def steps(self, requested: int) -> int:
+        return min(requested, self.most_steps) if self.most_steps else requested
+
+    def holds(self, grids: Grids) -> bool:
+        """Whether grids fit on the canvas."""
+        return all(g.shape[0] <= self.task.height and g.shape[1] <= self.task.width for g in grids)
+
+    def first(self, puzzle: Puzzle, draft: Grids | None, trace: bool = False) -> RolloutRequest:
+        """The puzzle as it is, from a cold start or from a draft."""
+        return RolloutRequest(puzzle, puzzle, self.task, draft, trace=trace)
+
+    @abstractmethod
+    def restart(
+        self,
+        puzzle: Puzzle,
+        question: Puzzle,
+        draft: Grids | None,
+        turn: int,
+        rng: np.random.Generator,
+        noise: float | None = None,
+        trace: bool = False,
+    ) -> RolloutRequest:
+        """Another attempt, unlike the ones before. question: the puzzle, or one with more givens, to be asked in its
+        place. turn: how many restarts went before. noise: σ, in place of the task's own."""
+
+    @abstractmethod
+    def log_likelihood(
+        self, puzzle: Puzzle, candidates: Sequence[Sequence[Grid]], steps: int
+    ) -> list[verifier.LogP]:
+        """How likely the network finds candidates, given for every input: log p, [n] for every input."""
+
+    @property
+    @abstractmethod
+    def batch_key(self) -> Hashable:
+        """Networks with equal keys share a batch."""
 
 
-class Experts:
-    """The experts of a checkpoint on a device, each loaded when it is first asked for.
+@dataclass(frozen=True, eq=False)
+class ExpertNetwork(Network):
+    """A task's expert as it is. Restarts add noise and draw a symmetry of the task."""
 
-    fitting: how to fit to demonstrations; None: as the device allows. compiled: see `Engine`. Raises CheckpointError
-    for a device that is not there.
+    def restart(
+        self,
+        puzzle: Puzzle,
+        question: Puzzle,
+        draft: Grids | None,
+        turn: int,
+        rng: np.random.Generator,
+        noise: float | None = None,
+        trace: bool = False,
+    ) -> RolloutRequest:
+        seed = int(rng.integers(2**62))
+        height, width = puzzle.grid.shape
+        symmetry = self.task.symmetries((height, width)).draw(rng)
+        transform = (
+            symmetry if question is puzzle else RestrictedTransform(symmetry, puzzle.grid, question.grid)
+        )
+        return RolloutRequest(
+            puzzle,
+            Puzzle(puzzle.task, tuple(transform.forward(g) for g in puzzle.inputs)),
+            self.task,
+            None if draft is None else tuple(transform.forward(g) for g in draft),
+            transform,
+            noise=self.task.restart_noise if noise is None else noise,
+            seed=seed,
+            trace=trace,
+        )
+
+    def log_likelihood(
+        self, puzzle: Puzzle, candidates: Sequence[Sequence[Grid]], steps: int
+    ) -> list[verifier.LogP]:
+        if not self.accepts_drafts:
+            raise PuzzleError(f"the {self.task.name} expert was not trained on drafts, so it cannot score")
+        return verifier.score_as_draft(self.engines[0], self.task, puzzle, candidates)
+
+    @property
+    def batch_key(self) -> Hashable:
+        return self.task.name
+
+
+@dataclass(frozen=True, eq=False)
+class AdaptedNetwork(Network):
+    """Networks adapted to one puzzle's demonstrations. Restarts see the whole puzzle under another view.
+
+    adapted_steps: optimiser steps that each network took; seconds: what they took; allowed_seconds: what they were
+    given. accuracy: the share of the demonstrations that the networks have learned.
     """
 
-    def __init__(self, checkpoint: Checkpoint, device: str, slots: int = 0) -> None:
-        self.checkpoint, self.device, self.slots = checkpoint, usable(device), slots
-        self.fitting: Fitting | None = None
-        self.compiled = False
+    config: AdaptationConfig = field(default_factory=AdaptationConfig)
+    adapted_steps: int = 0
+    seconds: float = 0.0
+    allowed_seconds: float = 0.0
+    accuracy: float = 0.0
+
+    def restart(
+        self,
+        puzzle: Puzzle,
+        question: Puzzle,
+        draft: Grids | None,
+        turn: int,
+        rng: np.random.Generator,
+        noise: float | None = None,
+        trace: bool = False,
+    ) -> RolloutRequest:
+        config = self.config
+        longest = max((max(grid.shape) for grid in draft or ()), default=0)
+        side = self.task.width if config.moved else 0
+        view = draw_task_view(puzzle, rng, side, longest, config.color_permutation_prob, config.enlarged)
+        return RolloutRequest(
+            puzzle,
+            Puzzle(puzzle.task, tuple(view.forward(g) for g in puzzle.inputs)),
+            self.task.at(view.top, view.left),
+            None if draft is None else tuple(view.forward(g) for g in draft),
+            view,
+            context=view.turn,
+            member=(turn + 1) % len(self.engines),  # the first request was the first member's
+            trace=trace,
+        )
+
+    def log_likelihood(
+        self, puzzle: Puzzle, candidates: Sequence[Sequence[Grid]], steps: int
+    ) -> list[verifier.LogP]:
+        share = self.config.color_permutation_prob
+        return verifier.score_by_likelihood(
+            self.engines, self.task, puzzle, candidates, self.steps(steps), share
+        )
+
+    @property
+    def batch_key(self) -> Hashable:
+        return id(self)
+
+
+class ModelPool:
+    """The experts of a checkpoint on a device, each loaded when it is first asked for, and adapted copies of them."""
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        device: str = "auto",
+        slots: int = 0,
+        adaptation: AdaptationConfig | None = None,
+        compiled: bool = False,
+    ) -> None:
+        """slots, compiled: see `Engine`. adaptation: None for what the device allows.
+
+        Raises CheckpointError for a device that is not there.
+        """
+        self.checkpoint, self.device, self.slots = checkpoint, resolve_device(device), slots
+        self.adaptation = adaptation or default_adaptation(self.device)
+        self.compiled = compiled
         self._engines: dict[str, Engine] = {}
-        # By task, canvas, way of fitting and place among those that are fitted side by side: each has a stream.
-        self._fitters: dict[tuple[str, int, Fitting, int], Fitter] = {}
-        self._streams: list[torch.cuda.Stream] = []
-        self._fitted: OrderedDict[bytes, Fitted] = OrderedDict()  # by what they were fitted to
+        self._trainers: dict[tuple[str, int], TestTimeTrainer] = {}  # by task and canvas
+        self._adapted: OrderedDict[bytes, AdaptedNetwork] = OrderedDict()  # by what they were adapted to
 
-    def engine(self, task: str) -> Engine:
-        """The engine of a task's expert. Raises PuzzleError where there is none."""
-        from trm.inference.engine import Engine
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """The tasks that there is an expert for."""
+        return tuple(sorted(self.checkpoint.experts))
 
-        if task not in self._engines:
-            expert = self.expert(task)
-            network = expert.model(self.device, self._dtype(expert))
-            self._engines[task] = Engine(with_kernels(network), self.slots, self.compiled)
-        return self._engines[task]
+    @property
+    def kept(self) -> int:
+        """Puzzles whose adapted networks are kept."""
+        networks = KEPT_ON_CPU if self.device == "cpu" else KEPT_ON_GPU
+        return max(1, networks // self.adaptation.ensemble_size)
 
     def expert(self, task: str) -> Expert:
-        """The task's expert. Raises PuzzleError where there is none, or one of another shape."""
+        """The task's expert. Raises PuzzleError where there is none, or one of another shape than the task."""
         if task not in self.checkpoint.experts:
-            known = ", ".join(sorted(self.checkpoint.experts))
+            known = ", ".join(self.tasks)
             raise PuzzleError(f"{self.checkpoint.name}: no expert for {task}, expected one of {known}")
         expert, spec = self.checkpoint.experts[task], get(task)
         if spec.has_demonstrations and expert.config.canvas_width:
@@ -93,178 +235,126 @@ class Experts:
         for task in self.checkpoint.experts:
             self.expert(task)
 
-    def _dtype(self, expert: Expert) -> torch.dtype:
-        import torch
+    def engine(self, task: str) -> Engine:
+        """The engine of a task's expert as it is. Raises PuzzleError where there is none."""
+        if task not in self._engines:
+            expert = self.expert(task)
+            network = expert.model(self.device, self._dtype(expert))
+            self._engines[task] = Engine(with_kernels(network), self.slots, self.compiled)
+        return self._engines[task]
 
-        from trm.inference.engine import gains_from_bf16
+    def accepts_drafts(self, task: str) -> bool:
+        """Whether the task's expert was trained on drafts. Raises PuzzleError where there is none."""
+        return self.expert(task).config.draft
 
-        trained_half = expert.meta.get("dtype") == "bfloat16"
-        return torch.bfloat16 if trained_half and gains_from_bf16(self.device) else torch.float32
-
-    @property
-    def kept(self) -> int:
-        """Puzzles whose fitted networks are kept."""
-        networks = FITTED_KEPT_ON_CPU if self.device == "cpu" else FITTED_KEPT
-        return max(1, networks // self.how().replicas)
-
-    def fits(self, task: str) -> bool:
-        """Whether the task's expert is fitted to the demonstrations of every puzzle before it answers."""
+    def adapts(self, task: str) -> bool:
+        """Whether the task's expert is adapted to every puzzle before it answers."""
         expert = self.checkpoint.experts.get(task)
         return expert is not None and get(task).has_demonstrations and expert.config.turns
 
-    def calibration(self, puzzle: Puzzle) -> Calibration | None:
-        """What belief in an answer is worth of the networks that were fitted to this puzzle, if that is known."""
-        if not self.fits(puzzle.task):
-            return None
-        found = calibration_of(self.checkpoint.experts[puzzle.task].meta)
-        known = self._fitted.get(self._key(puzzle, self.how()))
-        return found if found is not None and known is not None and found.holds(known.steps) else None
+    def canvas(self, puzzle: Puzzle) -> Task:
+        """The puzzle's task, on the canvas that its network sees."""
+        task, expert = get(puzzle.task), self.checkpoint.experts.get(puzzle.task)
+        if not task.has_demonstrations or expert is None:
+            return task
+        if not self.adapts(puzzle.task):
+            return task.on(expert.config.canvas_width or task.width)
+        return task.on(canvas_side(puzzle, expert.config, self.adaptation.smallest_canvas))
 
-    def engines_for(self, puzzle: Puzzle) -> tuple[Engine, ...]:
-        """The engines that answer this puzzle: its task's, or those `fitted` to it last, if need be now."""
-        if not self.fits(puzzle.task):
-            return (self.engine(puzzle.task),)
-        known = self._fitted.get(self._key(puzzle, self.how()))
-        return known.engines if known is not None else self.fitted([puzzle])[0].engines
+    def network(
+        self,
+        puzzle: Puzzle,
+        budget_seconds: float | None = None,
+        progress: Callable[[int, int], None] | None = None,
+        fresh: bool = True,
+    ) -> Network:
+        """The network for a puzzle, adapted now if that is due.
 
-    def replica(self, task: str, turn: int) -> int:
-        """Which of a puzzle's engines makes the attempt of this turn; 0 is the cold one."""
-        return turn % self.how().replicas if self.fits(task) else 0
-
-    def fitted(
-        self, puzzles: Sequence[Puzzle], progress: Progress | None = None, budget: float | None = None
-    ) -> list[Fitted]:
-        """Networks fitted to the demonstrations of each puzzle, `Fitting.together` puzzles side by side.
-
-        budget: seconds that a puzzle may take in all, most of which fitting then takes. A network that was fitted to
-        the same demonstrations before is used again, unless it was given clearly less time than is now.
+        budget_seconds: that the puzzle may take in all, most of which adaptation then takes. An earlier adaptation
+        to the same demonstrations is used again unless it was given clearly less time; with `fresh` false, always.
+        progress: called with the seconds of adaptation behind and in all. Raises PuzzleError where there is no
+        network for the puzzle.
         """
-        how = self.how()
-        if budget is not None:
-            how = replace(how, seconds=FITTING_SHARE * budget)
-        asked = {self._key(puzzle, how): puzzle for puzzle in puzzles}
-        known = {key: self._fitted[key] for key in asked if key in self._fitted}
-        found = {key: one for key, one in known.items() if how.steps or one.allowed >= ENOUGH * how.seconds}
-        missing = [(key, puzzle) for key, puzzle in asked.items() if key not in found]
-        for first in range(0, len(missing), how.together):
-            group = missing[first : first + how.together]
-            found |= zip(
-                (key for key, _ in group), self._fit([p for _, p in group], how, progress), strict=True
-            )
-        for key, one in found.items():
-            self._fitted[key] = one
-            self._fitted.move_to_end(key)
-        while len(self._fitted) > self.kept:
-            self._fitted.popitem(last=False)
-        return [found[self._key(puzzle, how)] for puzzle in puzzles]
+        task = puzzle.task
+        if not self.adapts(task):
+            engine = self.engine(task)
+            return ExpertNetwork((engine,), self.canvas(puzzle), accepts_drafts=self.accepts_drafts(task))
+        key, config = self._key(puzzle), self.adaptation
+        if budget_seconds is not None:
+            config = replace(config, seconds=ADAPTATION_SHARE * budget_seconds)
+        known = self._adapted.get(key)
+        enough = known is not None and known.allowed_seconds >= ENOUGH * config.seconds
+        if known is None or (fresh and not config.steps and not enough):
+            known = self._adapt(puzzle, config, progress)
+        self._adapted[key] = known
+        self._adapted.move_to_end(key)
+        while len(self._adapted) > self.kept:
+            self._adapted.popitem(last=False)
+        return known
 
-    def ahead(
-        self, puzzles: Sequence[Puzzle], progress: Progress | None = None, budget: float | None = None
-    ) -> Iterator[tuple[Puzzle, float]]:
-        """The puzzles in turn, each with its share of the seconds that fitting took so far.
+    def _adapt(
+        self, puzzle: Puzzle, config: AdaptationConfig, progress: Callable[[int, int], None] | None
+    ) -> AdaptedNetwork:
+        expert, task = self.expert(puzzle.task), self.canvas(puzzle)
+        place = puzzle.task, task.width
+        if place not in self._trainers:  # one compiles and captures once for each canvas
+            dtype = self._dtype(expert)
+            self._trainers[place] = TestTimeTrainer(expert, config, task.width, self.device, dtype)
+        trainer, members = self._trainers[place], config.ensemble_size
 
-        The networks of as many as fit side by side are fitted before the first of them; none where each has a budget.
-        """
-        together, share = self.how().together, 0.0
-        for n, puzzle in enumerate(puzzles):
-            if budget is None and n % together == 0:
-                begun, some = time.perf_counter(), [p for p in puzzles[n : n + together] if self.fits(p.task)]
-                self.fitted(some, progress)
-                share = (time.perf_counter() - begun) / max(1, len(some))
-            yield puzzle, share if self.fits(puzzle.task) else 0.0
-
-    def _key(self, puzzle: Puzzle, how: Fitting) -> bytes:
-        """What a fitted network depends on, but for the time it was given."""
-        grids = [grid.tobytes() + bytes(grid.shape) for pair in puzzle.demos for grid in pair]
-        return b"|".join([*grids, f"{self.spec(puzzle).width} {replace(how, seconds=0)}".encode()])
-
-    def _fit(self, puzzles: Sequence[Puzzle], how: Fitting, progress: Progress | None) -> list[Fitted]:
-        """Side by side, by fitters that are kept: one compiles and captures once for each canvas."""
-        import torch
-
-        from trm.adaptation.test_time import Fitter, fit_together
-        from trm.inference.engine import Engine
-
-        fitters: list[Fitter] = []
-        for place, puzzle in enumerate(puzzles):
-            if self.device.startswith("cuda") and place == len(self._streams):
-                self._streams.append(torch.cuda.Stream(self.device))  # type: ignore[no-untyped-call]
-            place_of = (puzzle.task, self.spec(puzzle).width, replace(how, seconds=0), place)
-            if place_of not in self._fitters:
-                expert, stream = self.expert(puzzle.task), self._streams[place] if self._streams else None
-                dtype = self._dtype(expert)
-                self._fitters[place_of] = Fitter(expert, how, place_of[1], self.device, dtype, stream)
-            fitters.append(self._fitters[place_of])
-
-        def tick(replica: int, behind: int, total: int) -> None:
+        def tick(member: int, behind: int, total: int) -> None:
             if progress is not None:
-                progress(replica * total + behind, Seconds(how.replicas * total), None)
+                progress(member * total + behind, members * total)
 
         begun = time.perf_counter()
-        rounds = [
-            fit_together(
-                fitters, puzzles, partial(tick, replica), how.seconds / how.replicas, how.seed + replica
+        ensemble = [
+            trainer.adapt(
+                puzzle,
+                lambda behind, total, member=member: tick(member, behind, total),  # type: ignore[misc]
+                config.seconds / members,
+                config.seed + member,
             )
-            for replica in range(how.replicas)
+            for member in range(members)
         ]
-        seconds = (time.perf_counter() - begun) / len(puzzles)
-        networks, steps, right = zip(*rounds, strict=True)
-        return [
-            Fitted(
-                tuple(Engine(with_kernels(network), self.slots) for network in mine),
-                sum(steps) // how.replicas,
-                seconds,
-                how.seconds,
-                sum(shares) / how.replicas,
-            )
-            for mine, shares in zip(zip(*networks, strict=True), zip(*right, strict=True), strict=True)
-        ]
+        steps = sum(one.steps for one in ensemble) // members
+        calibration = calibration_of(expert.meta)
+        recipe = expert.meta.get("recipe", {})
+        return AdaptedNetwork(
+            tuple(Engine(with_kernels(one.network), self.slots) for one in ensemble),
+            task,
+            # No rule tells which of the later grids is better, so it stops where its training did.
+            most_steps=int(recipe.get("train", {}).get("max_steps", 0)),
+            calibration=calibration if calibration is not None and calibration.holds(steps) else None,
+            accepts_drafts=expert.config.draft,
+            votes=True,
+            config=config,
+            adapted_steps=steps,
+            seconds=time.perf_counter() - begun,
+            allowed_seconds=config.seconds,
+            accuracy=sum(one.accuracy for one in ensemble) / members,
+        )
 
-    def steps(self, task: str, asked: int) -> int:
-        """Supervision steps that a rollout takes at most.
+    def _key(self, puzzle: Puzzle) -> bytes:
+        """What an adapted network depends on, but for the time it was given."""
+        grids = [grid.tobytes() + bytes(grid.shape) for pair in puzzle.demos for grid in pair]
+        return b"|".join([*grids, f"{puzzle.task} {self.canvas(puzzle).width}".encode()])
 
-        A fitted network stops where its training did: no rule tells which of its later grids is the better one.
-        """
-        if not self.fits(task):
-            return asked
-        recipe = self.checkpoint.experts[task].meta.get("recipe", {})
-        return min(asked, int(recipe.get("train", {}).get("max_steps", asked)))
-
-    def how(self) -> Fitting:
-        """How networks are fitted: as said, or as the device allows."""
-        from trm.adaptation.test_time import Fitting
-
-        small = Fitting(seconds=30, batch=8, smallest=10)  # a person waits
-        return self.fitting or (small if self.device == "cpu" else Fitting())
-
-    def spec(self, puzzle: Puzzle) -> Task:
-        """The puzzle's task, on the canvas that its network sees it on."""
-        task = get(puzzle.task)
-        if not task.has_demonstrations or puzzle.task not in self.checkpoint.experts:
-            return task
-        config = self.checkpoint.experts[puzzle.task].config
-        if not self.fits(puzzle.task):
-            return task.on(config.canvas_width or task.width)
-        from trm.adaptation.test_time import canvas
-
-        return task.on(canvas(puzzle, config, self.how().smallest))
+    def _dtype(self, expert: Expert) -> torch.dtype:
+        trained_half = expert.meta.get("dtype") == "bfloat16"
+        return torch.bfloat16 if trained_half and gains_from_bf16(self.device) else torch.float32
 
 
 def with_kernels(network: TRM) -> TRM:
     """The same network, which uses `trm.model.kernels` where they were measured to be faster."""
-    if network.device.type == "cuda":  # elsewhere they are not even imported
-        from trm.model.kernels import use
+    if network.device.type == "cuda":
+        from trm.model.kernels import use  # Triton is not imported on a CPU
 
         use("auto", network)
     return network
 
 
-def usable(device: str) -> str:
+def resolve_device(device: str) -> str:
     """The device that a name stands for. Raises CheckpointError if it is not there."""
-    import torch
-
-    from trm.checkpoints.format import CheckpointError
-
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if device not in ("cpu", "mps") and not device.startswith("cuda"):

@@ -1,0 +1,196 @@
+"""The answer among attempts and drafts: what verifies, else the most confident, else what most of them say.
+
+The exact verdict, the learned confidence and the votes are three values, which are never merged into one number.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from trm.adaptation.calibration import Calibration
+from trm.grid import Grid, Grids
+from trm.inference.proposals import CheckedDraft
+from trm.inference.rollouts import COLD, FROM_DRAFT, Attempt
+from trm.tasks import Puzzle, Status, Task, Verdict
+
+ATTEMPTS = 2  # grids that an answer may name for one input where no rule decides (ARC's scoring)
+LLM = "llm"  # the source of an answer that is a draft as it came
+
+Candidates = tuple[tuple[Grid, ...], ...]  # for every input of a puzzle its grids, the best first
+# The grids named for one input (its number first), to how likely the network finds each.
+Judge = Callable[[int, Sequence[Grid]], Sequence[float]]
+
+
+@dataclass(frozen=True, eq=False)
+class Selection:
+    """The answer to a puzzle. grids: None where there is none. source: whose it is; None where nobody answered.
+
+    candidates: where no rule decides, for every input one or two grids. alternatives: further verified answers.
+    trace: the grid after every step of the best attempt.
+    """
+
+    grids: Grids | None
+    verdict: Verdict
+    source: str | None
+    confidence: float | None = None
+    candidates: Candidates = ()
+    alternatives: tuple[Grids, ...] = ()
+    trace: tuple[Grid, ...] = ()
+
+
+def select_answer(
+    task: Task,
+    puzzle: Puzzle,
+    attempts: Sequence[Attempt],
+    drafts: Sequence[CheckedDraft] = (),
+    calibration: Calibration | None = None,
+    judge: Judge | None = None,
+) -> Selection:
+    """Choose among what the network attempted and a proposer drafted. judge: asked where votes are equal.
+
+    With rules: a verified attempt of a cold start, else a verified draft, else a verified attempt from a draft, else
+    the most confident attempt, else the newest draft that could be read. Without: for every input the two grids
+    that most attempts and drafts name.
+    """
+    ranked = rank_attempts(attempts)
+    trace = ranked[0].trace if ranked else ()
+    if not task.has_checker:
+        return _by_votes(task, puzzle, attempts, drafts, calibration, judge, trace)
+    best = ranked[0] if ranked else None
+    own = next((draft.draft.grids for draft in drafts if draft.verified), None)
+    newest = next((draft.draft.grids for draft in reversed(drafts) if draft.draft.grids is not None), None)
+    grids: Grids | None
+    source: str | None
+    if best is not None and (own is None or (best.verified and best.source == COLD)):
+        grids, source = best.grids, best.source
+        confidence: float | None = best.confidence
+    else:
+        grids, source = own or newest, LLM if drafts else None
+        # The network's confidence is in its own grid: it says nothing about another.
+        confidence = best.confidence if best is not None and same_grids(grids, best.grids) else None
+    verdict = _verdict(task, puzzle, grids, drafts)
+    others = [other for other in verified_answers(attempts, drafts) if not same_grids(other, grids)]
+    return Selection(grids, verdict, source, confidence, (), tuple(others), trace)
+
+
+def rank_attempts(attempts: Sequence[Attempt]) -> list[Attempt]:
+    """Verified attempts first, of these a cold start's (a draft added nothing), in the order of coming; then the
+    others by their confidence."""
+    verified = sorted((a for a in attempts if a.verified), key=lambda a: a.source != COLD)
+    return verified + sorted((a for a in attempts if not a.verified), key=lambda a: -a.confidence)
+
+
+def verified_answers(attempts: Sequence[Attempt], drafts: Sequence[CheckedDraft] = ()) -> list[Grids]:
+    """The distinct answers that the rules accept: drafts first, then attempts as they are ranked."""
+    named = [draft.draft.grids for draft in drafts if draft.verified and draft.draft.grids is not None]
+    return distinct_grids([*named, *(a.grids for a in rank_attempts(attempts) if a.verified)])
+
+
+def _verdict(task: Task, puzzle: Puzzle, grids: Grids | None, drafts: Sequence[CheckedDraft]) -> Verdict:
+    """Whatever anyone claimed: the rules decide last, on the very grids that are handed out."""
+    if grids is not None:
+        return task.check(puzzle, grids)
+    faults = drafts[-1].faults if drafts else ("no answer",)
+    return Verdict(Status.UNSOLVED, faults)
+
+
+# -- votes ---------------------------------------------------------------------------------------------------
+def _by_votes(
+    task: Task,
+    puzzle: Puzzle,
+    attempts: Sequence[Attempt],
+    drafts: Sequence[CheckedDraft],
+    calibration: Calibration | None,
+    judge: Judge | None,
+    trace: tuple[Grid, ...],
+) -> Selection:
+    read = [draft.draft.grids for draft in drafts if draft.draft.grids is not None]
+    ballots = [[a.grids[i] for a in attempts] + [g[i] for g in read] for i in range(len(puzzle.inputs))]
+    if judge is None:  # then the confidence decides between equals
+        ballots = [
+            [a.grids[i] for a in sorted(attempts, key=lambda a: -a.confidence)] + [g[i] for g in read]
+            for i in range(len(puzzle.inputs))
+        ]
+    candidates = pool_candidates(ballots, judge) if attempts or read else ()
+    if not candidates:
+        return Selection(None, _verdict(task, puzzle, None, drafts), LLM if drafts else None)
+    grids = tuple(choice[0] for choice in candidates)
+    source, confidence = LLM, None
+    for name in (COLD, FROM_DRAFT):  # a cold start's answer if for every input some cold attempt says so
+        supporters = [a for a in attempts if name in (a.source, FROM_DRAFT)]
+        if (found := vote_confidence(attempts, supporters, grids, calibration)) is not None:
+            source, confidence = name, found
+            break
+    return Selection(grids, _verdict(task, puzzle, grids, drafts), source, confidence, candidates, (), trace)
+
+
+def pool_candidates(ballots: Sequence[Sequence[Grid]], judge: Judge | None = None) -> Candidates:
+    """For every input the grids with the most votes, at most two. ballots: for every input the grids named for it.
+
+    judge: asked where an input has several grids, to decide between equal votes; then the one that was named first.
+    """
+    chosen = []
+    for index, named in enumerate(ballots):
+        counted = tally(named)
+        likely: Sequence[float] = [0.0] * len(counted)
+        if judge is not None and len(counted) > 1:
+            likely = judge(index, [grid for grid, _ in counted])
+        order = sorted(range(len(counted)), key=lambda n: (-counted[n][1], -likely[n], n))
+        chosen.append(tuple(counted[n][0] for n in order[:ATTEMPTS]))
+    return tuple(chosen)
+
+
+def tally(named: Sequence[Grid]) -> list[tuple[Grid, int]]:
+    """The distinct grids with their votes, most votes first; among equals the one that was named first."""
+    keys = [(grid.shape, grid.tobytes()) for grid in named]
+    grids = dict(zip(keys, named, strict=True))
+    return [(grids[key], votes) for key, votes in Counter(keys).most_common()]
+
+
+def vote_confidence(
+    attempts: Sequence[Attempt],
+    supporters: Sequence[Attempt],
+    grids: Grids,
+    calibration: Calibration | None = None,
+) -> float | None:
+    """How sure the network is of an answer that attempts voted for; None where for some input no supporter says it.
+
+    The highest halting probability among the supporters that say it, times the smoothed share of all attempts that
+    do; of several inputs the lowest. Neither factor is enough for a network that was adapted: briefly adapted, it
+    halts as it should and its views hardly agree; adapted for long, it halts at anything (LOG.md). calibration:
+    turns the product into the probability that the answer is right.
+    """
+    found = []
+    for index, grid in enumerate(grids):
+        votes = sum(np.array_equal(a.grids[index], grid) for a in attempts)
+        halting = [a.confidence for a in supporters if np.array_equal(a.grids[index], grid)]
+        if not halting:
+            return None
+        found.append(max(halting) * smoothed_vote_share(votes, len(attempts)))
+    return min(found) if calibration is None else calibration(min(found))
+
+
+def smoothed_vote_share(votes: int, views: int) -> float:
+    """The share of views that agree, by Laplace's rule of succession: that a single view agrees says little."""
+    return (votes + 1) / (views + 2)
+
+
+# -- equality ------------------------------------------------------------------------------------------------
+def same_grids(first: Grids | None, second: Grids | None) -> bool:
+    """Whether two answers are equal, grid by grid; no answer equals only no answer."""
+    if first is None or second is None:
+        return first is second
+    return len(first) == len(second) and all(map(np.array_equal, first, second))
+
+
+def distinct_grids(answers: Iterable[Grids]) -> list[Grids]:
+    """Each answer once, in the order of coming."""
+    seen: list[Grids] = []
+    for grids in answers:
+        if not any(same_grids(grids, other) for other in seen):
+            seen.append(grids)
+    return seen
