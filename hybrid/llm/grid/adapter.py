@@ -101,13 +101,16 @@ def save_adapter(
     for name, weight in weights.items():
         if name.endswith((_DOWN, _UP)):
             packed, scale = pack_four_bits(weight.detach().cpu())
-            stored[_PREFIX + name] = packed.view(weight.shape[0], -1) if weight.shape[1] % 2 == 0 else packed
+            if weight.numel() % GROUP or weight.shape[1] % 2:
+                raise GridModelError(
+                    f"{name}: {tuple(weight.shape)}, expected even columns and a multiple of {GROUP}"
+                )
+            stored[_PREFIX + name] = packed.view(weight.shape[0], -1)
             stored[_PREFIX + name + _SCALE] = scale
         else:
             stored[_PREFIX + name] = weight.detach().cpu().half()
             whole.append(name.removesuffix(".weight").rpartition(".")[2])
     save_file(stored, folder / WEIGHTS_FILE, metadata={"format": "pt"})
-    shapes = {name: list(weight.shape) for name, weight in weights.items() if name.endswith((_DOWN, _UP))}
     config = {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
@@ -125,7 +128,6 @@ def save_adapter(
         "vocabulary": list(WORDS),
         "quantization": QUANTIZATION,
         **info,
-        "shapes": shapes,
     }
     for name, content in ((CONFIG_FILE, config), (INFO_FILE, described)):
         (folder / name).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
@@ -144,7 +146,7 @@ def read_info(folder: Path) -> dict[str, object]:
 
 def read_adapter(folder: Path) -> tuple[LoraShape, dict[str, Tensor]]:
     """An adapter's float32 weights by the model's names (see `save_adapter`). Raises GridModelError."""
-    info = read_info(folder)
+    read_info(folder)
     try:
         config = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
         stored = load_file(folder / WEIGHTS_FILE)
@@ -152,13 +154,12 @@ def read_adapter(folder: Path) -> tuple[LoraShape, dict[str, Tensor]]:
         raise GridModelError(
             f"{folder}: no adapter, expected {CONFIG_FILE} and {WEIGHTS_FILE} ({error})"
         ) from None
-    shapes = info["shapes"]
-    assert isinstance(shapes, dict)
     weights = {}
     for key, tensor in stored.items():
         name = key.removeprefix(_PREFIX)
-        if name in shapes:
-            weights[name] = unpack_four_bits(tensor.view(-1), stored[key + _SCALE], tuple(shapes[name]))
+        if name.endswith((_DOWN, _UP)):
+            rows, bytes_a_row = tensor.shape
+            weights[name] = unpack_four_bits(tensor.view(-1), stored[key + _SCALE], (rows, 2 * bytes_a_row))
         elif not key.endswith(_SCALE):
             weights[name] = tensor.float()
     return LoraShape(int(config["r"]), float(config["lora_alpha"])), weights
