@@ -3,8 +3,8 @@
     python -m hybrid.llm.grid.evaluate --base DIR --adapter DIR --tasks tasks.json --out records.jsonl
     python -m hybrid.llm.grid.evaluate --summarize records.0.jsonl records.1.jsonl
 
-The tasks are a JSON file in ARC's public form with answers (`{id: {"train": […], "test": […]}}`, also gzipped), taken
-in the file's order. With `--world N` this process takes every Nth task from `--rank` on, and `records.jsonl` becomes
+The tasks are JSON files in ARC's public form with answers (`{id: {"train": […], "test": […]}}`, also gzipped), taken
+in the order of the files and in each file's order. With `--world N` this process takes every Nth task from `--rank` on, and `records.jsonl` becomes
 `records.RANK.jsonl`. One JSON object a task is appended as soon as it is done.
 """
 
@@ -40,8 +40,9 @@ OtherGrids = dict[tuple[str, int], dict[str, int]]  # (task, input) to grids as 
 
 @dataclass(frozen=True)
 class Task:
-    """questions and answers: the test inputs and their right outputs."""
+    """source: the file's name. questions and answers: the test inputs and their right outputs."""
 
+    source: str
     id: str
     pairs: list[Pair]
     questions: list[Grid]
@@ -59,7 +60,15 @@ def read_tasks(path: Path) -> list[Task]:
                 [(np.array(p["input"], np.uint8), np.array(p["output"], np.uint8)) for p in task[part]]
                 for part in ("train", "test")
             )
-            tasks.append(Task(name, shown, [pair[0] for pair in asked], [pair[1] for pair in asked]))
+            tasks.append(
+                Task(
+                    path.name.partition(".")[0],
+                    name,
+                    shown,
+                    [pair[0] for pair in asked],
+                    [pair[1] for pair in asked],
+                )
+            )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise SystemExit(f"{path}: {type(error).__name__} {error}, expected ARC tasks with answers") from None
     return tasks
@@ -105,7 +114,7 @@ class Evaluation:
 
     def task(self, task: Task) -> Json:
         """The record of a task. Running out of memory is an `error` in it, and the next task starts afresh."""
-        record: Json = {"id": task.id}
+        record: Json = {"id": task.id, "source": task.source}
         seconds: dict[str, float] = {}
         try:
             self._parts(task, record, seconds)
@@ -197,6 +206,12 @@ def _solved(task: Task, record: Json, ranking: str) -> bool:
     return True
 
 
+def summaries(records: Sequence[Json]) -> Json:
+    """A summary for each file that tasks came from."""
+    sources = dict.fromkeys(str(record["source"]) for record in records)
+    return {source: summary([r for r in records if r["source"] == source]) for source in sources}
+
+
 def summary(records: Sequence[Json]) -> Json:
     """Counts and means over tasks; log-probabilities are of right grids, over test inputs, in total and a cell."""
     result: Json = {"tasks": len(records), "failed": sum("error" in record for record in records)}
@@ -235,11 +250,11 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     add = parser.add_argument
     add("--base", type=Path, help="folder of the base model")
     add("--adapter", type=Path, help="folder of the adapter")
-    add("--tasks", type=Path, help="ARC tasks with answers, .json or .json.gz")
+    add("--tasks", type=Path, nargs="+", help="ARC tasks with answers, .json or .json.gz")
     add("--out", type=Path, help="JSON lines to append to")
     add("--rank", type=int, default=0, help="which share of the tasks, from 0 on")
     add("--world", type=int, default=1, help="number of shares")
-    add("--limit", type=int, default=0, help="the first so many tasks; 0: all")
+    add("--limit", type=int, default=0, help="the first so many tasks of each file; 0: all")
     add("--seconds", type=float, default=float("inf"), help="no task that would end later is begun")
     add("--frozen-only", action="store_true", help="fit nothing")
     add("--fitted-only", action="store_true", help="skip the views before fitting")
@@ -272,10 +287,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = _arguments(argv)
     if options.summarize:
         latest = {str(r["id"]): r for path in options.summarize for r in read_records(path) if "solved" in r}
-        print(json.dumps(summary(list(latest.values())), indent=1))
+        print(json.dumps(summaries(list(latest.values())), indent=1))
         return
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
-    tasks = read_tasks(options.tasks)[: options.limit or None][options.rank :: options.world]
+    tasks = [task for path in options.tasks for task in read_tasks(path)[: options.limit or None]]
+    tasks = tasks[options.rank :: options.world]
     others = read_others(options.trm_records)
     if options.device.startswith("cuda"):
         torch.cuda.set_device(torch.device(options.device).index or 0)
@@ -326,7 +342,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             solved = "".join("01"[bool(flag)] for flag in _dict(record["solved"]).values())
             place = f"rank {options.rank} {time.monotonic() - STARTED:4.0f} s"
             print(f"{place} {task.id} {solved} {record['seconds']} {record.get('error', '')}", flush=True)
-    print(f"rank {options.rank} {json.dumps(summary(records))}", flush=True)
+    print(f"rank {options.rank} {json.dumps(summaries(records))}", flush=True)
 
 
 if __name__ == "__main__":

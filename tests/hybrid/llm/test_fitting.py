@@ -173,14 +173,14 @@ def test_evaluation_end_to_end(
     assert set(records["a"]["seconds"]) == {"frozen", "fit", "fitted"}
     capsys.readouterr()
     evaluate.main(["--summarize", *map(str, files)])
-    assert json.loads(capsys.readouterr().out)["tasks"] == 3
+    assert json.loads(capsys.readouterr().out)["tasks"]["tasks"] == 3
 
 
 def test_running_out_of_memory_is_counted_and_survived(
     folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     proposer = GridProposer.load(*folders, window=1500)
-    task = evaluate.Task("x", PAIRS, [QUESTION], [QUESTION])
+    task = evaluate.Task("tasks", "x", PAIRS, [QUESTION], [QUESTION])
     evaluation = evaluate.Evaluation(proposer, BRIEF, views=2, frozen_views=0, others={}, seed=0)
 
     def out_of_memory(*_: object, **__: object) -> None:
