@@ -11,42 +11,46 @@ from trm.config import ConfigError, check_choices, check_range
 
 @dataclass(frozen=True)
 class TRMConfig:
-    """Shape and arithmetic of a `TRM`. Defaults are those of the reference (arXiv:2510.04871)."""
+    """Shape and arithmetic of a `TRM`. Defaults are those of the reference implementation (arXiv:2510.04871)."""
 
     seq_len: int  # cells L
     vocab_size: int  # V
-    canvas_width: int = 0  # cells a row, for positions by row and column; 0: the sequence has no rows
+    canvas_width: int = 0  # cells in a row, for positions by row and column; 0: the sequence has no rows
     patch: int = 1  # side of the square of cells that is one position (arXiv:2010.11929)
     hidden_size: int = 512  # D
     layers: int = 2
     heads: int = 8
-    expansion: float = 4.0  # SwiGLU's hidden width is round_up(expansion · d · 2/3, 256)
+    expansion: float = 4.0  # SwiGLU's hidden width is expansion · D · 2/3, rounded up to a multiple of 256
     mixer: Literal["mlp_t", "attention"] = "attention"
-    # groups: no table, but heads that see a cell's row, column or box alone (see trm.positions.group_bias)
+    # groups: no position table; each head attends to a cell's row, column or box, or to everything (`head_groups`)
     positions: Literal["none", "rope", "rope2d", "rowcol", "rowcolbox", "groups"] = "rope"
     box: int = 3  # side of a box, for rowcolbox and groups
     prefix: int = 16  # P positions before the cells
     h_cycles: int = 3  # T
     l_cycles: int = 6  # n
-    networks: Literal[1, 2] = 1  # 2: one for the reasoning, one of the same shape for the answer (HRM)
-    states: Literal[1, 2] = 2  # 1: no reasoning apart, a cycle is n+1 updates y ← net(y + e)
-    # Through the whole last cycle, or only through its last update of z and of y (HRM's one-step approximation).
-    gradient: Literal["cycle", "step"] = "cycle"
-    # Halt where the halting logit exceeds a learned logit of going on, by Q-learning (HRM), not where it exceeds 0.
-    q_continue: bool = False
-    norm: Literal["post", "pre"] = "post"  # pre: of what goes into a layer's parts (arXiv:2002.04745)
-    qk_norm: bool = False  # RMS-normalise queries and keys, no weight
-    gated_norm: bool = False  # σ(g) ⊙ rms(g ⊙ v) in place of silu(g) ⊙ v: what Muon needs
-    draft: bool = False  # a draft input
-    feedback: bool = False  # the last decoded grid is the draft of later steps
-    identities: int = 0  # puzzles, or ARC tasks, with a vector of their own; 0: one learned prefix
+    networks: Literal[1, 2] = 1  # see `trm.model.variants`, also for states and gradient
+    states: Literal[1, 2] = 2
+    gradient: Literal["cycle", "step"] = (
+        "cycle"  # through the last cycle, or only its last updates of z and y
+    )
+    q_continue: bool = (
+        False  # halt where the halting logit exceeds a learned value of another step (HRM), not 0
+    )
+    norm: Literal["post", "pre"] = "post"  # pre: normalise the input of a layer's parts (arXiv:2002.04745)
+    qk_norm: bool = False  # RMS-normalise queries and keys, without weights
+    gated_norm: bool = False  # σ(g) ⊙ rms(g ⊙ v) in place of silu(g) ⊙ v: needed by Muon
+    draft: bool = False  # the network takes drafts
+    feedback: bool = False  # each step's decoded grid is the draft of the next
+    identities: int = 0  # embeddings of puzzles or ARC tasks; 0: one learned prefix for all
     identity_dim: int = 0
-    turns: bool = False  # the last prefix position says under which of 8 turns a task is seen (see trm.pairs)
+    turns: bool = (
+        False  # the last prefix position says under which of 8 symmetries a task is seen (`trm.data.pairs`)
+    )
 
     def __post_init__(self) -> None:
         check_choices(self, "[model]")
         check_range(self, "[model]", ("seq_len", "vocab_size", "hidden_size", "heads", "box"), least=1)
-        # No list of layers says that there is no room for it, and no step of so many cycles ends.
+        # More would be refused by nothing: neither memory errors nor an end of the step could be waited for.
         check_range(self, "[model]", ("layers", "h_cycles", "l_cycles"), 1000, least=1)
         check_range(self, "[model]", ("canvas_width", "prefix", "identities", "identity_dim"))
         if self.hidden_size % self.heads or (self.hidden_size // self.heads) % 2:
@@ -68,12 +72,12 @@ class TRMConfig:
             raise ConfigError(f"[model] patch {self.patch}: expected a divisor of the canvas' sides")
         if self.patch > 1 and self.positions not in ("none", "rope", "rope2d"):
             raise ConfigError(
-                f"[model] positions '{self.positions}' are of single cells, expected 'none', 'rope' or 'rope2d' "
+                f"[model] positions '{self.positions}' are for single cells, expected 'none', 'rope' or 'rope2d' "
                 f"with patch {self.patch}"
             )
         if self.mixer == "mlp_t" and self.positions in ("rope", "rope2d", "groups"):
             raise ConfigError(
-                f"[model] positions '{self.positions}' need mixer 'attention'; say 'none', 'rowcol' or 'rowcolbox'"
+                f"[model] positions '{self.positions}' need mixer 'attention'; expected none, rowcol or rowcolbox"
             )
         if self.mixer == "mlp_t" and self.norm == "pre":
             raise ConfigError("[model] norm 'pre' needs mixer 'attention'")
@@ -81,7 +85,7 @@ class TRMConfig:
             raise ConfigError("[model] positions 'rope2d' need heads of a width divisible by 4")
         if self.positions == "groups" and self.heads % 4:
             raise ConfigError(
-                f"[model] positions 'groups' need heads in fours (row, column, box, all), not {self.heads}"
+                f"[model] positions 'groups' need a multiple of 4 heads (row, column, box, all), not {self.heads}"
             )
         if self.feedback and not self.draft:
             raise ConfigError("[model] feedback needs draft = true")
@@ -89,17 +93,21 @@ class TRMConfig:
             raise ConfigError("[model] identity_dim is larger than prefix · hidden_size")
         room = (self.prefix - 1) * self.hidden_size
         if self.turns and (not self.identities or self.identity_dim > room):
-            raise ConfigError("[model] turns need identities, and a prefix position free of identity_dim")
+            raise ConfigError(
+                "[model] turns need identities, and one prefix position more than identity_dim fills"
+            )
         if self.networks == 2 and self.states == 1:
-            raise ConfigError("[model] networks 2 need states = 2: one network for each")
+            raise ConfigError("[model] networks = 2 needs states = 2: one network for each")
         if not 1 <= self.expansion * min(self.hidden_size, self.length) < math.inf:
-            raise ConfigError(f"[model] expansion {self.expansion}, expected one that leaves a hidden width")
+            raise ConfigError(
+                f"[model] expansion {self.expansion}, too small or too large for a hidden width"
+            )
 
     @property
     def length(self) -> int:
-        """Positions of a state: P before the cells, and one for every patch of them."""
+        """Positions n of a state: P of the prefix, and one for every patch of cells."""
         return self.prefix + self.seq_len // self.patch**2
 
     def on(self, side: int) -> TRMConfig:
-        """The same network on a canvas of another side, which with rope2d no weight knows of."""
+        """The same network on a square canvas of another side: with rope2d no weight depends on it."""
         return replace(self, seq_len=side * side, canvas_width=side)

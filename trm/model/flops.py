@@ -1,4 +1,4 @@
-"""Arithmetic counted from a network's shape: what a step costs, whatever the machine."""
+"""Floating-point operations counted from a network's shape: what a step costs on any machine."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from trm.model.config import TRMConfig
 
 @dataclass(frozen=True)
 class FlopCount:
-    """Arithmetic of one puzzle, counted: a multiply and an add are two operations."""
+    """Floating-point operations for one puzzle; a multiplication and an addition are two."""
 
     network: float  # one application of `net`
     step: float  # one supervision step, forward only
-    training_step: float  # the same with the backward pass, and the look ahead where going on is learned
+    training_step: float  # forward and backward, and with q_continue another forward for its target
 
 
 def count_flops(config: TRMConfig) -> FlopCount:
-    """Matrix products alone, which is where the arithmetic is."""
+    """Count the matrix products, which are nearly all of the arithmetic."""
     n, d = config.length, config.hidden_size
 
     def swiglu(width: int, rows: int) -> float:
@@ -27,9 +27,9 @@ def count_flops(config: TRMConfig) -> FlopCount:
     mix = swiglu(n, d) if config.mixer == "mlp_t" else 2.0 * n * d * 4 * d + 4.0 * n * n * d
     network = config.layers * (mix + swiglu(d, n))
     head = 2.0 * config.seq_len * d * config.vocab_size
-    updates = config.l_cycles + 1  # of a cycle, with one state or two
+    updates = config.l_cycles + 1  # per cycle
     step = config.h_cycles * updates * network + head
-    learned = 2 if config.gradient == "step" else updates  # updates that carry gradient
-    backward = 2 * (learned * network + head)
-    ahead = step if config.q_continue else 0.0  # the next step, forward only, says what going on is worth
-    return FlopCount(network, step, step + backward + ahead)
+    with_gradient = 2 if config.gradient == "step" else updates
+    backward = 2 * (with_gradient * network + head)
+    target = step if config.q_continue else 0.0
+    return FlopCount(network, step, step + backward + target)

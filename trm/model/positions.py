@@ -1,4 +1,4 @@
-"""How a network knows where a cell is: rotary tables, and what each attention head sees."""
+"""How a network knows where a cell is: rotary tables, and which positions each attention head attends to."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ def rope_tables(n: int, head_dim: int, base: float = 10_000.0) -> tuple[Tensor, 
 def rope2d_tables(
     prefix: int, height: int, width: int, head_dim: int, base: float = 100.0
 ) -> tuple[Tensor, Tensor]:
-    """cos and sin [prefix + height · width, head_dim]: half of the pairs turn with the row, half with the column.
+    """cos and sin [prefix + height · width, head_dim]: half of the pairs rotate with the row, half with the column.
 
-    Prefix positions do not turn: they are as near to one cell as to any other. The base is small because rows
-    and columns are few (as vision transformers do it).
+    Prefix positions are not rotated: they are equally near to all cells. The base is small because rows and columns
+    are few, as in vision transformers.
     """
     frequency = base ** (-torch.arange(0, head_dim, 4, dtype=torch.float32) / head_dim)
     row, col = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
@@ -32,7 +32,7 @@ def rope2d_tables(
 
 
 def _both_halves(angle: Tensor) -> tuple[Tensor, Tensor]:
-    """cos and sin [n, head_dim] of the angles [n, head_dim / 2], once for each half that `rotate` turns.
+    """cos and sin [n, head_dim] of the angles [n, head_dim / 2], repeated for the two halves of `rotate`.
 
     In float64: the first cos of float32 in a process of two threads was 1.5e-4 off in 4 of 6,000 (PyTorch 2.13).
     """
@@ -42,18 +42,18 @@ def _both_halves(angle: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def cell_groups(config: TRMConfig) -> tuple[Tensor, Tensor, Tensor]:
-    """Which row, column and box each cell is in, each [L], counted from 0."""
+    """The row, the column and the box of each cell, each [L], counted from 0."""
     cells = torch.arange(config.seq_len)
     row, col = cells // config.canvas_width, cells % config.canvas_width
     return row, col, row // config.box * -(-config.canvas_width // config.box) + col // config.box
 
 
 def head_groups(config: TRMConfig) -> Tensor:
-    """The group [heads, n] of each position to each head, which sees from it those of the same; the prefix has −1.
+    """The group [heads, n] of each position in each head, which attends within groups; the prefix has group −1.
 
-    Of every four heads the first sees the cell's row, the second its column, the third its box, the fourth
-    everything; all see the prefix, and it sees all. So the network knows where a cell is by its groups alone, and
-    moving rows within a band, bands, and columns likewise, moves its answer in the same way.
+    Of every four heads the first attends to the cell's row, the second to its column, the third to its box, the
+    fourth to everything. All attend to the prefix, and it to all. As only groups tell positions apart, the network is
+    equivariant to exchanging rows within a band, bands, and columns likewise.
     """
     row, col, box = cell_groups(config)
     group = torch.stack((row, col, box, torch.zeros_like(row)))
@@ -62,9 +62,9 @@ def head_groups(config: TRMConfig) -> Tensor:
 
 
 def group_bias(config: TRMConfig) -> Tensor:
-    """What to add to attention scores [heads, n, n rounded up to 8]: 0 where a head sees, −inf elsewhere.
+    """The attention mask [heads, n, n rounded up to 8]: 0 where a head attends, −inf elsewhere.
 
-    The last axis is padded for the kernels' alignment; its end is never read.
+    The last axis is padded because PyTorch's kernels want it aligned.
     """
     group = head_groups(config)
     same = (group[:, :, None] == group[:, None, :]) | (group < 0)[:, :, None] | (group < 0)[:, None, :]
@@ -73,7 +73,7 @@ def group_bias(config: TRMConfig) -> Tensor:
 
 
 def rotate(v: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotate pairs of `v` [B, heads, n, head_dim], in the rotate-half form."""
+    """Rotate the pairs of v [B, heads, n, head_dim], in the rotate-half form."""
     first, second = v.float().chunk(2, dim=-1)
     turned = torch.cat((-second, first), dim=-1)
     return (v.float() * cos + turned * sin).to(v.dtype)
