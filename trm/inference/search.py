@@ -392,11 +392,8 @@ class Search:
         def likely(index: int, grids: Sequence[Grid]) -> list[float]:
             candidates: list[list[Grid]] = [[] for _ in state.puzzle.inputs]
             candidates[index] = list(grids)
-            try:
-                scores = network.log_likelihood(state.puzzle, candidates, config.steps)[index]
-                return [float(score) for score in np.exp(scores)]
-            except PuzzleError:  # one that the network cannot be asked about, by its shape for example
-                return [likely(index, [grid])[0] for grid in grids] if len(grids) > 1 else [0.0]
+            scores = network.log_likelihood(state.puzzle, candidates, config.steps)[index]
+            return [float(score) for score in np.exp(scores)]
 
         return likely
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from trm.adaptation.calibration import Calibration
-from trm.grid import Grid, Grids
+from trm.grid import Grid, Grids, PuzzleError
 from trm.inference.proposals import CheckedDraft
 from trm.inference.rollouts import COLD, FROM_DRAFT, Attempt
 from trm.tasks import Puzzle, Status, Task, Verdict
@@ -21,7 +21,7 @@ ATTEMPTS = 2  # grids that an answer may name for one input where no rule decide
 LLM = "llm"  # the source of an answer that is a draft as it came
 
 Candidates = tuple[tuple[Grid, ...], ...]  # for every input of a puzzle its grids, the best first
-# The grids named for one input (its number first), to how likely the network finds each.
+# The grids named for one input (its number first), to how likely the network finds each. May raise PuzzleError.
 Judge = Callable[[int, Sequence[Grid]], Sequence[float]]
 
 
@@ -138,10 +138,18 @@ def pool_candidates(ballots: Sequence[Sequence[Grid]], judge: Judge | None = Non
         counted = tally(named)
         likely: Sequence[float] = [0.0] * len(counted)
         if judge is not None and len(counted) > 1:
-            likely = judge(index, [grid for grid, _ in counted])
+            likely = _likelihoods(judge, index, [grid for grid, _ in counted])
         order = sorted(range(len(counted)), key=lambda n: (-counted[n][1], -likely[n], n))
         chosen.append(tuple(counted[n][0] for n in order[:ATTEMPTS]))
     return tuple(chosen)
+
+
+def _likelihoods(judge: Judge, index: int, grids: Sequence[Grid]) -> Sequence[float]:
+    """What the judge finds of grids; 0 for those that it cannot be asked about, by their shape for example."""
+    try:
+        return judge(index, grids)
+    except PuzzleError:
+        return [_likelihoods(judge, index, [grid])[0] for grid in grids] if len(grids) > 1 else [0.0]
 
 
 def tally(named: Sequence[Grid]) -> list[tuple[Grid, int]]:

@@ -1,0 +1,67 @@
+"""Files of JSON lines that a killed program may have left with a last line cut short."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from trm.files import replacing
+
+
+class Line(NamedTuple):
+    """A line of a file. number: from 1. value: what its JSON says; None where it is no JSON."""
+
+    number: int
+    text: str
+    value: Any
+
+
+def dump(value: object) -> str:
+    """A value as a line, with its line end."""
+    return json.dumps(value, ensure_ascii=False) + "\n"
+
+
+def read(path: Path) -> list[Line]:
+    """The lines of a file but for blank ones, and for a last one without a line end that is no JSON: it was cut short.
+
+    Raises OSError.
+    """
+    rows = path.read_text(encoding="utf-8", errors="replace").split("\n")  # texts hold other line ends
+    lines = [Line(number, text, _value(text)) for number, text in enumerate(rows, 1) if text.strip()]
+    if lines and lines[-1].number == len(rows) and lines[-1].value is None:
+        lines.pop()
+    return lines
+
+
+def repair(path: Path) -> None:
+    """Take a last line without its end out of a file, if there is such a file: what is appended would run into it.
+
+    Raises OSError.
+    """
+    if not path.is_file():
+        return
+    content = path.read_bytes()
+    if content and not content.endswith(b"\n"):
+        os.truncate(path, content.rfind(b"\n") + 1)
+
+
+def append(path: Path, values: Iterable[object]) -> None:
+    """Add lines to a file, all in one write. Raises OSError."""
+    with path.open("a", encoding="utf-8", errors="backslashreplace") as file:
+        file.write("".join(map(dump, values)))
+
+
+def write(path: Path, values: Iterable[object]) -> None:
+    """Replace a file in one go: a kill leaves the old file or the new one. Raises OSError."""
+    with replacing(path) as temporary:
+        temporary.write_text("".join(map(dump, values)), encoding="utf-8", errors="backslashreplace")
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
