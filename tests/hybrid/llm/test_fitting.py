@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from hybrid.llm.grid import evaluate
+from hybrid.llm.grid import evaluate, records
 from hybrid.llm.grid.adapter import load_grid_model
 from hybrid.llm.grid.base_weights import GridModelError, load_base
 from hybrid.llm.grid.episodes import IGNORE
@@ -163,14 +163,14 @@ def test_evaluation_end_to_end(
     for rank in range(2):
         evaluate.main([*common, "--rank", str(rank), "--world", "2"])
     files = [tmp_path / f"records.{rank}.jsonl" for rank in range(2)]
-    records = {r["id"]: r for file in files for r in map(json.loads, file.read_text().splitlines())}
-    assert set(records) == {"a", "b", "c"}
-    assert len(records["b"]["fitted"]) == 2
-    assert records["a"]["solved"]["pool_score"] in (True, False)
-    (entry,) = records["a"]["fitted"]
+    written = {r["id"]: r for file in files for r in map(json.loads, file.read_text().splitlines())}
+    assert set(written) == {"a", "b", "c"}
+    assert len(written["b"]["fitted"]) == 2
+    assert written["a"]["solved"]["pool_score"] in (True, False)
+    (entry,) = written["a"]["fitted"]
     assert [c["other_votes"] for c in entry["candidates"] if c["right"]] == [5]
     assert entry["right_score"] < 0
-    assert set(records["a"]["seconds"]) == {"frozen", "fit", "fitted"}
+    assert set(written["a"]["seconds"]) == {"frozen", "fit", "fitted"}
     capsys.readouterr()
     evaluate.main(["--summarize", *map(str, files)])
     assert json.loads(capsys.readouterr().out)["tasks"]["tasks"] == 3
@@ -180,7 +180,7 @@ def test_running_out_of_memory_is_counted_and_survived(
     folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     proposer = GridProposer.load(*folders, window=1500)
-    task = evaluate.Task("tasks", "x", PAIRS, [QUESTION], [QUESTION])
+    task = records.Task("tasks", "x", PAIRS, [QUESTION], [QUESTION])
     evaluation = evaluate.Evaluation(proposer, BRIEF, views=2, frozen_views=0, others={}, seed=0)
 
     def out_of_memory(*_: object, **__: object) -> None:
@@ -190,11 +190,11 @@ def test_running_out_of_memory_is_counted_and_survived(
         patched.setattr(proposer.decoder, "greedy", out_of_memory)
         failed = evaluation.task(task)
     assert failed["error"] == "out of memory"
-    assert evaluate.summary([failed])["failed"] == 1
+    assert records.summary([failed])["failed"] == 1
     assert "error" not in evaluation.task(task)
 
 
 def test_tasks_that_cannot_be_read_are_said_in_a_line(tmp_path: Path) -> None:
     (tmp_path / "tasks.json").write_text('{"a": {"train": [{"input": [[1]]}]}}')
     with pytest.raises(SystemExit, match=r"tasks\.json"):
-        evaluate.read_tasks(tmp_path / "tasks.json")
+        records.read_tasks(tmp_path / "tasks.json")
