@@ -7,7 +7,7 @@ from trm.data.generate import generate
 from trm.grid import Grid, GridParseError, PuzzleError
 from trm.tasks import Puzzle, Status, get
 from trm.tasks.maze.solver import shortest_path
-from trm.tasks.maze.task import Field
+from trm.tasks.maze.rules import Field
 
 MAZE = get("maze")
 QUESTION = "S   \n ## \n    \n ##G"

@@ -4,56 +4,93 @@ from __future__ import annotations
 
 import inspect
 import tomllib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
+from functools import cache
+from importlib import import_module
 from itertools import islice
-from typing import Any
+from typing import TypeAlias, cast
 
 import numpy as np
 
+from trm.data.datasets import labelled
 from trm.grid import PuzzleError
-from trm.tasks.arc.generator import arc
-from trm.tasks.base import Puzzle
-from trm.tasks.maze.generator import maze
-from trm.tasks.sudoku.generator import sudoku
+from trm.tasks import Puzzle, Status, Task, get
 
-GROUP = 32  # puzzles in a row from one generator of random numbers
+GROUP = 32  # consecutive puzzles that share a random generator
 
-Maker = Callable[..., Iterator[Puzzle]]
-MAKERS: dict[str, Maker] = {"sudoku": sudoku, "maze": maze, "arc": arc}
+Generator: TypeAlias = Callable[..., Iterator[Puzzle]]  # (rng, **options)
 
 
-def generate(task_name: str, n: int, seed: int, start: int = 0, **options: Any) -> Iterator[Puzzle]:
-    """Puzzles number start to start + n - 1 of a seed's endless row, with answers: any part can be made alone.
+def generator_of(task: Task) -> Generator:
+    """The function that generates a task's puzzles. Raises PuzzleError if there is none."""
+    if task.generator is None:
+        raise PuzzleError(f"{task.name}: puzzles of this task cannot be generated, expected a file of them")
+    return cast(Generator, import_module(task.generator).generate)
 
-    Options are those of `sudoku`, `maze` and `arc`. Raises PuzzleError at once for an unknown task or
-    option, and later if no puzzle fits the options.
+
+def options_of(task: Task) -> list[str]:
+    """The names of the options of a task's generator, and `exclude` where it has `like` (see `generate`)."""
+    names = list(inspect.signature(generator_of(task)).parameters)[1:]
+    return [*names, "exclude"] if "like" in names else names
+
+
+def generate(task_name: str, n: int, seed: int, start: int = 0, **options: object) -> Iterator[Puzzle]:
+    """Puzzles number start to start + n - 1 of a seed's endless sequence, with answers; any part of it alone.
+
+    Options are those of the task's generator. Where it has the option `like`, puzzles to stay near, that is here the
+    source of those puzzles, as `trm.data.datasets.puzzles_of` reads it, and `exclude` are questions to leave out of it.
+    Raises PuzzleError at once for an unknown task or option, and later if no puzzle fits the options.
     """
-    if task_name not in MAKERS:
-        raise PuzzleError(f"unknown task {task_name!r}, expected one of {', '.join(MAKERS)}")
-    make = MAKERS[task_name]
-    known = list(inspect.signature(make).parameters)[1:]
+    task = get(task_name)
+    known = options_of(task)
     for option in options:
         if option not in known:
             raise PuzzleError(f"{task_name}: unknown option {option!r}, expected one of {', '.join(known)}")
-    return _numbered(make, task_name, n, seed, start, options)
+    return _numbered(task, n, seed, start, options)
 
 
-def _numbered(
-    make: Maker, task_name: str, n: int, seed: int, start: int, options: dict[str, Any]
-) -> Iterator[Puzzle]:
+def _numbered(task: Task, n: int, seed: int, start: int, options: Mapping[str, object]) -> Iterator[Puzzle]:
+    generator, options = generator_of(task), _resolved(task, options)
     number, end = start, start + n
     while number < end:
         group, skipped = divmod(number, GROUP)
-        puzzles = make(np.random.default_rng([seed, group]), **options)
+        puzzles = generator(np.random.default_rng([seed, group]), **options)
         for puzzle in islice(puzzles, skipped, min(GROUP, skipped + end - number)):
             number += 1
-            yield replace(puzzle, id=f"{task_name}-{seed}-{number}")
+            yield replace(puzzle, id=f"{task.name}-{seed}-{number}")
 
 
-def parse_options(pairs: Iterable[str]) -> dict[str, Any]:
-    """`clues=[40,50]` to {"clues": (40, 50)}, values as in TOML."""
-    result: dict[str, Any] = {}
+def _resolved(task: Task, options: Mapping[str, object]) -> dict[str, object]:
+    """The options with the puzzles of `like` in place of their source."""
+    source, exclude = options.get("like", ""), options.get("exclude", ())
+    if not isinstance(source, str):
+        raise PuzzleError(f"like {source}: expected a file, or hub:ID")
+    if exclude and not source:
+        raise PuzzleError("exclude: expected like, the puzzles to leave some out of")
+    others = {name: value for name, value in options.items() if name not in ("like", "exclude")}
+    return (
+        {**others, "like": _puzzles_like(task.name, source, cast(tuple[str, ...], exclude))}
+        if source
+        else others
+    )
+
+
+@cache
+def _puzzles_like(task_name: str, source: str, exclude: tuple[str, ...]) -> list[Puzzle]:
+    task, excluded = get(task_name), set(exclude)
+    kept = [puzzle for puzzle in labelled(source, task_name) if task.question_text(puzzle) not in excluded]
+    for puzzle in kept:
+        if task.check(puzzle, puzzle.answers or ()).status is Status.UNSOLVED:
+            raise PuzzleError(f"{source}: {puzzle.id}: the answer breaks the rules, expected a right one")
+    if not kept:
+        raise PuzzleError(f"{source}: all of its puzzles are among those to leave out")
+    return kept
+
+
+def parse_options(pairs: Iterable[str]) -> dict[str, object]:
+    """`clues=[40,50]` to {"clues": (40, 50)}, values as in TOML. Raises PuzzleError."""
+    result: dict[str, object] = {}
     for pair in pairs:
         key, equals, value = pair.partition("=")
         try:

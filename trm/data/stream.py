@@ -231,7 +231,7 @@ def endless(
     options = _tuples(config.options)
     if config.train:
         question = get(config.task).question_text
-        options |= {"like": config.train, "apart": tuple(question(puzzle) for puzzle in held_out)}
+        options |= {"like": config.train, "exclude": tuple(question(puzzle) for puzzle in held_out)}
     start = config.generate + config.held_out_size
     return PuzzleStream(config.task, seed, options, start + (done_steps << 20), avoid=held_out)
 

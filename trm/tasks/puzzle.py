@@ -57,3 +57,16 @@ def describe(verdict: Verdict, most: int = 3) -> str:
     more = len(verdict.violations) - len(shown)
     tail = f"; and {more} more" if more else ""
     return f"{verdict.status}: {'; '.join(shown)}{tail}" if shown else str(verdict.status)
+
+
+@dataclass(frozen=True)
+class Violation:
+    """A broken rule in words, and the (row, column) of the cells that break it, from 0."""
+
+    words: str
+    cells: tuple[tuple[int, int], ...] = ()
+
+
+def place(row: int, column: int) -> str:
+    """`row 4, column 2` of the cell (3, 1)."""
+    return f"row {row + 1}, column {column + 1}"

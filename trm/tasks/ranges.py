@@ -1,24 +1,24 @@
-"""Options of the generators: a number, or a range of them, and how often to try."""
+"""Options of the generators that are a number or a range of numbers."""
 
 from __future__ import annotations
 
-from typing import Any
-
 from trm.grid import PuzzleError
 
-TRIES = 100_000  # draws for a puzzle before a request is called impossible
+TRIES = 100_000  # draws for a puzzle before its options are called impossible
 
 
-def pair(name: str, value: Any, kinds: type | tuple[type, ...]) -> tuple[Any, Any]:
-    """A range as its two ends; a single value is both."""
+def number_range(name: str, value: object) -> tuple[float, float]:
+    """A range (low, high) as its two ends; a single number is both. Raises PuzzleError."""
     low, high = value if isinstance(value, (tuple, list)) and len(value) == 2 else (value, value)
-    if not all(isinstance(end, kinds) and not isinstance(end, bool) for end in (low, high)) or low > high:
+    numbers = [end for end in (low, high) if isinstance(end, (int, float)) and not isinstance(end, bool)]
+    if len(numbers) != 2 or numbers[0] > numbers[1]:
         raise PuzzleError(f"{name} {value!r}: expected a number, or two with the smaller first")
-    return low, high
+    return numbers[0], numbers[1]
 
 
-def whole_range(name: str, value: Any, least: int, most: int) -> tuple[int, int]:
-    low, high = pair(name, value, int)
-    if not least <= low <= high <= most:
+def whole_range(name: str, value: object, least: int, most: int) -> tuple[int, int]:
+    """`number_range` of whole numbers from `least` to `most`. Raises PuzzleError."""
+    low, high = number_range(name, value)
+    if not (isinstance(low, int) and isinstance(high, int) and least <= low <= high <= most):
         raise PuzzleError(f"{name} {value}: expected whole numbers from {least} to {most}")
     return low, high

@@ -1,5 +1,1 @@
-"""The arc task."""
-
-from trm.tasks.arc.task import TASK
-
-__all__ = ["TASK"]
+"""ARC: text, drawing, task and a generator of simple stand-ins."""

@@ -1,4 +1,4 @@
-"""Tasks shown by demonstrations, with simple rules: stand-ins for ARC's."""
+"""Synthetic ARC tasks with simple rules, as stand-ins for ARC's own."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from trm.grid import Grid, PuzzleError
-from trm.tasks.arc.task import MOST
-from trm.tasks.base import Puzzle
+from trm.tasks.arc.text import MOST
+from trm.tasks.puzzle import Puzzle
 from trm.tasks.ranges import TRIES, whole_range
 
 
@@ -40,10 +40,13 @@ RULES: dict[str, Callable[[Grid, Grid], Grid]] = {
 }
 
 
-def arc(
+def generate(
     rng: np.random.Generator, rule: str | None = None, demos: int = 3, size: int | tuple[int, int] = (3, 8)
 ) -> Iterator[Puzzle]:
-    """Synthetic ARC tasks of one simple rule (of RULES; None draws one), with `demos` pairs and one test."""
+    """Synthetic ARC tasks, without end, of a rule of RULES (None draws one each time), with `demos` pairs and a test.
+
+    size: the range of the sides of input grids. Raises PuzzleError for options that ask for what does not exist.
+    """
     if rule is not None and rule not in RULES:
         raise PuzzleError(f"arc: unknown rule {rule!r}, expected one of {', '.join(RULES)}")
     whole_range("demos", demos, 1, 100)
@@ -54,10 +57,10 @@ def arc(
         name = rule or str(rng.choice(list(RULES)))
         colours = np.arange(10, dtype=np.uint8)
         colours[1:] = rng.permutation(9) + 1
-        shown = rng.choice(np.arange(1, 10, dtype=np.uint8), size=3, replace=False)
+        used = rng.choice(np.arange(1, 10, dtype=np.uint8), size=3, replace=False)
         pairs = []
         for _ in range(demos + 1):
-            grid = _scattered(rng, low, high, shown)
+            grid = _scattered(rng, low, high, used)
             pairs.append((grid, np.ascontiguousarray(RULES[name](grid, colours))))
         if all(before.shape != after.shape or (before != after).any() for before, after in pairs):
             left = TRIES

@@ -1,5 +1,1 @@
-"""The maze task."""
-
-from trm.tasks.maze.task import TASK
-
-__all__ = ["TASK"]
+"""Mazes: rules, text, drawing, task, generator and solver."""

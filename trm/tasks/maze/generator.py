@@ -1,4 +1,4 @@
-"""Mazes like Maze-Hard's, and of every other kind."""
+"""Mazes like those of Maze-Hard, and of every other kind."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trm.grid import PuzzleError
-from trm.tasks.base import Puzzle
+from trm.tasks.maze.rules import FREE, GOAL, LEAST, MOST, START, WALL, Field
 from trm.tasks.maze.solver import shortest_path
-from trm.tasks.maze.task import FREE, GOAL, LEAST, MOST, START, WALL, Field
-from trm.tasks.ranges import TRIES, pair, whole_range
+from trm.tasks.puzzle import Puzzle
+from trm.tasks.ranges import TRIES, number_range, whole_range
 
 STARTS = 16  # tried in one layout of walls
 LAYOUTS = 64  # drawn at a time
 
 
-def maze(
+def generate(
     rng: np.random.Generator,
     height: int | tuple[int, int] = 30,
     width: int | tuple[int, int] | None = None,
@@ -25,15 +25,16 @@ def maze(
     min_path: int | None = None,
     broad: float = 0.0,
 ) -> Iterator[Puzzle]:
-    """Mazes whose cells are walls independently of each other; the label follows the benchmark's tie-break.
+    """Mazes, without end, whose cells are walls independently of each other; labels follow the benchmark's tie-break.
 
-    wall: the chance of a wall, drawn anew for every layout from a range. min_path: the fewest moves from S to
-    G; None asks for what the benchmark's 109 on 30x30 are on this area. width: None is a square. broad: the
-    share of mazes that are of any kind instead (see `_broad`).
+    height, width: of the maze; width None makes it square. wall: the probability of a wall, drawn for every layout.
+    min_path: the fewest moves from S to G; None scales the benchmark's 109 moves on 30x30 to the maze's area.
+    broad: the share of mazes that are of any size and kind instead (see `_broad`).
+    Raises PuzzleError for options that ask for what does not exist.
     """
     heights = whole_range("height", height, LEAST, MOST)
     widths = heights if width is None else whole_range("width", width, LEAST, MOST)
-    walls = pair("wall", wall, (int, float))
+    walls = number_range("wall", wall)
     if not 0 <= walls[0] <= walls[1] < 1:
         raise PuzzleError(f"wall {wall}: expected shares of the cells from 0 to below 1")
     if not 0 <= broad <= 1:
@@ -73,7 +74,7 @@ def _scattered_mazes(
 
 
 def _layouts(rng: np.random.Generator, h: int, w: int, walls: tuple[float, float]) -> Iterator[Field]:
-    """Scattered walls, LAYOUTS times."""
+    """LAYOUTS fields of scattered walls."""
     shares = rng.uniform(*walls, size=(LAYOUTS, 1, 1))
     open_cells = rng.random((LAYOUTS, h, w), dtype=np.float32) >= shares
     yield from Field.many(open_cells)
@@ -109,7 +110,7 @@ def _broad(rng: np.random.Generator) -> Puzzle:
 
 
 def _corridors(rng: np.random.Generator, h: int, w: int) -> NDArray[np.bool_]:
-    """A spanning tree over every second cell, grown depth first: one way between any two cells."""
+    """A spanning tree over every second cell, grown depth first: a single path between any two cells."""
     top, left = rng.integers(0, 2, size=2).tolist()
     open_cells = np.zeros((h, w), dtype=np.bool_)
     at = (top, left)
@@ -129,7 +130,7 @@ def _corridors(rng: np.random.Generator, h: int, w: int) -> NDArray[np.bool_]:
 
 
 def _rooms(rng: np.random.Generator, h: int, w: int) -> NDArray[np.bool_]:
-    """Walls across the area, and across the parts that they leave, each with one door."""
+    """Walls, each with a door, that divide the area, and then the parts, into rooms."""
     open_cells = np.ones((h, w), dtype=np.bool_)
     least = int(rng.integers(2, 7))  # about the side of the smallest rooms
     parts = [(0, 0, h, w)]
@@ -155,10 +156,10 @@ def _ends(
 ) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
     """Pairs of S and G at least `moves` moves apart; none in most layouts.
 
-    An S is used in proportion to the number of cells far enough to be G, so that over all layouts any maze with
-    its S and G comes equally often, and long ways as often as they are. Taking one pair of every layout that has
-    one would favour those in which hardly anything is far away. Not exact: a layout is given up where the longest
-    way that two sweeps find is too short.
+    A start is accepted with a probability in proportion to the number of cells far enough away to be G, so that over
+    all layouts every maze with its S and G is equally probable. A single pair from every layout that has any would
+    favour layouts in which hardly any cell is far away. This is not exact: a layout is skipped if the longest of the
+    paths that two sweeps see is too short.
     """
     if not field.bits:
         return
@@ -176,18 +177,19 @@ def _ends(
 
 
 def _sweep(field: Field, start: int) -> tuple[int, int, int]:
-    """From a set of one cell: all cells reached, those reached last, and in how many moves."""
+    """From a single cell, as a bit: all cells reached, those reached last, and in how many moves."""
     reached, last, moves = start, start, 0
     bits, stride = field.bits, field.stride
-    # `field.spread` written out: this is where a generator's time goes.
-    while (
-        wider := (reached | reached << 1 | reached >> 1 | reached << stride | reached >> stride) & bits
-    ) != (reached):
+    # `field.spread` written out: most of a generator's time is spent here.
+    while True:
+        wider = (reached | reached << 1 | reached >> 1 | reached << stride | reached >> stride) & bits
+        if wider == reached:
+            return reached, last, moves
         reached, last, moves = wider, wider & ~reached, moves + 1
-    return reached, last, moves
 
 
 def _near(field: Field, start: int, moves: int) -> int:
+    """The cells at most so many moves from a set of cells."""
     for _ in range(moves):
         wider = field.spread(start)
         if wider == start:

@@ -1,5 +1,1 @@
-"""The sudoku task."""
-
-from trm.tasks.sudoku.task import TASK
-
-__all__ = ["TASK"]
+"""Sudoku 9x9: rules, text, drawing, task, generator and solver."""

@@ -3,60 +3,52 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
-from functools import cache
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from trm.data.datasets import labelled
 from trm.grid import Grid, PuzzleError
-from trm.tasks import Status, get
-from trm.tasks.base import Puzzle
+from trm.tasks.puzzle import Puzzle
 from trm.tasks.ranges import TRIES, whole_range
+from trm.tasks.sudoku.rules import UNITS
 from trm.tasks.sudoku.solver import solve_sudoku
-from trm.tasks.sudoku.task import UNITS
 
 _IN_UNITS = [[unit for unit in UNITS.tolist() if cell in unit] for cell in range(81)]
 _UNIT_BITS = [[sum(1 << c for c in unit if c != cell) for unit in _IN_UNITS[cell]] for cell in range(81)]
 _PEERS = [row | column | box for row, column, box in _UNIT_BITS]  # 81-bit sets of cells
 
 
-def sudoku(
+def generate(
     rng: np.random.Generator,
     clues: int | tuple[int, int] | None = None,
     guesses: int | tuple[int, int] | None = None,
-    like: str = "",
+    like: Sequence[Puzzle] = (),
     swaps: int | tuple[int, int] | None = None,
     drift: bool = False,
-    apart: tuple[str, ...] = (),
 ) -> Iterator[Puzzle]:
-    """Sudokus with one solution. clues: how many are given (24 to 36). guesses: how many the exact solver needs.
+    """Sudokus with exactly one solution, without end. Raises PuzzleError if the options ask for what does not exist.
 
-    like: puzzles with answers (a source as `trm.data.datasets.puzzles_of` reads it) to stay near. Each puzzle made has the
-    solution of one of them, and its clues but for `swaps` (1 to 3), in whose place others stand, as few as can be; 0
-    leaves it as it is. drift: what is left of the clues gets another solution than it had, so that there are no fewer
-    solutions than puzzles. `clues` is then any number. apart: questions of `like` that nothing is made of.
+    clues: how many cells are given (24 to 36; 17 to 81 with `like`). guesses: how many the exact solver needs.
+    like: puzzles with answers to stay near. Each new puzzle has the solution of one of them, and its clues but for
+    `swaps` (1 to 3) that are replaced by as few others as possible; 0 leaves it as it is.
+    drift: what is left of the clues gets another solution, so that solutions do not repeat either.
     """
-    easiest, hardest = whole_range(
-        "guesses", (0, sys.maxsize) if guesses is None else guesses, 0, sys.maxsize
-    )
+    unlimited = (0, sys.maxsize)
+    easiest, hardest = whole_range("guesses", unlimited if guesses is None else guesses, *unlimited)
     usual = (17, 81) if like else (24, 36)
     fewest, most = whole_range("clues", usual if clues is None else clues, 17, 81)
-    if not isinstance(like, str):
-        raise PuzzleError(f"like {like}: expected a file, or hub:ID")
     if not isinstance(drift, bool):
         raise PuzzleError(f"drift {drift}: expected true or false")
-    if not like and (swaps is not None or apart or drift):
-        raise PuzzleError("swaps, drift, apart: expected like, the puzzles whose clues to swap")
-    least, largest = whole_range("swaps", (1, 3) if swaps is None else swaps, 0, 17)
+    if not like and (swaps is not None or drift):
+        raise PuzzleError("swaps, drift: expected like, the puzzles whose clues to swap")
+    fewest_swaps, most_swaps = whole_range("swaps", (1, 3) if swaps is None else swaps, 0, 17)
     tries = TRIES // 50 if like else TRIES // 10  # each of the first kind takes many searches
-    models = _models(like, apart) if like else []
     left = tries
     while left:
         left -= 1
-        if models:
-            model = models[int(rng.integers(len(models)))]
-            count = int(rng.integers(least, largest + 1))
+        if like:
+            model = like[int(rng.integers(len(like)))]
+            count = int(rng.integers(fewest_swaps, most_swaps + 1))
             question, solution = _swapped(model.grid, (model.answers or ())[0], count, drift, rng)
         else:
             solution = _full_grid(rng)
@@ -69,28 +61,16 @@ def sudoku(
             left = tries
             meta: dict[str, str | int | float] = {"clues": given, "guesses": search.guesses}
             yield Puzzle("sudoku", (question,), answers=(solution,), meta=meta)
-    near = f" like {like}" if like else ""
+    near = " like the given ones" if like else ""
     raise PuzzleError(f"sudoku: clues {fewest} to {most} with guesses {guesses}{near}: none in {tries} tries")
-
-
-@cache
-def _models(source: str, apart: tuple[str, ...]) -> list[Puzzle]:
-    task, out = get("sudoku"), set(apart)
-    kept = [puzzle for puzzle in labelled(source, "sudoku") if task.question_text(puzzle) not in out]
-    for puzzle in kept:
-        if task.check(puzzle, puzzle.answers or ()).status is not Status.VERIFIED:
-            raise PuzzleError(f"{source}: {puzzle.id}: the answer breaks the rules, expected a right one")
-    if not kept:
-        raise PuzzleError(f"{source}: all of its puzzles are among those to stay apart from")
-    return kept
 
 
 def _swapped(
     question: Grid, solution: Grid, count: int, drift: bool, rng: np.random.Generator
 ) -> tuple[Grid, Grid]:
-    """`count` clues taken away, others added where a second solution differs, then all that are not needed gone.
+    """Take `count` clues away, add others where a second solution differs, then take away all that are not needed.
 
-    Returns the question and its solution, which with `drift` is another one where what is left allows that.
+    Returns the question and its solution, both [9, 9]; with `drift` another solution, if the clues left have one.
     """
     if not count:
         return question, solution
@@ -126,7 +106,7 @@ def _full_grid(rng: np.random.Generator) -> Grid:
 
 
 def _dig(solution: Grid, wanted: int, rng: np.random.Generator) -> Grid:
-    """Blank cells in random order as long as one solution is left, until `wanted` clues remain."""
+    """Blank cells in random order as long as the solution stays unique, until `wanted` clues remain."""
     cells = solution.reshape(-1).tolist()
     given = _by_digit(list(range(81)), cells)
     _blank(rng.permutation(81).tolist(), cells, given, wanted)
@@ -134,7 +114,7 @@ def _dig(solution: Grid, wanted: int, rng: np.random.Generator) -> Grid:
 
 
 def _by_digit(shown: list[int], cells: list[int]) -> list[int]:
-    """For each digit the set of cells that hold it as a clue."""
+    """For each digit the set of cells, as bits, that hold it as a clue."""
     given = [0] * 10
     for cell in shown:
         given[cells[cell]] |= 1 << cell
@@ -142,7 +122,7 @@ def _by_digit(shown: list[int], cells: list[int]) -> list[int]:
 
 
 def _blank(order: list[int], cells: list[int], given: list[int], wanted: int) -> None:
-    """Take clues out of `given`, in order, as long as one solution is left, until `wanted` remain."""
+    """Remove clues from `given`, in place and in order, while the solution stays unique, until `wanted` remain."""
     left = sum(given).bit_count()
     for cell in order:
         if left <= wanted:
@@ -155,7 +135,10 @@ def _blank(order: list[int], cells: list[int], given: list[int], wanted: int) ->
 
 
 def _forced(cell: int, digit: int, given: list[int]) -> bool:
-    """Whether the other clues alone leave the cell one digit, or the digit one cell: no need to search."""
+    """Whether the other clues alone leave only one digit for the cell, or only one cell for the digit.
+
+    Then the solution is unique without a search.
+    """
     seen = _PEERS[cell]
     if all(given[other] & seen for other in range(1, 10) if other != digit):
         return True

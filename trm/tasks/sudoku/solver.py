@@ -1,7 +1,7 @@
-"""Classical exact solvers for Sudoku and mazes: for the generators and the `exact` control arm, nothing else.
+"""A classical exact solver for Sudoku: for the generator and the `exact` control arm, nothing else.
 
-Nothing that `hybrid solve`, `trm.inference.refiner.Refiner` or `trm eval` can reach may import this module: their
-answers come from a language model or the network.
+Nothing that `hybrid solve`, `trm.Refiner` or `trm eval` can reach may import this module: their answers come from a
+language model or the network.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from trm.grid import Grid
+from trm.grid import Grid, Grids
+from trm.tasks.puzzle import Puzzle
 
 # A Sudoku's state is one integer with a bit for each of 729 candidates: bit 81 * (digit - 1) + 9 * row +
 # column. Each of the four kinds of constraint (a cell holds one digit; a row, a column, a box holds a digit
@@ -48,6 +49,11 @@ def _kept() -> tuple[int, ...]:
 
 
 _KEPT = _kept()
+
+
+def solve(puzzle: Puzzle) -> Grids | None:
+    """The Sudoku's solution, the first of several; None if there is none."""
+    return solve_sudoku(puzzle.grid, most=1).solutions or None
 
 
 @dataclass(frozen=True, eq=False)
