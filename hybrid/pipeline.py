@@ -14,9 +14,10 @@ from functools import partial
 from hybrid.answer import Answer, Seconds
 from hybrid.prefetch import in_turn, prefetch
 from trm.inference.config import SearchConfig
-from trm.inference.proposals import BatchProposer, Proposer
+from trm.inference.proposals import BatchProposer, Proposer, ask_first
 from trm.inference.refiner import Refiner
-from trm.inference.search import Callbacks, Search, SolveState, ask
+from trm.inference.search import Callbacks, Search
+from trm.inference.state import SolveState
 from trm.tasks import Puzzle
 
 DEFAULT = SearchConfig()
@@ -52,7 +53,7 @@ class Pipeline:
         alone = config.budget_seconds is not None
         refined = 1 if alone else self.at_once
         groups = group_by_task(puzzles, 1 if alone else max(refined, self.drafted_at_once))
-        draft = partial(ask, self.proposer, seed=config.seed)
+        draft = partial(ask_first, self.proposer, seed=config.seed)
         # What is read from a stream may be long in coming: a draft must not keep an answer waiting for it.
         early = self.prefetched and not alone and isinstance(puzzles, Sequence)
         stop = getattr(self.proposer, "stop", lambda: None)

@@ -13,7 +13,7 @@ from trm.inference.config import SearchConfig
 from trm.inference.engine import Engine, Rollout, Trajectory
 from trm.inference.refiner import Refiner
 from trm.inference.rollouts import RolloutRequest, attempt_of
-from trm.inference.search import SolveState
+from trm.inference.state import SolveState
 from trm.tasks import Puzzle, Status, Task, get
 from trm.tasks.base import IGNORE
 

@@ -22,7 +22,7 @@ from trm.adaptation.calibration import KEY, Calibration, calibrate, calibration_
 from trm.evaluation.accuracy import InputMetrics, Progress, aggregate, input_metrics, roll_out
 from trm.evaluation.statistics import auroc
 from trm.grid import PuzzleError
-from trm.inference.provider import AdaptedNetwork
+from trm.inference.network import AdaptedNetwork
 from trm.inference.refiner import Refinement, Refiner
 from trm.inference.selection import smoothed_vote_share, tally
 from trm.tasks import Puzzle

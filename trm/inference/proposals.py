@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
@@ -95,3 +96,35 @@ class Blank:
         self, puzzle: Puzzle, drafts: int = 1, feedback: Feedback | None = None, seed: int = 0
     ) -> list[Draft]:
         return []
+
+
+@dataclass(frozen=True, eq=False)
+class Proposal:
+    """What a proposer answered. error: why it could not be asked; each draft that was wanted then says so too."""
+
+    drafts: list[Draft]
+    seconds: float
+    error: str | None = None
+
+
+def ask_first(proposer: Proposer, puzzles: Sequence[Puzzle], seed: int) -> list[Proposal]:
+    """The first draft of each puzzle, all in one go where the proposer can."""
+    if len(puzzles) > 1 and isinstance(proposer, BatchProposer):
+        begun = time.perf_counter()
+        try:
+            drafts, error = proposer.propose_many(puzzles, seed=seed), None
+        except ProposerError as failure:
+            drafts, error = [Draft(None, error=str(failure))] * len(puzzles), str(failure)
+        share = (time.perf_counter() - begun) / len(puzzles)
+        return [Proposal([draft], share, error) for draft in drafts]
+    return [ask(proposer, puzzle, 1, None, seed) for puzzle in puzzles]
+
+
+def ask(proposer: Proposer, puzzle: Puzzle, drafts: int, feedback: Feedback | None, seed: int) -> Proposal:
+    begun = time.perf_counter()
+    try:
+        given = proposer.propose(puzzle, drafts=drafts, feedback=feedback, seed=seed)
+    except ProposerError as failure:
+        given = [Draft(None, error=str(failure))] * drafts
+        return Proposal(given, time.perf_counter() - begun, str(failure))
+    return Proposal(given, time.perf_counter() - begun)

@@ -1,30 +1,23 @@
-"""The provider: which network answers a puzzle, a task's expert as it is or one adapted to the puzzle.
-
-Who asks for a network does not know the difference: both kinds say how they are asked again (`restart`), whether
-further attempts vote, how many steps they take, and how likely they find a candidate.
-"""
+"""The provider: gives the network for a puzzle, a task's expert as it is or one adapted to the puzzle."""
 
 from __future__ import annotations
 
 import time
-from abc import ABC, abstractmethod
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import replace
 
-import numpy as np
 import torch
 
-from trm.adaptation.calibration import Calibration, calibration_of
+from trm.adaptation.calibration import calibration_of
 from trm.adaptation.test_time import AdaptationConfig, TestTimeTrainer, canvas_side, default_adaptation
 from trm.checkpoints.format import Checkpoint, CheckpointError, Expert
-from trm.grid import Grid, Grids, PuzzleError
-from trm.inference import verifier
+from trm.device import DeviceError, resolve_device
+from trm.grid import PuzzleError
 from trm.inference.engine import Engine, gains_from_bf16
-from trm.inference.rollouts import RolloutRequest
+from trm.inference.network import AdaptedNetwork, ExpertNetwork, Network
 from trm.model.network import TRM
 from trm.tasks import Puzzle, Task, get
-from trm.tasks.transforms import RestrictedTransform, draw_task_view
 
 ADAPTATION_SHARE = 0.8  # of a budget
 # A cached adaptation is used again if it had at least this share of the time allowed now: of one budget, the clock
@@ -32,153 +25,6 @@ ADAPTATION_SHARE = 0.8  # of a budget
 ENOUGH = 0.9
 # Adapted networks that are kept for puzzles that come again: drafts, scores, arms of a comparison. 14 MB each.
 KEPT_ON_GPU, KEPT_ON_CPU = 256, 32
-
-
-@dataclass(frozen=True, eq=False)
-class Network(ABC):
-    """The network, or the ensemble, that answers a puzzle. task: the puzzle's, on the canvas that it sees.
-
-    most_steps: supervision steps of a rollout at most; 0 is no limit. votes: whether further attempts are views of
-    the puzzle that vote, so that no rule ends them.
-    """
-
-    engines: tuple[Engine, ...]
-    task: Task
-    most_steps: int = 0
-    calibration: Calibration | None = None
-    accepts_drafts: bool = False
-    votes: bool = False
-
-    def steps(self, requested: int) -> int:
-        return min(requested, self.most_steps) if self.most_steps else requested
-
-    def holds(self, grids: Grids) -> bool:
-        """Whether grids fit on the canvas."""
-        return all(g.shape[0] <= self.task.height and g.shape[1] <= self.task.width for g in grids)
-
-    def first(self, puzzle: Puzzle, draft: Grids | None, trace: bool = False) -> RolloutRequest:
-        """The puzzle as it is, from a cold start or from a draft."""
-        return RolloutRequest(puzzle, puzzle, self.task, draft, trace=trace)
-
-    @abstractmethod
-    def restart(
-        self,
-        puzzle: Puzzle,
-        question: Puzzle,
-        draft: Grids | None,
-        turn: int,
-        rng: np.random.Generator,
-        noise: float | None = None,
-        trace: bool = False,
-    ) -> RolloutRequest:
-        """Another attempt, unlike the ones before. question: the puzzle, or one with more givens, to be asked in its
-        place. turn: how many restarts went before. noise: σ, in place of the task's own."""
-
-    @abstractmethod
-    def log_likelihood(
-        self, puzzle: Puzzle, candidates: Sequence[Sequence[Grid]], steps: int
-    ) -> list[verifier.LogP]:
-        """How likely the network finds candidates, given for every input: log p, [n] for every input."""
-
-    @property
-    @abstractmethod
-    def batch_key(self) -> Hashable:
-        """Networks with equal keys share a batch."""
-
-
-@dataclass(frozen=True, eq=False)
-class ExpertNetwork(Network):
-    """A task's expert as it is. Restarts add noise and draw a symmetry of the task."""
-
-    def restart(
-        self,
-        puzzle: Puzzle,
-        question: Puzzle,
-        draft: Grids | None,
-        turn: int,
-        rng: np.random.Generator,
-        noise: float | None = None,
-        trace: bool = False,
-    ) -> RolloutRequest:
-        seed = int(rng.integers(2**62))
-        height, width = puzzle.grid.shape
-        symmetry = self.task.symmetries((height, width)).draw(rng)
-        transform = (
-            symmetry if question is puzzle else RestrictedTransform(symmetry, puzzle.grid, question.grid)
-        )
-        return RolloutRequest(
-            puzzle,
-            Puzzle(puzzle.task, tuple(transform.forward(g) for g in puzzle.inputs)),
-            self.task,
-            None if draft is None else tuple(transform.forward(g) for g in draft),
-            transform,
-            noise=self.task.restart_noise if noise is None else noise,
-            seed=seed,
-            trace=trace,
-        )
-
-    def log_likelihood(
-        self, puzzle: Puzzle, candidates: Sequence[Sequence[Grid]], steps: int
-    ) -> list[verifier.LogP]:
-        if not self.accepts_drafts:
-            raise PuzzleError(f"the {self.task.name} expert was not trained on drafts, so it cannot score")
-        return verifier.score_as_draft(self.engines[0], self.task, puzzle, candidates)
-
-    @property
-    def batch_key(self) -> Hashable:
-        return self.task.name
-
-
-@dataclass(frozen=True, eq=False)
-class AdaptedNetwork(Network):
-    """Networks adapted to one puzzle's demonstrations. Restarts see the whole puzzle under another view.
-
-    adapted_steps: optimiser steps that each network took; seconds: what they took; allowed_seconds: what they were
-    given. accuracy: the share of the demonstrations that the networks have learned.
-    """
-
-    config: AdaptationConfig = field(default_factory=AdaptationConfig)
-    adapted_steps: int = 0
-    seconds: float = 0.0
-    allowed_seconds: float = 0.0
-    accuracy: float = 0.0
-
-    def restart(
-        self,
-        puzzle: Puzzle,
-        question: Puzzle,
-        draft: Grids | None,
-        turn: int,
-        rng: np.random.Generator,
-        noise: float | None = None,
-        trace: bool = False,
-    ) -> RolloutRequest:
-        config = self.config
-        longest = max((max(grid.shape) for grid in draft or ()), default=0)
-        side = self.task.width if config.moved else 0
-        view = draw_task_view(puzzle, rng, side, longest, config.color_permutation_prob, config.enlarged)
-        return RolloutRequest(
-            puzzle,
-            Puzzle(puzzle.task, tuple(view.forward(g) for g in puzzle.inputs)),
-            self.task.at(view.top, view.left),
-            None if draft is None else tuple(view.forward(g) for g in draft),
-            view,
-            context=view.turn,
-            member=(turn + 1) % len(self.engines),  # the first request was the first member's
-            trace=trace,
-        )
-
-    def log_likelihood(
-        self, puzzle: Puzzle, candidates: Sequence[Sequence[Grid]], steps: int
-    ) -> list[verifier.LogP]:
-        share = self.config.color_permutation_prob
-        return verifier.score_by_likelihood(
-            self.engines, self.task, puzzle, candidates, self.steps(steps), share
-        )
-
-    @property
-    def batch_key(self) -> Hashable:
-        return id(self)
 
 
 class ModelPool:
@@ -196,7 +42,11 @@ class ModelPool:
 
         Raises CheckpointError for a device that is not there.
         """
-        self.checkpoint, self.device, self.slots = checkpoint, resolve_device(device), slots
+        try:
+            self.device = resolve_device(device)
+        except DeviceError as error:
+            raise CheckpointError(str(error)) from None
+        self.checkpoint, self.slots = checkpoint, slots
         self.adaptation = adaptation or default_adaptation(self.device)
         self.compiled = compiled
         self._engines: dict[str, Engine] = {}
@@ -351,16 +201,3 @@ def with_kernels(network: TRM) -> TRM:
 
         use("auto", network)
     return network
-
-
-def resolve_device(device: str) -> str:
-    """The device that a name stands for. Raises CheckpointError if it is not there."""
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    if device not in ("cpu", "mps") and not device.startswith("cuda"):
-        raise CheckpointError(f"device {device!r}: expected auto, cpu, cuda or mps")
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise CheckpointError("device cuda: there is none here, expected auto or cpu")
-    if device == "mps" and not torch.backends.mps.is_available():
-        raise CheckpointError("device mps: there is none here, expected auto or cpu")
-    return device

@@ -18,7 +18,8 @@ from trm.inference.config import SearchConfig
 from trm.inference.provider import ModelPool
 from trm.inference.question import GivenDraft, Question, as_draft, as_puzzle
 from trm.inference.rollouts import COLD, Attempt
-from trm.inference.search import Callbacks, Search, SolveState
+from trm.inference.search import Callbacks, Search
+from trm.inference.state import SolveState
 from trm.tasks import Puzzle, Verdict, get
 
 STEPS = 16  # supervision steps of a rollout at most, where nothing else is said

@@ -8,33 +8,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
 
 from trm.grid import Grid, Grids, PuzzleError
 from trm.inference.config import SearchConfig
-from trm.inference.proposals import (
-    BatchProposer,
-    Blank,
-    CheckedDraft,
-    Draft,
-    Feedback,
-    Proposer,
-    ProposerError,
-)
-from trm.inference.provider import ModelPool, Network
-from trm.inference.rollouts import Attempt, RolloutRequest, run_requests
-from trm.inference.selection import (
-    Judge,
-    Selection,
-    rank_attempts,
-    same_grids,
-    select_answer,
-    verified_answers,
-)
-from trm.tasks import Puzzle, Task, get
+from trm.inference.proposals import Blank, CheckedDraft, Feedback, Proposal, Proposer, ask
+from trm.inference.provider import ModelPool
+from trm.inference.rollouts import RolloutRequest, run_requests
+from trm.inference.selection import Judge, Selection, same_grids, select_answer
+from trm.inference.state import SolveState
+from trm.tasks import Puzzle
 
 
 class Callbacks:
@@ -54,100 +39,6 @@ class Callbacks:
 
     def warned(self, message: str) -> None:
         """Something is missing, yet there will be answers."""
-
-
-@dataclass(frozen=True, eq=False)
-class Proposal:
-    """What a proposer answered. error: why it could not be asked; each draft that was wanted then says so too."""
-
-    drafts: list[Draft]
-    seconds: float
-    error: str | None = None
-
-
-def ask(proposer: Proposer, puzzles: Sequence[Puzzle], seed: int) -> list[Proposal]:
-    """The first draft of each puzzle, all in one go where the proposer can."""
-    if len(puzzles) > 1 and isinstance(proposer, BatchProposer):
-        begun = time.perf_counter()
-        try:
-            drafts, error = proposer.propose_many(puzzles, seed=seed), None
-        except ProposerError as failure:
-            drafts, error = [Draft(None, error=str(failure))] * len(puzzles), str(failure)
-        share = (time.perf_counter() - begun) / len(puzzles)
-        return [Proposal([draft], share, error) for draft in drafts]
-    return [_propose(proposer, puzzle, 1, None, seed) for puzzle in puzzles]
-
-
-def _propose(
-    proposer: Proposer, puzzle: Puzzle, drafts: int, feedback: Feedback | None, seed: int
-) -> Proposal:
-    begun = time.perf_counter()
-    try:
-        given = proposer.propose(puzzle, drafts=drafts, feedback=feedback, seed=seed)
-    except ProposerError as failure:
-        given = [Draft(None, error=str(failure))] * drafts
-        return Proposal(given, time.perf_counter() - begun, str(failure))
-    return Proposal(given, time.perf_counter() - begun)
-
-
-@dataclass(eq=False)
-class SolveState:
-    """A puzzle on its way through the search.
-
-    cold: whether rollouts also start without a draft. starts: drafts that rollouts have started from.
-    attempts may be given: then the first pass is over. answered: a proposer replied or a network ran.
-    """
-
-    puzzle: Puzzle
-    cold: bool = True
-    begun: float = field(default_factory=time.perf_counter)
-    drafts: list[CheckedDraft] = field(default_factory=list)
-    starts: list[Grids] = field(default_factory=list)
-    attempts: list[Attempt] = field(default_factory=list)
-    restarts: int = 0
-    draft_seconds: float = 0.0
-    adaptation_seconds: float = 0.0
-    network: Network | None = None
-    answered: bool = False
-
-    @property
-    def task(self) -> Task:
-        return get(self.puzzle.task)
-
-    @property
-    def refine_seconds(self) -> float:
-        """Its share of the time that batches took, adaptation included."""
-        return self.adaptation_seconds + sum(attempt.seconds for attempt in self.attempts)
-
-    def seconds_left(self, config: SearchConfig) -> float | None:
-        """Of its budget; None where there is none."""
-        if config.budget_seconds is None:
-            return None
-        return max(0.0, config.budget_seconds - (time.perf_counter() - self.begun))
-
-    def open(self, config: SearchConfig) -> bool:
-        """Whether more is to be spent: too few verified answers yet, and seconds left."""
-        return self.seconds_left(config) != 0 and len(self.verified()) < config.answers
-
-    def verified(self) -> list[Grids]:
-        """The distinct answers that the rules accept so far."""
-        return verified_answers(self.attempts, self.drafts)
-
-    def start(self, turn: int) -> Grids | None:
-        """Where a restart begins: cold (None) and from a draft by turns, so that drafts never take more than half."""
-        if not self.starts or (self.cold and turn % 2 == 0):
-            return None
-        return self.starts[(turn // 2 if self.cold else turn) % len(self.starts)]
-
-    def newest_draft(self) -> Grids | None:
-        """The last draft that could be read."""
-        return next((d.draft.grids for d in reversed(self.drafts) if d.draft.grids is not None), None)
-
-    def corrections(self, draft: CheckedDraft) -> tuple[str, ...]:
-        """The cells of a draft that the network's best attempt fills otherwise, in words."""
-        if draft.draft.grids is None or not self.attempts:
-            return ()
-        return self.task.differences(draft.draft.grids, rank_attempts(self.attempts)[0].grids)
 
 
 class Search:
@@ -279,7 +170,7 @@ class Search:
         if config.drafts > 1:
             for state in self._drafted_and_open(states, config):
                 # All in one go: a batch of replies costs hardly more than one. The first is greedy, and known.
-                proposal = _propose(self.proposer, state.puzzle, config.drafts, None, config.seed)
+                proposal = ask(self.proposer, state.puzzle, config.drafts, None, config.seed)
                 self.add_drafts(state, proposal, first=1)
         for number in range(1, config.drafts):
             self._refine_draft(states, number, config)
@@ -288,9 +179,7 @@ class Search:
                 last = state.drafts[-1]
                 if not last.valid:  # else nothing is wrong with it that could be named
                     feedback = Feedback(last.draft, last.faults, state.corrections(last))
-                    self.add_drafts(
-                        state, _propose(self.proposer, state.puzzle, 1, feedback, config.seed + turn)
-                    )
+                    self.add_drafts(state, ask(self.proposer, state.puzzle, 1, feedback, config.seed + turn))
             self._refine_draft(states, -1, config)
 
     def _drafted_and_open(self, states: Sequence[SolveState], config: SearchConfig) -> list[SolveState]:
@@ -355,7 +244,7 @@ class Search:
     def _run(
         self, requests: Sequence[tuple[SolveState, RolloutRequest]], config: SearchConfig
     ) -> Iterator[SolveState]:
-        """Run requests, a batch for each network, and keep the attempts; hands back states whose requests have ended."""
+        """Run requests, a batch for each network, and keep the attempts; hands back each state whose requests ended."""
         owners: dict[int, SolveState] = {}
         batches: dict[tuple[object, int], list[tuple[int, RolloutRequest]]] = {}
         waiting: dict[int, int] = {}
