@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from trm.checkpoints.format import Expert, with_one_identity
+from trm.checkpoints.format import Expert, with_one_embedding
 from trm.config import ConfigError, from_dict
 from trm.data.pairs import PairBank
 from trm.model.config import TRMConfig
@@ -155,7 +155,7 @@ class TestTimeTrainer:
     ) -> None:
         """side: of the canvas in cells. dtype: of the network's products."""
         self.config = config
-        expert = with_one_identity(expert)
+        expert = with_one_embedding(expert)
         self.shape, self.device, self.dtype = expert.config.on(side), device, dtype
         self.start = {name: tensor.float().to(device) for name, tensor in expert.state.items()}
         self.model = _untrained(self.shape).to(device)

@@ -1,4 +1,4 @@
-"""Checkpoints that describe themselves: experts (one a task) in one file, folders, and reference weights."""
+"""Checkpoints that describe themselves: a file with an expert for each task, or a folder with one."""
 
 from __future__ import annotations
 
@@ -6,37 +6,37 @@ import hashlib
 import json
 import pickle
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
-from zipfile import ZIP_DEFLATED, ZipFile
+from zipfile import ZIP_DEFLATED, BadZipFile, ZipFile, is_zipfile
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 import trm
+from trm import tasks
+from trm.checkpoints import CheckpointError
 from trm.config import ConfigError, from_dict, to_dict
-from trm.files import replacing
+from trm.files import recover, replacing
 from trm.grid import first_line
 from trm.model.config import TRMConfig
 from trm.model.network import TRM
-from trm.tasks import get as get_task
+
+__all__ = ["Checkpoint", "CheckpointError", "Expert", "check_zip", "load", "pack", "save", "save_folder"]
 
 FORMAT = 1
 VANISHED = 1e-9  # weights are about 1e-2
-IDENTITIES = "embed.identities"  # name of the tensor with a row for every task
+TASK_EMBEDDINGS = "embed.identities"  # name of the tensor with a row for every task
 META = "trm.json"  # beside config.json and model.safetensors in a folder
-
-
-class CheckpointError(RuntimeError):
-    """A checkpoint that is missing or cannot be used. One line for people."""
 
 
 @dataclass(frozen=True, eq=False)
 class Expert:
-    """Weights for one task, with where they came from.
+    """Weights for one task, with their origin.
 
     meta: training data, step, metrics, code version; free-form plain data.
     """
@@ -61,7 +61,7 @@ class Expert:
 
 @dataclass(frozen=True, eq=False)
 class Checkpoint:
-    """A set of experts, and its own name: where it was found and what it hashes to."""
+    """A set of experts by task. name: where they were read, and the hash or revision."""
 
     name: str
     experts: dict[str, Expert]
@@ -71,9 +71,12 @@ class Checkpoint:
 def load(source: str | Path) -> Checkpoint:
     """Experts from a `.pt` file, a `save_pretrained` folder or a hub id. Raises CheckpointError.
 
-    Nothing is unpickled beyond tensors and plain data, and no code is taken from a hub.
+    Only tensors and plain data are unpickled, and no code is taken from a hub.
     """
     path = Path(source)
+    if not path.exists() and path.parent.is_dir():
+        with suppress(OSError):
+            recover(path)  # a writer that was killed may have left it without its name
     if path.is_dir():
         return _load_folder(path, str(source))
     if path.is_file():
@@ -84,27 +87,43 @@ def load(source: str | Path) -> Checkpoint:
     return _load_hub(text)
 
 
-def _load_file(path: Path, name: str) -> Checkpoint:
+def read_tensors(path: Path, what: str) -> Any:
+    """The content of a file that torch has written: tensors and plain data. Raises CheckpointError: "not WHAT"."""
     try:
-        raw = torch.load(path, map_location="cpu", weights_only=True)
+        check_zip(path)
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:  # whose message advises to let the file run code
+        reason = "expected tensors and plain data, nothing else is unpickled"
     except Exception as error:  # torch raises many kinds for a file that is not its own
-        raise CheckpointError(f"{name}: not a checkpoint: {_unread(error)}") from None
-    if not isinstance(raw, dict) or raw.get("format") != FORMAT or "experts" not in raw:
+        reason = first_line(error)
+    raise CheckpointError(f"{path}: not {what}: {reason}")
+
+
+def check_zip(path: Path) -> None:
+    """Raise OSError where a part of a zip file is damaged: torch reads it without looking at its checksums."""
+    if not is_zipfile(path):
+        return
+    try:
+        with ZipFile(path) as file:
+            damaged = file.testzip()
+    except (BadZipFile, NotImplementedError, EOFError) as error:
+        raise OSError(f"damaged: {error}") from None
+    if damaged is not None:
+        raise OSError(f"damaged: {damaged} has another checksum")
+
+
+def _load_file(path: Path, name: str) -> Checkpoint:
+    raw = read_tensors(path, "a checkpoint")
+    if not isinstance(raw, dict) or raw.get("format") != FORMAT or not isinstance(raw.get("experts"), dict):
         raise CheckpointError(
             f"{name}: not a checkpoint of format {FORMAT}; `trm convert` reads reference ones"
         )
-    experts = {
-        task: Expert(task, _config(one["config"], name), _present(one["state"]), one.get("meta", {}))
-        for task, one in raw["experts"].items()
-    }
+    experts = {}
+    for task, entry in raw["experts"].items():
+        if not isinstance(entry, dict) or not {"config", "state"} <= set(entry):
+            raise CheckpointError(f"{name}: expert {task!r}: expected its config and state")
+        experts[str(task)] = _expert(str(task), entry["config"], entry["state"], entry.get("meta", {}), name)
     return Checkpoint(f"{name}@sha256:{_sha256(path)[:16]}", experts)
-
-
-def _unread(error: Exception) -> str:
-    """Why torch did not read a file, without its advice to let the file run code."""
-    if isinstance(error, pickle.UnpicklingError):
-        return "expected tensors and plain data, nothing else is unpickled"
-    return first_line(error)
 
 
 def _load_folder(path: Path, name: str) -> Checkpoint:
@@ -117,24 +136,16 @@ def _load_folder(path: Path, name: str) -> Checkpoint:
     try:
         raw = json.loads((path / "config.json").read_text())
         meta = json.loads((path / META).read_text()) if (path / META).is_file() else {}
-        state = _present(load_file(weights))
+        state = load_file(weights)
     except (OSError, ValueError, SafetensorError) as error:
         raise CheckpointError(f"{name}: not a checkpoint: {first_line(error)}") from None
     if not isinstance(raw, dict) or not isinstance(meta, dict):
         raise CheckpointError(f"{name}: expected config.json and {META} to hold an object each")
-    config = _config(raw, name)
-    task = meta.get("task") or _guess_task(config)
-    if task is None:
+    expert = _expert(str(meta.get("task", "")), raw.get("config", raw), state, meta, name)
+    if not expert.task and (task := _task_of_shape(expert.config)) is None:
         raise CheckpointError(f"{name}: {META} names no task, expected one")
-    return Checkpoint(f"{name}@sha256:{_sha256(weights)[:16]}", {task: Expert(task, config, state, meta)})
-
-
-def _present(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Weights without those that decay has all but taken: a CPU multiplies denormals twenty times as slowly."""
-    return {
-        name: F.hardshrink(tensor, VANISHED) if tensor.is_floating_point() else tensor
-        for name, tensor in state.items()
-    }
+    expert = expert if expert.task else replace(expert, task=str(task))
+    return Checkpoint(f"{name}@sha256:{_sha256(weights)[:16]}", {expert.task: expert})
 
 
 def _load_hub(repo: str) -> Checkpoint:
@@ -150,23 +161,30 @@ def _load_hub(repo: str) -> Checkpoint:
     return _load_folder(folder, f"{repo}@{folder.name[:12]}")
 
 
-def _config(raw: Mapping[str, Any], name: str) -> TRMConfig:
+def _expert(task: str, config: object, state: object, meta: object, name: str) -> Expert:
+    """An expert from what a file holds, whose structure and weights are checked here. Raises CheckpointError."""
+    if not isinstance(config, Mapping) or not isinstance(meta, dict):
+        raise CheckpointError(f"{name}: expert {task!r}: expected config and meta to be tables")
+    if not isinstance(state, dict) or not all(isinstance(tensor, Tensor) for tensor in state.values()):
+        raise CheckpointError(f"{name}: expert {task!r}: expected its state to be tensors by name")
+    for part, tensor in state.items():
+        if not tensor.isfinite().all():
+            raise CheckpointError(
+                f"{name}: {part} has weights that are no finite numbers: the file is damaged"
+            )
+    # Weight decay leaves some weights so small that a CPU multiplies them twenty times as slowly: they become 0.
+    state = {k: F.hardshrink(v, VANISHED) if v.is_floating_point() else v for k, v in state.items()}
     try:
-        return from_dict(TRMConfig, dict(raw.get("config", raw)), name)
+        return Expert(task, from_dict(TRMConfig, config, name), state, meta)
     except ConfigError as error:
         raise CheckpointError(str(error)) from None
 
 
-def _guess_task(config: TRMConfig) -> str | None:
-    """Sudoku, maze and ARC differ in shape: what a folder without `trm.json` must be for."""
-    from trm.tasks import names
-
-    fits = [
-        n
-        for n in names()
-        if (get_task(n).seq_len, get_task(n).vocab_size) == (config.seq_len, config.vocab_size)
-    ]
-    return fits[0] if len(fits) == 1 else None
+def _task_of_shape(config: TRMConfig) -> str | None:
+    """The one task with this network's shape: what a folder without `trm.json` must be for."""
+    shapes = {task: (tasks.get(task).seq_len, tasks.get(task).vocab_size) for task in tasks.names()}
+    fitting = [task for task, shape in shapes.items() if shape == (config.seq_len, config.vocab_size)]
+    return fitting[0] if len(fitting) == 1 else None
 
 
 def _sha256(path: Path) -> str:
@@ -176,59 +194,60 @@ def _sha256(path: Path) -> str:
 
 # -- writing ---------------------------------------------------------------------------------------------
 def save(path: str | Path, experts: Mapping[str, Expert], dtype: torch.dtype | None = torch.bfloat16) -> None:
-    """Write experts into one file that `weights_only=True` loads. Matrices are stored in `dtype` (None: as they are),
-    and the file's parts deflated: the exponents of bfloat16 are much alike, which makes it a fifth smaller."""
+    """Write experts into one file that `torch.load(weights_only=True)` reads. The same weights give the same file.
+
+    dtype: of stored matrices; None keeps theirs. Deflated, bfloat16 is a fifth smaller: its exponents are much alike.
+    """
     raw = {
         task: {
-            "config": to_dict(one.config),
+            "config": to_dict(expert.config),
             "state": {
-                k: (v.to(dtype or v.dtype) if v.ndim > 1 else v).contiguous() for k, v in one.state.items()
+                k: (v.to(dtype or v.dtype) if v.ndim > 1 else v).contiguous() for k, v in expert.state.items()
             },
-            "meta": {"code_version": trm.__version__, **one.meta},
+            "meta": {"code_version": trm.__version__, **expert.meta},
         }
-        for task, one in experts.items()
+        for task, expert in experts.items()
     }
     with replacing(Path(path)) as temporary:
         plain = BytesIO()
         torch.save({"format": FORMAT, "experts": raw}, plain)
         with ZipFile(plain) as stored, ZipFile(temporary, "w") as deflated:
-            # Parts keep torch's date, not today's: the same weights have the same hash.
-            for part in stored.infolist():
+            for part in stored.infolist():  # with torch's constant date, not today's
                 deflated.writestr(part, stored.read(part), ZIP_DEFLATED)
 
 
 def save_folder(path: Path, expert: Expert) -> None:
-    """Write a `save_pretrained` folder that also says its task and origin. The folder must be new."""
-    model = expert.model()
-    model.save_pretrained(path)
+    """Write a `save_pretrained` folder, with task and origin in `trm.json`. The folder must be new."""
+    expert.model().save_pretrained(path)
     meta = {"task": expert.task, "code_version": trm.__version__, **expert.meta}
     (path / META).write_text(json.dumps(meta, indent=1) + "\n")
 
 
 def pack(out: str | Path, sources: list[str], cycles: int = 0) -> dict[str, Expert]:
-    """Gather the experts of several checkpoints into one file; of two for one task the later is kept.
+    """Gather the experts of several checkpoints into one file; on duplicate tasks the last one wins.
 
-    Experts that `out` has for other tasks stay in it: it is read first, and not replaced where it is no checkpoint.
+    Experts for other tasks that `out` holds already are kept; a file that is no checkpoint is not overwritten.
 
-    cycles: of a supervision step (T), where they are to be others than in training; no weight depends on them.
+    cycles: h_cycles of the packed experts, if not those of their training; no weight depends on it.
     """
-    held = load(str(out)).experts if Path(out).is_file() else {}
-    experts = {task: with_one_identity(one) for task, one in held.items()}
+    experts = dict(load(str(out)).experts) if Path(out).is_file() else {}
+    experts = {task: with_one_embedding(expert) for task, expert in experts.items()}
     for source in sources:
-        for task, one in load(source).experts.items():
-            kept = with_one_identity(one)
-            config = replace(kept.config, h_cycles=cycles or kept.config.h_cycles)
-            experts[task] = replace(kept, config=config)
+        for task, expert in load(source).experts.items():
+            packed = with_one_embedding(expert)
+            config = replace(packed.config, h_cycles=cycles or packed.config.h_cycles)
+            experts[task] = replace(packed, config=config)
     save(out, experts)
     return experts
 
 
-def with_one_identity(expert: Expert) -> Expert:
-    """An expert that is fitted to every task anew, without the identities of the tasks that it learned from.
+def with_one_embedding(expert: Expert) -> Expert:
+    """An expert for test-time training with the mean of its training tasks' embeddings, from which that starts.
 
-    Their mean is kept, which is what fitting starts from. Other experts are returned as they are.
+    Experts without such embeddings are returned as they are.
     """
     if not expert.config.turns:
         return expert
-    state = {**expert.state, IDENTITIES: expert.state[IDENTITIES].float().mean(0, keepdim=True)}
+    mean = expert.state[TASK_EMBEDDINGS].float().mean(0, keepdim=True)
+    state = {**expert.state, TASK_EMBEDDINGS: mean}
     return replace(expert, config=replace(expert.config, identities=1), state=state)

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from trm.checkpoints.format import CheckpointError, Expert, _unread
+from trm.checkpoints import CheckpointError
+from trm.checkpoints.format import Expert, read_tensors
 from trm.config import ConfigError
 from trm.model.config import TRMConfig
 from trm.tasks import get as get_task
@@ -36,7 +36,7 @@ _PARTS = {
 
 
 def reference_name(key: str) -> str:
-    """This project's name of a reference implementation's parameter."""
+    """This project's name for a parameter of the reference implementation."""
     for prefix in _PREFIXES:
         key = key.removeprefix(prefix)
     if key in _NAMES:
@@ -47,9 +47,10 @@ def reference_name(key: str) -> str:
 
 
 def reference_config(state: Mapping[str, Tensor], task: str, overrides: Mapping[str, Any]) -> TRMConfig:
-    """The shape of reference weights: read off the tensors, the task and, where given, its config file.
+    """The shape of reference weights, from the tensors, the task's canvas and `overrides`.
 
-    `overrides` takes the reference's own keys (`H_cycles`, `num_heads`, `pos_encodings`, …).
+    overrides: the reference's own keys (`H_cycles`, `num_heads`, `pos_encodings`, …). Raises CheckpointError where
+    they are unknown or contradict the weights.
     """
     known = {
         "seq_len", "vocab_size", "hidden_size", "num_heads", "H_cycles", "L_cycles", "L_layers", "expansion",
@@ -82,15 +83,15 @@ def reference_config(state: Mapping[str, Tensor], task: str, overrides: Mapping[
     elif "puzzle_emb_len" not in overrides:
         prefix = 16 if identities is not None else 0  # the published recipes' default
     layers = 1 + max(int(k.split(".")[2]) for k in state if k.startswith("net.blocks."))
-    found: dict[str, Any] = {
+    stated_by_weights: dict[str, Any] = {
         "vocab_size": vocab,
         "hidden_size": hidden,
         "L_layers": layers,
         "mlp_t": mixer == "mlp_t",
     }
     if identities is not None:
-        found |= {"num_puzzle_identifiers": len(identities), "puzzle_emb_ndim": identity_dim}
-    for key, value in found.items():
+        stated_by_weights |= {"num_puzzle_identifiers": len(identities), "puzzle_emb_ndim": identity_dim}
+    for key, value in stated_by_weights.items():
         if overrides.get(key, value) != value:
             raise CheckpointError(f"config: {key} = {overrides[key]!r}, but the weights have {value!r}")
     return TRMConfig(
@@ -113,18 +114,13 @@ def reference_config(state: Mapping[str, Tensor], task: str, overrides: Mapping[
 def convert(upstream: str | Path, task: str, overrides: Mapping[str, Any] | None = None) -> Expert:
     """Read a checkpoint of the reference implementation (a state dict saved by torch). Raises CheckpointError."""
     get_task(task)
-    try:
-        raw = torch.load(upstream, map_location="cpu", weights_only=True)
-    except OSError as error:
-        raise CheckpointError(f"{upstream}: {error.strerror or error}") from None
-    except Exception as error:  # torch raises many kinds for a file that is not its own
-        raise CheckpointError(f"{upstream}: not a torch state dict: {_unread(error)}") from None
+    raw = read_tensors(Path(upstream), "a torch state dict")
     if not isinstance(raw, dict) or not all(isinstance(v, Tensor) for v in raw.values()):
         raise CheckpointError(f"{upstream}: expected a state dict of tensors")
     state = {reference_name(k): v.float() for k, v in raw.items()}
     missing = {"embed.tokens", "head.weight", "halt.weight", "y_init", "z_init"} - set(state)
     if missing:
-        raise CheckpointError(f"{upstream}: {', '.join(sorted(missing))} missing; not a TRM of the reference")
+        raise CheckpointError(f"{upstream}: {', '.join(sorted(missing))} missing; not a reference TRM")
     try:
         config = reference_config(state, task, overrides or {})
     except ConfigError as error:

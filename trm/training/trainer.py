@@ -1,49 +1,62 @@
-"""Training: deep supervision over a pool of slots, each puzzle carried on until it halts."""
+"""A training run: deep supervision over a pool of slots, in which each puzzle stays until it halts."""
 
 from __future__ import annotations
 
 import contextlib
-import json
 import math
-import pickle
-import platform
 import sys
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast
 
-import trm
-from trm.checkpoints.format import IDENTITIES, CheckpointError, Expert, load, save_folder
+from trm.checkpoints.format import CheckpointError, Expert
 from trm.config import ConfigError, from_dict
-from trm.data.device import Bank
-from trm.data.pairs import PairBank, fits
+from trm.data.pairs import fits
 from trm.data.stream import endless
-from trm.evaluation.accuracy import evaluate
-from trm.evaluation.curves import drop_behind, read
-from trm.files import replacing
-from trm.inference.engine import Engine
+from trm.device import resolve_device
 from trm.model.config import TRMConfig
-from trm.model.network import TRM, TURNS
+from trm.model.network import TRM
 from trm.progress import interruptions
-from trm.tasks import Puzzle, get
+from trm.tasks import Puzzle, Task
 from trm.training.config import Config
-from trm.training.step import METERS, WARM_UP_STEPS, Learner, within_memory
+from trm.training.memory import within_memory
+from trm.training.run_folder import RunFolder
+from trm.training.setup import canvas_task, embedding_numbers, first_network, is_compiled, training_bank
+from trm.training.step import METERS, WARM_UP_STEPS, Learner
 
 REPORT_EVERY = 5.0  # seconds
 
 
-class Trainer:
-    """A run: the loop, its clock, its folder.
+class Evaluation(Protocol):
+    """Measures a network on held-out puzzles: `trm.evaluation.held_out`, a layer above training, implements it."""
 
-    The folder holds config.json, environment.json, metrics.jsonl and checkpoints/{last,best}; both are
-    `save_pretrained` folders with the averaged weights, and `last` also has training.pt, from which a run resumes.
-    """
+    def __call__(
+        self,
+        model: TRM,
+        task: Task,
+        puzzles: Sequence[Puzzle],
+        steps: int,
+        contexts: Sequence[int],
+        slots: int,
+    ) -> Mapping[str, Any]:
+        """Figures with at least `accuracy` and `n`.
+
+        contexts: for every puzzle, the embedding under which the network sees it. slots: puzzles at a time.
+        """
+
+
+def _print(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+class Trainer:
+    """The loop of a run, its clock, and what it says, evaluates and saves on the way."""
 
     @within_memory()
     def __init__(
@@ -53,133 +66,60 @@ class Trainer:
         train: Sequence[Puzzle],
         held_out: Sequence[Puzzle],
         device: str = "auto",
-        say: Callable[[str], None] = lambda line: print(line, file=sys.stderr, flush=True),
+        say: Callable[[str], None] = _print,
+        evaluate: Evaluation | None = None,
     ) -> None:
-        if device not in ("auto", "cpu", "cuda", "mps"):
-            raise ConfigError(f"device {device!r}: expected auto, cpu, cuda or mps")
-        self.accelerator = Accelerator(cpu=device == "cpu", mixed_precision="no")
-        if device in ("cuda", "mps") and self.accelerator.device.type != device:
-            raise ConfigError(f"device {device}: none here, expected auto or cpu")
-        self.config, self.folder, self.held_out, self.say = config, folder, held_out, say
-        self.task = get(config.data.task)
-        if self.task.has_demonstrations and config.model.canvas_width:
-            self.task = self.task.on(config.model.canvas_width)
-            self.held_out = [p for p in held_out if fits(self.task, p)]
-        if (config.model.seq_len, config.model.vocab_size) != (self.task.seq_len, self.task.vocab_size):
-            raise ConfigError(
-                f"[model] seq_len {config.model.seq_len} and vocab_size {config.model.vocab_size}, expected "
-                f"{self.task.seq_len} and {self.task.vocab_size} for {self.task.name}"
-            )
-        torch.manual_seed(config.train.seed)
-        model = TRM(config.model)
-        if config.train.init:
-            model.load_state_dict(self._initial(config.train.init).state)
-        model = model.to(self.accelerator.device)
-        self.cuda = model.device.type == "cuda"
-        model.dtype = torch.bfloat16 if config.train.computes_in_bf16(model.device.type) else torch.float32
-        if self.cuda or config.train.kernels == "fused":
-            from trm.model import kernels
+        """evaluate: needed where there are held-out puzzles.
 
-            kernels.use(config.train.kernels, model)
-        self.compiled = config.train.compile == "on" or (config.train.compile == "auto" and self.cuda)
-        if self.compiled:
-            model.compile_net()
-        self.contexts: dict[str, int] = {}  # of a puzzle's id: what the network knows it as
-        bank = self._bank(train, model.device)
+        Raises:
+            ConfigError: the configuration fits neither the task nor the puzzles.
+            CheckpointError: `train.init` cannot be read.
+            DeviceError: there is no such device.
+        """
+        device_type = resolve_device(device).partition(":")[0]
+        self.accelerator = Accelerator(cpu=device_type == "cpu", mixed_precision="no")
+        self.config, self.folder, self.say, self.evaluate = config, RunFolder(folder), say, evaluate
         if config.data.stream and self.accelerator.num_processes > 1:
-            raise ConfigError("[data] stream: one process alone can train on it, for all must see the same")
+            raise ConfigError(
+                "[data] stream: for one process alone, for all processes must see the same puzzles"
+            )
+        self.task = canvas_task(config)
+        self.held_out = [p for p in held_out if not self.task.has_demonstrations or fits(self.task, p)]
+        self.contexts = embedding_numbers(self.task, train)
+        model = first_network(config, self.task, self.accelerator.device)
+        bank = training_bank(config, self.task, train, model.device)
         self.learner = Learner(config, model, bank, self.accelerator)
-        self.engine = Engine(model, slots=self.learner.share)
         self.train_size = len(train)
         self.done_steps, self.seconds, self.best = 0, 0.0, -1.0
+        self.next_evaluation = config.train.evaluate_every  # as a share of the run
+        self.evaluated_step = -1  # the step of the last evaluation
         self._reported = (0, 0.0)  # steps and seconds at the last report
-        self._event: torch.cuda.Event | None = None  # end of the last step on the device
-
-    def _bank(self, train: Sequence[Puzzle], device: torch.device) -> Bank:
-        """The training puzzles on the device; raises ConfigError where the network has no identities for them."""
-        data, model = self.config.data, self.config.model
-        if not self.task.has_demonstrations:
-            return Bank(self.task, train, data.augment, device, data.stream, data.reveal)
-        if data.stream or data.reveal:
-            raise ConfigError(
-                f"[data] stream, reveal: {self.task.name} tasks are learned one by one, none can be replaced"
-            )
-        if model.identities < len(train) or not model.turns:
-            raise ConfigError(
-                f"[model] identities {model.identities}, turns {model.turns}: expected at least {len(train)}, one "
-                "for each task, and turns = true"
-            )
-        self.contexts = {puzzle.id: TURNS * number for number, puzzle in enumerate(train)}
-        return PairBank(
-            self.task, train, data.augment, device, recolour=data.color_permutation_prob, balance=data.balance
-        )
-
-    def _initial(self, source: str) -> Expert:
-        """The expert whose weights to start from. Raises CheckpointError or ConfigError."""
-        expert = load(source).experts.get(self.task.name)
-        if expert is None:
-            raise ConfigError(f"[train] init: {source} has no expert for {self.task.name}")
-        theirs = expert.config
-        # No weight depends on how often the network is applied, or on how far back the gradient goes.
-        mine = replace(
-            self.config.model, h_cycles=theirs.h_cycles, l_cycles=theirs.l_cycles, gradient=theirs.gradient
-        )
-        if mine.positions == "rope2d":  # no weight depends on how large the canvas is
-            mine = replace(mine, seq_len=theirs.seq_len, canvas_width=theirs.canvas_width)
-        if mine.turns and 0 < theirs.identities < mine.identities:
-            # The tasks that it knows come first in the data; others start from the mean of those, which is all that
-            # `trm pack` keeps.
-            rows = expert.state[IDENTITIES]
-            others = rows.mean(0, keepdim=True).expand(mine.identities - len(rows), -1)
-            expert = replace(expert, state={**expert.state, IDENTITIES: torch.cat([rows, others])})
-            mine = replace(mine, identities=theirs.identities)
-        if theirs != mine:
-            raise ConfigError(f"[train] init: {source} has another shape than [model] says")
-        return expert
+        self._previous_step: torch.cuda.Event | None = None  # its end on the device
 
     # -- the loop --------------------------------------------------------------------------------------
     def progress(self) -> float:
-        """Share of the horizon that is behind."""
+        """The share of the run that is done, 0 to 1."""
         train = self.config.train
         share = self.seconds / train.seconds if train.seconds else self.done_steps / train.steps
         return min(1.0, share)
 
-    def _agreed(self, *mine: float) -> list[float]:
-        """What the main process says, on every process: by their own clocks they would report and save at different
-        steps, and wait for each other in different places."""
-        if self.accelerator.num_processes == 1:
-            return list(mine)
-        said: list[float] = broadcast(torch.tensor(mine, device=self.accelerator.device)).tolist()
-        return said
-
-    def ended(self) -> dict[str, Any] | None:
-        """The last evaluation of a run with nothing left to do, {} where nothing is held out. Raises ConfigError."""
-        if self.progress() < 1:
-            return None
-        if not self.held_out:
-            best = self.folder / "checkpoints" / "best"
-            kept = load(best).experts[self.task.name].meta.get("step") if best.is_dir() else None
-            return {} if kept == self.done_steps else None
-        lines = read(self.folder) if (self.folder / "metrics.jsonl").is_file() else []
-        return lines[-1].get("held_out") if lines and lines[-1]["step"] == self.done_steps else None
-
     @within_memory()
-    def run(self) -> dict[str, Any]:
-        """Train to the horizon; returns the last evaluation."""
-        every = self.config.train.evaluate_every
-        # Where it was before an interruption, too.
-        next_eval = (math.floor(self.progress() / every + 1e-9) + 1) * every
-        next_line, saved = 0.0, time.monotonic()
-        result: dict[str, Any] = {}
-        evaluated = -1  # at which step
+    def run(self) -> Mapping[str, Any]:
+        """Train to the end; returns the last evaluation, empty where nothing is held out.
+
+        Ctrl-C raises KeyboardInterrupt between two steps, when everything may be saved.
+        """
+        train = self.config.train
+        next_report, saved = 0.0, time.monotonic()
+        result: Mapping[str, Any] = {}
         with contextlib.ExitStack() as stack:
             interrupted = stack.enter_context(interruptions())
-            stream = endless(self.config.data, self.config.train.seed, self.done_steps, self.held_out)
+            stream = endless(self.config.data, train.seed, self.done_steps, self.held_out)
             if stream is not None:
                 stack.enter_context(stream)
             while True:
                 now = time.monotonic()
-                due = now >= next_line, now - saved > self.config.train.save_every_seconds
+                due = now >= next_report, now - saved > train.save_every_seconds
                 progress, report, save, stop = self._agreed(self.progress(), *due, interrupted())
                 if stop:
                     raise KeyboardInterrupt
@@ -192,34 +132,45 @@ class Trainer:
                         fresh = stream.ready()
                         self.learner.bank.replace(fresh)
                         self.train_size += len(fresh)
-                    next_line = now + REPORT_EVERY
-                if progress >= next_eval:
-                    result, evaluated = self._evaluate(), self.done_steps
-                    next_eval += every
+                    next_report = now + REPORT_EVERY
+                if progress >= self.next_evaluation:
+                    result = self._evaluate()
+                    self.next_evaluation += train.evaluate_every
                 if save:
                     self.save("last")
                     saved = time.monotonic()
-        if evaluated != self.done_steps:
+        if self.evaluated_step != self.done_steps:
             result = self._evaluate()
         self.save("last")
         return result
 
+    def _agreed(self, *values: float) -> list[float]:
+        """The main process's values, on every process.
+
+        By clocks of their own they would report and save at different steps, and wait for each other forever.
+        """
+        if self.accelerator.num_processes == 1:
+            return list(values)
+        agreed: list[float] = broadcast(torch.tensor(values, device=self.accelerator.device)).tolist()
+        return agreed
+
     def advance(self, progress: float) -> None:
-        """One step, timed; the first ones on CUDA warm up and capture the graph, off the clock."""
+        """Take one step and time it. The first steps on CUDA, which compile and capture, are not timed."""
         learner = self.learner
         learner.set_step(self.done_steps, progress)
-        single = self.accelerator.num_processes == 1  # a captured collective is not worth its risk
-        if self.cuda and self.compiled and single and learner.graph is None:
+        cuda = learner.model.device.type == "cuda"
+        # Communication between processes is not captured.
+        captures = cuda and is_compiled(self.config, learner.model.device)
+        if captures and self.accelerator.num_processes == 1 and learner.graph is None:
             learner.warm_up(self.done_steps, progress)
             self.done_steps += WARM_UP_STEPS
             return
         start = time.perf_counter()
-        if self.cuda:
-            # Stay one step ahead of the device, so that the clock is true and it never idles.
-            previous = self._event
+        if cuda:
+            # The host stays one step ahead of the device, so that the clock is right and the device never waits.
+            previous, self._previous_step = self._previous_step, torch.cuda.Event()  # type: ignore[no-untyped-call]
             learner.step()
-            self._event = torch.cuda.Event()  # type: ignore[no-untyped-call]
-            self._event.record()
+            self._previous_step.record()
             if previous is not None:
                 previous.synchronize()
         else:
@@ -227,12 +178,13 @@ class Trainer:
         self.seconds += time.perf_counter() - start
         self.done_steps += 1
 
+    # -- reports and evaluations -----------------------------------------------------------------------
     def _report(self, progress: float) -> None:
-        """A line of progress and of metrics.jsonl, from what the meters gathered since the last."""
+        """Print and write down the means of the meters since the last report."""
         gathered = self.accelerator.reduce(self.learner.meters.clone(), reduction="sum")
         self.learner.meters.zero_()
         meters = dict(zip(METERS, gathered.tolist(), strict=True))
-        steps, elapsed = self.done_steps - self._reported[0], self.seconds - self._reported[1]
+        steps, elapsed = max(1, self.done_steps - self._reported[0]), self.seconds - self._reported[1]
         self._reported = (self.done_steps, self.seconds)
         world = self.accelerator.num_processes
         finished = max(1.0, meters["finished"])
@@ -240,12 +192,10 @@ class Trainer:
             "step": self.done_steps,
             "seconds": round(self.seconds, 2),
             "lr": float(self.learner.optimizer.lrs[-1][1]),
-            "loss": meters["loss"] / max(1, steps) / world,
-            "cells": meters["cells"] / max(1, steps) / world,
-            "norm": meters["norm"] / max(1, steps) / world,
+            **{name: meters[name] / steps / world for name in ("loss", "cells", "norm")},
             "pool_accuracy": meters["right"] / finished,
             "pool_steps": meters["steps"] / finished,
-            "ms_per_step": 1000 * elapsed / max(1, steps),
+            "ms_per_step": 1000 * elapsed / steps,
         }
         self._write(line)
         left = self.seconds / progress * (1 - progress) if progress else 0.0
@@ -254,29 +204,35 @@ class Trainer:
             f"in {line['pool_steps']:.1f} steps  {line['ms_per_step']:.1f} ms/step  {left / 60:.1f} min left"
         )
 
-    def _evaluate(self) -> dict[str, Any]:
-        """Held-out accuracy of the averaged weights; keeps the best, or the latest where nothing is held out."""
-        result: dict[str, Any] = {}
+    def _evaluate(self) -> Mapping[str, Any]:
+        """Evaluate the averaged weights and keep the best; without held-out puzzles keep the latest."""
+        result: Mapping[str, Any] = {}
         if self.accelerator.is_main_process and self.held_out:
-            self._event = None
-            with self.averaged():
-                steps = self.config.train.eval_steps
-                contexts = [self.contexts.get(puzzle.id, 0) for puzzle in self.held_out]
-                result = evaluate(self.engine, self.task, self.held_out, steps, contexts=contexts)
+            self._previous_step = None
+            result = self._held_out_figures()
             if result["accuracy"] >= self.best:
                 self.save("best", result)
                 self.best = result["accuracy"]
-            # Last: a run that is resumed takes an evaluation that is written down for done.
+            # Written last: a resumed run does not repeat an evaluation that is in metrics.jsonl.
             self._write({"step": self.done_steps, "seconds": round(self.seconds, 2), "held_out": result})
             self._say(f"step {self.done_steps}  held out {result['accuracy']:.1%} of {result['n']}")
         elif not self.held_out:
             self.save("best")
         self.accelerator.wait_for_everyone()
+        self.evaluated_step = self.done_steps
         return result
 
+    def _held_out_figures(self) -> Mapping[str, Any]:
+        if self.evaluate is None:
+            raise ConfigError("[data]: puzzles are held out, but the trainer was given no evaluation")
+        contexts = [self.contexts.get(puzzle.id, 0) for puzzle in self.held_out]
+        with self.averaged():
+            model, steps = self.learner.model, self.config.train.eval_steps
+            return self.evaluate(model, self.task, self.held_out, steps, contexts, self.learner.share)
+
     @contextlib.contextmanager
-    def averaged(self) -> Any:
-        """The averaged weights in the model's place."""
+    def averaged(self) -> Iterator[None]:
+        """Within the block the model has the averaged weights."""
         self.learner.ema.swap()
         self.learner.model.eval()
         try:
@@ -285,119 +241,106 @@ class Trainer:
             self.learner.ema.swap()
             self.learner.model.train()
 
-    # -- the folder ------------------------------------------------------------------------------------
+    def _write(self, line: dict[str, Any]) -> None:
+        if self.accelerator.is_main_process:
+            self._reopen_folder()
+            self.folder.append(line)
+
+    def _say(self, text: str) -> None:
+        if self.accelerator.is_main_process:
+            self.say(text)
+
+    # -- the run folder --------------------------------------------------------------------------------
     def open_folder(self) -> None:
-        """Write what the run is: the resolved configuration and where it runs."""
-        if not self.accelerator.is_main_process:
-            return
-        self.folder.mkdir(parents=True, exist_ok=True)
-        (self.folder / "config.json").write_text(json.dumps(asdict(self.config), indent=1) + "\n")
-        (self.folder / "environment.json").write_text(
-            json.dumps(environment(self.accelerator.num_processes), indent=1) + "\n"
-        )
+        """Write the configuration and the environment into the run folder."""
+        if self.accelerator.is_main_process:
+            self.folder.create(self.config, self.accelerator.num_processes)
 
     def _reopen_folder(self) -> None:
-        """Make a folder anew that was removed meanwhile: what was learned since is worth more than stopping there."""
-        if not self.folder.is_dir():
-            self._say(f"{self.folder} is gone, and made anew")
+        """Create a folder that was removed meanwhile once more: what was learned is worth more than stopping."""
+        if not self.folder.path.is_dir():
+            self._say(f"{self.folder.path} is gone and is created again")
             self.open_folder()
 
-    def save(self, name: str, metrics: dict[str, Any] | None = None) -> None:
-        """Write checkpoints/NAME: averaged weights, and for `last` everything a resume needs."""
-        if name == "last" and self.accelerator.num_processes > 1 and self.config.train.save_pool:
-            self._save_slices()
+    def save(self, name: str, metrics: Mapping[str, Any] | None = None) -> None:
+        """Write checkpoints/NAME: averaged weights, and in `last` everything that a resume needs."""
+        several, save_pool = self.accelerator.num_processes > 1, self.config.train.save_pool
+        if name == "last" and several and save_pool:
+            self.folder.save_pool(
+                self.accelerator.process_index, self.done_steps, self.learner.pool.state_dict()
+            )
+            self.accelerator.wait_for_everyone()
         if not self.accelerator.is_main_process:
             return
         self._reopen_folder()
         with self.averaged():
-            state = {k: v.detach().cpu().clone() for k, v in self.learner.model.state_dict().items()}
+            weights = {k: v.detach().cpu().clone() for k, v in self.learner.model.state_dict().items()}
         meta = {
             "step": self.done_steps,
             "seconds": round(self.seconds, 1),
             "training_data": Path(self.config.data.train).name or "generated",
             "training_puzzles": self.train_size,
             "dtype": str(self.learner.model.dtype).removeprefix("torch."),
-            "metrics": metrics or {},
+            "metrics": dict(metrics or {}),
             "recipe": {k: v for k, v in asdict(self.config).items() if k != "model"},
         }
-        expert = Expert(self.task.name, self.config.model, state, meta)
-        with replacing(self.folder / "checkpoints" / name) as temporary:
-            save_folder(temporary, expert)
-            if name == "last":
-                torch.save(self._training_state(), temporary / "training.pt")
-
-    def _training_state(self) -> dict[str, Any]:
-        state = self.learner.state_dict()
-        if not self.config.train.save_pool or self.accelerator.num_processes > 1:
-            state["pool"] = None
-        return {
-            "config": asdict(self.config),
-            "step": self.done_steps,
-            "seconds": self.seconds,
-            "best": self.best,
-            **state,
-        }
-
-    def _save_slices(self) -> None:
-        path = self.folder / f"pool-{self.accelerator.process_index}.pt"
-        with replacing(path) as temporary:
-            torch.save({"step": self.done_steps, **self.learner.pool.state_dict()}, temporary)
-        self.accelerator.wait_for_everyone()
+        state = None
+        if name == "last":
+            state = {
+                "config": asdict(self.config),
+                "step": self.done_steps,
+                "seconds": self.seconds,
+                "best": self.best,
+                "evaluation_due": self.progress() >= self.next_evaluation
+                and self.evaluated_step != self.done_steps,
+                **self.learner.state_dict(),
+            }
+            if several or not save_pool:
+                state["pool"] = None
+        self.folder.save(name, Expert(self.task.name, self.config.model, weights, meta), state)
 
     def resume(self) -> None:
-        """Go on from checkpoints/last as if nothing had happened. Raises CheckpointError."""
-        path = self.folder / "checkpoints" / "last" / "training.pt"
-        if not path.is_file():
-            raise CheckpointError(f"{self.folder}: no checkpoints/last/training.pt to resume from")
+        """Continue from checkpoints/last as if there had been no interruption. Raises CheckpointError."""
+        state = self.folder.load_state(self.learner.model.device)
         try:
-            raw = torch.load(path, map_location=self.learner.model.device, weights_only=True)
-            self._resume(raw)
+            self._restore(state)
         except CheckpointError:
             raise
-        except (OSError, RuntimeError, EOFError, KeyError, ValueError, pickle.UnpicklingError) as error:
+        except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
             reason = (str(error).splitlines() or [type(error).__name__])[0]
-            raise CheckpointError(f"{path}: not what a run left to go on from ({reason})") from None
+            raise CheckpointError(
+                f"{self.folder.path}: the training state does not fit the run: {reason}"
+            ) from None
         if self.accelerator.is_main_process:
-            drop_behind(self.folder, self.done_steps)
+            self.folder.drop_metrics_after(self.done_steps)
 
-    def _resume(self, raw: dict[str, Any]) -> None:
-        # Read as any config is: a run older than a key has that key's default.
-        if from_dict(TRMConfig, raw["config"]["model"]) != self.config.model:
-            raise CheckpointError(f"{self.folder}: its network has another shape than [model] says")
-        if raw.get("pool") is None:
-            slices = self.folder / f"pool-{self.accelerator.process_index}.pt"
-            if slices.is_file():
-                saved = torch.load(slices, map_location=self.learner.model.device, weights_only=True)
-                if saved.pop("step") == raw["step"]:
-                    raw["pool"] = saved
-        if raw["pool"] is not None and len(raw["pool"]["done"]) != len(self.learner.pool.done):
-            raw["pool"] = None  # another batch, pool size or number of processes
-        if raw["pool"] is None:
+    def _restore(self, state: dict[str, Any]) -> None:
+        # Keys that are newer than the run have their defaults.
+        if from_dict(TRMConfig, state["config"]["model"]) != self.config.model:
+            raise CheckpointError(f"{self.folder.path}: its network has another shape than [model] says")
+        pool = state["pool"]
+        if pool is None:
+            device = self.learner.model.device
+            pool = self.folder.load_pool(self.accelerator.process_index, state["step"], device)
+        if pool is not None and len(pool["done"]) != len(self.learner.pool.done):
+            pool = None  # another batch, pool or number of processes
+        if pool is None:
             self._say("resuming without the saved slots: every slot starts a fresh puzzle")
-        self.learner.load_state_dict(raw)
-        self.done_steps, self.seconds, self.best = raw["step"], raw["seconds"], raw["best"]
+        self.learner.load_state_dict({**state, "pool": pool})
+        self.done_steps, self.seconds, self.best = state["step"], state["seconds"], state["best"]
         self._reported = (self.done_steps, self.seconds)
+        every, progress = self.config.train.evaluate_every, self.progress()
+        due = state.get("evaluation_due", False)  # runs of before this key do not say
+        self.next_evaluation = progress if due else (math.floor(progress / every + 1e-9) + 1) * every
 
-    def _write(self, line: dict[str, Any]) -> None:
-        if self.accelerator.is_main_process:
-            self._reopen_folder()
-            with (self.folder / "metrics.jsonl").open("a") as file:
-                file.write(json.dumps(line) + "\n")
+    def ended(self) -> Mapping[str, Any] | None:
+        """The last evaluation of a run with nothing left to do (empty where nothing is held out), else None.
 
-    def _say(self, text: str) -> None:
-        if self.accelerator.is_main_process:
-            self.say(text)
-
-
-def environment(processes: int = 1) -> dict[str, Any]:
-    """Versions and devices, for a run folder and a bug report."""
-    devices = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-    return {
-        "trm": trm.__version__,
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "devices": devices or ["cpu"],
-        "threads": torch.get_num_threads(),
-        "processes": processes,
-    }
+        Raises ConfigError where metrics.jsonl cannot be read.
+        """
+        if self.progress() < 1:
+            return None
+        if not self.held_out:
+            return {} if self.folder.saved_step("best", self.task.name) == self.done_steps else None
+        last = self.folder.last_metrics()
+        return last.get("held_out") if last.get("step") == self.done_steps else None

@@ -1,0 +1,204 @@
+"""Checkpoints: what goes in comes out, and what is none is refused in one line."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from trm.checkpoints.format import CheckpointError, Expert, load, pack, save, save_folder
+from trm.checkpoints.reference import convert
+from trm.files import replacing
+from trm.inference.refiner import Refiner
+
+
+
+def expert(**meta: Any) -> Expert:
+    made = network()
+    return Expert("sudoku", made.config, made.state_dict(), meta)
+
+
+def test_a_file_keeps_weights_and_origin(tmp_path: Path) -> None:
+    save(tmp_path / "a.pt", {"sudoku": expert(step=7)})
+    again = load(tmp_path / "a.pt")
+    assert again.name.startswith(str(tmp_path / "a.pt") + "@sha256:")
+    one = again.experts["sudoku"]
+    assert one.config == SMALL
+    assert one.meta["step"] == 7
+    assert one.meta["code_version"]
+    for name, tensor in expert().state.items():
+        expected = tensor.to(torch.bfloat16) if tensor.ndim > 1 else tensor
+        assert one.state[name].equal(expected)
+
+
+def test_what_decay_has_taken_is_nothing(tmp_path: Path) -> None:
+    made = expert()
+    name = next(name for name, tensor in made.state.items() if tensor.ndim > 1)
+    made.state[name][0] *= 1e-24
+    save(tmp_path / "a.pt", {"sudoku": made})
+    save_folder(tmp_path / "m", made)
+    for source in (tmp_path / "a.pt", tmp_path / "m"):
+        read = load(source).experts["sudoku"].state[name]
+        assert not read[0].any()
+        assert read[1:].equal(made.state[name][1:].to(read.dtype))
+
+
+def test_a_folder_is_as_good_as_a_file(tmp_path: Path) -> None:
+    save_folder(tmp_path / "m", expert(step=3))
+    refiner = Refiner.from_pretrained(tmp_path / "m", device="cpu")
+    assert refiner.tasks == ("sudoku",)
+    assert refiner.checkpoint.experts["sudoku"].meta["step"] == 3
+    (tmp_path / "m" / "trm.json").unlink()  # what push_to_hub alone would leave: the shape tells the task
+    assert load(tmp_path / "m").experts["sudoku"].config == SMALL
+
+
+def test_a_file_is_smaller_than_its_weights_and_keeps_every_bit(tmp_path: Path) -> None:
+    one = expert()
+    save(tmp_path / "x.pt", {"sudoku": one})
+    kept = load(tmp_path / "x.pt").experts["sudoku"].state
+    stored = {name: v.to(torch.bfloat16) if v.ndim > 1 else v for name, v in one.state.items()}
+    assert all(kept[name].equal(v) for name, v in stored.items())
+    assert (tmp_path / "x.pt").stat().st_size < 0.9 * sum(v.nbytes for v in stored.values())
+
+
+def test_the_same_weights_are_the_same_file_whatever_its_name_and_the_day(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = expert()
+    save(tmp_path / "x.pt", {"sudoku": one})
+    monkeypatch.setattr("time.time", lambda: 2e9)
+    save(tmp_path / "plain", {"sudoku": one})
+    assert (tmp_path / "x.pt").read_bytes() == (tmp_path / "plain").read_bytes()
+
+
+def test_pack_gathers_and_the_later_counts(tmp_path: Path) -> None:
+    save(tmp_path / "a.pt", {"sudoku": expert(step=1)})
+    save(tmp_path / "b.pt", {"sudoku": expert(step=2), "maze": expert(step=3)})
+    pack(tmp_path / "all.pt", [str(tmp_path / "a.pt"), str(tmp_path / "b.pt")])
+    experts = load(tmp_path / "all.pt").experts
+    assert {task: one.meta["step"] for task, one in experts.items()} == {"sudoku": 2, "maze": 3}
+    assert experts["maze"].config == SMALL
+    # What is in the file already stays, unless it is of the same task; what is no checkpoint is not replaced.
+    pack(tmp_path / "all.pt", [str(tmp_path / "a.pt")], cycles=4)
+    experts = load(tmp_path / "all.pt").experts
+    assert {task: one.meta["step"] for task, one in experts.items()} == {"sudoku": 1, "maze": 3}
+    assert [experts[task].config.h_cycles for task in ("sudoku", "maze")] == [4, SMALL.h_cycles]
+    pack(tmp_path / "all.pt", [str(tmp_path / "all.pt")], cycles=6)  # unless it is named itself
+    assert {one.config.h_cycles for one in load(tmp_path / "all.pt").experts.values()} == {6}
+    (tmp_path / "notes.txt").write_text("hello")
+    with pytest.raises(CheckpointError, match="not a checkpoint"):
+        pack(tmp_path / "notes.txt", [str(tmp_path / "a.pt")])
+    assert (tmp_path / "notes.txt").read_text() == "hello"
+    pack(tmp_path / "deep.pt", [str(tmp_path / "b.pt")], cycles=5)
+    assert load(tmp_path / "deep.pt").experts["maze"].config == replace(SMALL, h_cycles=5)
+
+
+def test_what_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "text.pt").write_text("hello")
+    with pytest.raises(CheckpointError, match="not a checkpoint"):
+        load(tmp_path / "text.pt")
+    torch.save({"weights": torch.zeros(1)}, tmp_path / "other.pt")
+    with pytest.raises(CheckpointError, match="format 1"):
+        load(tmp_path / "other.pt")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(CheckpointError, match=r"config\.json and model\.safetensors"):
+        load(tmp_path / "empty")
+    with pytest.raises(CheckpointError, match="no such file"):
+        load(tmp_path / "none.pt")
+    (tmp_path / "cut.pt").touch()
+    for read in (load, lambda path: convert(path, "sudoku")):
+        with pytest.raises(CheckpointError, match=r"cut\.pt: not a"):
+            read(tmp_path / "cut.pt")
+    for name, text in (("model.safetensors", "abc"), ("config.json", "x"), ("config.json", "[]")):
+        folder = tmp_path / f"{name}-{text}"
+        save_folder(folder, expert())
+        (folder / name).write_text(text)
+        with pytest.raises(CheckpointError, match=r"not a checkpoint|an object each"):
+            load(folder)
+
+
+def test_a_file_never_takes_the_place_of_a_folder(tmp_path: Path) -> None:
+    kept = tmp_path / "runs" / "mine.txt"
+    kept.parent.mkdir()
+    kept.write_text("precious")
+    save(tmp_path / "one.pt", {"sudoku": expert()})
+    with pytest.raises(IsADirectoryError):
+        pack(kept.parent, [str(tmp_path / "one.pt")])
+    assert kept.read_text() == "precious"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["one.pt", "runs"]
+
+
+class Evil:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (print, ("pickled code ran",))
+
+
+def test_nothing_pickled_is_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    torch.save({"format": 1, "experts": Evil()}, tmp_path / "evil.pt")
+    with pytest.raises(CheckpointError):
+        load(tmp_path / "evil.pt")
+    with pytest.raises(CheckpointError):
+        convert(tmp_path / "evil.pt", "sudoku")
+    assert "ran" not in capsys.readouterr().out
+
+
+def test_an_interrupted_write_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+
+    def interrupted() -> None:
+        with replacing(path) as temporary:
+            temporary.write_text("half")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        interrupted()
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_convert_reads_the_shape_off_the_weights_and_refuses_what_does_not_fit(tmp_path: Path) -> None:
+    overrides = json.loads((GOLDEN / "attention.config.json").read_text())
+    one = convert(GOLDEN / "attention.upstream.pt", "arc", overrides)
+    assert (one.task, one.config.seq_len, one.config.heads, one.config.l_cycles) == ("arc", 81, 4, 4)
+    with pytest.raises(CheckpointError, match="unknown H_cycle"):
+        convert(GOLDEN / "attention.upstream.pt", "sudoku", {"H_cycle": 2})
+    with pytest.raises(CheckpointError, match="do not fit"):
+        convert(GOLDEN / "mlp_t.upstream.pt", "sudoku", {"seq_len": 50, "puzzle_emb_len": 16})
+    for key, said in (("L_layers", 3), ("mlp_t", True), ("vocab_size", 11), ("num_puzzle_identifiers", 5)):
+        with pytest.raises(CheckpointError, match=f"{key} = {said}, but the weights have"):
+            convert(GOLDEN / "attention.upstream.pt", "arc", overrides | {key: said})
+    with pytest.raises(CheckpointError, match="No such file"):
+        convert(tmp_path / "none", "sudoku")
+    torch.save({"a": torch.zeros(2)}, tmp_path / "other.pt")
+    with pytest.raises(CheckpointError, match="missing; not a TRM"):
+        convert(tmp_path / "other.pt", "sudoku")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("num_heads", "x", "config: num_heads = 'x', expected a whole number"),
+        ("num_heads", None, "config: num_heads = None, expected a whole number"),
+        ("H_cycles", 1.5, "config: H_cycles = 1.5, expected a whole number"),
+        ("seq_len", [81], "config: seq_len = [81], expected a whole number"),
+        ("seq_len", 10**13, "weights do not fit the config: "),
+        ("puzzle_emb_len", True, "config: puzzle_emb_len = True, expected a whole number"),
+        ("expansion", "x", "config: expansion = 'x', expected a number"),
+        ("expansion", 0, "[model] expansion 0.0"),
+        ("expansion", math.nan, "[model] expansion nan"),
+        ("expansion", 8, "weights do not fit the config: size mismatch for net.blocks"),
+        ("pos_encodings", "banana", "config: pos_encodings = 'banana', expected 'rope' or 'none'"),
+    ],
+)
+def test_what_a_reference_config_cannot_mean_is_one_line(key: str, value: object, said: str) -> None:
+    overrides = json.loads((GOLDEN / "mlp_t.config.json").read_text()) | {key: value}
+    with pytest.raises(CheckpointError) as refused:
+        convert(GOLDEN / "mlp_t.upstream.pt", "sudoku", overrides)
+    assert said in str(refused.value)
+    assert "\n" not in str(refused.value)

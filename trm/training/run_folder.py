@@ -1,0 +1,157 @@
+"""The folder of a training run: config.json, environment.json, metrics.jsonl and checkpoints/{last,best}."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock, Timeout
+from torch import Tensor
+
+import trm
+from trm import jsonl
+from trm.checkpoints.format import CheckpointError, Expert, check_zip, load, save_folder
+from trm.config import ConfigError
+from trm.files import recover, replacing
+from trm.training.config import Config
+
+STATE = "training.pt"  # in checkpoints/last: everything else that a resumed run needs
+STATE_KEYS = {"config", "step", "seconds", "best", "model", "ema", "optimizer", "pool", "generator"}
+
+
+class RunFolder:
+    """Reads and writes a run folder. Both checkpoints are `save_pretrained` folders with the averaged weights."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.metrics = path / "metrics.jsonl"
+
+    def checkpoint(self, name: str) -> Path:
+        return self.path / "checkpoints" / name
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other processes from training in this folder. Raises ConfigError where one does."""
+        new = not self.path.exists()
+        self.path.mkdir(parents=True, exist_ok=True)
+        file = self.path / ".lock"
+        try:
+            with FileLock(file, timeout=0):
+                for name in ("last", "best"):
+                    recover(self.checkpoint(name))
+                yield
+        except Timeout:
+            raise ConfigError(f"{self.path}: another `trm train` is running in this folder") from None
+        finally:
+            if new and list(self.path.glob("*")) == []:  # the run was refused before it began
+                file.unlink(missing_ok=True)
+                self.path.rmdir()
+
+    def create(self, config: Config, processes: int) -> None:
+        """Write what the run is: its configuration, and the environment it runs in."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        for name, content in (("config", asdict(config)), ("environment", environment(processes))):
+            (self.path / f"{name}.json").write_text(json.dumps(content, indent=1) + "\n")
+
+    # -- checkpoints -----------------------------------------------------------------------------------
+    def save(self, name: str, expert: Expert, state: dict[str, Any] | None = None) -> None:
+        """Replace checkpoints/NAME. state: what a resumed run needs beside the averaged weights."""
+        with replacing(self.checkpoint(name)) as temporary:
+            save_folder(temporary, expert)
+            if state is not None:
+                torch.save(state, temporary / STATE)
+
+    def saved_step(self, name: str, task: str) -> int | None:
+        """The training step of checkpoints/NAME; None where there is no such checkpoint."""
+        if not self.checkpoint(name).is_dir():
+            return None
+        step: int | None = load(self.checkpoint(name)).experts[task].meta.get("step")
+        return step
+
+    def load_state(self, device: torch.device) -> dict[str, Any]:
+        """The training state in checkpoints/last. Raises CheckpointError."""
+        path = self.checkpoint("last") / STATE
+        if not path.is_file():
+            raise CheckpointError(f"{self.path}: no checkpoints/last/{STATE} to resume from")
+        try:
+            check_zip(path)
+            state = torch.load(path, map_location=device, weights_only=True)
+        except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise CheckpointError(f"{path}: not the state of a training run: {reason}") from None
+        if not isinstance(state, dict) or (missing := STATE_KEYS - set(state)):
+            lacking = f": it has no {', '.join(sorted(missing))}" if isinstance(state, dict) else ""
+            raise CheckpointError(f"{path}: not the state of a training run{lacking}")
+        return state
+
+    def save_pool(self, process: int, step: int, pool: dict[str, Tensor]) -> None:
+        """Save the slots of one of several processes."""
+        with replacing(self._pool(process)) as temporary:
+            torch.save({"step": step, **pool}, temporary)
+
+    def load_pool(self, process: int, step: int, device: torch.device) -> dict[str, Tensor] | None:
+        """The slots of one of several processes, if they were saved at this step."""
+        if not self._pool(process).is_file():
+            return None
+        saved = torch.load(self._pool(process), map_location=device, weights_only=True)
+        return saved if saved.pop("step") == step else None
+
+    def _pool(self, process: int) -> Path:
+        return self.path / f"pool-{process}.pt"
+
+    # -- metrics ---------------------------------------------------------------------------------------
+    def append(self, line: dict[str, Any]) -> None:
+        """Add a line to metrics.jsonl."""
+        jsonl.append(self.metrics, [line])
+
+    def last_metrics(self) -> dict[str, Any]:
+        """The last line of metrics.jsonl; empty where there is none."""
+        lines = read_metrics(self.path) if self.metrics.is_file() else []
+        return lines[-1] if lines else {}
+
+    def drop_metrics_after(self, step: int) -> None:
+        """Remove later and incomplete lines of metrics.jsonl: a run that resumes from `step` writes them again."""
+        if not self.metrics.is_file():
+            return
+        kept = [line for line in read_metrics(self.metrics) if line["step"] <= step]
+        if len(kept) != self.metrics.read_bytes().count(b"\n") or not self.metrics.read_bytes().endswith(
+            b"\n"
+        ):
+            jsonl.write(self.metrics, kept)
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The lines of a run folder's metrics.jsonl, or of such a file. A last line that is incomplete is left out.
+
+    Raises ConfigError.
+    """
+    path = path / "metrics.jsonl" if path.is_dir() else path
+    try:
+        lines = jsonl.read(path)
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror or error}") from None
+    for line in lines:
+        if not (isinstance(line.value, dict) and {"step", "seconds"} <= set(line.value)):
+            raise ConfigError(f"{path}, line {line.number}: {line.text[:40]!r}, expected metrics of a run")
+    return [line.value for line in lines]
+
+
+def environment(processes: int = 1) -> dict[str, Any]:
+    """Versions and devices, for a run folder and a bug report."""
+    devices = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return {
+        "trm": trm.__version__,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "devices": devices or ["cpu"],
+        "threads": torch.get_num_threads(),
+        "processes": processes,
+    }
