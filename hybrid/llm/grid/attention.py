@@ -18,6 +18,9 @@ from torch import Tensor, nn
 from transformers import AttentionInterface, PretrainedConfig, PreTrainedModel
 
 ATTENTION = "grid"  # the name under which `grid_attention` is registered
+FEW = (
+    32  # queries in a row up to which their scores are computed as a matrix, over keys that are not repeated
+)
 
 
 @dataclass
@@ -71,16 +74,16 @@ class PromptCache:
 
 
 class StepCache:
-    """Stores one token of every row at that row's position (positions: [rows]); it attends to the whole store."""
+    """Stores tokens of every row at places of their own (places: [rows, T]); they attend to the whole store."""
 
-    def __init__(self, store: Store, positions: Tensor) -> None:
-        self.store, self.positions = store, positions
-        self.rows = torch.arange(len(positions), device=positions.device)
+    def __init__(self, store: Store, places: Tensor) -> None:
+        self.store, self.places = store, places
+        self.rows = torch.arange(len(places), device=places.device)[:, None]
 
     def update(self, keys: Tensor, values: Tensor, layer: int, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
         stored_keys, stored_values = self.store.keys[layer], self.store.values[layer]
-        stored_keys[self.rows, :, self.positions] = keys[:, :, 0].to(stored_keys.dtype)
-        stored_values[self.rows, :, self.positions] = values[:, :, 0].to(stored_values.dtype)
+        stored_keys[self.rows, :, self.places] = keys.transpose(1, 2).to(stored_keys.dtype)
+        stored_values[self.rows, :, self.places] = values.transpose(1, 2).to(stored_values.dtype)
         return stored_keys, stored_values
 
 
@@ -110,8 +113,8 @@ def grid_attention(
     query, key = query.to(value.dtype), key.to(value.dtype)
     scale = scaling or query.shape[-1] ** -0.5
     groups = query.shape[1] // key.shape[1]
-    if query.shape[2] == 1 and attention_mask is not None:
-        return _attend_step(query, key, value, attention_mask, scale), None
+    if query.shape[2] <= FEW and attention_mask is not None:
+        return _attend_few(query, key, value, attention_mask, scale), None
     if attention_mask is not None and query.is_cuda and groups > 1:
         # With a mask, CUDA's fast kernels know no grouped heads.
         key, value = key.repeat_interleave(groups, dim=1), value.repeat_interleave(groups, dim=1)
@@ -127,19 +130,21 @@ def grid_attention(
     return out.transpose(1, 2), None
 
 
-def _attend_step(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, scale: float) -> Tensor:
-    """A single query for each row: the heads that share keys are the rows of one matrix product."""
-    rows, heads, _, head_dim = query.shape
+def _attend_few(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, scale: float) -> Tensor:
+    """For few queries in each row: they and the heads that share keys are the rows of one matrix product."""
+    rows, heads, queries, head_dim = query.shape
     kv_heads, length = key.shape[1], key.shape[2]
-    grouped = query.reshape(rows * kv_heads, heads // kv_heads, head_dim)
+    groups = heads // kv_heads
+    grouped = query.reshape(rows * kv_heads, groups * queries, head_dim)
     turned = key.reshape(rows * kv_heads, length, head_dim).transpose(1, 2)
     if grouped.dtype != torch.float32 and _float32_product(query.device, grouped.dtype):
         scores = torch.bmm(grouped, turned, out_dtype=torch.float32)
     else:
         scores = torch.bmm(grouped, turned).float()
-    scores = scores.view(rows, kv_heads, heads // kv_heads, length) * scale
-    weights = scores.masked_fill(~mask, float("-inf")).softmax(-1).to(value.dtype)
-    return (weights @ value).reshape(rows, 1, heads, head_dim)
+    scores = scores.view(rows, kv_heads, groups, queries, length) * scale
+    weights = scores.masked_fill(~mask[:, :, None], float("-inf")).softmax(-1).to(value.dtype)
+    out = weights.view(rows, kv_heads, groups * queries, length) @ value
+    return out.view(rows, heads, queries, head_dim).transpose(1, 2)
 
 
 @cache

@@ -143,9 +143,8 @@ class Decoder:
         window = min(self.window, -(-tokens // grain) * grain)
         rows = next(size for size in (1, 2, 4, 8, *range(16, rows + 16, 16)) if size >= rows)
         if (rows, window) not in self._loops:
-            self.memory.store(
-                max(rows, min(self.most_rows, 16)), self.window
-            )  # once, for all of the usual sizes
+            if self.device.type == "cuda":  # once for all sizes, so that graphs captured earlier stay valid
+                self.memory.store(max(rows, self.most_rows), self.window)
             self._loops[rows, window] = self._new_loop(rows, window)
         loop = self._loops[rows, window]
         if loop.generation != self.memory.generation:
@@ -196,12 +195,10 @@ class _Loop:
     def step(self) -> None:
         """Feed the last token of every row and choose the next."""
         mask = (self.places <= self.length[:, None])[:, None, None]
-        cache = StepCache(self.store, self.length)
-        hidden = hidden_states(self.decoder.model, self.token[:, None], self.length[:, None], mask, cache)[
-            :, 0
-        ]
+        cache = StepCache(self.store, self.length[:, None])
+        hidden = hidden_states(self.decoder.model, self.token[:, None], self.length[:, None], mask, cache)
         self.length.add_(~self.state.finished)
-        self._choose(self.decoder.log_probabilities(hidden))
+        self._choose(self.decoder.log_probabilities(hidden[:, 0]))
 
     def _choose(self, scores: Tensor) -> None:
         live = ~self.state.finished

@@ -201,9 +201,9 @@ def main(argv: Sequence[str] | None = None) -> None:
             file.write(json.dumps(record) + "\n")
             file.flush()
             records.append(record)
-            solved = "".join("01"[bool(flag)] for flag in as_dict(record["solved"]).values())
+            digits = "".join("01"[bool(flag)] for flag in as_dict(record["solved"]).values())
             place = f"rank {options.rank} {time.monotonic() - STARTED:4.0f} s"
-            print(f"{place} {task.id} {solved} {record['seconds']} {record.get('error', '')}", flush=True)
+            print(f"{place} {task.id} {digits} {record['seconds']} {record.get('error', '')}", flush=True)
     print(f"rank {options.rank} {json.dumps(summaries(records))}", flush=True)
 
 
