@@ -1,4 +1,4 @@
-"""Grids: the one currency of the project.
+"""Grids: what tasks, models and files exchange.
 
 A `Grid` is a uint8 array [H, W] in a task's own symbols: Sudoku 0 (blank) to 9, ARC colours 0 to 9, mazes
 the ASCII codes of `# SGo`. An answer is one grid for each input of a puzzle: `Grids`. Sudoku and maze have
@@ -17,12 +17,12 @@ Grids: TypeAlias = tuple[Grid, ...]
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says, for one line of ours; its kind where it says nothing."""
+    """The first line of an error's message; the name of its class if it has none."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 class PuzzleError(ValueError):
-    """Input that is no puzzle, or no answer to it. The message says where, what came, what was expected."""
+    """Input that is no puzzle, or no answer to it. The message says where, what was found and what was expected."""
 
 
 class GridParseError(PuzzleError):
@@ -30,10 +30,15 @@ class GridParseError(PuzzleError):
 
 
 def as_grids(answer: Grid | Grids) -> Grids:
-    """A lone grid as the one-input answer it is."""
+    """An answer as a tuple: a single grid is the answer to a puzzle with one input."""
     return (answer,) if isinstance(answer, np.ndarray) else tuple(answer)
 
 
 def shape_words(grid: Grid) -> str:
     """`9x9`: rows x columns."""
     return "x".join(str(side) for side in grid.shape)
+
+
+def shorten(text: str, most: int = 40) -> str:
+    """A text quoted for a message, cut off after `most` characters."""
+    return repr(text if len(text) <= most else text[:most] + "...")

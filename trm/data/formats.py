@@ -1,6 +1,6 @@
-"""Forms of puzzle files: grids, CSV, JSON lines and ARC's JSON, each read into `Item`s.
+"""The forms of puzzle files: grids, CSV, JSON lines and ARC's JSON, each read into `Item`s.
 
-A reader knows no rules: it says which text is a question and which an answer, and where they stood. What it
+A reader knows no task: it says which text is a question, which is its answer, and where both are. An item that it
 cannot read is a `PuzzleError` in the item's place.
 """
 
@@ -15,18 +15,18 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
-from trm.grid import PuzzleError
+from trm.grid import PuzzleError, shorten
 
-LONGEST_ROW = 30  # cells: a longer line holds a whole puzzle
+LONGEST_ROW = 30  # cells: a longer line is a whole puzzle
 NUMBER = re.compile(r"-?\d{1,15}(\.\d{1,15})?")
-KEYS = ("id", "task", "question", "answer")  # of a record; whatever else it holds goes to the puzzle's meta
+KEYS = ("id", "task", "question", "answer")  # of a record; its other fields become the puzzle's meta
 
 
 @dataclass(frozen=True)
 class Item:
-    """One puzzle as its source holds it. where: for messages. name: the id of the puzzle.
+    """A puzzle as its source has it. where: its place, for messages. name: the puzzle's id.
 
-    question: text, or what its JSON says, which is not written out to be read again.
+    question: text, or the parsed JSON of a puzzle with demonstrations, which is not written as text to be read again.
     """
 
     where: str
@@ -38,10 +38,6 @@ class Item:
 
 
 Items = Iterator[Item | PuzzleError]
-
-
-def shorten(text: str, most: int = 40) -> str:
-    return repr(text if len(text) <= most else text[:most] + "...")
 
 
 def read_any(text: str, where: str, stem: str) -> Items:
@@ -56,7 +52,7 @@ def read_any(text: str, where: str, stem: str) -> Items:
 
 
 def read_grids(text: str, where: str, stem: str) -> Items:
-    """Grids parted by empty lines; a block with a line too long for a row holds one puzzle a line."""
+    """Grids parted by empty lines; a block with a line too long for a row has a puzzle on every line."""
     blocks: list[list[tuple[int, str]]] = [[]]
     for number, line in enumerate(text.replace("\r\n", "\n").split("\n"), 1):
         if line:
@@ -77,24 +73,24 @@ def read_grids(text: str, where: str, stem: str) -> Items:
 def read_csv(text: str, where: str, stem: str) -> Items:
     """Columns question and, where known, answer. Fields are taken as they are: a maze may end in spaces.
 
-    A quote that is not closed costs its own row, not those behind it.
+    A quote that is not closed makes its own row an error, not the rows behind it.
     """
     lines = io.StringIO(text, newline="").readlines()
     header: list[str] = []
     records: list[tuple[int, Any]] = []
-    begun, reader = 0, csv.reader(lines)
+    skipped, reader = 0, csv.reader(lines)
     while True:
-        first, wrong = begun + reader.line_num + 1, ""
+        first, wrong = skipped + reader.line_num + 1, ""
         try:
             row = next(reader)
         except StopIteration:
             break
         except csv.Error as error:
             row, wrong = [], str(error)
-        last = begun + reader.line_num
+        last = skipped + reader.line_num
         if last > first and not _closed(lines[first - 1 : last]):
             records.append((first, "a quote that is not closed"))
-            begun, reader = first, csv.reader(islice(lines, first, None))
+            skipped, reader = first, csv.reader(islice(lines, first, None))
         elif wrong:
             records.append((first, wrong))
         elif not "".join(row).strip():
@@ -111,7 +107,7 @@ def read_csv(text: str, where: str, stem: str) -> Items:
 
 
 def _closed(lines: list[str]) -> bool:
-    """Whether these lines of CSV are one row by the letter: all quotes closed, and behind them a comma or the end."""
+    """Whether these lines are a strict row of CSV: each quote is closed, and followed by a comma or the end."""
     try:
         next(csv.reader(lines, strict=True))
     except csv.Error:
@@ -134,7 +130,7 @@ def read_jsonl(text: str, where: str, stem: str) -> Items:
 def read_json(text: str, where: str, stem: str, solutions: Any = None) -> Items:
     """One ARC task, a dictionary of them by id, a record with a question, or a list of records or tasks.
 
-    solutions: the outputs by id, as the file beside a Kaggle challenges file holds them.
+    solutions: the outputs by id, from the file beside a Kaggle challenges file.
     """
     data = parse_json(text, where)
     if isinstance(data, list):
@@ -144,7 +140,7 @@ def read_json(text: str, where: str, stem: str, solutions: Any = None) -> Items:
     if "question" in data:
         return read_records([(1, data)], where, stem, "item")
     if "train" in data or "test" in data:
-        return iter([Item(where, stem, data, task="arc")])
+        return iter([Item(where, stem, data)])
     return read_tasks(data, where, solutions)
 
 
@@ -152,6 +148,9 @@ def read_tasks(tasks: Mapping[str, Any], where: str, solutions: Any = None) -> I
     """ARC tasks by id, with the outputs that belong to them where they are known."""
     for name, task in tasks.items():
         place = f"{where}, task {name}"
+        if not isinstance(task, dict):
+            yield PuzzleError(f"{place}: no ARC task, expected an object with the lists 'train' and 'test'")
+            continue
         try:
             outputs = (solutions or {}).get(name)
             if outputs is not None:
@@ -160,16 +159,16 @@ def read_tasks(tasks: Mapping[str, Any], where: str, solutions: Any = None) -> I
         except (AttributeError, KeyError, TypeError, ValueError):
             yield PuzzleError(f"{place}: its solutions do not fit, expected one output for each test input")
             continue
-        yield Item(place, name, task, task="arc")
+        yield Item(place, name, task)
 
 
 def read_records(numbered: Iterable[tuple[int, Any]], where: str, stem: str, unit: str) -> Items:
-    """Records with a question and perhaps an answer; a string in a record's place says what is wrong.
+    """Records with a question and perhaps an answer; a string in a record's place is its error.
 
-    A puzzle is named by its own id, else (none, or an earlier record's) by its place: names stay when another record
-    is mended.
+    A puzzle is named by its id, or by its place where it has none or an earlier record has the same. So its name does
+    not change when another record is corrected.
     """
-    named: set[str] = set()
+    ids: set[str] = set()
     for row, (number, record) in enumerate(numbered, 1):
         place = f"{where}, {unit} {number}"
         if isinstance(record, str):
@@ -177,8 +176,8 @@ def read_records(numbered: Iterable[tuple[int, Any]], where: str, stem: str, uni
             continue
         fields = record if isinstance(record, dict) else {}
         own = fields.get("id")
-        name = str(own) if _scalar(own) and str(own) not in named else f"{stem}:{row}"
-        named.add(name)
+        name = str(own) if _scalar(own) and str(own) not in ids else f"{stem}:{row}"
+        ids.add(name)
         if "question" not in fields and "train" in fields:
             fields = {"id": fields.get("id"), "question": fields}
         question = fields.get("question")
@@ -212,14 +211,14 @@ def _scalar(value: Any) -> bool:
 
 
 def _number(value: str | int | float) -> str | int | float:
-    """The number that a CSV field spells, else the field."""
+    """The number in a CSV field, if it is one, else the field."""
     if isinstance(value, str) and (match := NUMBER.fullmatch(value)):
         return float(value) if match[1] else int(value)
     return value
 
 
 def _text(value: Any) -> str | None:
-    """An answer as text: ARC's may stand in a record as JSON itself."""
+    """An answer as text: that of an ARC task may be JSON in the record."""
     if isinstance(value, str):
         return value or None
     return json.dumps(value) if isinstance(value, (dict, list)) else None

@@ -39,7 +39,7 @@ def generate(task_name: str, n: int, seed: int, start: int = 0, **options: objec
     """Puzzles number start to start + n - 1 of a seed's endless sequence, with answers; any part of it alone.
 
     Options are those of the task's generator. Where it has the option `like`, puzzles to stay near, that is here the
-    source of those puzzles, as `trm.data.datasets.puzzles_of` reads it, and `exclude` are questions to leave out of it.
+    source of those puzzles, as `trm.data.datasets.puzzles_of` reads it, and `exclude` are questions to leave out.
     Raises PuzzleError at once for an unknown task or option, and later if no puzzle fits the options.
     """
     task = get(task_name)

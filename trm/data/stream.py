@@ -14,80 +14,82 @@ from dataclasses import replace
 from itertools import islice
 from multiprocessing.connection import Connection
 from types import TracebackType
-from typing import Any
 
 import numpy as np
 
 from trm.config import ConfigError
 from trm.data.config import DataConfig
 from trm.data.datasets import labelled, puzzles_of
-from trm.data.generate import generate
+from trm.data.generate import generate, options_of
 from trm.progress import bar
 from trm.tasks import Puzzle, Task, get
-from trm.tasks.maze.solver import shortest_path
+from trm.tasks.registry import solver_of
 
-CHUNK = 16  # puzzles a worker makes at a time
-# Whether a worker may end at once: while it makes puzzles. Of a result half handed over the rest would be waited for.
-_MAY_END = threading.Semaphore(0)
+CHUNK = 16  # puzzles that a worker generates at a time
+# A worker may end at once only while it generates: the parent would wait for the rest of a half-sent result.
+_GENERATING = threading.Semaphore(0)
 
 
 class PuzzleStream:
-    """The puzzles number start, start + 1, … of a seed (see `generate`), whatever the number of workers.
+    """The puzzles number start, start + 1, … of a seed (see `generate`), the same for any number of workers.
 
-    workers: processes; 0 leaves one core to the caller, or uses the only one. avoid: puzzles that are left out.
+    workers: processes; 0 means one for each core but one. avoid: puzzles that are left out.
     """
 
     def __init__(
         self,
         task_name: str,
         seed: int,
-        options: Mapping[str, Any],
+        options: Mapping[str, object],
         start: int = 0,
         workers: int = 0,
         avoid: Sequence[Puzzle] = (),
     ) -> None:
-        self.avoid = {_key(puzzle) for puzzle in avoid}
-        generate(task_name, 0, seed, **options)  # a mistake in the options is said here, not by a worker
-        self.request = (task_name, seed, dict(options))
-        self.next = start
+        self._avoid = {_key(puzzle) for puzzle in avoid}
+        generate(
+            task_name, 0, seed, 0, **options
+        )  # raises for a mistake in the options, before workers start
+        self._request = (task_name, seed, dict(options))
+        self._next = start
         count = workers or max(1, (os.cpu_count() or 1) - 1)
-        # Not forked: a process with CUDA or threads cannot be.
-        context = multiprocessing.get_context("spawn")
-        # The end that workers do not have closes with the stream, or with this process however that ends.
-        heard, self.lifeline = context.Pipe(duplex=False)
-        self.pool = ProcessPoolExecutor(count, mp_context=context, initializer=_begin, initargs=(heard,))
-        self.ahead = 4 * count  # chunks under way
-        self.chunks: deque[Future[list[Puzzle]]] = deque()
-        self._order()
+        context = multiprocessing.get_context("spawn")  # a process with CUDA or threads cannot be forked
+        # The sending end closes with the stream, or with this process however that ends. Then the workers end.
+        receiver, self._lifeline = context.Pipe(duplex=False)
+        self._pool = ProcessPoolExecutor(
+            count, mp_context=context, initializer=_start_worker, initargs=(receiver,)
+        )
+        self._most_chunks = 4 * count
+        self._chunks: deque[Future[list[Puzzle]]] = deque()
+        self._request_chunks()
 
-    def _order(self) -> None:
-        with _unheard():  # workers begin when there is something for them
-            while len(self.chunks) < self.ahead:
-                self.chunks.append(self.pool.submit(_make, *self.request, self.next))
-                self.next += CHUNK
+    def _request_chunks(self) -> None:
+        with _interrupts_blocked():  # submitting starts the workers
+            while len(self._chunks) < self._most_chunks:
+                self._chunks.append(self._pool.submit(_generate_chunk, *self._request, self._next))
+                self._next += CHUNK
 
     def __iter__(self) -> Iterator[Puzzle]:
-        """One puzzle after the other, waited for."""
+        """The puzzles in order, waiting for each."""
         while True:
-            chunk = self.chunks.popleft()
-            self._order()
+            chunk = self._chunks.popleft()
+            self._request_chunks()
             yield from self._wanted(chunk)
 
     def ready(self) -> list[Puzzle]:
-        """The next puzzles as far as they are made, without waiting."""
+        """The next puzzles that are already generated, without waiting."""
         puzzles: list[Puzzle] = []
-        while self.chunks and self.chunks[0].done():
-            puzzles += self._wanted(self.chunks.popleft())
-        self._order()
+        while self._chunks and self._chunks[0].done():
+            puzzles += self._wanted(self._chunks.popleft())
+        self._request_chunks()
         return puzzles
 
     def _wanted(self, chunk: Future[list[Puzzle]]) -> list[Puzzle]:
-        return [puzzle for puzzle in chunk.result() if _key(puzzle) not in self.avoid]
+        return [puzzle for puzzle in chunk.result() if _key(puzzle) not in self._avoid]
 
     def close(self) -> None:
-        """End the workers, whatever they are at: nobody knows how long a rare puzzle takes."""
-        self.lifeline.close()
-        self.pool.shutdown(wait=True, cancel_futures=True)
+        """End the workers without waiting for what they generate: a rare puzzle may take arbitrarily long."""
+        self._lifeline.close()
+        self._pool.shutdown(wait=True, cancel_futures=True)
 
     def __enter__(self) -> PuzzleStream:
         return self
@@ -99,8 +101,8 @@ class PuzzleStream:
 
 
 @contextmanager
-def _unheard() -> Iterator[None]:
-    """Ctrl-C waits, and processes begun meanwhile never hear it: before `_begin` it would cost them a traceback."""
+def _interrupts_blocked() -> Iterator[None]:
+    """Block SIGINT while workers start: until `_start_worker` ignores it, Ctrl-C prints a traceback for each."""
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
@@ -111,8 +113,8 @@ def _unheard() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _begin(lifeline: Connection) -> None:
-    """Workers run when nothing else wants the core: training must not wait for them. Ctrl-C is for their parent."""
+def _start_worker(lifeline: Connection) -> None:
+    """Workers have the lowest priority, so that training does not wait for a core; the parent handles Ctrl-C."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with, args=(lifeline,), daemon=True).start()
     if hasattr(os, "nice"):
@@ -120,53 +122,35 @@ def _begin(lifeline: Connection) -> None:
 
 
 def _end_with(lifeline: Connection) -> None:
-    """End this worker once the other end is closed: at once if nobody is left to hand anything over to."""
-    with suppress(OSError):  # on Windows, of an end that was closed before
+    """End this worker once the parent's end is closed; if the parent is gone, even in the middle of a result."""
+    with suppress(OSError):  # Windows raises it for an end that was closed before
         lifeline.poll(None)
     parent = multiprocessing.parent_process()
-    while not _MAY_END.acquire(timeout=0.1) and parent is not None and parent.is_alive():
+    while not _GENERATING.acquire(timeout=0.1) and parent is not None and parent.is_alive():
         pass
     os._exit(0)
 
 
-def _make(task_name: str, seed: int, options: dict[str, Any], start: int) -> list[Puzzle]:
-    _MAY_END.release()
+def _generate_chunk(task_name: str, seed: int, options: dict[str, object], start: int) -> list[Puzzle]:
+    _GENERATING.release()
     try:
         return list(generate(task_name, CHUNK, seed, start, **options))
     finally:
-        _MAY_END.acquire()
+        _GENERATING.acquire()
 
 
 def training_puzzles(config: DataConfig, seed: int) -> tuple[list[Puzzle], list[Puzzle]]:
-    """Training and held-out puzzles of a run. What is held out is never trained on.
+    """The training puzzles and the held-out puzzles of a run, which are never trained on. Raises ConfigError.
 
-    Of tasks that are shown by demonstrations (ARC) the network learns the demonstrations, and the tests of the
-    first `held_out_size` tasks are what is held out.
+    Of a task with demonstrations (ARC) the network learns the demonstrations of all puzzles, and the tests of the
+    first `held_out_size` are held out.
     """
     task, size = get(config.task), config.held_out_size
-    if config.relabel and task.labels_equivariant:
-        raise ConfigError(
-            f"[data] relabel: the labels of {task.name} turn with it, which is what augment does"
-        )
-    if config.relabel and config.stream:
-        raise ConfigError("[data] relabel: puzzles that others replace are not turned, expected stream = 0")
-    if not task.has_demonstrations and (config.color_permutation_prob != 1 or config.balance):
-        raise ConfigError(f"[data] color_permutation_prob, balance: {task.name} has no demonstrations")
+    _check(config, task)
     if config.train:
         puzzles = labelled(config.train, task.name, config.limit)
     elif config.generate:
-        count = config.generate + (0 if config.held_out or task.has_demonstrations else size)
-        options, puzzles = _tuples(config.options), []
-        with ExitStack() as stack:
-            made = (
-                islice(stack.enter_context(PuzzleStream(task.name, seed, options)), count)
-                if config.stream
-                else generate(task.name, count, seed, **options)
-            )
-            tick = stack.enter_context(bar("generating", count))
-            for puzzle in made:
-                puzzles.append(puzzle)
-                tick(len(puzzles))
+        puzzles = _generated(config, task, seed)
     else:
         raise ConfigError("[data]: give train (a file or hub:ID) or generate (a number)")
     if config.exclude:
@@ -174,57 +158,89 @@ def training_puzzles(config: DataConfig, seed: int) -> tuple[list[Puzzle], list[
         if not puzzles:
             raise ConfigError(f"[data] exclude: {config.exclude} holds everything there is to learn")
     if task.has_demonstrations:
-        # The same task out of two sources (ARC-AGI-2 holds most of ARC-AGI-1's) is one to learn, as the first has it.
-        first: dict[str, Puzzle] = {}
+        # A task of two sources (ARC-AGI-2 has most of ARC-AGI-1's) is learned once, as the first source has it.
+        unique: dict[str, Puzzle] = {}
         for puzzle in puzzles:
-            first.setdefault(puzzle.id, puzzle)
-        puzzles = list(first.values())
-        if config.held_out:
-            raise ConfigError(f"[data] held_out: {task.name} holds out the tests of the tasks that it learns")
-        return puzzles, [p for p in puzzles if p.answers is not None][:size]
+            unique.setdefault(puzzle.id, puzzle)
+        train = list(unique.values())
+        return train, [puzzle for puzzle in train if puzzle.answers is not None][:size]
     if config.held_out:
-        held_out = labelled(config.held_out, task.name, size)
-        seen = {_key(p) for p in puzzles}
-        if both := sum(_key(p) in seen for p in held_out):
-            held_out = [p for p in held_out if _key(p) not in seen]
-            if not held_out:
-                raise ConfigError(f"[data] held_out: all {both} puzzles are trained on as well")
-        return _turned(task, puzzles) if config.relabel else puzzles, held_out
-    if size >= len(puzzles):
-        raise ConfigError(
-            f"[data] held_out_size {size}, expected less than the {len(puzzles)} puzzles there are"
-        )
-    order = np.random.default_rng(seed).permutation(len(puzzles))
-    train, held_out = [puzzles[i] for i in order[size:]], [puzzles[i] for i in order[:size]]
-    return _turned(task, train) if config.relabel else train, held_out
-
-
-def _turned(task: Task, puzzles: list[Puzzle]) -> list[Puzzle]:
-    """Each maze under all turns that it has, with the label that each has by the convention of the given ones.
-
-    Raises ConfigError where those follow another.
-    """
-    made = []
-    for puzzle in puzzles:
-        found = shortest_path(puzzle.grid)
-        if found is None or puzzle.answers is None or not np.array_equal(found, puzzle.answers[0]):
+        train, held_out = puzzles, labelled(config.held_out, task.name, size)
+        keys = {_key(puzzle) for puzzle in train}
+        held_out = [puzzle for puzzle in held_out if _key(puzzle) not in keys]
+        if not held_out:
+            raise ConfigError("[data] held_out: all of its puzzles are trained on as well")
+    else:
+        if size >= len(puzzles):
             raise ConfigError(
-                f"[data] relabel: {puzzle.id or 'a maze'} has another label than the search of trm.exact finds"
+                f"[data] held_out_size {size}, expected less than the {len(puzzles)} puzzles there are"
             )
+        order = np.random.default_rng(seed).permutation(len(puzzles))
+        train, held_out = [puzzles[i] for i in order[size:]], [puzzles[i] for i in order[:size]]
+    return _relabelled(task, train) if config.relabel else train, held_out
+
+
+def _check(config: DataConfig, task: Task) -> None:
+    """Raise ConfigError for what the configuration asks of a task that does not have it."""
+    if config.relabel and task.labels_equivariant:
+        raise ConfigError(
+            f"[data] relabel: the labels of {task.name} are equivariant, expected augment = true instead"
+        )
+    if config.relabel and config.stream:
+        raise ConfigError(
+            "[data] relabel: puzzles that new ones replace are not relabelled, expected stream = 0"
+        )
+    if not task.has_demonstrations and (config.color_permutation_prob != 1 or config.balance):
+        raise ConfigError(
+            f"[data] color_permutation_prob, balance: they are for demonstrations, which {task.name} does not have"
+        )
+    if task.has_demonstrations and config.held_out:
+        raise ConfigError(f"[data] held_out: of {task.name} the tests of the training tasks are held out")
+    if config.stream and config.train and "like" not in options_of(task):
+        raise ConfigError(f"[data] stream: {task.name} has no generator of puzzles like those of `train`")
+
+
+def _generated(config: DataConfig, task: Task, seed: int) -> list[Puzzle]:
+    """As many generated puzzles as are trained on and held out, with a progress bar."""
+    count = config.generate + (0 if config.held_out or task.has_demonstrations else config.held_out_size)
+    options, puzzles = _tuples(config.options), []
+    with ExitStack() as stack:
+        source = (
+            islice(stack.enter_context(PuzzleStream(task.name, seed, options)), count)
+            if config.stream
+            else generate(task.name, count, seed, 0, **options)
+        )
+        tick = stack.enter_context(bar("generating", count))
+        for puzzle in source:
+            puzzles.append(puzzle)
+            tick(len(puzzles))
+    return puzzles
+
+
+def _relabelled(task: Task, puzzles: list[Puzzle]) -> list[Puzzle]:
+    """Each puzzle under each of its symmetries, with the label that the task's solver finds.
+
+    Raises ConfigError if the given labels are not the solver's: then they break ties in another way.
+    """
+    solve, relabelled = solver_of(task), []
+    if solve is None:
+        raise ConfigError(f"[data] relabel: {task.name} has no solver")
+    for puzzle in puzzles:
+        found = solve(puzzle)
+        if found is None or puzzle.answers is None or not all(map(np.array_equal, found, puzzle.answers)):
+            raise ConfigError(f"[data] relabel: {puzzle.id or task.name} has another label than the solver's")
         for symmetry in task.symmetries(puzzle.grid.shape).without_renaming():
-            grid = symmetry.forward(puzzle.grid)
-            label = shortest_path(grid)
-            assert label is not None
-            made.append(replace(puzzle, inputs=(grid,), answers=(label,)))
-    return made
+            moved = replace(puzzle, inputs=(symmetry.forward(puzzle.grid),))
+            relabelled.append(replace(moved, answers=solve(moved)))
+    return relabelled
 
 
-def endless(
+def puzzle_stream(
     config: DataConfig, seed: int, done_steps: int = 0, held_out: Sequence[Puzzle] = ()
 ) -> PuzzleStream | None:
-    """What a run that streams goes on with: puzzles after those of `training_puzzles`, others after a resume.
+    """The stream of puzzles that follow those of `training_puzzles`, other ones after a resume; None without one.
 
-    With `config.train` they are near its puzzles, but for those that are held out.
+    With `config.train` they are like its puzzles, except for those that are held out.
     """
     if not config.stream:
         return None
@@ -237,19 +253,21 @@ def endless(
 
 
 def without(puzzles: Sequence[Puzzle], others: Sequence[Puzzle]) -> list[Puzzle]:
-    """The puzzles that are not among the others: neither by any question, nor by any pair of grids, nor as tasks by
-    their id, which for other puzzles may be no more than a place in a file.
+    """The puzzles that are not among the others, by their question.
+
+    Puzzles with demonstrations are the same if they share their id or any pair of grids. The id of other puzzles may
+    be only their place in a file.
     """
-    ids, known = {p.id for p in others if p.demos}, {mark for p in others for mark in _marks(p)}
-    return [p for p in puzzles if p.id not in ids and not known & set(_marks(p))]
+    ids, known = {p.id for p in others if p.demos}, {key for p in others for key in _identifying_keys(p)}
+    return [p for p in puzzles if p.id not in ids and not known & set(_identifying_keys(p))]
 
 
-def _marks(puzzle: Puzzle) -> Iterator[tuple[bytes, ...]]:
-    """What makes a puzzle the same: its question, or with demonstrations any pair of its grids."""
+def _identifying_keys(puzzle: Puzzle) -> Iterator[tuple[bytes, ...]]:
+    """The puzzle's question, or of one with demonstrations every pair of its grids."""
     if not puzzle.demos:
         yield _key(puzzle)
-    tests = zip(puzzle.inputs, puzzle.answers or (), strict=False)
-    for pair in (*puzzle.demos, *(tests if puzzle.demos else ())):
+        return
+    for pair in (*puzzle.demos, *zip(puzzle.inputs, puzzle.answers or (), strict=False)):
         yield tuple(grid.tobytes() + bytes(grid.shape) for grid in pair)
 
 
@@ -257,5 +275,5 @@ def _key(puzzle: Puzzle) -> tuple[bytes, ...]:
     return tuple(grid.tobytes() for grid in puzzle.inputs)
 
 
-def _tuples(options: dict[str, Any]) -> dict[str, Any]:
-    return {k: tuple(v) if isinstance(v, list) else v for k, v in options.items()}
+def _tuples(options: dict[str, object]) -> dict[str, object]:
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in options.items()}

@@ -8,9 +8,8 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from trm.data.files import detect
 from trm.grid import Grid, Grids, PuzzleError, as_grids
-from trm.tasks import Puzzle, detect_grid, get
+from trm.tasks import Puzzle, detect, detect_grid, get
 
 Question: TypeAlias = "str | NDArray[np.integer] | Puzzle"
 GivenDraft: TypeAlias = "str | NDArray[np.integer] | Sequence[NDArray[np.integer]]"

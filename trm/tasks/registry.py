@@ -15,7 +15,7 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import TypeAlias, cast
 
-from trm.grid import Grid, Grids, PuzzleError, first_line, shape_words
+from trm.grid import Grid, Grids, PuzzleError, first_line, shape_words, shorten
 from trm.tasks.base import Puzzle, Task
 
 Solver: TypeAlias = Callable[[Puzzle], Grids | None]
@@ -69,7 +69,7 @@ def detect(text: str) -> str:
     shares = {task.name: task.detect(text) for task in _in_order()}
     most = max(shares.values())
     if most < 0.5:
-        raise PuzzleError(f"{text[:40]!r} is no puzzle, expected one of {', '.join(names())}")
+        raise PuzzleError(f"{shorten(text)} is no puzzle, expected one of {', '.join(names())}")
     best = [name for name, share in shares.items() if share == most]
     return next((name for name in best if len(best) > 1 and _reads(name, text)), best[0])
 

@@ -18,7 +18,7 @@ from accelerate.utils import broadcast
 from trm.checkpoints.format import CheckpointError, Expert
 from trm.config import ConfigError, from_dict
 from trm.data.pairs import fits
-from trm.data.stream import endless
+from trm.data.stream import puzzle_stream
 from trm.device import resolve_device
 from trm.model.config import TRMConfig
 from trm.model.network import TRM
@@ -114,7 +114,7 @@ class Trainer:
         result: Mapping[str, Any] = {}
         with contextlib.ExitStack() as stack:
             interrupted = stack.enter_context(interruptions())
-            stream = endless(self.config.data, train.seed, self.done_steps, self.held_out)
+            stream = puzzle_stream(self.config.data, train.seed, self.done_steps, self.held_out)
             if stream is not None:
                 stack.enter_context(stream)
             while True:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from trm.grid import Grid, GridParseError
+from trm.grid import Grid, GridParseError, shorten
 
 RULERS = frozenset(" \t|+-")
 CELLS = {**dict.fromkeys("._0", 0), **{str(d): d for d in range(1, 10)}}
@@ -22,7 +22,9 @@ def read_grid(text: str) -> Grid:
     lines = [line for line in bare if line]
     if len(lines) == 1:
         if len(lines[0]) != 81:
-            raise GridParseError(f"{len(lines[0])} cells, expected 81 (or nine lines): {_short(lines[0])}")
+            raise GridParseError(
+                f"{len(lines[0])} cells, expected 81 (or nine lines): {shorten(lines[0], 24)}"
+            )
         lines = [lines[0][i : i + 9] for i in range(0, 81, 9)]
     for row, line in enumerate(lines, 1):
         for column, symbol in enumerate(line, 1):
@@ -31,7 +33,7 @@ def read_grid(text: str) -> Grid:
                     f"row {row}, cell {column}: {symbol!r}, expected 1 to 9, or . 0 _ for a blank"
                 )
         if len(line) != 9:
-            raise GridParseError(f"row {row}: {len(line)} cells, expected 9: {_short(line)}")
+            raise GridParseError(f"row {row}: {len(line)} cells, expected 9: {shorten(line, 24)}")
     if len(lines) != 9:
         raise GridParseError(f"{len(lines)} rows, expected 9 (or 81 characters)")
     return np.array([[CELLS[symbol] for symbol in line] for line in lines], dtype=np.uint8)
@@ -40,7 +42,3 @@ def read_grid(text: str) -> Grid:
 def write_grid(grid: Grid) -> str:
     """81 characters, `.` for a blank."""
     return "".join("." if cell == 0 else str(cell) for cell in grid.reshape(-1).tolist())
-
-
-def _short(line: str, most: int = 24) -> str:
-    return repr(line if len(line) <= most else line[:most] + "...")

@@ -6,8 +6,8 @@ import pytest
 from trm.data.generate import generate
 from trm.grid import Grid, GridParseError, PuzzleError
 from trm.tasks import Puzzle, Status, get
-from trm.tasks.maze.solver import shortest_path
 from trm.tasks.maze.rules import Field
+from trm.tasks.maze.solver import shortest_path
 
 MAZE = get("maze")
 QUESTION = "S   \n ## \n    \n ##G"

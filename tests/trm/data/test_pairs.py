@@ -165,7 +165,7 @@ TINY = [
 
 def arc_config(*more: str) -> tuple[object, list[Puzzle], list[Puzzle]]:
     config = load_config(
-        Path(__file__).parent.parent / "configs" / "arc.toml",
+        Path(__file__).parents[3] / "configs" / "arc.toml",
         [*TINY, "data.generate=5", 'data.exclude=""', *more],
     )
     return config, *training_puzzles(config.data, 0)
@@ -239,4 +239,4 @@ def test_what_the_network_must_have_for_them_is_said(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="holds out the tests"):
         arc_config("data.held_out=some.json")
     with pytest.raises(ConfigError, match="turns need identities"):
-        load_config(Path(__file__).parent.parent / "configs" / "tiny.toml", ["model.turns=true"])
+        load_config(Path(__file__).parents[3] / "configs" / "tiny.toml", ["model.turns=true"])

@@ -22,7 +22,15 @@ import pytest
 from trm.config import ConfigError
 from trm.data.datasets import puzzles_of, write
 from trm.data.generate import GROUP, generate
-from trm.data.stream import CHUNK, PuzzleStream, _begin, _make, endless, training_puzzles, without
+from trm.data.stream import (
+    CHUNK,
+    PuzzleStream,
+    _generate_chunk,
+    _start_worker,
+    puzzle_stream,
+    training_puzzles,
+    without,
+)
 from trm.grid import PuzzleError
 from trm.tasks import Puzzle, get
 from trm.training.config import Config, DataConfig, load_config
@@ -89,10 +97,10 @@ def test_a_worker_hears_no_ctrl_c_while_it_begins() -> None:
 
 
 def hands_over(lifeline: Connection, asked: Connection) -> None:
-    _begin(lifeline)
+    _start_worker(lifeline)
     asked.send("begun")
     asked.recv()  # as long as this takes it might write a result
-    _make("sudoku", 0, NEVER, 0)
+    _generate_chunk("sudoku", 0, NEVER, 0)
 
 
 def test_a_worker_is_not_ended_while_it_hands_over_what_it_made() -> None:
@@ -114,11 +122,11 @@ def test_a_worker_is_not_ended_while_it_hands_over_what_it_made() -> None:
 def test_no_worker_outlives_a_parent_that_is_killed() -> None:
     code = f"""if True:
         import time
-        from trm.stream import PuzzleStream
+        from trm.data.stream import PuzzleStream
         stream = PuzzleStream("sudoku", 0, {NEVER}, workers=1)
         print("begun", flush=True)
         time.sleep(600)"""
-    command, root = [sys.executable, "-c", code], Path(__file__).parent.parent
+    command, root = [sys.executable, "-c", code], Path(__file__).parents[3]
     with subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as parent:
         assert parent.stdout is not None
         assert parent.stdout.readline() == b"begun\n"
@@ -128,7 +136,7 @@ def test_no_worker_outlives_a_parent_that_is_killed() -> None:
 
 def tiny(**data: object) -> Config:
     config = load_config(
-        Path(__file__).parent.parent / "configs" / "tiny.toml",
+        Path(__file__).parents[3] / "configs" / "tiny.toml",
         ["train.steps=40", "train.batch=4", "train.pool=2", "train.max_steps=2", "model.hidden_size=16",
          "model.heads=2", "model.h_cycles=1", "model.l_cycles=1", "train.evaluate_every=1.0"],
     )  # fmt: skip
@@ -149,7 +157,7 @@ def test_training_goes_on_with_new_puzzles(tmp_path: Path, monkeypatch: pytest.M
         def ready(self) -> list[Puzzle]:
             return [fresh.pop() for _ in range(3) if fresh]
 
-    monkeypatch.setattr("trm.training.trainer.endless", lambda data, seed, done_steps, held_out: Made())
+    monkeypatch.setattr("trm.training.trainer.puzzle_stream", lambda data, seed, done_steps, held_out: Made())
     monkeypatch.setattr("trm.training.trainer.REPORT_EVERY", 0.0)  # else a run this short never asks
     new = {p.grid.tobytes() for p in fresh}
     trainer.open_folder()
@@ -180,14 +188,15 @@ def test_making_the_first_puzzles_shows_how_far_it_is(stream: int, monkeypatch: 
 def test_what_a_stream_needs_is_checked() -> None:
     with pytest.raises(ConfigError, match="stream: expected at least as many puzzles as `generate`"):
         tiny(stream=8)
-    for other in ({"task": "maze"}, {"limit": 5}):
-        with pytest.raises(ConfigError, match="stream: near those of `train` are Sudokus alone"):
-            tiny(stream=32, train="some.csv", generate=0, **other)
-    with pytest.raises(ConfigError, match="exclude: not with stream"):
+    with pytest.raises(ConfigError, match="stream: maze has no generator"):
+        training_puzzles(DataConfig("maze", stream=32, train="some.csv"), 0)
+    with pytest.raises(ConfigError, match="limit"):
+        tiny(stream=32, train="some.csv", generate=0, limit=5)
+    with pytest.raises(ConfigError, match="exclude: not together with stream"):
         tiny(stream=32, exclude="other.csv")
-    with pytest.raises(ConfigError, match="like and apart are what `train` says"):
+    with pytest.raises(ConfigError, match="what like and exclude are"):
         tiny(stream=32, train="some.csv", generate=0, options={"like": "other.csv"})
-    assert endless(tiny().data, 0) is None
+    assert puzzle_stream(tiny().data, 0) is None
 
 
 def test_with_a_file_a_stream_stays_near_its_puzzles_but_not_near_the_held_out_ones(tmp_path: Path) -> None:
@@ -195,7 +204,7 @@ def test_with_a_file_a_stream_stays_near_its_puzzles_but_not_near_the_held_out_o
     write(path, "sudoku", list(generate("sudoku", 6, 0, clues=26)))
     data = tiny(stream=32, train=str(path), generate=0, held_out_size=3, options={"swaps": (0, 2)}).data
     train, held_out = training_puzzles(data, 0)
-    stream = endless(data, 0, held_out=held_out)
+    stream = puzzle_stream(data, 0, held_out=held_out)
     assert stream is not None
     with stream:
         made = list(islice(stream, 24))
@@ -277,7 +286,7 @@ def test_mazes_are_trained_on_under_every_turn_labelled_anew(tmp_path: Path) -> 
         for one in (own, own.T)
         for k in range(4)
     }
-    with pytest.raises(ConfigError, match="labels of sudoku turn with it"):
+    with pytest.raises(ConfigError, match="labels of sudoku are equivariant"):
         training_puzzles(tiny(relabel=True).data, 0)
     for other, message in (
         (replace(data, task="arc"), "labels of arc"),
@@ -287,9 +296,9 @@ def test_mazes_are_trained_on_under_every_turn_labelled_anew(tmp_path: Path) -> 
             training_puzzles(other, 0)
 
 
-@pytest.mark.parametrize("key", ["recolour", "balance"])
+@pytest.mark.parametrize("key", ["color_permutation_prob", "balance"])
 def test_what_is_said_of_demonstrations_is_refused_elsewhere(key: str) -> None:
-    with pytest.raises(ConfigError, match="recolour, balance: of demonstrations, which sudoku has none of"):
+    with pytest.raises(ConfigError, match="demonstrations, which sudoku does not have"):
         training_puzzles(tiny(**{key: 0.5}).data, 0)
 
 
@@ -304,11 +313,11 @@ def test_labels_of_another_convention_are_not_turned(tmp_path: Path) -> None:
 
 def test_what_is_held_out_never_comes_out_of_a_stream() -> None:
     data = tiny(stream=32).data
-    stream = endless(data, 0)
+    stream = puzzle_stream(data, 0)
     assert stream is not None
     with stream:
         first = list(islice(stream, 12))
-    apart = endless(data, 0, held_out=first[2:4])
+    apart = puzzle_stream(data, 0, held_out=first[2:4])
     assert apart is not None
     with apart:
         again = list(islice(apart, 10))
