@@ -16,10 +16,10 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
+import torch
 import typer
 from accelerate import PartialState
 from rich.console import Console
@@ -29,41 +29,20 @@ ROOT = Path(__file__).resolve().parent.parent
 if str(ROOT) not in sys.path:  # run as a script, Python looks beside the file alone
     sys.path.insert(0, str(ROOT))
 
-from eval import arms as arms_of
 from eval import metrics, report
-from eval.arms import ArmError, Setting
-from eval.recorded import Recorded
-from eval.run import (
-    Once,
-    Plan,
-    Run,
-    UsageError,
-    data_of,
-    merge,
-    open_folder,
-    part,
-    puzzles_for,
-    read_records,
-)
+from eval.arms import ArmError
+from eval.plan import Plan, UsageError
+from eval.prepare import Comparison, Request, prepare
+from eval.run import Run, merge, open_folder, read_records
 from hybrid.environment import version
 from hybrid.llm.base import BackendError
-from hybrid.pipeline import Options
-from hybrid.solving import (
-    BAD_INPUT,
-    DEFAULT_REFINER,
-    MISSING,
-    NOBODY,
-    TOGETHER,
-    TOGETHER_ON_CPU,
-    elsewhere,
-    refiner_path,
-)
-from trm import tasks
+from hybrid.render import Notes
+from hybrid.solving import BAD_INPUT, DEFAULT_REFINER, MISSING
 from trm.checkpoints.format import CheckpointError
 from trm.config import ConfigError
+from trm.device import DeviceError
 from trm.grid import PuzzleError
-from trm.inference.refiner import Refiner
-from trm.tasks import Puzzle
+from trm.inference.config import SearchConfig
 
 DEFAULT_OUT = Path("results") / "compare"
 INCOMPLETE = 1
@@ -71,61 +50,19 @@ INCOMPLETE = 1
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
-def environment(plan: Plan, names: list[str]) -> dict[str, Any]:
-    import torch
+class NotesOnce(Notes):
+    """Prints each warning once, above the progress, however many pipelines come upon it."""
 
-    devices = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    return {
-        **{package: version(package) for package in ("hybrid-trm", "torch", "transformers")},
-        "python": platform.python_version(),
-        "devices": devices or ["cpu"],
-        "threads": torch.get_num_threads(),
-        "commit": commit.stdout.strip() or None,
-        "arms": names,
-        **plan.to_json(),
-    }
+    command = "compare"
 
+    def __init__(self, console: Console) -> None:
+        super().__init__(console)
+        self._printed: set[str] = set()
 
-def processes(device: str) -> PartialState:
-    """Who else works on this comparison. Without `cpu` said, several processes on a CPU would each be the first."""
-    import torch
-
-    return PartialState(cpu=device == "cpu" or not torch.cuda.is_available())
-
-
-# -- command line --------------------------------------------------------------------------------------------
-def proposer_of(
-    llm: str, drafts_from: Path | None, device: str, drafts: int, seed: int, out: Path
-) -> Recorded | None:
-    """The drafts on file and the live model: either is enough. Raises BackendError and PuzzleError."""
-    from hybrid.llm.chat.prompts import LLMProposer
-    from hybrid.llm.registry import connect
-
-    where = part(out / "drafts.jsonl", PartialState().process_index)
-    if drafts_from is not None:
-        recorded = Recorded(where, None, drafts, seed)
-        if not recorded.read(drafts_from):
-            raise UsageError(f"{drafts_from}: no drafts")
-    elif llm == NOBODY:
-        return None
-    else:
-        recorded = Recorded(where, LLMProposer(connect(llm, device)), drafts, seed)
-    for path in sorted(out.glob("drafts*.jsonl")):
-        recorded.read(path, own=True)
-    return recorded
-
-
-def fitting_of(pairs: list[str], expert: Refiner | None, wanted: Iterable[str]) -> dict[str, Any]:
-    """`--fit`, handed to the expert; returns what it says in full. Raises UsageError and ConfigError."""
-    from trm.adaptation.test_time import fitting
-
-    if expert is None or not any(expert.fits(task) for task in wanted):
-        raise UsageError("--fit: no expert here is fitted to the puzzles of these tasks")
-    expert.experts.fitting = fitting(pairs, "--fit", expert.experts.how())
-    return vars(expert.experts.fitting)
+    def warned(self, message: str) -> None:
+        if message not in self._printed:
+            self._printed.add(message)
+            super().warned(message)
 
 
 @app.command(
@@ -156,114 +93,86 @@ def compare(
     resume: Annotated[bool, typer.Option("--resume")] = False,
     limit_seconds: Annotated[float, typer.Option(help="stop after so long; 0: never")] = 0,
 ) -> None:
+    config = SearchConfig(
+        drafts=drafts, rounds=rounds, steps=steps, restarts=restarts, seed=seed, trace=True, judge_ties=True
+    )
+    request = Request(
+        tasks_, n, arms, llm, refiner, data or [], drafts_from, config, fit or [], concurrency, device, out, resume
+    )  # fmt: skip
+    console = Console(stderr=True)
+    # Who else works on this comparison, and which GPU is whose. Without `cpu`, several processes on a CPU would each
+    # be the first.
+    state = PartialState(cpu=device == "cpu" or not torch.cuda.is_available())
     try:
-        names = [arms_of.check(name) for name in _listed(arms, arms_of.MAIN + arms_of.CONTROLS)]
-        wanted = [tasks.get(task).name for task in _listed(tasks_, tasks.names())]
-        if not (names and wanted):
-            raise UsageError(f"--{'tasks' if names else 'arms'}: names none")
-        if "trm+restarts" in names and "hybrid" not in names:
-            names = ["hybrid", *names]  # the control is measured against it
-        names.sort(key=lambda name: name != "hybrid")
-        sources = data_of(data or [])
-        if unused := sorted(set(sources) - set(wanted)):
-            raise UsageError(f"--data {unused[0]}=…: not one of --tasks {','.join(wanted)}")
-        puzzles = {task: puzzles_for(task, n, seed, sources.get(task)) for task in wanted}
-        state = processes(device)  # before anything is loaded: it says which GPU is whose
-        expert = None if refiner == NOBODY else Refiner.from_pretrained(refiner_path(refiner), device=device)
-        if expert is not None:
-            expert.check()  # before a language model is loaded
-        how = fitting_of(fit, expert, wanted) if fit else None
-        proposer = proposer_of(llm, drafts_from, device, drafts, seed, out)
-        every = [puzzle for task in wanted for puzzle in puzzles[task]]
-        asked = proposer if any(map(arms_of.needs_llm, names)) else None
-        lacking = asked.lacking(every) if asked is not None else 0
-        if lacking == len(every):
-            raise UsageError(
-                f"--drafts-from {drafts_from}: no drafts of these puzzles, or fewer than {drafts} of each"
-            )
-        missing = []
-        for option, there, needs, what in (
-            ("llm", proposer, arms_of.needs_llm, "language model"),
-            ("refiner", expert, arms_of.needs_refiner, "network"),
-        ):
-            without = [name for name in names if there is None and needs(name)]
-            names = [name for name in names if name not in without]
-            if not names:
-                raise UsageError(f"--{option} none: every one of --arms needs a {what}: {', '.join(without)}")
-            missing += [f"no {what}; left out: {', '.join(without)}"] if without else []
-        missing += left_out(names, puzzles, expert)
-        if asked is not None and asked.parameters is None:
-            missing.append(
-                f"{asked.name} does not say its size: its arithmetic counts as none, in TFLOP and trm+restarts"
-            )
-        if lacking:
-            missing.append(f"{lacking} of {len(every)} puzzles have fewer than {drafts} drafts on file")
-        options = Options(drafts=drafts, rounds=rounds, steps=steps, restarts=restarts, seed=seed, trace=True)
-        plan = Plan(
-            tuple(wanted), n, sources, seed, options,
-            proposer.name if proposer else None, expert.name if expert else None, how,
-        )  # fmt: skip
-        state.wait_for_everyone()  # the main process joins the files that the others have read
+        comparison = prepare(request, state.process_index, NotesOnce(console))
+        state.wait_for_everyone()  # the main process merges the files that the others have read
         if state.is_main_process:
-            try:
-                open_folder(out, plan, resume)
-                if drafts_from is not None and not (out / "drafts.jsonl").exists():
-                    shutil.copyfile(drafts_from, out / "drafts.jsonl")  # with its replies a report is whole
-            except OSError as error:
-                raise UsageError(f"--out {out}: {error.strerror}, expected a folder to write to") from error
+            _open_folder(request, comparison.plan)
         state.wait_for_everyone()
     except (UsageError, ArmError, PuzzleError, ConfigError) as error:
         _fail(error, BAD_INPUT)
-    except (BackendError, CheckpointError) as error:
+    except (BackendError, CheckpointError, DeviceError) as error:
         _fail(error, MISSING)
     if state.is_main_process:
-        for line in missing:
+        for line in comparison.warnings:
             print(f"compare: warning: {line}", file=sys.stderr)
-    together = TOGETHER_ON_CPU if expert is None or expert.device == "cpu" else TOGETHER
-    console = Console(stderr=True)
-    early = elsewhere(proposer.live if proposer else None)
-    setting = Setting(proposer, expert, options, together, early, Once(console))
-    run = Run(out, names, setting, concurrency, state.process_index, state.num_processes)
+    run = Run(out, comparison.arms, comparison.setting, concurrency, state.process_index, state.num_processes)
     deadline = time.monotonic() + limit_seconds if limit_seconds else float("inf")
-    complete = True
     try:
         with Progress(console=console, disable=not console.is_terminal) as progress:
-            for task in wanted:
-                complete = run.go(puzzles[task], deadline, progress) and complete
-                if time.monotonic() > deadline and task != wanted[-1]:
-                    complete = False
-                    break
-    except BackendError as error:
-        _fail(error, MISSING)
+            finished = run.go(comparison.puzzles, deadline, progress)
     except KeyboardInterrupt:
         print(f"compare: interrupted; --out {out} --resume continues", file=sys.stderr)
         raise typer.Exit(130) from None
     state.wait_for_everyone()
+    proposer = comparison.setting.proposer
+    failed = len(proposer.failed) if proposer is not None else 0
     if state.is_main_process:
-        size = proposer.parameters if proposer else None
-        finish(out, environment(plan, names) | {"llm_parameters": size, "processes": state.num_processes})
-        if not complete:
-            print(f"compare: the time is up; --out {out} --resume continues", file=sys.stderr)
-    raise typer.Exit(0 if complete else INCOMPLETE)
+        finish(out, environment(comparison, state.num_processes))
+    for reason in [
+        *([] if finished else ["the time is up"]),
+        *([f"{failed} puzzles lack drafts"] * (failed > 0)),
+    ]:
+        print(f"compare: {reason}; --out {out} --resume continues", file=sys.stderr)
+    raise typer.Exit(0 if finished and not failed else INCOMPLETE)
 
 
-def left_out(names: Sequence[str], puzzles: Mapping[str, list[Puzzle]], expert: Refiner | None) -> list[str]:
-    """In one line a reason: the arms that cannot answer a task. Raises UsageError where none can answer any."""
-    arms: dict[str, list[str]] = {}
-    for mine in puzzles.values():
-        for name in names:
-            if why := arms_of.lacks(name, mine, expert):
-                arms.setdefault(why, []).append(name)
-    if sum(map(len, arms.values())) == len(names) * len(puzzles):
-        raise UsageError(f"{'; '.join(arms)}: nothing is left of --arms {','.join(names)}")
-    return [f"{why}; left out there: {', '.join(some)}" for why, some in arms.items()]
+def _open_folder(request: Request, plan: Plan) -> None:
+    """Make or check the folder; drafts of another comparison are copied to it, so that its report is whole."""
+    try:
+        open_folder(request.out, plan, request.resume)
+        own = request.out / "drafts.jsonl"
+        if request.drafts_from is not None and not own.exists():
+            shutil.copyfile(request.drafts_from, own)
+    except OSError as error:
+        raise UsageError(f"--out {request.out}: {error.strerror}, expected a folder to write to") from error
 
 
-def finish(folder: Path, about: dict[str, Any]) -> None:
-    """results.json and the reports, from what is on file; the table on standard output."""
+def environment(comparison: Comparison, processes: int) -> dict[str, Any]:
+    """What results depend on beside the puzzles, for results.json."""
+    devices = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    proposer = comparison.setting.proposer
+    return {
+        **{package: version(package) for package in ("hybrid-trm", "torch", "transformers")},
+        "python": platform.python_version(),
+        "devices": devices or ["cpu"],
+        "threads": torch.get_num_threads(),
+        "commit": commit.stdout.strip() or None,
+        "arms": comparison.arm_names,
+        **comparison.plan.to_json(),
+        "llm_parameters": proposer.parameters if proposer is not None else None,
+        "processes": processes,
+    }
+
+
+def finish(folder: Path, environment: dict[str, Any]) -> None:
+    """Merge the processes' records, write results and reports, and print the table."""
     merge(folder)
     records = list(read_records(folder))
-    results = metrics.results(records, about)
+    results = metrics.results(records, environment)
     (folder / "results.json").write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n")
     (folder / "report.md").write_text(report.markdown(results))
     (folder / "report.html").write_text(report.html(results, records))
@@ -271,11 +180,7 @@ def finish(folder: Path, about: dict[str, Any]) -> None:
     print(folder / "report.html")
 
 
-def _listed(text: str, every: Iterable[str]) -> list[str]:
-    return list(every) if text == "all" else list(dict.fromkeys(filter(None, text.split(","))))
-
-
-def _fail(error: Exception, code: int) -> None:
+def _fail(error: Exception, code: int) -> NoReturn:
     print(f"compare: {error}", file=sys.stderr)
     raise typer.Exit(code) from error
 

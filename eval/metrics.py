@@ -1,4 +1,4 @@
-"""From answers to records, from records to figures: shares with intervals, paired tests, breakdowns."""
+"""From answers to records, and from records to results: shares with intervals, paired tests, breakdowns."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 
 from eval.arms import llm_flops
-from hybrid.answer import Answer, answer_json, same
-from trm import tasks
+from hybrid.answer import Answer, as_candidates
 from trm.evaluation.statistics import wilson
-from trm.tasks import Puzzle, Status
+from trm.inference.rollouts import COLD, FROM_DRAFT
+from trm.inference.selection import same_grids
+from trm.tasks import Status
 
 Record = dict[str, Any]
 STEPS = (1, 2, 4, 8, 16, 32, 64)
@@ -20,37 +21,33 @@ STEPS = (1, 2, 4, 8, 16, 32, 64)
 
 def record(answer: Answer, arm: str, parameters: int | None, step_flops: float) -> Record:
     """One line of records.jsonl: one puzzle, one arm."""
-    puzzle, task = answer.puzzle, tasks.get(answer.puzzle.task)
-    llm_seconds = sum(draft.draft.seconds for draft in answer.drafts)
+    puzzle, task, drafts = answer.puzzle, answer.task, [checked.draft for checked in answer.drafts]
+    read = next((draft.grids for draft in drafts if draft.grids is not None), None)
+    grids, candidates = answer.grids, answer.candidates or as_candidates(answer.grids or ())
     return {
         "task": task.name,
         "id": puzzle.id,
         "arm": arm,
         "solved": solved(answer),
-        "exact_match": None if puzzle.answers is None else same(answer.grids, puzzle.answers),
+        "exact_match": None if puzzle.answers is None else same_grids(grids, puzzle.answers),
         "status": str(answer.verdict.status),
         "source": answer.source,
         "confidence": answer.confidence,
         "steps": answer.steps,
         "restarts": answer.restarts,
-        # The step at which the answer stood, and how each rollout went: the hybrid's cold and draft starts too.
-        "solved_at": len(answer.trace) or None,
-        "cold": _outcome(answer, "refiner"),
-        "draft": _outcome(answer, "refiner+draft"),
-        "drafts": len(answer.drafts),
-        "parse_failures": sum(draft.draft.grids is None for draft in answer.drafts),
-        "drafts_verified": sum(draft.verified for draft in answer.drafts),
-        "llm_tokens": sum(draft.draft.tokens for draft in answer.drafts),
-        "seconds": {"llm": llm_seconds, "refine": answer.seconds.refine},
+        "solved_at": len(answer.trace) or None,  # the step at which the best rollout had the answer
+        "cold": _first_attempt(answer, COLD),
+        "draft": _first_attempt(answer, FROM_DRAFT),
+        "drafts": len(drafts),
+        "parse_failures": sum(draft.grids is None for draft in drafts),
+        "drafts_verified": sum(checked.verified for checked in answer.drafts),
+        "llm_tokens": sum(draft.tokens for draft in drafts),
+        "seconds": {"llm": sum(draft.seconds for draft in drafts), "refine": answer.seconds.refine},
         "tflop": {"llm": llm_flops(answer, parameters) / 1e12, "refine": answer.steps * step_flops / 1e12},
-        "difficulty": difficulty(puzzle),
+        "difficulty": task.difficulty(puzzle),
         "question": task.question_text(puzzle),
-        "draft_answer": next(
-            (task.text(d.draft.grids) for d in answer.drafts if d.draft.grids is not None), None
-        ),
-        "answer": None
-        if answer.grids is None
-        else answer_json(task, answer.grids, answer.candidates or tuple((g,) for g in answer.grids)),
+        "draft_answer": None if read is None else task.text(read),
+        "answer": None if grids is None else task.answer_json(grids, candidates),
         "violations": list(answer.verdict.violations),
     }
 
@@ -62,46 +59,24 @@ def solved(answer: Answer) -> bool:
     labels = answer.puzzle.answers
     if labels is None or answer.grids is None:
         return False
-    choices = answer.candidates or tuple((grid,) for grid in answer.grids)
+    choices = answer.candidates or as_candidates(answer.grids)
     return all(
         any(np.array_equal(grid, label) for grid in choice[:2])
         for choice, label in zip(choices, labels, strict=True)
     )
 
 
-def _outcome(answer: Answer, source: str) -> Record | None:
+def _first_attempt(answer: Answer, source: str) -> Record | None:
     """How the first rollout from this start went; None if there was none."""
-    first = next((a for a in answer.attempts if a.source == source), None)
+    first = next((attempt for attempt in answer.attempts if attempt.source == source), None)
     if first is None:
         return None
     return {"status": str(first.verdict.status), "confidence": first.confidence, "steps": first.steps}
 
 
-def difficulty(puzzle: Puzzle) -> dict[str, str]:
-    """The buckets that a puzzle falls into, by what is known of it."""
-    buckets = {}
-    if puzzle.task == "sudoku":
-        buckets["givens"] = _bucket(int((puzzle.grid > 0).sum()), (22, 25, 28, 32, 40))
-    if puzzle.task == "maze" and puzzle.answers is not None:
-        buckets["path"] = _bucket(int((puzzle.answers[0] != puzzle.grid).sum()) + 1, (10, 20, 50, 110, 130))
-    if puzzle.task == "arc":
-        buckets["cells"] = _bucket(max(grid.size for grid in puzzle.inputs), (25, 100, 225, 400))
-    if isinstance(rating := puzzle.meta.get("rating"), int | float):
-        buckets["rating"] = _bucket(int(rating), (1, 10, 30, 60, 100))
-    return buckets
-
-
-def _bucket(value: int, edges: Sequence[int]) -> str:
-    below = [edge for edge in edges if edge <= value]
-    above = [edge for edge in edges if edge > value]
-    if not below:
-        return f"under {above[0]}"
-    return f"{below[-1]} or more" if not above else f"{below[-1]} to {above[0] - 1}"
-
-
-# -- figures -------------------------------------------------------------------------------------------------
+# -- results -------------------------------------------------------------------------------------------------
 def mcnemar(one: Sequence[bool], other: Sequence[bool]) -> dict[str, Any]:
-    """Exact test on the pairs that differ: could a fair coin have done this?"""
+    """The exact McNemar test on the puzzles that only one of two arms solved."""
     from scipy.stats import binomtest
 
     only_one = sum(a and not b for a, b in zip(one, other, strict=True))
@@ -112,8 +87,8 @@ def mcnemar(one: Sequence[bool], other: Sequence[bool]) -> dict[str, Any]:
     return {"n": len(one), "both": both, "only_first": only_one, "only_second": only_other, "p": p}
 
 
-def figures(records: Sequence[Record]) -> Record:
-    """What results.json holds of one arm on one task. Tokens and steps are means a puzzle."""
+def aggregate(records: Sequence[Record]) -> Record:
+    """What results.json holds of one arm on one task. Tokens, steps and TFLOP are means over puzzles."""
     n, hits = len(records), sum(r["solved"] for r in records)
     labelled = [r["exact_match"] for r in records if r["exact_match"] is not None]
     return {
@@ -136,7 +111,7 @@ def _mean(values: Iterable[float]) -> float:
 
 
 def by_arm(records: Iterable[Record]) -> dict[str, dict[str, list[Record]]]:
-    """records by task and arm, each in the order of the puzzles."""
+    """Records by task and arm, each in the order of the puzzles."""
     table: dict[str, dict[str, list[Record]]] = defaultdict(lambda: defaultdict(list))
     for r in records:
         table[r["task"]][r["arm"]].append(r)
@@ -155,7 +130,7 @@ def results(records: Sequence[Record], environment: Record) -> Record:
                 paired[task][f"hybrid vs {arm}"] = _paired(arms["hybrid"], rows)
             breakdown[task][arm] = {"difficulty": _by_difficulty(rows), "by_step": by_step(rows)}
     return {
-        "tasks": {task: {arm: figures(rows) for arm, rows in arms.items()} for task, arms in table.items()},
+        "tasks": {task: {arm: aggregate(rows) for arm, rows in arms.items()} for task, arms in table.items()},
         "paired": paired,
         "breakdown": breakdown,
         "environment": environment,
@@ -182,7 +157,7 @@ def _by_difficulty(rows: Sequence[Record]) -> Record:
 
 
 def by_step(rows: Sequence[Record]) -> dict[str, float]:
-    """Share solved within so many supervision steps of one rollout, of arms without restarts."""
+    """The share solved within so many supervision steps of one rollout; {} for arms with restarts or no rollouts."""
     if not rows or any(r["restarts"] for r in rows) or not any(r["steps"] for r in rows):
         return {}
     most = max(r["steps"] for r in rows)

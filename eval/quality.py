@@ -2,92 +2,88 @@
 
     python eval/quality.py ckpt/trm.pt --task sudoku --data test.csv --n 500 --out results/quality
 
-Drafts (`eval/synthetic.py`) are labels with a share of the free cells wrong, at random or by one mistake throughout.
-Each is refined alone, beside a cold start, and alone with the network's draft embedding set to zero: what is then
-left is not the draft's. Judging: `Refiner.score` of the label against the label with one to four cells wrong.
+Drafts (`eval/synthetic.py`) are labels with a share of the free cells wrong, at random or by the same mistake
+throughout. Each is refined alone, beside a cold start, and alone with the network's draft embedding set to zero: what
+is then left does not come from the draft. Judging: `Refiner.score` of the label against the label with one to four
+cells wrong.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-import numpy as np
-
-from eval.synthetic import corrupted, free_cells
+from eval.report.plots import by_tenths, draw_calibration
+from eval.synthetic import corrupt, label_symbols
 from trm.checkpoints.format import CheckpointError
-from trm.data.datasets import labelled
+from trm.data.datasets import drawn, labelled
+from trm.device import DeviceError
 from trm.evaluation.statistics import auroc, wilson
-from trm.grid import Grid, PuzzleError
-from trm.inference.refiner import Refiner
+from trm.grid import Grid, Grids, PuzzleError
+from trm.inference.refiner import Refinement, Refiner
 from trm.progress import bar
-from trm.tasks import Puzzle, Status
+from trm.tasks import Puzzle, Status, get
 
 SHARES = (0, 10, 30, 50, 70, 90, 100)  # % of the free cells that are wrong
-KINDS = ("random", "consistent")
-NEAR = 4  # wrong cells at most in a nearly right grid
-BINS = 10
+KINDS = {"random": "oracle", "consistent": "consistent"}  # of mistakes: the names of `eval.synthetic`
+MOST_WRONG = 4  # cells of a nearly right grid
+RESAMPLES = 500  # of the bootstrap
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
-def solved(
-    refiner: Refiner, puzzles: Sequence[Puzzle], drafts: Sequence[Any] | None, steps: int
-) -> np.ndarray:
-    """Which puzzles verify in one rollout of at most `steps`, bool [n]: from drafts alone, or cold."""
-    outs = refiner.refine(list(puzzles), draft=drafts and list(drafts), cold=drafts is None, steps=steps)
-    return np.array([out.verdict.status is Status.VERIFIED for out in outs])
+def verified(refinements: Sequence[Refinement]) -> NDArray[np.bool_]:
+    """Which answers the rules accept [n]."""
+    return np.array([out.verdict.status is Status.VERIFIED for out in refinements])
 
 
-def draft_table(refiner: Refiner, puzzles: Sequence[Puzzle], steps: int, seed: int) -> list[dict[str, Any]]:
+def solved_from(
+    refiner: Refiner, puzzles: Sequence[Puzzle], drafts: Sequence[Grids | None], steps: int
+) -> NDArray[np.bool_]:
+    """Which puzzles [n] verify in one rollout of at most `steps` that starts from their draft."""
+    return verified(refiner.refine(list(puzzles), draft=list(drafts), cold=False, steps=steps))
+
+
+def draft_table(
+    refiner: Refiner, puzzles: Sequence[Puzzle], cold: NDArray[np.bool_], steps: int, seed: int
+) -> list[dict[str, Any]]:
     """Rows of kind, share wrong (%), and puzzles solved alone, beside a cold start, and with the draft unread."""
-    task = puzzles[0].task
-    embedding = refiner.engine(task).model.embed.draft
+    embedding = refiner.pool.engine(puzzles[0].task).model.embed.draft
     trained = embedding.detach().clone()
-    cold = solved(refiner, puzzles, None, steps)
-    rows = [{"kind": "none", "share": None, "n": len(puzzles), "cold": int(cold.sum())}]
-    made = [(kind, share) for kind in KINDS for share in SHARES if share or kind == "random"]
-    with bar("drafts", len(made)) as tick:
-        for number, (kind, share) in enumerate(made, 1):
-            name = "oracle" if kind == "random" else kind
-            drafts = [corrupted(puzzle, share / 100, name, seed) for puzzle in puzzles]
-            alone = solved(refiner, puzzles, drafts, steps)
+    pairs = [(kind, share) for kind in KINDS for share in SHARES if share or kind == "random"]
+    rows = []
+    with bar("drafts", len(pairs)) as tick:
+        for number, (kind, share) in enumerate(pairs, 1):
+            drafts = [corrupt(puzzle, share / 100, KINDS[kind], seed) for puzzle in puzzles]
+            alone = solved_from(refiner, puzzles, drafts, steps)
             embedding.zero_()
-            unread = solved(refiner, puzzles, drafts, steps)
+            unread = solved_from(refiner, puzzles, drafts, steps)
             embedding.copy_(trained)
+            # Rollouts do not depend on each other: beside a cold start is either of the two.
+            counts = {"alone": alone.sum(), "beside": (alone | cold).sum(), "unread": unread.sum()}
             rows.append(
-                {
-                    "kind": kind,
-                    "share": share,
-                    "n": len(puzzles),
-                    "alone": int(alone.sum()),
-                    # Rollouts do not know of each other: beside a cold start is either of the two.
-                    "beside": int((alone | cold).sum()),
-                    "unread": int(unread.sum()),
-                }
+                {"kind": kind, "share": share, **{name: int(count) for name, count in counts.items()}}
             )
             tick(number)
     return rows
 
 
-def free_symbols(puzzle: Puzzle) -> Grid:
-    """What the label has in the free cells, each symbol once."""
-    assert puzzle.answers is not None
-    label = puzzle.answers[0]
-    return np.unique(label[free_cells(puzzle.task, puzzle.grid, label)])
-
-
 def nearly_right(puzzle: Puzzle, rng: np.random.Generator) -> Grid:
-    """The label with 1 to NEAR of its free cells wrong."""
+    """The label with 1 to MOST_WRONG of its free cells wrong."""
     assert puzzle.answers is not None
-    label = puzzle.answers[0]
-    free = free_cells(puzzle.task, puzzle.grid, label)
-    symbols, grid = free_symbols(puzzle), label.copy()
-    for row, col in rng.permutation(np.argwhere(free))[: rng.integers(1, NEAR + 1)]:
+    task, label = get(puzzle.task), puzzle.answers[0]
+    symbols, grid = label_symbols(task, puzzle.grid, label), label.copy()
+    free = np.argwhere(task.free_cells(puzzle.grid, label))
+    for row, col in rng.permutation(free)[: rng.integers(1, MOST_WRONG + 1)]:
         grid[row, col] = rng.choice(symbols[symbols != label[row, col]])
     return grid
 
@@ -98,157 +94,125 @@ def judging(refiner: Refiner, puzzles: Sequence[Puzzle], seed: int) -> dict[str,
     pairs = []
     with bar("judging", len(puzzles)) as tick:
         for number, puzzle in enumerate(puzzles, 1):
-            assert puzzle.answers is not None
-            pairs.append(refiner.score(puzzle, [puzzle.answers, nearly_right(puzzle, rng)]))
+            pairs.append(refiner.score(puzzle, [puzzle.answers or (), nearly_right(puzzle, rng)]))
             tick(number)
     scores = np.array(pairs)
-
-    def area(rows: np.ndarray) -> float:
-        right, wrong = scores[rows].T
-        return auroc(right, wrong)
-
-    again = [area(rng.integers(len(scores), size=len(scores))) for _ in range(500)]
-    low, high = np.quantile(again, [0.025, 0.975])
-    return {"n": len(scores), "auc": area(np.arange(len(scores))), "ci95": [float(low), float(high)]}
-
-
-def calibration(refiner: Refiner, puzzles: Sequence[Puzzle], steps: int) -> list[dict[str, Any]]:
-    """Confidence of a cold rollout against how often the rules accept it, by tenths of confidence."""
-    outs = refiner.refine(list(puzzles), steps=steps)
-    right = np.array([out.verdict.status is Status.VERIFIED for out in outs])
-    said = np.array([out.confidence for out in outs])
-    tenth = np.minimum((said * BINS).astype(int), BINS - 1)
-    return [
-        {"n": int(mine.sum()), "confidence": float(said[mine].mean()), "solved": float(right[mine].mean())}
-        for mine in (tenth == number for number in range(BINS))
-        if mine.any()
-    ]
+    samples = [scores[rng.integers(len(scores), size=len(scores))] for _ in range(RESAMPLES)]
+    low, high = np.quantile([auroc(*sample.T) for sample in samples], [0.025, 0.975])
+    return {"n": len(scores), "auc": auroc(*scores.T), "ci95": [float(low), float(high)]}
 
 
 def markdown(result: dict[str, Any]) -> str:
     """The tables, for people."""
+    n, judged = result["n"], result["judging"]
 
-    def share(row: dict[str, Any], name: str) -> str:
-        low, high = wilson(row[name], row["n"])
-        return f"{100 * row[name] / row['n']:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
+    def share(hits: int) -> str:
+        low, high = wilson(hits, n)
+        return f"{100 * hits / n:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
 
-    none, *rows = result["drafts"]
     lines = [
-        f"{result['task']}, {none['n']} puzzles (seed {result['seed']}), at most {result['steps']} steps, "
-        f"{result['refiner']}. Cold: {share(none, 'cold')} % solved.",
+        f"{result['task']}, {n} puzzles (seed {result['seed']}), at most {result['steps']} steps, "
+        f"{result['refiner']}. Cold: {share(result['cold'])} % solved.",
         "",
         "| free cells wrong, % | mistakes | draft alone | beside a cold start | draft embedding zeroed |",
         "|---|---|---|---|---|",
-    ]
-    for row in rows:
-        figures = " | ".join(share(row, name) for name in ("alone", "beside", "unread"))
-        lines.append(f"| {row['share']} | {row['kind']} | {figures} |")
-    judged = result["judging"]
-    low, high = judged["ci95"]
-    lines += [
+        *(
+            f"| {row['share']} | {row['kind']} | {share(row['alone'])} | {share(row['beside'])} | "
+            f"{share(row['unread'])} |"
+            for row in result["drafts"]
+        ),
         "",
-        f"Judging {judged['n']} right grids against as many with 1 to {NEAR} wrong cells: AUC {judged['auc']:.4f} "
-        f"[{low:.4f}, {high:.4f}].",
+        f"Judging {judged['n']} right grids against as many with 1 to {MOST_WRONG} wrong cells: AUC "
+        f"{judged['auc']:.4f} [{judged['ci95'][0]:.4f}, {judged['ci95'][1]:.4f}].",
         "",
         "| confidence | puzzles | solved, % |",
         "|---|---|---|",
-    ]
-    lines += [
-        f"| {row['confidence']:.3f} | {row['n']} | {100 * row['solved']:.1f} |"
-        for row in result["calibration"]
+        *(f"| {mean:.3f} | {some} | {100 * right:.1f} |" for some, mean, right in result["calibration"]),
     ]
     return "\n".join(lines) + "\n"
 
 
-def draw(result: dict[str, Any], out: Path) -> None:
-    """The table and the calibration as a picture; a line in its place where there is nothing to draw with."""
+def draw(result: dict[str, Any], confidence: Sequence[float], solved: Sequence[bool], out: Path) -> None:
+    """The tables as a picture; a line on standard error where matplotlib is missing."""
     try:
-        from matplotlib.figure import Figure
-    except ImportError:  # the tables are the work, and are written
+        from matplotlib.figure import Figure  # of the `report` extra, without which there are still tables
+    except ImportError:
         print(f"quality: no {out.name} without matplotlib: pip install 'hybrid-trm[report]'", file=sys.stderr)
         return
     figure = Figure(figsize=(10, 4), layout="constrained")
     left, right = figure.subplots(1, 2)
-    none, *rows = result["drafts"]
     for kind, colour in zip(KINDS, ("#c2607a", "#3a7ca5"), strict=True):
-        mine = [row for row in rows if row["kind"] == kind]
-        shares = [row["share"] for row in mine]
+        rows = [row for row in result["drafts"] if row["kind"] == kind]
         for name, style in (("alone", "-"), ("beside", "--"), ("unread", ":")):
-            values = [100 * row[name] / row["n"] for row in mine]
-            left.plot(shares, values, style, color=colour, marker=".", label=f"{kind}, {name}")
-    left.axhline(100 * none["cold"] / none["n"], color="#888", linewidth=1, label="cold")
+            values = [100 * row[name] / result["n"] for row in rows]
+            label = f"{kind}, {name}"
+            left.plot([row["share"] for row in rows], values, style, color=colour, marker=".", label=label)
+    left.axhline(100 * result["cold"] / result["n"], color="#888", linewidth=1, label="cold")
     left.set(
         ylim=(0, 102), xlabel="free cells wrong, %", ylabel="solved, %", title=f"{result['task']}: drafts"
     )
     left.legend(fontsize="small")
-    rows = result["calibration"]
-    right.plot([0, 1], [0, 100], color="#bbb", linestyle="--")
-    sizes = [20 + 200 * row["n"] / none["n"] for row in rows]
-    right.scatter(
-        [r["confidence"] for r in rows], [100 * r["solved"] for r in rows], s=sizes, color="#c2607a"
-    )
-    right.set(xlim=(-0.02, 1.02), ylim=(-2, 102), xlabel="confidence of a cold start (area: puzzles)")
-    right.set(ylabel="solved, %", title=f"{result['task']}: calibration")
+    draw_calibration(right, confidence, solved)
+    right.set_title(f"{result['task']}: calibration of a cold pass")
     figure.savefig(out, dpi=120)
 
 
-def measure(asked: argparse.Namespace) -> None:
-    """Measure what the command line asks for. Raises PuzzleError, CheckpointError, OSError."""
-    for name, least in (("n", 1), ("steps", 1), ("seed", 0)):
-        if (value := getattr(asked, name)) < least:
-            raise PuzzleError(f"--{name} {value}, expected at least {least}")
-    puzzles = labelled(asked.data, asked.task)
-    chosen = np.random.default_rng(asked.seed).permutation(len(puzzles))[: asked.n]
-    drawn = [puzzles[i] for i in sorted(chosen.tolist())]
-    for puzzle in drawn:
-        if len(free_symbols(puzzle)) < 2:
+def measure(
+    checkpoint: str, task: str, data: str, n: int, steps: int, seed: int, device: str, out: Path
+) -> None:
+    """Write quality.json, quality.md and quality.png. Raises PuzzleError, CheckpointError, DeviceError, OSError."""
+    puzzles = labelled(data, task)
+    puzzles = [puzzles[i] for i in drawn(n, len(puzzles), seed)]
+    for puzzle in puzzles:
+        if len(label_symbols(get(task), puzzle.grid, (puzzle.answers or ())[0])) < 2:
             raise PuzzleError(f"{puzzle.id}: the label has no two symbols in its free cells to be wrong with")
-    refiner = Refiner.from_pretrained(asked.checkpoint, asked.device)
-    refiner.engine(asked.task)  # says where there is none
-    if not refiner.accepts_drafts(asked.task):
-        raise PuzzleError(f"{asked.checkpoint}: the {asked.task} expert was not trained on drafts")
-    asked.out.mkdir(parents=True, exist_ok=True)
+    refiner = Refiner.from_pretrained(checkpoint, device)
+    if not refiner.accepts_drafts(task):
+        raise PuzzleError(f"{checkpoint}: the {task} expert was not trained on drafts")
+    out.mkdir(parents=True, exist_ok=True)
+    outs = refiner.refine(puzzles, steps=steps)
+    cold, confidence = verified(outs), [one.confidence for one in outs]
     result = {
-        "task": asked.task,
+        "task": task,
         "refiner": refiner.name,
-        "seed": asked.seed,
-        "steps": asked.steps,
-        "drafts": draft_table(refiner, drawn, asked.steps, asked.seed),
-        "judging": judging(refiner, drawn, asked.seed),
-        "calibration": calibration(refiner, drawn, asked.steps),
+        "seed": seed,
+        "steps": steps,
+        "n": len(puzzles),
+        "cold": int(cold.sum()),
+        "drafts": draft_table(refiner, puzzles, cold, steps, seed),
+        "judging": judging(refiner, puzzles, seed),
+        "calibration": by_tenths(confidence, cold.tolist()),
     }
-    (asked.out / "quality.json").write_text(json.dumps(result, indent=1) + "\n")
-    (asked.out / "quality.md").write_text(markdown(result))
+    (out / "quality.json").write_text(json.dumps(result, indent=1) + "\n")
+    (out / "quality.md").write_text(markdown(result))
     print(markdown(result))
-    draw(result, asked.out / "quality.png")
+    draw(result, confidence, cold.tolist(), out / "quality.png")
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(
-        description="How good a draft must be, and how well the refiner judges one."
-    )
-    parser.add_argument("checkpoint")
-    parser.add_argument("--task", required=True, choices=("sudoku", "maze"))
-    parser.add_argument("--data", required=True, help="file of puzzles with answers, or hub:ID")
-    parser.add_argument("--n", type=int, default=500, help="puzzles, drawn with the seed")
-    parser.add_argument("--steps", type=int, default=16, help="supervision steps of a rollout at most")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--out", type=Path, required=True, help="folder for quality.{json,md,png}")
-    asked = parser.parse_args()
+@app.command()
+def main(
+    checkpoint: str,
+    task: Annotated[str, typer.Option(help="a task with rules")],
+    data: Annotated[str, typer.Option(help="file of puzzles with answers, or hub:ID")],
+    out: Annotated[Path, typer.Option(help="folder for quality.{json,md,png}")],
+    n: Annotated[int, typer.Option(min=1, help="puzzles, drawn with the seed")] = 500,
+    steps: Annotated[int, typer.Option(min=1, help="supervision steps of a rollout at most")] = 16,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    device: str = "auto",
+) -> None:
+    """How good a draft must be, and how well the refiner judges one."""
     try:
-        measure(asked)
-    except (PuzzleError, CheckpointError) as error:
+        measure(checkpoint, task, data, n, steps, seed, device, out)
+    except (PuzzleError, CheckpointError, DeviceError) as error:
         print(f"quality: {error}", file=sys.stderr)
-        return 2
+        raise typer.Exit(2) from None
     except OSError as error:
-        print(f"quality: {error.filename or asked.out}: {error.strerror or error}", file=sys.stderr)
-        return 2
+        print(f"quality: {error.filename or out}: {error.strerror or error}", file=sys.stderr)
+        raise typer.Exit(2) from None
     except KeyboardInterrupt:
         print("quality: interrupted", file=sys.stderr)
-        return 130
-    return 0
+        raise typer.Exit(130) from None
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    app()

