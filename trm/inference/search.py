@@ -244,7 +244,7 @@ class Search:
     def _run(
         self, requests: Sequence[tuple[SolveState, RolloutRequest]], config: SearchConfig
     ) -> Iterator[SolveState]:
-        """Run requests, a batch for each network, and keep the attempts; hands back each state whose requests ended."""
+        """Run requests, a batch for each network, and keep the attempts; hands back states whose requests ended."""
         owners: dict[int, SolveState] = {}
         batches: dict[tuple[object, int], list[tuple[int, RolloutRequest]]] = {}
         waiting: dict[int, int] = {}
