@@ -19,7 +19,7 @@ from torch import Tensor
 
 from trm.checkpoints.format import Expert, with_one_embedding
 from trm.config import ConfigError, from_dict
-from trm.data.pairs import PairBank
+from trm.data.pairs import PairDataset
 from trm.model.config import TRMConfig
 from trm.model.network import TRM
 from trm.tasks import Puzzle, get
@@ -236,7 +236,7 @@ class TestTimeTrainer:
         self.model.load_state_dict(self.start)
         if self.learner is None or len(puzzle.demos) > len(self.learner.bank):
             share = self.config.color_permutation_prob
-            bank = PairBank(self.task, [puzzle], True, self.model.device, MOST_PAIRS, share)
+            bank = PairDataset(self.task, [puzzle], True, self.model.device, MOST_PAIRS, share)
             self.learner = Learner(self.recipe, self.model, bank, _OneProcess(), self.stream)
             if self.compiled:
                 self.learner.warm_up(0, 0.0)

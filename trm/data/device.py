@@ -1,4 +1,4 @@
-"""Training puzzles on the device: drawn, moved by a random symmetry, given a draft, without a host in between."""
+"""Training puzzles on the device: they are drawn, transformed and given drafts there, without the host."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from trm.tasks.base import IGNORE
 class Batch(NamedTuple):
     tokens: Tensor  # [B, L] int64
     labels: Tensor  # [B, L] int64, IGNORE where nothing is scored
-    draft: Tensor  # [B, L] int64, 0 where nothing is said
-    context: Tensor  # [B] int64: which of the network's identities; 0 where it has none
+    draft: Tensor  # [B, L] int64, 0 where the draft is blank
+    context: Tensor  # [B] int64: index of the puzzle's task embedding; 0 where the network has none
 
 
 class Drawn(NamedTuple):
@@ -28,15 +28,14 @@ class Drawn(NamedTuple):
     context: Tensor  # [B] int64
 
 
-REVEALED = 0.3
+MOST_REVEALED = 0.3  # share of the free cells of a puzzle that may be given too
 
 
-class Bank:
+class DeviceDataset:
     """All training puzzles as tensors, and the task's symmetries as tables (see `SymmetryGroup`).
 
-    capacity: places for puzzles, at least as many as there are (0: just as many). Until others replace them,
-    those that there are fill the rest again. reveal: the share of puzzles of which further cells are given, REVEALED
-    of the free ones at most.
+    capacity: places for puzzles (0: one for each). Places that are left over repeat puzzles, until `replace` fills them.
+    reveal: the share of puzzles of which further cells are given, at most MOST_REVEALED of the free ones.
     """
 
     def __init__(
@@ -54,17 +53,15 @@ class Bank:
         self.tokens, self.labels = tokens[rows], labels[rows]
         self.oldest = len(tokens) % len(self.tokens)
         self.width = task.width
-        # What a cell of an answer can be: what random and wrong cells are drawn from.
+        # The tokens that a free cell of an answer can have: random and wrong cells are drawn from them.
         fills = sorted({symbol for symbols in task.fills.values() for symbol in symbols})
-        stated = torch.unique(labels) if not fills else torch.tensor(task.tokens(fills), device=device)
-        self.answer_tokens = stated[stated != IGNORE]
+        possible = torch.unique(labels) if not fills else torch.tensor(task.tokens(fills), device=device)
+        self.answer_tokens = possible[possible != IGNORE]
         # Which tokens of a question stand for cells that an answer may change.
         self.changeable = torch.full((task.vocab_size,), not fills, device=device)
         self.changeable[task.tokens(task.fills)] = True
         if reveal and not torch.isin(self.answer_tokens, self.tokens).all():
-            raise PuzzleError(
-                f"{task.name}: no question may hold what its answers are made of, so none is given"
-            )
+            raise PuzzleError(f"{task.name}: no question holds the symbols of its answers, expected reveal 0")
         group = task.symmetries((task.height, task.width))
         self.augment = augment and task.labels_equivariant
         self.transpose = group.transpose
@@ -80,7 +77,7 @@ class Bank:
         return torch.from_numpy(tokens).to(self.device), torch.from_numpy(labels).to(self.device)
 
     def replace(self, puzzles: Sequence[Puzzle]) -> None:
-        """New puzzles in the place of the oldest; the tensors stay where a captured graph reads them."""
+        """Put new puzzles in the place of the oldest, in the same tensors: a captured graph reads them."""
         if not puzzles:
             return
         tokens, labels = self._encoded(puzzles[-len(self) :])
@@ -92,22 +89,22 @@ class Bank:
         return len(self.tokens)
 
     def draw(self, batch: int, generator: torch.Generator) -> Drawn:
-        """`batch` puzzles, each under its own symmetry."""
+        """`batch` random puzzles, each under its own random symmetry."""
         index = torch.randint(len(self), (batch,), generator=generator, device=self.device)
         tokens, labels, context = self.tokens[index], self.labels[index], torch.zeros_like(index)
         if self.augment:
-            cells, names = self.draw_symmetries(batch, generator)
+            cells, renaming = self.draw_symmetries(batch, generator)
             tokens, labels = tokens.gather(1, cells), labels.gather(1, cells)
-            named = names.gather(1, labels.clamp(min=0))
-            tokens, labels = names.gather(1, tokens), torch.where(labels == IGNORE, labels, named)
+            renamed = renaming.gather(1, labels.clamp(min=0))
+            tokens, labels = renaming.gather(1, tokens), torch.where(labels == IGNORE, labels, renamed)
         if self.reveal:
             tokens = self._revealed(tokens, labels, generator)
         return Drawn(tokens, labels, context)
 
     def _revealed(self, tokens: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
-        """Questions [B, L], some with further cells given: no two copies of a puzzle give the same ones."""
+        """Questions [B, L], some with further cells given, drawn anew for each copy of a puzzle."""
         chance, of_all = torch.rand(2, len(tokens), 1, generator=generator, device=self.device)
-        chance = torch.where(of_all < self.reveal, REVEALED * chance, 0)
+        chance = torch.where(of_all < self.reveal, MOST_REVEALED * chance, 0)
         given = torch.rand(tokens.shape, generator=generator, device=self.device) < chance
         return torch.where(given & (labels != IGNORE) & self.changeable[tokens], labels, tokens)
 
@@ -120,11 +117,11 @@ class Bank:
         if self.transpose:
             turn = torch.rand(batch, 1, 1, generator=generator, device=device) < 0.5
             cells = torch.where(turn, cells.mT, cells)
-        names = torch.arange(self.vocab_size, device=device).expand(batch, -1).clone()
+        renaming = torch.arange(self.vocab_size, device=device).expand(batch, -1).clone()
         if len(self.renamed):
             order = torch.rand(batch, len(self.renamed), generator=generator, device=device).argsort(1)
-            names[:, self.renamed] = self.renamed[order]
-        return cells.reshape(batch, -1), names
+            renaming[:, self.renamed] = self.renamed[order]
+        return cells.reshape(batch, -1), renaming
 
     def random_answers(self, like: Tensor, generator: torch.Generator) -> Tensor:
         """Uniformly random answer tokens, shaped like `like` [B, L]."""
@@ -134,10 +131,10 @@ class Bank:
     def given_drafts(self, tokens: Tensor, labels: Tensor, rate: float, generator: torch.Generator) -> Tensor:
         """Drafts [B, L] to start from: for a share `rate` of the puzzles the answer, corrupted; else 0.
 
-        How much is known and how much of it is wrong is drawn for each puzzle: half of the drafts are complete,
-        a quarter has only a few wrong cells (what a verifier must see), a quarter makes one *consistent*
-        mistake (what an LLM or a stuck network does): two symbols exchanged throughout where symbols are alike,
-        else right up to some cell and another puzzle's answer after it. The rest is wrong in a random share of
+        The shares of known and of wrong cells are drawn for each puzzle. Half of the drafts are complete. A quarter
+        has only a few wrong cells, as a verifier must notice them. A quarter has a *consistent* mistake, as an LLM or
+        a stuck network makes it: two symbols are exchanged throughout, or, if symbols cannot be exchanged, the draft is
+        right up to some cell and continues with another puzzle's answer. The others are wrong in a random share of
         cells. Givens are never corrupted.
         """
         batch = len(tokens)
@@ -169,9 +166,9 @@ class Bank:
         return torch.where(given & (labels != IGNORE), draft, 0)
 
     def noisy(self, draft: Tensor, batch: Batch, config: DraftConfig, generator: torch.Generator) -> Tensor:
-        """A share of the fed-back grids with some free cells random: the network must not trust them. [B, L]"""
+        """The fed-back grids [B, L], a share of them with random free cells, so that the network does not trust them."""
         chosen = torch.rand(len(draft), 1, generator=generator, device=self.device) < config.noise_rate
         cell = torch.rand(draft.shape, generator=generator, device=self.device) < config.noise_cells
         free = (batch.labels != IGNORE) & self.changeable[batch.tokens]
-        stated = free & (draft != 0)
-        return torch.where(chosen & cell & stated, self.random_answers(draft, generator), draft)
+        filled = free & (draft != 0)
+        return torch.where(chosen & cell & filled, self.random_answers(draft, generator), draft)

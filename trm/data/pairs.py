@@ -1,7 +1,7 @@
-"""ARC's pairs of grids on the device: drawn task by task, turned, scaled, moved and recoloured.
+"""ARC's pairs of grids on the device: drawn task by task, mirrored, transposed, scaled, moved and recoloured.
 
-A pair's two grids are always treated alike. The network knows a task by its identity, and the turn by a token of its
-own (`TRMConfig.turns`); where and how large a grid lies and which colours it has is for the network to see.
+Both grids of a pair are always transformed alike. The network gets the task as an embedding and the orientation as a
+token (`TRMConfig.turns`); the scale, the place on the canvas and the colours it has to see for itself.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trm.data.device import Bank, Drawn
+from trm.data.device import DeviceDataset, Drawn
 from trm.grid import Grid, PuzzleError
 from trm.model.network import TURNS
 from trm.tasks import Puzzle, Task
@@ -23,9 +23,9 @@ from trm.tasks.transforms import COLOURS, LARGEST_SCALE, exchangeable_colours
 
 
 class View(NamedTuple):
-    """How a pair is seen, for each of B pairs."""
+    """The views of B pairs, each that of a `trm.tasks.transforms.TaskView`."""
 
-    turn: Tensor  # [B] rows mirrored (1) + columns mirrored (2) + then transposed (4)
+    turn: Tensor  # [B] 1 for rows mirrored + 2 for columns mirrored + 4 for then transposed
     scale: Tensor  # [B] side of the square that a cell becomes
     top: Tensor  # [B]
     left: Tensor  # [B]
@@ -33,13 +33,13 @@ class View(NamedTuple):
 
 
 def plain(batch: int, device: torch.device) -> View:
-    """As the grids are."""
+    """The views that leave grids as they are."""
     zero = torch.zeros(batch, dtype=torch.int64, device=device)
     return View(zero, zero + 1, zero, zero, torch.arange(COLOURS, device=device).expand(batch, -1))
 
 
 def place(grids: Tensor, sizes: Tensor, view: View) -> Tensor:
-    """Grids [B, S, S] of colours, of sizes [B, 2], as tokens [B, S²] under a view; ends marked as `Arc.encode`."""
+    """Grids [B, S, S] of colours, of sizes [B, 2], under views: tokens [B, S²] with end markers, as `Arc.encode`."""
     batch, side, device = len(grids), grids.shape[-1], grids.device
     at = torch.arange(side, device=device)
     row = (at[None] - view.top[:, None])[:, :, None]  # [B, S, 1] from the grid's first
@@ -60,12 +60,12 @@ def place(grids: Tensor, sizes: Tensor, view: View) -> Tensor:
     return tokens.flatten(1)
 
 
-class PairBank(Bank):
-    """The demonstrations of many ARC tasks. A task's identity is its place in the list.
+class PairDataset(DeviceDataset):
+    """The demonstrations of many ARC tasks. The index of a task's embedding is its place in the list of puzzles.
 
-    Tasks are drawn as often as the number of their pairs, to the power of `balance`, says (0: all alike). Pairs
-    larger than the task's canvas are left out. capacity: places for pairs (0: just as many as there are). recolour:
-    the share that is drawn in other colours.
+    Pairs larger than the task's canvas are left out. capacity: places for pairs (0: one for each).
+    recolour: how likely the colours of a pair are permuted. balance: tasks are drawn in proportion to their number of
+    pairs to this power; 0 is uniform.
     """
 
     def __init__(
@@ -86,15 +86,17 @@ class PairBank(Bank):
         def zeros(*shape: int) -> Tensor:
             return torch.zeros(shape, dtype=torch.int64, device=device)
 
-        # Small numbers for what is large: all grids of all tasks.
+        # Bytes, because these hold all grids of all tasks.
         self.inputs, self.outputs = (zeros(places, side, side).to(torch.uint8) for _ in range(2))
         self.input_sizes, self.output_sizes = zeros(places, 2), zeros(places, 2)
         self.counts, self.first = zeros(len(puzzles)), zeros(len(puzzles))
-        self.recolourable = zeros(len(puzzles), COLOURS).bool()
-        self.known = torch.tensor([n for n, some in enumerate(pairs) if some], device=device)  # have any pair
+        self.exchangeable = zeros(len(puzzles), COLOURS).bool()
+        self.known = torch.tensor(
+            [n for n, some in enumerate(pairs) if some], device=device
+        )  # tasks with a pair
         if not len(self.known):
             raise PuzzleError(f"{task.name}: no demonstration fits a canvas of {side}x{side}")
-        # Of the known tasks, summed up to the end, 1.
+        # Cumulative probabilities of the known tasks; the last is 1.
         self.chances = torch.zeros(len(self.known), dtype=torch.float64, device=device)
         self.replace(puzzles)
         self.augment, self.width, self.vocab_size = augment, task.width, task.vocab_size
@@ -106,7 +108,7 @@ class PairBank(Bank):
         return [pair for pair in puzzle.demos if max(*pair[0].shape, *pair[1].shape) <= self.side]
 
     def replace(self, puzzles: Sequence[Puzzle]) -> None:
-        """As many other tasks in the place of these; the tensors stay where a captured graph reads them."""
+        """Put as many other tasks in the place of these, in the same tensors: a captured graph reads them."""
         pairs = [self._fitting(puzzle) for puzzle in puzzles]
         flat = [pair for some in pairs for pair in some]
         if len(pairs) != len(self.counts) or len(flat) > len(self) or not all(pairs[n] for n in self.known):
@@ -116,8 +118,8 @@ class PairBank(Bank):
         sides = (self.inputs, self.input_sizes), (self.outputs, self.output_sizes)
         for which, (canvases, sizes) in enumerate(sides):
             canvas = np.zeros((len(flat), self.side, self.side), dtype=np.uint8)
-            for one, pair in zip(canvas, flat, strict=True):
-                one[: pair[which].shape[0], : pair[which].shape[1]] = pair[which]
+            for cells, pair in zip(canvas, flat, strict=True):
+                cells[: pair[which].shape[0], : pair[which].shape[1]] = pair[which]
             canvases[: len(flat)] = torch.from_numpy(canvas).to(self.device)
             shapes = np.array([pair[which].shape for pair in flat], dtype=np.int64)
             sizes[: len(flat)] = torch.from_numpy(shapes).to(self.device)
@@ -126,7 +128,7 @@ class PairBank(Bank):
         self.first.copy_(counts.cumsum(0) - counts)
         chances = (self.counts[self.known].double() ** self.balance).cumsum(0)
         self.chances.copy_(chances / chances[-1])
-        self.recolourable.copy_(
+        self.exchangeable.copy_(
             torch.from_numpy(np.array([exchangeable_colours(puzzle) for puzzle in puzzles]))
         )
 
@@ -134,7 +136,7 @@ class PairBank(Bank):
         return len(self.inputs)
 
     def draw(self, batch: int, generator: torch.Generator) -> Drawn:
-        """`batch` pairs, each under its own view; context: 8 · task + turn."""
+        """`batch` random pairs, each under its own random view; context: 8 · task + turn."""
 
         def below(most: Tensor) -> Tensor:
             share = torch.rand(len(most), generator=generator, device=self.device)
@@ -156,20 +158,20 @@ class PairBank(Bank):
             scaled = torch.rand(batch, generator=generator, device=self.device) < 0.5
             scale = torch.where(scaled, 1 + below(fits), 1)
             room = self.side - largest * scale[:, None] + 1
-            colours = self.recoloured(self.recolourable[which], generator)
+            colours = self.recoloured(self.exchangeable[which], generator)
             view = View(turn, scale, below(room[:, 0]), below(room[:, 1]), colours)
         tokens = place(self.inputs[index].long(), self.input_sizes[index], view)
         answer = place(self.outputs[index].long(), self.output_sizes[index], view)
         return Drawn(tokens, torch.where(answer == PAD, IGNORE, answer), which * TURNS + view.turn)
 
     def recoloured(self, free: Tensor, generator: torch.Generator) -> Tensor:
-        """What each colour becomes [B, 10]: the free ones (bool [B, 10]) exchanged among each other at random."""
+        """What each colour becomes [B, 10]: those that are `free` (bool [B, 10]) are permuted at random."""
         keys = torch.rand(free.shape, generator=generator, device=self.device)
-        # Both orders list the free colours first: as they come, and at random.
+        # Both orders begin with the free colours: in ascending order, and in random order.
         last = torch.arange(COLOURS, device=self.device) + 2.0
-        come = torch.where(free, last - 2 - COLOURS, last).argsort(1)
+        ascending = torch.where(free, last - 2 - COLOURS, last).argsort(1)
         drawn = torch.where(free, keys - 2 * COLOURS, last).argsort(1)
-        colours = torch.zeros_like(come).scatter(1, come, drawn)
+        colours = torch.zeros_like(ascending).scatter(1, ascending, drawn)
         if self.recolour == 1:
             return colours
         exchanged = torch.rand((len(free), 1), generator=generator, device=self.device) < self.recolour
@@ -177,5 +179,5 @@ class PairBank(Bank):
 
 
 def fits(task: Task, puzzle: Puzzle) -> bool:
-    """Whether the tests of a task, and their answers where known, fit the canvas."""
+    """Whether the test inputs of a puzzle, and their answers where known, fit the canvas."""
     return all(max(grid.shape) <= task.width for grid in (*puzzle.inputs, *(puzzle.answers or ())))

@@ -173,7 +173,7 @@ def draw_task_view(
     recolour: float = 1.0,
     enlarged: bool = False,
 ) -> TaskView:
-    """A random view of a task, as training draws views of its pairs (`trm.data.pairs.PairBank`).
+    """A random view of a task, as training draws views of its pairs (`trm.data.pairs.PairDataset`).
 
     side: of the canvas, over which the grids are moved too; 0 leaves them at its top left.
     least: the longest side that there must be room for, if a grid beside the tests' own is larger than those.

@@ -9,8 +9,8 @@ import torch
 
 from trm.checkpoints.format import TASK_EMBEDDINGS, Expert, load
 from trm.config import ConfigError
-from trm.data.device import Bank
-from trm.data.pairs import PairBank
+from trm.data.device import DeviceDataset
+from trm.data.pairs import PairDataset
 from trm.model.network import TRM, TURNS
 from trm.tasks import Puzzle, Task, get
 from trm.training.config import Config
@@ -75,11 +75,13 @@ def initial_expert(config: Config, task: Task) -> Expert:
     return expert
 
 
-def training_bank(config: Config, task: Task, puzzles: Sequence[Puzzle], device: torch.device) -> Bank:
+def training_bank(
+    config: Config, task: Task, puzzles: Sequence[Puzzle], device: torch.device
+) -> DeviceDataset:
     """The training puzzles on the device. Raises ConfigError where the network has too few embeddings for them."""
     data, model = config.data, config.model
     if not task.has_demonstrations:
-        return Bank(task, puzzles, data.augment, device, data.stream, data.reveal)
+        return DeviceDataset(task, puzzles, data.augment, device, data.stream, data.reveal)
     if data.stream or data.reveal:
         raise ConfigError(
             f"[data] stream, reveal: not for {task.name}, whose tasks are learned by their number"
@@ -90,7 +92,7 @@ def training_bank(config: Config, task: Task, puzzles: Sequence[Puzzle], device:
             "for each task, and turns = true"
         )
     colors = data.color_permutation_prob
-    return PairBank(task, puzzles, data.augment, device, recolour=colors, balance=data.balance)
+    return PairDataset(task, puzzles, data.augment, device, recolour=colors, balance=data.balance)
 
 
 def embedding_numbers(task: Task, puzzles: Sequence[Puzzle]) -> dict[str, int]:

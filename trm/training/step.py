@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from trm.config import ConfigError
-from trm.data.device import Bank, Batch
+from trm.data.device import Batch, DeviceDataset
 from trm.device import GRAPH_CAPTURE_LOCK
 from trm.model.network import TRM, Output, State
 from trm.training.config import Config
@@ -43,7 +43,7 @@ class Learner:
         self,
         config: Config,
         model: TRM,
-        bank: Bank,
+        bank: DeviceDataset,
         processes: Processes,
         stream: torch.cuda.Stream | None = None,
     ) -> None:

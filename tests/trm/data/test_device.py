@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from trm.data.device import Bank, Batch
+from trm.data.device import Batch, DeviceDataset
 from trm.data.generate import generate
 from trm.grid import PuzzleError
 from trm.tasks import Puzzle, Status, get
@@ -17,8 +17,8 @@ TASK = get("sudoku")
 PUZZLES = list(generate("sudoku", 20, 0, clues=(40, 50)))
 
 
-def bank(augment: bool = True) -> Bank:
-    return Bank(TASK, PUZZLES, augment, torch.device("cpu"))
+def bank(augment: bool = True) -> DeviceDataset:
+    return DeviceDataset(TASK, PUZZLES, augment, torch.device("cpu"))
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -51,29 +51,31 @@ def test_drawing_is_a_matter_of_the_seed() -> None:
 
 def test_further_cells_are_given_of_a_share_of_the_puzzles() -> None:
     hard = list(generate("sudoku", 4, 0, clues=30))
-    source = Bank(TASK, hard, True, torch.device("cpu"), reveal=0.5)
+    source = DeviceDataset(TASK, hard, True, torch.device("cpu"), reveal=0.5)
     tokens, labels, _ = source.draw(400, generator())
     given = (tokens != 1).sum(1)
     assert 0.4 < (given == 30).float().mean() < 0.6  # of the others hardly any got no cell at all
     assert given.max() <= 30 + 0.6 * 51  # a chance of .3 for each of 51
     assert (given > 32).float().mean() > 0.3
     assert (tokens == labels)[tokens != 1].all()
-    plain = Bank(TASK, hard, True, torch.device("cpu")).draw(400, generator())[0]
+    plain = DeviceDataset(TASK, hard, True, torch.device("cpu")).draw(400, generator())[0]
     assert ((plain != 1).sum(1) == 30).all()
-    with pytest.raises(PuzzleError, match="no question may hold"):
-        Bank(get("maze"), list(generate("maze", 2, 0, height=6)), True, torch.device("cpu"), reveal=0.5)
+    with pytest.raises(PuzzleError, match="expected reveal 0"):
+        DeviceDataset(
+            get("maze"), list(generate("maze", 2, 0, height=6)), True, torch.device("cpu"), reveal=0.5
+        )
 
 
 def test_mazes_are_not_turned_since_their_labels_break_ties() -> None:
     mazes = list(generate("maze", 3, 0, height=6, width=6))
-    tokens, *_ = Bank(get("maze"), mazes, True, torch.device("cpu")).draw(16, generator())
+    tokens, *_ = DeviceDataset(get("maze"), mazes, True, torch.device("cpu")).draw(16, generator())
     assert {row.numpy().tobytes() for row in tokens} <= {
         get("maze").encode_question(p).tobytes() for p in mazes
     }
 
 
-def maze_bank(n: int = 8) -> Bank:
-    return Bank(get("maze"), list(generate("maze", n, 0, height=12)), True, torch.device("cpu"))
+def maze_bank(n: int = 8) -> DeviceDataset:
+    return DeviceDataset(get("maze"), list(generate("maze", n, 0, height=12)), True, torch.device("cpu"))
 
 
 def test_drafts_of_mazes_mark_free_cells_alone_and_err_in_many_ways() -> None:
@@ -96,7 +98,7 @@ def test_drafts_of_mazes_mark_free_cells_alone_and_err_in_many_ways() -> None:
 
 def test_new_puzzles_take_the_places_of_the_oldest() -> None:
     task = get("sudoku")
-    source = Bank(task, PUZZLES[:3], True, torch.device("cpu"), capacity=5)
+    source = DeviceDataset(task, PUZZLES[:3], True, torch.device("cpu"), capacity=5)
     held = [task.encode_question(p) for p in PUZZLES]
 
     def rows() -> list[int]:

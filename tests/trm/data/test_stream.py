@@ -31,6 +31,7 @@ from trm.data.stream import (
     training_puzzles,
     without,
 )
+from trm.evaluation.held_out import evaluate_held_out
 from trm.grid import PuzzleError
 from trm.tasks import Puzzle, get
 from trm.training.config import Config, DataConfig, load_config
@@ -147,7 +148,9 @@ def tiny(**data: object) -> Config:
 def test_training_goes_on_with_new_puzzles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = tiny(stream=32)
     train, held_out = training_puzzles(config.data, 0)
-    trainer = Trainer(config, tmp_path, train, held_out, device="cpu", say=lambda line: None)
+    trainer = Trainer(
+        config, tmp_path, train, held_out, device="cpu", evaluate=evaluate_held_out, say=lambda line: None
+    )
     before = trainer.learner.bank.tokens.clone()
     fresh = list(generate("sudoku", 9, 0, start=20, **EASY))
 
@@ -218,7 +221,7 @@ def test_several_processes_do_not_stream(tmp_path: Path, monkeypatch: pytest.Mon
     puzzles = list(generate("sudoku", 4, 0, **EASY))
     monkeypatch.setattr("accelerate.Accelerator.num_processes", 2)
     with pytest.raises(ConfigError, match="one process alone"):
-        Trainer(config, tmp_path, puzzles, puzzles, device="cpu")
+        Trainer(config, tmp_path, puzzles, puzzles, device="cpu", evaluate=evaluate_held_out)
 
 
 def test_nothing_is_learned_that_is_excluded_by_id_or_by_a_pair() -> None:
