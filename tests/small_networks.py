@@ -67,7 +67,9 @@ def trainer(folder: Path, config: Config) -> Trainer:
     from trm.evaluation.held_out import evaluate_held_out  # a layer above training
 
     puzzles, held_out = training_puzzles(config.data, config.train.seed)
-    made = Trainer(config, folder, puzzles, held_out, "cpu", say=lambda line: None, evaluate=evaluate_held_out)
+    made = Trainer(
+        config, folder, puzzles, held_out, "cpu", say=lambda line: None, evaluate=evaluate_held_out
+    )
     made.open_folder()
     return made
 

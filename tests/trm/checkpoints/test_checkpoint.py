@@ -10,12 +10,11 @@ from typing import Any
 
 import pytest
 import torch
+from small_networks import GOLDEN, SMALL, network
 
 from trm.checkpoints.format import CheckpointError, Expert, load, pack, save, save_folder
 from trm.checkpoints.reference import convert
 from trm.files import replacing
-from trm.inference.refiner import Refiner
-
 
 
 def expert(**meta: Any) -> Expert:
@@ -50,9 +49,9 @@ def test_what_decay_has_taken_is_nothing(tmp_path: Path) -> None:
 
 def test_a_folder_is_as_good_as_a_file(tmp_path: Path) -> None:
     save_folder(tmp_path / "m", expert(step=3))
-    refiner = Refiner.from_pretrained(tmp_path / "m", device="cpu")
-    assert refiner.tasks == ("sudoku",)
-    assert refiner.checkpoint.experts["sudoku"].meta["step"] == 3
+    experts = load(tmp_path / "m").experts
+    assert list(experts) == ["sudoku"]
+    assert experts["sudoku"].meta["step"] == 3
     (tmp_path / "m" / "trm.json").unlink()  # what push_to_hub alone would leave: the shape tells the task
     assert load(tmp_path / "m").experts["sudoku"].config == SMALL
 
@@ -176,7 +175,7 @@ def test_convert_reads_the_shape_off_the_weights_and_refuses_what_does_not_fit(t
     with pytest.raises(CheckpointError, match="No such file"):
         convert(tmp_path / "none", "sudoku")
     torch.save({"a": torch.zeros(2)}, tmp_path / "other.pt")
-    with pytest.raises(CheckpointError, match="missing; not a TRM"):
+    with pytest.raises(CheckpointError, match="missing"):
         convert(tmp_path / "other.pt", "sudoku")
 
 
@@ -202,3 +201,66 @@ def test_what_a_reference_config_cannot_mean_is_one_line(key: str, value: object
         convert(GOLDEN / "mlp_t.upstream.pt", "sudoku", overrides)
     assert said in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+def test_a_flipped_bit_is_found(tmp_path: Path) -> None:
+    save(tmp_path / "a.pt", {"sudoku": expert()})
+    content = bytearray((tmp_path / "a.pt").read_bytes())
+    content[len(content) // 2] ^= 1
+    (tmp_path / "a.pt").write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"a\.pt: not a checkpoint"):
+        load(tmp_path / "a.pt")
+
+
+def test_weights_that_are_no_numbers_are_refused(tmp_path: Path) -> None:
+    one = expert()
+    one.state["head.weight"][0, 0] = math.nan
+    save(tmp_path / "a.pt", {"sudoku": one})
+    save_folder(tmp_path / "m", one)
+    for source in (tmp_path / "a.pt", tmp_path / "m"):
+        with pytest.raises(CheckpointError, match=r"head\.weight"):
+            load(source)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"format": 1, "experts": [1]},
+        {"format": 1, "experts": {"sudoku": 3}},
+        {"format": 1, "experts": {"sudoku": {"config": {}, "state": {}}}},
+        {"format": 1, "experts": {"sudoku": {"config": 1, "state": {}}}},
+        {
+            "format": 1,
+            "experts": {"sudoku": {"config": {"seq_len": 81, "vocab_size": 11}, "state": {"a": 1}}},
+        },
+        [1, 2],
+    ],
+    ids=str,
+)
+def test_files_of_another_structure_are_refused(tmp_path: Path, content: object) -> None:
+    torch.save(content, tmp_path / "a.pt")
+    with pytest.raises(CheckpointError) as refused:
+        load(tmp_path / "a.pt")
+    assert "\n" not in str(refused.value)
+
+
+def test_a_checkpoint_whose_writer_was_killed_between_two_renames_is_found(tmp_path: Path) -> None:
+    save_folder(tmp_path / ".m.abcdefgh" / "new" / "m", expert(step=2))
+    save_folder(tmp_path / ".m.abcdefgh" / "previous", expert(step=1))
+    assert load(tmp_path / "m").experts["sudoku"].meta["step"] == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["m"]
+
+
+def test_leftovers_of_killed_writers_go_and_those_at_work_are_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    (tmp_path / ".a.txt.killed00" / "new").mkdir(parents=True)
+    (tmp_path / ".a.txt.killed00" / "new" / "a.txt").write_text("half")
+    (tmp_path / ".a.txt.b.killed00" / "new").mkdir(parents=True)  # of another file
+    with replacing(path) as temporary:
+        temporary.write_text("slow")
+        with replacing(path) as other:
+            other.write_text("quick")
+        assert path.read_text() == "quick"
+        assert temporary.exists()
+    assert path.read_text() == "slow"
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == [".a.txt.b.killed00", "a.txt"]

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pytest
+from small_networks import CONFIGS, trainer, weights
 from typer.testing import CliRunner, Result
 
 from trm.cli import app

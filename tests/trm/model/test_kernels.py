@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from small_networks import ROOT, SMALL
 
 from trm.config import ConfigError
 from trm.inference.provider import with_kernels
@@ -22,9 +23,10 @@ from trm.training.trainer import Trainer
 # The interpreter is chosen when a kernel is defined, so that it needs a process of its own.
 AGREE = """
 import sys, torch
-from trm import kernels
-from trm.config import TRMConfig
-from trm.model import Attention, Network
+from trm.model import kernels
+from trm.model.config import TRMConfig
+from trm.model.layers import Attention, SwiGLU
+from trm.model.network import Network
 
 device = sys.argv[1]
 torch.manual_seed(0)
@@ -56,8 +58,6 @@ for positions, prefix, qk_norm, dtype in (
         off = float((one.float() - other.float()).abs().max() / other.float().abs().max())
         print(positions, dtype, name, off)
         assert off < (2e-5 if dtype == torch.float32 else 1e-2), (positions, dtype, name, off)
-
-from trm.model import SwiGLU
 
 for width, norm, dtype in (
     (128, True, torch.float32), (192, True, torch.float16), (128, False, torch.float32)
@@ -101,7 +101,7 @@ def test_the_fused_kernels_agree_with_their_plain_twin_both_ways(device: str) ->
     interpreted = {"TRITON_INTERPRET": "1"} if device == "cpu" else {}
     ran = subprocess.run(
         [sys.executable, "-c", AGREE, device], env={**os.environ, **interpreted},
-        capture_output=True, text=True, cwd=Path(__file__).parent.parent,
+        capture_output=True, text=True, cwd=ROOT,
     )  # fmt: skip
     assert ran.returncode == 0, ran.stderr
     assert ran.stdout.count("\n") == 21, ran.stdout
@@ -112,7 +112,7 @@ COMPILE = """
 import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
-from trm import kernels
+from trm.model import kernels, triton_kernels
 
 TYPES = {
     "cos": "*fp32", "sin": "*fp32", **dict.fromkeys(("qkv", "out", "grad_out", "grad_qkv"), "*bf16"),
@@ -124,8 +124,8 @@ ATTEND = {"NORM": True, "ROPE": True, "N": 128, "WIDTH": 64}
 GATED = {"WIDTH": 512, "HIDDEN": 1536, "TALL": kernels.TALL, "WIDE": kernels.WIDE, "DEEP": kernels.DEEP}
 MIX = {"NORM": False, "N": 128, "HIDDEN": 512, "COLUMNS": kernels.COLUMNS, "STRIPE": kernels.STRIPE}
 for kernel, fixed, warps in (
-    (kernels._forward, ATTEND | {"ROWS": 64}, 4), (kernels._backward, ATTEND, 8), (kernels._gated, GATED, 8),
-    (kernels._mix, MIX, 8),
+    (triton_kernels.attend_forward, ATTEND | {"ROWS": 64}, 4), (triton_kernels.attend_backward, ATTEND, 8),
+    (triton_kernels.gated, GATED, 8), (triton_kernels.mix, MIX, 8),
 ):
     names = kernel.arg_names
     source = ASTSource(
@@ -139,12 +139,10 @@ for kernel, fixed, warps in (
 
 @pytest.mark.skipif(not kernels.available(), reason="Triton is not for this machine")
 def test_the_kernels_compile_for_a_gpu_that_is_not_there() -> None:
-    ran = subprocess.run(
-        [sys.executable, "-c", COMPILE], capture_output=True, text=True, cwd=Path(__file__).parent.parent
-    )
+    ran = subprocess.run([sys.executable, "-c", COMPILE], capture_output=True, text=True, cwd=ROOT)
     assert ran.returncode == 0, ran.stderr
     shared = {name: int(size) for name, size in map(str.split, ran.stdout.splitlines())}
-    assert shared.keys() == {"_forward", "_backward", "_gated", "_mix"}
+    assert shared.keys() == {"attend_forward", "attend_backward", "gated", "mix"}
     assert max(shared.values()) <= 227 * 1024  # of an H100's processor
 
 
@@ -209,7 +207,7 @@ def test_left_alone_they_are_used_on_the_gpus_they_were_measured_on(monkeypatch:
 
 
 def test_without_a_gpu_they_are_refused(tmp_path: Path) -> None:
-    tiny = Path(__file__).parent.parent / "configs" / "tiny.toml"
+    tiny = ROOT / "configs" / "tiny.toml"
     config = load_config(tiny, ["train.kernels=fused"])
     with pytest.raises(ConfigError, match="expected a CUDA device"):
         Trainer(config, tmp_path, [], [], "cpu")

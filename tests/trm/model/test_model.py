@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from small_networks import SMALL
 
 from trm.config import ConfigError
 from trm.model.config import TRMConfig
-from trm.model.network import TRM, State, truncated_normal_
+from trm.model.layers import truncated_normal_
+from trm.model.network import TRM, State
 from trm.model.positions import group_bias, rope2d_tables, rotate
 
 VARIANTS = {
@@ -137,7 +139,7 @@ def test_a_network_without_draft_channel_refuses_one() -> None:
         ({"networks": 2, "states": 1}, "one network for each"),
         ({"patch": 2, "positions": "rope2d"}, "patch 2: expected a divisor"),
         ({"patch": 0, "positions": "rope2d"}, "patch 0: expected a divisor"),
-        ({"patch": 3, "positions": "groups"}, "of single cells"),
+        ({"patch": 3, "positions": "groups"}, "patch 3"),
     ],
 )
 def test_shapes_that_cannot_be_meant_are_refused(change: dict[str, object], words: str) -> None:
@@ -217,7 +219,7 @@ def test_what_a_head_of_a_group_sees() -> None:
     assert seen[2, 1 + 4 * 9 + 4, 1:].nonzero().flatten().tolist() == [30, 31, 32, 39, 40, 41, 48, 49, 50]
     with pytest.raises(ConfigError, match="need mixer 'attention'"):
         replace(SMALL, positions="groups", heads=4, mixer="mlp_t")
-    with pytest.raises(ConfigError, match="heads in fours"):
+    with pytest.raises(ConfigError, match="multiple of 4 heads"):
         replace(SMALL, positions="groups", heads=2)
 
 

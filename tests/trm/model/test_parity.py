@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from small_networks import GOLDEN
 
 from trm.checkpoints.format import save_folder
 from trm.checkpoints.reference import convert, reference_name

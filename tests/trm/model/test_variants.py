@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from small_networks import CONFIGS, RECIPES, SMALL, network, settings, trainer, weights
 from torch import Tensor
 
 from trm.checkpoints.format import load

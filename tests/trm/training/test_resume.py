@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from small_networks import CONFIGS, settings, trainer
 from typer.testing import CliRunner, Result
 
-from trm.checkpoints.format import load
+from trm.checkpoints.format import CheckpointError, load
 from trm.cli import app
-from trm.evaluation.curves import read
+from trm.training.run_folder import RunFolder, read_metrics
+from trm.training.step import Learner
 from trm.training.trainer import Trainer
 
-TINY = str(Path(__file__).parent.parent / "configs" / "tiny.toml")
+TINY = str(CONFIGS / "tiny.toml")
 QUICK = ["train.steps=3", "train.batch=4", "data.generate=10", "model.hidden_size=16", "model.heads=2"]
 
 
@@ -40,17 +43,17 @@ def test_a_run_that_has_ended_is_left_as_it_is(tmp_path: Path, held_out: int) ->
 
 
 def test_an_evaluation_that_is_missing_at_the_end_is_made_up_for(tmp_path: Path) -> None:
-    whole = trainer(tmp_path, config())
+    whole = trainer(tmp_path, settings())
     result = whole.run()
     metrics = tmp_path / "metrics.jsonl"
     lines = metrics.read_text().splitlines(keepends=True)
     metrics.write_text("".join(lines[:-1]))
-    again = trainer(tmp_path, config())
+    again = trainer(tmp_path, settings())
     again.resume()
     assert again.ended() is None
     assert again.run()["accuracy"] == result["accuracy"]
-    assert len(read(tmp_path)) == len(lines)
-    assert again.ended() == read(tmp_path)[-1]["held_out"]
+    assert len(read_metrics(tmp_path)) == len(lines)
+    assert again.ended() == read_metrics(tmp_path)[-1]["held_out"]
 
 
 @pytest.mark.parametrize("held_out", [4, 0])
@@ -70,7 +73,7 @@ def test_a_best_that_ctrl_c_left_unwritten_at_the_end_is_made_up_for(
     again = train("--resume", run)
     assert again.exit_code == 0, again.output
     assert load(run / "checkpoints" / "best").experts["sudoku"].meta["step"] == 3
-    evaluated = [line["step"] for line in read(run) if "held_out" in line]
+    evaluated = [line["step"] for line in read_metrics(run) if "held_out" in line]
     assert evaluated[-1:] == ([3] if held_out else [])
 
 
@@ -80,10 +83,10 @@ def test_ctrl_c_while_a_run_is_read_leaves_what_it_had_learned(
     run = tmp_path / "run"
     train(*QUICK, "--out", run)
 
-    def interrupted(self: Trainer, raw: dict[str, Any]) -> None:
+    def interrupted(self: Learner, state: dict[str, Any]) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Trainer, "_resume", interrupted)
+    monkeypatch.setattr(Learner, "load_state_dict", interrupted)
     cut_off = train("train.steps=5", "--resume", run)
     assert (cut_off.exit_code, cut_off.stderr) == (130, "trm: interrupted before the first step\n")
     assert load(run / "checkpoints" / "last").experts["sudoku"].meta["step"] == 3
@@ -99,14 +102,14 @@ def test_with_nothing_held_out_the_best_is_the_last(tmp_path: Path) -> None:
 
 
 def test_a_line_that_a_kill_cut_off_spoils_none_after_it(tmp_path: Path) -> None:
-    trainer(tmp_path, config()).run()
-    before = read(tmp_path)
+    trainer(tmp_path, settings()).run()
+    before = read_metrics(tmp_path)
     metrics = tmp_path / "metrics.jsonl"
     metrics.write_bytes(metrics.read_bytes() + b'{"step": 7, "sec')
-    longer = trainer(tmp_path, config(train__steps=8))
+    longer = trainer(tmp_path, settings(train__steps=8))
     longer.resume()
     longer.run()
-    after = read(tmp_path)
+    after = read_metrics(tmp_path)
     assert after[: len(before)] == before
     assert [line["step"] for line in after[len(before) :] if "held_out" in line] == [8]
 
@@ -123,10 +126,10 @@ def test_what_was_written_behind_the_checkpoint_is_not_there_twice(
             save(self, name, *more)
 
     def steps() -> list[tuple[int, bool]]:
-        return [(line["step"], "held_out" in line) for line in read(tmp_path)]
+        return [(line["step"], "held_out" in line) for line in read_metrics(tmp_path)]
 
     monkeypatch.setattr("trm.training.trainer.REPORT_EVERY", -1.0)
-    often = config(train__evaluate_every=1 / 3, train__save_every_seconds=0.0)
+    often = settings(train__evaluate_every=1 / 3, train__save_every_seconds=0.0)
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, "save", killed)
         with pytest.raises(SystemExit):
@@ -186,7 +189,51 @@ def test_other_errors_of_a_run_are_left_as_they_are(tmp_path: Path, monkeypatch:
     def wrong(self: Trainer, progress: float) -> None:
         raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
 
-    made = trainer(tmp_path, config())
+    made = trainer(tmp_path, settings())
     monkeypatch.setattr(Trainer, "advance", wrong)
     with pytest.raises(RuntimeError, match="mat1 and mat2"):
         made.run()
+
+
+def test_a_second_run_in_the_same_folder_is_refused(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    train(*QUICK, "--out", run)
+    with RunFolder(run).locked():
+        refused = train("train.steps=5", "--resume", run)
+    assert (refused.exit_code, refused.stderr.count("\n")) == (2, 1)
+    assert str(run) in refused.stderr
+    assert load(run / "checkpoints" / "last").experts["sudoku"].meta["step"] == 3
+    assert train("train.steps=5", "--resume", run).exit_code == 0
+
+
+def test_a_run_killed_while_it_replaced_its_last_checkpoint_can_go_on(tmp_path: Path) -> None:
+    """The state between the two renames, as a kill leaves it."""
+    trainer(tmp_path, settings()).run()
+    last = tmp_path / "checkpoints" / "last"
+    scratch = last.with_name(".last.abcdefgh")
+    shutil.copytree(last, scratch / "new" / "last")
+    last.rename(scratch / "previous")
+    with RunFolder(tmp_path).locked():
+        again = trainer(tmp_path, settings(train__steps=8))
+        again.resume()
+        again.run()
+    assert load(last).experts["sudoku"].meta["step"] == 8
+    assert sorted(path.name for path in last.parent.iterdir()) == ["best", "last"]
+
+
+@pytest.mark.parametrize("broken", ["flip", "other", "missing"])
+def test_a_damaged_training_state_is_one_line(tmp_path: Path, broken: str) -> None:
+    trainer(tmp_path, settings()).run()
+    path = tmp_path / "checkpoints" / "last" / "training.pt"
+    state = torch.load(path, weights_only=True)
+    if broken == "flip":
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 1
+        path.write_bytes(content)
+    elif broken == "other":
+        torch.save([1, 2], path)
+    else:
+        torch.save({**state, "ema": 3, "optimizer": {}}, path)
+    with pytest.raises(CheckpointError) as refused:
+        trainer(tmp_path, settings(train__steps=8)).resume()
+    assert "\n" not in str(refused.value)

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from small_networks import ROOT
 
 from trm.checkpoints.format import Checkpoint, Expert, load
 from trm.data.generate import generate
