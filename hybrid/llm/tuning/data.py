@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import json
+import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -223,10 +224,10 @@ def _padded(length: int) -> int:
 
 
 def pad(episodes: Sequence[Episode]) -> Batch:
-    """Episodes as the rows of one batch."""
-    length = _padded(max(map(len, episodes)))
-    tokens = np.full((len(episodes), length), PADDING, dtype=np.int16)
-    labels = np.full((len(episodes), length), IGNORE, dtype=np.int16)
+    """Episodes as the rows of one batch, which has at least two: compiled code would treat a lone row apart."""
+    rows, length = max(2, len(episodes)), _padded(max(map(len, episodes)))
+    tokens = np.full((rows, length), PADDING, dtype=np.int16)
+    labels = np.full((rows, length), IGNORE, dtype=np.int16)
     for row, item in enumerate(episodes):
         tokens[row, : len(item)] = item.tokens
         labels[row, : len(item)] = item.labels
@@ -258,6 +259,12 @@ class _From(Sampler[int]):
             number += 1
 
 
+def _default_signals(worker: int) -> None:
+    """A worker ends when it is told to, and leaves Ctrl-C to the process that started it."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 def stream(
     source: EpisodeSource,
     tokens: int,
@@ -278,6 +285,7 @@ def stream(
         num_workers=workers,
         prefetch_factor=2 if workers else None,
         multiprocessing_context="fork" if workers else None,
+        worker_init_fn=_default_signals,
     )
     for number, batches in enumerate(loader, group):
         for place, batch in enumerate(batches):

@@ -70,14 +70,9 @@ class HeldOut:
                 tokens, labels = on_device(batch)
                 loss, right = network(tokens, labels)
                 learned = labels[:, 1:] >= 0
-                whole = (right | ~learned).all(1)
-                counts = [
-                    loss,
-                    learned.sum(),
-                    (right & learned).sum(),
-                    whole.sum(),
-                    torch.full_like(loss, len(tokens)),
-                ]
+                rows = learned.any(1)
+                whole = rows & (right | ~learned).all(1)
+                counts = [loss, learned.sum(), (right & learned).sum(), whole.sum(), rows.sum()]
                 sums += torch.stack([count.double() for count in counts])
             if accelerator.num_processes > 1:
                 torch.distributed.all_reduce(sums)
