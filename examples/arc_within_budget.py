@@ -1,6 +1,6 @@
 """Answer an ARC task within a number of seconds. Most of them go into training on its demonstrations.
 
-    python examples/arc_within_budget.py 30
+python examples/arc_within_budget.py 30
 """
 
 import sys

@@ -1,6 +1,6 @@
 """Let the network judge answers that come from elsewhere: `score` asks no rules, `check` asks nothing else.
 
-    python examples/judge_candidates.py
+python examples/judge_candidates.py
 """
 
 from trm import Refiner
@@ -14,5 +14,7 @@ wrong = right.copy()
 wrong[0, 2] = wrong[0, 2] % 9 + 1  # one free cell holds another digit
 
 refiner = Refiner.from_pretrained("ckpt/trm.pt")
-for name, grid, score in zip(("right", "wrong"), (right, wrong), refiner.score(puzzle, [right, wrong]), strict=True):
+for name, grid, score in zip(
+    ("right", "wrong"), (right, wrong), refiner.score(puzzle, [right, wrong]), strict=True
+):
     print(f"{name}: score {score:.3f}, by the rules {sudoku.check(puzzle, grid).status}")

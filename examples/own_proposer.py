@@ -1,6 +1,6 @@
 """A proposer of one's own beside the network: here one that fills each row with its missing digits, in order.
 
-    python examples/own_proposer.py
+python examples/own_proposer.py
 """
 
 import numpy as np

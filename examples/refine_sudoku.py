@@ -1,6 +1,6 @@
 """Solve a hard Sudoku with the network alone. Restarts go on until the rules accept a grid.
 
-    python examples/refine_sudoku.py
+python examples/refine_sudoku.py
 """
 
 from trm import Refiner

@@ -1,6 +1,6 @@
 """Train a small network on easy Sudokus on the CPU, load it, and let it answer.
 
-    python examples/train_tiny.py runs/example train.seconds=100
+python examples/train_tiny.py runs/example train.seconds=100
 """
 
 import sys
