@@ -21,13 +21,6 @@ README = ROOT / "README.md"
 PAGES = [README, ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
 MANUAL = [page for page in PAGES if page.name != "CHANGELOG.md"]  # which tells of commands as they were
 PROGRAMS = re.compile(r"(hybrid|trm|accelerate|python|\S+/python) ")
-    "CKPT",
-    "OUT",
-    "PUZZLE",
-    "ANSWER",
-    "NAME",
-    "KEY=VALUE",
-}  # marks of no whole command
 
 
 def name_of(page: Path) -> str:
@@ -93,11 +86,15 @@ def parse_typer(program: str, words: list[str]) -> None:
 
 def find(program: str, words: list[str]) -> tuple[Any, list[str]]:
     """The (sub)command that the words call, and its own words."""
-    module = {"hybrid": "hybrid.cli", "trm": "trm.cli"}.get(program, program.removesuffix(".py").replace("/", "."))
+    module = {"hybrid": "hybrid.cli", "trm": "trm.cli"}.get(
+        program, program.removesuffix(".py").replace("/", ".")
+    )
     command: Any = get_command(import_module(module).app)
     if not hasattr(command, "resolve_command"):
         return command, words
-    _, found, rest = command.resolve_command(command.make_context(program, words, resilient_parsing=True), words)
+    _, found, rest = command.resolve_command(
+        command.make_context(program, words, resilient_parsing=True), words
+    )
     return found, rest
 
 
