@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hybrid.pooling import said_by
 from test_adapt import QUICK, SHAPE, TASK
+from trm.inference.attempts import belief
 from typer.testing import CliRunner, Result
 
-from hybrid.pooling import said_by
 from trm.adaptation.calibration import EDGE, KEY, Calibration, calibrate, calibrated, calibration_of, left_out
 from trm.checkpoints.format import Checkpoint, Expert, load, save
 from trm.cli import app
@@ -22,7 +23,6 @@ from trm.data.datasets import write
 from trm.data.generate import generate
 from trm.evaluation.records import believed, read_records
 from trm.grid import PuzzleError
-from trm.inference.attempts import belief
 from trm.inference.refiner import Refiner
 from trm.model.network import TRM
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from trm.inference.attempts import Attempt, Job, Seconds, settle
 
 from trm.adaptation.test_time import Fitter, Fitting, Turned, canvas, draw_view, fit_together, fitting
 from trm.checkpoints.format import Checkpoint, Expert, load, pack, save
@@ -16,7 +17,6 @@ from trm.config import ConfigError
 from trm.data.generate import generate
 from trm.data.pairs import PairDataset, place, plain
 from trm.grid import PuzzleError
-from trm.inference.attempts import Attempt, Job, Seconds, settle
 from trm.inference.engine import Engine, Rollout
 from trm.inference.refiner import Refiner
 from trm.model.config import TRMConfig

@@ -158,10 +158,10 @@ def test_a_row_has_ended_when_its_horizon_is_behind(
     (tmp_path / "rows.toml").write_text("a = []")
     (row,) = read_rows(CONFIGS / "tiny.toml", tmp_path / "rows.toml", [horizon], tmp_path)
     assert result(row) is None
-    row.folder.mkdir()
-    (row.folder / "config.json").write_text(json.dumps(asdict(row.config)))
+    row.folder.path.mkdir()
+    (row.folder.path / "config.json").write_text(json.dumps(asdict(row.config)))
     line = {**last, "held_out": {"n": 8, "accuracy": 0.5}}
-    (row.folder / "metrics.jsonl").write_text(json.dumps(line) + "\n")
+    row.folder.metrics.write_text(json.dumps(line) + "\n")
     got = result(row)
     assert (got is not None) == ended
     if got is not None:

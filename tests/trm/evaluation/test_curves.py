@@ -7,7 +7,8 @@ import pytest
 from typer.testing import CliRunner
 
 from trm.cli import app
-from trm.evaluation.curves import names_of, read
+from trm.evaluation.curves import names_of
+from trm.training.run_folder import read_metrics
 
 
 def run_folder(path: Path, shares: list[float]) -> Path:
@@ -40,11 +41,11 @@ def test_runs_are_drawn_side_by_side_and_listed(tmp_path: Path) -> None:
         (None, "a.png", "metrics.jsonl: No such file"),
         ("", "a.png", "no line of a run's metrics"),
         ('{"secon', "a.png", "no line of a run's metrics"),
-        ("[1]\n", "a.png", "line 1: '[1]\\n', expected metrics of a run"),
-        ('{"seconds": 1}\n{"sec\n', "a.png", "metrics.jsonl, line 2: "),
-        ('{"seconds": 1}\n{"sec{"seconds": 3}\n', "a.png", "metrics.jsonl, line 2: "),
-        ('{"seconds": 1}', "a.doc", "doc"),
-        ('{"seconds": 1}', "none/a.png", "No such file"),
+        ("[1]\n", "a.png", "line 1: '[1]'"),
+        ('{"step": 1, "seconds": 1}\n{"sec\n', "a.png", "metrics.jsonl, line 2: "),
+        ('{"step": 1, "seconds": 1}\n{"sec{"seconds": 3}\n', "a.png", "metrics.jsonl, line 2: "),
+        ('{"step": 1, "seconds": 1}', "a.doc", "doc"),
+        ('{"step": 1, "seconds": 1}', "none/a.png", "No such file"),
     ],
 )
 def test_what_cannot_be_drawn_is_one_line(
@@ -64,7 +65,7 @@ def test_a_line_that_a_kill_cut_off_is_left_out(tmp_path: Path) -> None:
     whole = path.read_bytes()
     for kept, count in ((len(whole), 3), (len(whole) - 1, 3), (len(whole) - 2, 2), (len(whole) - 30, 2)):
         path.write_bytes(whole[:kept])
-        assert len(read(path)) == count
+        assert len(read_metrics(path)) == count
 
 
 def test_runs_are_called_by_what_tells_them_apart(tmp_path: Path) -> None:

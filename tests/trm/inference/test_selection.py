@@ -11,13 +11,13 @@ import doubles
 import numpy as np
 import pytest
 from doubles import FakeRefiner, Outcome, Scripted
-
 from hybrid.null import Passthrough
-from hybrid.pipeline import Options, Pipeline
 from hybrid.pooling import named, pooled, said_by
+from trm.inference.attempts import Attempt, tally
+
+from hybrid.pipeline import Options, Pipeline
 from trm import tasks
 from trm.grid import PuzzleError
-from trm.inference.attempts import Attempt, tally
 from trm.tasks import Puzzle
 
 PUZZLE = tasks.get("arc").samples()[0]

@@ -63,7 +63,7 @@ def test_a_step_costs_what_torch_counts(mixer: str, change: dict[str, Any]) -> N
 def test_bench_counts_the_look_ahead_of_q_learning() -> None:
     small = ["train.batch=2", "model.hidden_size=32"]
     plain, learned = (
-        bench_train(None, [*small, f"model.q_continue={on}"], "cpu")["tflop_per_step"]
+        bench_train(None, [*small, f"model.q_continue={on}"], "cpu").tflop_per_step
         for on in ("false", "true")
     )
     shape = TRMConfig(
