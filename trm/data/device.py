@@ -34,7 +34,7 @@ MOST_REVEALED = 0.3  # share of the free cells of a puzzle that may be given too
 class DeviceDataset:
     """All training puzzles as tensors, and the task's symmetries as tables (see `SymmetryGroup`).
 
-    capacity: places for puzzles (0: one for each). Places that are left over repeat puzzles, until `replace` fills them.
+    capacity: places for puzzles (0: one for each). Places that are left over repeat the puzzles.
     reveal: the share of puzzles of which further cells are given, at most MOST_REVEALED of the free ones.
     """
 
@@ -133,9 +133,9 @@ class DeviceDataset:
 
         The shares of known and of wrong cells are drawn for each puzzle. Half of the drafts are complete. A quarter
         has only a few wrong cells, as a verifier must notice them. A quarter has a *consistent* mistake, as an LLM or
-        a stuck network makes it: two symbols are exchanged throughout, or, if symbols cannot be exchanged, the draft is
-        right up to some cell and continues with another puzzle's answer. The others are wrong in a random share of
-        cells. Givens are never corrupted.
+        a stuck network makes it: two symbols are exchanged throughout. If symbols cannot be exchanged, the draft is
+        instead right up to some cell and continues with another puzzle's answer. The others are wrong in a random
+        share of their cells. Givens are never corrupted.
         """
         batch = len(tokens)
 
@@ -166,7 +166,7 @@ class DeviceDataset:
         return torch.where(given & (labels != IGNORE), draft, 0)
 
     def noisy(self, draft: Tensor, batch: Batch, config: DraftConfig, generator: torch.Generator) -> Tensor:
-        """The fed-back grids [B, L], a share of them with random free cells, so that the network does not trust them."""
+        """The fed-back grids [B, L], a share of them with random free cells: the network must not trust them."""
         chosen = torch.rand(len(draft), 1, generator=generator, device=self.device) < config.noise_rate
         cell = torch.rand(draft.shape, generator=generator, device=self.device) < config.noise_cells
         free = (batch.labels != IGNORE) & self.changeable[batch.tokens]

@@ -43,7 +43,7 @@ def get(name: str) -> Task:
     elif name in _outside():
         try:
             task = _outside()[name].load()
-        except (ImportError, AttributeError) as error:
+        except Exception as error:  # another package's code may raise anything
             raise PuzzleError(
                 f"task {name!r} cannot be loaded from {_outside()[name].value}: {first_line(error)}"
             ) from None
