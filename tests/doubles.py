@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import torch
+from small_networks import SMALL
 
-from eval.recorded import Recorded
-from hybrid.llm.base import LLM, BackendError, Heard, Message, Reply, Request, unheard
-from hybrid.llm.chat.constrained import Form
-from hybrid.llm.chat.prompts import LLMProposer
-from hybrid.proposers import Draft, Feedback
+from eval.recorded import RecordedProposer
+from hybrid.llm.base import LLM, OnReplies, Reply, Request, ignore_replies
+from hybrid.llm.chat.prompts import ChatProposer
 from trm import tasks
-from trm.adaptation.calibration import Calibration
+from trm.checkpoints.format import Checkpoint, Expert
 from trm.grid import Grid, Grids, PuzzleError
-from trm.inference.attempts import Attempt
-from trm.model.config import TRMConfig
-from trm.model.network import TRM
-from trm.tasks import Puzzle, Status, Verdict
+from trm.inference.engine import Engine, Rollout, Stop, Trajectory
+from trm.inference.proposals import Draft, Feedback, ProposerError
+from trm.inference.provider import ModelPool
+from trm.inference.refiner import Refiner
+from trm.tasks import PAD, Puzzle
+from trm.tasks.maze.solver import shortest_path
+from trm.tasks.sudoku.solver import solve_sudoku
 
 SUDOKU = "53..7....6..195....98....6.8...6...34..8.3..17...2...6.6....28....419..5....8..79"
 SOLUTION = "534678912672195348198342567859761423426853791713924856961537284287419635345286179"
@@ -55,180 +56,216 @@ def wrong(puzzle: Puzzle) -> Grids:
     return (grid,)
 
 
-class OneByOne:
-    """An LLM's answers to many conversations, from its answers to each."""
+# -- language models -----------------------------------------------------------------------------------------
+class ScriptedLLM:
+    """An LLM that answers one request after the other with what `reply` says; `calls` counts the requests."""
 
-    chat: Callable[..., list[Reply]]
+    def __init__(self, name: str = "scripted", parameters: int | None = 1_000_000) -> None:
+        self.name, self.parameters = name, parameters
+        self.calls, self.concurrency, self.stopped = 0, list[tuple[int, int]](), False
 
-    def chat_many(
-        self, requests: Sequence[Request], *, done: Heard = unheard, concurrency: int = 1, **asks: Any
-    ) -> Any:
-        made = []
-        for number, asked in enumerate(requests):
-            made.append(self.chat(asked.messages, max_tokens=asked.max_tokens, form=asked.form, **asks))
-            done(number, made[-1])
-        return made
+    def reply(self, request: Request, samples: int) -> list[Reply]:
+        raise NotImplementedError
+
+    def complete(
+        self, requests: Sequence[Request], *, samples: int = 1, seed: int = 0, concurrency: int = 1,
+        on_replies: OnReplies = ignore_replies,
+    ) -> list[list[Reply]]:  # fmt: skip
+        self.concurrency.append((len(requests), concurrency))
+        replies = []
+        for number, request in enumerate(requests):
+            self.calls += 1
+            replies.append(self.reply(request, samples))
+            on_replies(number, replies[-1])
+        return replies
+
+    def stop(self) -> None:
+        self.stopped = True
 
 
-class Parrot(OneByOne):
-    """An LLM that gives these texts in turn and counts how often it is asked."""
+class Parrot(ScriptedLLM):
+    """An LLM whose samples are these texts in turn."""
 
     def __init__(self, *texts: str, name: str = "parrot") -> None:
-        self.name, self.parameters, self.texts, self.asked = name, 1_000_000, texts, 0
+        super().__init__(name)
+        self.texts = texts
 
-    def chat(
-        self, messages: Sequence[Message], *, samples: int = 1, greedy_first: bool = True, seed: int = 0,
-        max_tokens: int = 512, form: Form | None = None,
-    ) -> list[Reply]:  # fmt: skip
-        self.asked += 1
+    def reply(self, request: Request, samples: int) -> list[Reply]:
         texts = [self.texts[i % len(self.texts)] for i in range(samples)]
         return [Reply(text, 100, 0.5, None, 400) for text in texts]
 
 
-def recorded(*texts: str, most: int = 3, path: Path | None = None, llm: LLM | None = None) -> Recorded:
-    return Recorded(path, LLMProposer(llm or Parrot(*texts)), most)
+def recorded(
+    *texts: str, drafts: int = 3, path: Path | None = None, llm: LLM | None = None
+) -> RecordedProposer:
+    return RecordedProposer(path, ChatProposer(llm or Parrot(*texts)), drafts)
 
 
 @dataclass
 class Scripted:
     """A proposer that gives these grids in turn; None stands for an unreadable reply, an error is raised."""
 
-    replies: Sequence[Grids | BackendError | None]
+    replies: Sequence[Grids | ProposerError | None]
     name: str | None = "scripted"
-    asked: list[dict[str, Any]] = field(default_factory=list)
+    requests: list[dict[str, object]] = field(default_factory=list)
 
     def propose(
         self, puzzle: Puzzle, drafts: int = 1, feedback: Feedback | None = None, seed: int = 0
     ) -> list[Draft]:
-        reply = self.replies[min(len(self.asked), len(self.replies) - 1)]
-        self.asked.append({"drafts": drafts, "feedback": feedback, "seed": seed})
-        if isinstance(reply, BackendError):
+        reply = self.replies[min(len(self.requests), len(self.replies) - 1)]
+        self.requests.append({"puzzle": puzzle.id, "drafts": drafts, "feedback": feedback, "seed": seed})
+        if isinstance(reply, ProposerError):
             raise reply
         error = "reply held 7 rows, expected 9" if reply is None else None
         return [Draft(reply, "raw", error, tokens=9, seconds=0.5) for _ in range(drafts)]
 
 
-@dataclass(frozen=True, eq=False)
-class Outcome:
-    grids: Grids
-    verdict: Verdict
-    source: str
-    confidence: float = 0.75
-    candidates: list[list[Grid]] | None = None
-    steps: int = 16
-    restarts: int = 0
-    seconds: float = 0.1
-    trace: tuple[Grid, ...] = ()
-    alternatives: tuple[Grid, ...] = ()
-    attempts: tuple[Attempt, ...] = ()
-    calibration: Calibration | None = None
+class ScriptedBatch(Scripted):
+    """A `Scripted` that drafts for many puzzles in one call."""
+
+    def propose_many(self, puzzles: Sequence[Puzzle], seed: int = 0) -> list[Draft]:
+        return [self.propose(puzzle, seed=seed)[0] for puzzle in puzzles]
 
 
-Policy = Callable[[Puzzle, Grids | None, dict[str, Any]], tuple[Grids, str]]
+# -- networks ------------------------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class Asked:
+    """A rollout as grids. number: how many came before. restart: whether it has noise."""
+
+    question: Grid
+    draft: Grid | None
+    number: int
+    restart: bool
+    rollout: Rollout
+
+
+Play = Callable[[Asked], Sequence[tuple[Grid, float]]]  # each step's grid and halt logit
 
 
 @dataclass
-class FakeRefiner:
-    """A refiner whose answers a function gives: (puzzle, draft, options) -> (grids, source)."""
+class ScriptedEngine(Engine):
+    """Plays grids instead of running a network."""
 
-    policy: Policy
-    tasks: tuple[str, ...] = ("arc", "maze", "sudoku")
-    drafts: bool = True
-    name: str | None = "fake.pt sha256:0"
-    calls: list[dict[str, Any]] = field(default_factory=list)
-    claims: Status | None = None  # what it says of its answers; None: the truth
-    alternatives: tuple[Grid, ...] = ()
-
-    def accepts_drafts(self, task: str) -> bool:
-        return self.drafts
-
-    def fits(self, task: str) -> bool:
-        return False
-
-    def check(self) -> None:
-        """All of its experts are as they should be."""
+    task: tasks.Task
+    play: Play
+    seen: list[Asked] = field(default_factory=list)
+    batches: list[int] = field(default_factory=list)  # the number of rollouts of each
 
     def each(
-        self, puzzles: list[Puzzle], draft: list[Grids | None], **options: Any
-    ) -> Iterator[tuple[int, Outcome]]:
-        self.calls.append({"n": len(puzzles), "draft": draft, **options})
-        if options["progress"] is not None:
-            options["progress"](1, 1, puzzles[0].grid)
-        for row, pair in enumerate(zip(puzzles, draft, strict=True)):
-            yield row, self._one(*pair, options)
+        self, rollouts: Sequence[Rollout], steps: int = 16, stop: Stop | None = None,
+        progress: Callable[[int], None] | None = None,
+    ) -> Iterator[tuple[int, Trajectory]]:  # fmt: skip
+        self.batches.append(len(rollouts))
+        for index, rollout in enumerate(rollouts):
+            question, draft = (self._grid(tokens) for tokens in (rollout.tokens, rollout.draft))
+            assert question is not None
+            self.seen.append(Asked(question, draft, len(self.seen), rollout.noise > 0, rollout))
+            run = Trajectory(seconds=0.1)
+            for grid, halt in self.play(self.seen[-1])[:steps]:
+                run.grids.append(self.task.encode(grid))
+                run.halts.append(halt)
+                run.go_ons.append(0.0)
+                if stop is not None and stop(index, run):
+                    break
+            if progress is not None:
+                progress(index + 1)
+            yield index, run
 
-    def score(self, question: Puzzle, candidates: Sequence[Grids], index: int | None = None) -> Any:
-        """Finds all candidates alike."""
-        return np.zeros(len(candidates), dtype=np.float32)
-
-    def restart(self, puzzles: list[Puzzle], **options: Any) -> Iterator[tuple[int, Outcome]]:
-        self.calls.append({"n": len(puzzles), **options})
-        for row, (puzzle, starts) in enumerate(zip(puzzles, options["starts"], strict=True)):
-            yield row, self._one(puzzle, starts[-1], options)
-
-    def _one(self, puzzle: Puzzle, draft: Grids | None, options: dict[str, Any]) -> Outcome:
-        answer, source = self.policy(puzzle, draft, options)
-        verdict = tasks.get(puzzle.task).check(puzzle, answer)
-        if self.claims is not None:
-            verdict = Verdict(self.claims)
-        undecidable = not tasks.get(puzzle.task).has_checker
-        return Outcome(
-            answer,
-            verdict,
-            source,
-            candidates=[[g, np.flip(g)] for g in answer] if undecidable else None,
-            restarts=options["restarts"],
-            trace=(puzzle.grid, answer[0]) if options["trace"] else (),
-            alternatives=self.alternatives,
-        )
+    def _grid(self, tokens: np.ndarray | None) -> Grid | None:
+        if tokens is None:
+            return None
+        canvas = tokens.reshape(self.task.height, self.task.width)
+        height, width = ((canvas != PAD).any(axis).sum() for axis in (1, 0))
+        if self.task.reserved:  # the marks of a grid's end
+            height, width = height - 1, width - 1
+        symbols = np.array([0] * (1 + self.task.reserved) + list(self.task.symbols), dtype=np.uint8)
+        return symbols[canvas[:height, :width]]
 
 
-def cold_solves(puzzle: Puzzle, draft: Grids | None, options: dict[str, Any]) -> tuple[Grids, str]:
-    return right(puzzle), "refiner"
+CANVAS = replace(SMALL, seq_len=900, canvas_width=30, positions="rope2d")
+SHAPES = {"sudoku": SMALL, "maze": replace(CANVAS, vocab_size=6), "arc": replace(CANVAS, vocab_size=12)}
 
 
-def never_solves(puzzle: Puzzle, draft: Grids | None, options: dict[str, Any]) -> tuple[Grids, str]:
-    return wrong(puzzle), "refiner"
+class ScriptedPool(ModelPool):
+    """Experts for these tasks that play; none of them is adapted to a puzzle."""
+
+    def __init__(self, play: Play, names: Sequence[str], drafts: bool) -> None:
+        shapes = {name: replace(SHAPES[name], draft=drafts, feedback=drafts) for name in names}
+        experts = {name: Expert(name, shape, {}) for name, shape in shapes.items()}
+        super().__init__(Checkpoint("fake.pt sha256:0", experts), "cpu")
+        self.engines = {name: ScriptedEngine(tasks.get(name), play) for name in names}
+
+    def engine(self, task: str) -> Engine:
+        self.expert(task)  # refuses a task without an expert
+        return self.engines[task]
 
 
-def solves_from_a_draft(puzzle: Puzzle, draft: Grids | None, options: dict[str, Any]) -> tuple[Grids, str]:
-    return (wrong(puzzle), "refiner") if draft is None else (right(puzzle), "refiner+draft")
+def refiner(play: Play, names: Sequence[str] = ("arc", "maze", "sudoku"), drafts: bool = True) -> Refiner:
+    """A real refiner over a scripted network; `seen(…)` tells what it was asked."""
+    return Refiner(ScriptedPool(play, names, drafts))
 
 
-def solves_with_restarts(puzzle: Puzzle, draft: Grids | None, options: dict[str, Any]) -> tuple[Grids, str]:
-    return (right(puzzle) if options["restarts"] else wrong(puzzle)), "refiner"
+def seen(refiner: Refiner, task: str = "sudoku") -> list[Asked]:
+    assert isinstance(refiner.pool, ScriptedPool)
+    return refiner.pool.engines[task].seen
 
 
-def refuses(puzzle: Puzzle, draft: Grids | None, options: dict[str, Any]) -> tuple[Grids, str]:
+def batches(refiner: Refiner, task: str = "sudoku") -> list[int]:
+    assert isinstance(refiner.pool, ScriptedPool)
+    return refiner.pool.engines[task].batches
+
+
+CONFIDENT = 1.0986  # a halt logit: confidence 0.75
+
+
+def solve(grid: Grid) -> Grid:
+    return solve_sudoku(grid, most=1).solutions[0]
+
+
+def spoil(grid: Grid) -> Grid:
+    """A grid that solves nothing: the first row is the last one's again."""
+    spoilt = grid.copy()
+    spoilt[0] = spoilt[-1]
+    return spoilt
+
+
+def cold_solves(asked: Asked) -> list[tuple[Grid, float]]:
+    return [(solve(asked.question), CONFIDENT)]
+
+
+def never_solves(asked: Asked) -> list[tuple[Grid, float]]:
+    return [(spoil(solve(asked.question)), CONFIDENT)]
+
+
+def solves_from_a_draft(asked: Asked) -> list[tuple[Grid, float]]:
+    return never_solves(asked) if asked.draft is None else cold_solves(asked)
+
+
+def solves_with_restarts(asked: Asked) -> list[tuple[Grid, float]]:
+    return cold_solves(asked) if asked.restart else never_solves(asked)
+
+
+def walks(asked: Asked) -> list[tuple[Grid, float]]:
+    """A shortest path of a maze."""
+    path = shortest_path(asked.question)
+    assert path is not None
+    return [(path, CONFIDENT)]
+
+
+def refuses(asked: Asked) -> list[tuple[Grid, float]]:
     raise PuzzleError("maze: grid of 40x40, expected at most 30x30")
 
 
-def solves_from_the_text(puzzle: Puzzle, draft: Grids | None, options: dict[str, Any]) -> tuple[Grids, str]:
-    """Solves the one Sudoku it knows, and echoes everything else."""
-    known = puzzle.task == "sudoku" and tasks.get("sudoku").text(puzzle.inputs) == SUDOKU
-    return (right(sudoku()) if known else puzzle.inputs), "refiner"
+def echoes(asked: Asked) -> list[tuple[Grid, float]]:
+    return [(asked.question, CONFIDENT)]
 
 
-def echoes(puzzle: Puzzle, draft: Grids | None, options: dict[str, Any]) -> tuple[Grids, str]:
-    return puzzle.inputs, "refiner"
+def solves_sudokus(asked: Asked) -> list[tuple[Grid, float]]:
+    """Solves Sudokus in two steps, and echoes everything else."""
+    if asked.question.shape != (9, 9):
+        return echoes(asked)
+    return [(asked.question, -CONFIDENT), (solve(asked.question), CONFIDENT)]
 
 
-SMALL = TRMConfig(
-    seq_len=81, vocab_size=11, canvas_width=9, hidden_size=32, heads=2, prefix=2, h_cycles=2, l_cycles=2,
-    positions="rowcolbox", qk_norm=True, gated_norm=True, draft=True, feedback=True,
-)  # fmt: skip
-
-
-def network(config: TRMConfig = SMALL, halt_bias: float = -5.0) -> TRM:
-    """A network with random halt and draft weights, scaled down so that rounding is not amplified."""
-    torch.manual_seed(1)
-    made = TRM(config).eval()
-    with torch.no_grad():
-        for name, p in made.named_parameters():
-            if name.startswith("net."):
-                p.mul_(0.6)
-        made.halt.weight.normal_(std=0.5)
-        made.halt.bias.fill_(halt_bias)
-        if config.draft:
-            made.embed.draft.normal_(std=0.05)
-    return made
+def says(grid: Grid) -> Play:
+    return partial(lambda answer, asked: [(answer, CONFIDENT)], grid)

@@ -32,5 +32,5 @@ class SearchConfig:
         limits = {"drafts": 1, "rounds": 0, "steps": 1, "restarts": 0, "answers": 1, "seed": 0, "noise": 0}
         for name, least in limits.items():
             value = getattr(self, name)
-            if value is not None and value < least:
+            if value is not None and not value >= least:  # neither is nan
                 raise PuzzleError(f"{name} {value}, expected at least {least}")
