@@ -8,7 +8,7 @@ place. The whole loop looks at the device once in `CHECK_EVERY` steps.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -128,7 +128,7 @@ class Decoder:
         while taken < most:
             if taken % CHECK_EVERY == 1 and bool(loop.state.finished.all()):
                 break
-            loop.run()
+            (loop.replay or loop.step)()
             taken += 1
         output, finished = loop.output[:, :taken].cpu().numpy(), loop.state.finished.tolist()
         totals = loop.log_probability.tolist()
@@ -153,15 +153,34 @@ class Decoder:
 
     def _new_loop(self, rows: int, window: int) -> _Loop:
         loop = _Loop(self, rows, window)
-        if self.capture:
-            try:
-                loop.capture()
-            except RuntimeError as error:
-                if isinstance(error, torch.cuda.OutOfMemoryError):
-                    raise
-                logger.warning("CUDA graph not captured (%s): decoding goes on without", error)
-                self.capture, loop = False, _Loop(self, rows, window)
+        loop.replay = self.captured(loop.step)
         return loop
+
+    def captured(self, step: Callable[[], None]) -> Callable[[], None] | None:
+        """A CUDA graph of a step on tensors at fixed addresses; None where graphs are off or the capture fails.
+
+        The step runs, on a side stream, to warm up libraries and to be recorded: its tensors must be set afterwards.
+        """
+        if not self.capture:
+            return None
+        try:
+            torch.cuda.synchronize()
+            stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+            stream.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(stream):
+                for _ in range(2):
+                    step()
+            torch.cuda.current_stream().wait_stream(stream)
+            graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph, stream=stream):
+                step()
+        except torch.cuda.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            logger.warning("CUDA graph not captured (%s): decoding goes on without", error)
+            self.capture = False
+            return None
+        return graph.replay
 
 
 class _Loop:
@@ -178,7 +197,7 @@ class _Loop:
         self.written = torch.zeros(1, dtype=torch.long, device=device)
         self.log_probability = torch.zeros(rows, device=device)
         self.places = torch.arange(window, device=device)
-        self.graph: torch.cuda.CUDAGraph | None = None
+        self.replay: Callable[[], None] | None = None
 
     def begin(self, lengths: Tensor, limits: Sequence[Limits], scores: Tensor) -> None:
         """Take up prompts that the store holds; scores [n, V]: log-probabilities of what follows them."""
@@ -208,23 +227,3 @@ class _Loop:
         self.output.index_copy_(1, self.written, self.token[:, None])
         self.written.add_(1)
         self.state.advance(chosen)
-
-    def run(self) -> None:
-        if self.graph is None:
-            self.step()
-        else:
-            self.graph.replay()
-
-    def capture(self) -> None:
-        """Record `step`. Its first runs, which warm up libraries, and the capture itself happen on a side stream."""
-        torch.cuda.synchronize()
-        stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-        stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):
-            for _ in range(2):
-                self.step()
-        torch.cuda.current_stream().wait_stream(stream)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, stream=stream):
-            self.step()
-        self.graph = graph
