@@ -1,27 +1,38 @@
-"""Chat models behind any OpenAI-compatible server, over httpx."""
+"""The backend of OpenAI-compatible servers, over httpx: many requests at once, with retries and deadlines.
+
+All requests of a call run on an event loop that ends with the call, so that Ctrl-C, a deadline or an error cancels
+those that are still waiting.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import base64
+import json
 import os
 import random
 import re
-import threading
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
+from urllib.parse import quote
 
 import httpx
 
 from hybrid.llm import wire
-from hybrid.llm.base import BackendError, Heard, Message, Reply, Request, unheard
-from hybrid.llm.chat.constrained import Form
+from hybrid.llm.base import Backend, BackendError, OnReplies, Reply, Request, ignore_replies
 from hybrid.llm.wire import Refused
 
+T = TypeVar("T")
+
 TEMPERATURE, TOP_P = 0.8, 0.95
+SAMPLES_AT_ONCE = 8  # of one request
 BODY_LIMIT = 10_000_000  # bytes of one response
-# What servers say of a response_format they don't know.
+FAILURES_IN_A_ROW = 3  # with no answer in between: then it is the server that fails, not the requests
+SHORTEST_SECRET = 4  # shorter ones would be replaced within ordinary words
+# What servers say of a response_format that they don't know.
 _NO_SCHEMAS = frozenset({400, 404, 415, 422, 500, 501})
 # Of servers that have a model and cannot list it (`transformers serve`).
 _UNLISTED = frozenset({404, 405, 500, 501})
@@ -31,48 +42,46 @@ _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 @dataclass(frozen=True)
 class Patience:
-    """When to ask again. Waits double from `first_wait`, halved or not at random, and end at `longest_wait`.
+    """When to ask again. Waits double from `first_wait`, halved or not at random, and end at `longest_wait` seconds.
 
-    attempts: at a connection that is refused, reset or cut. busy_seconds: waited in all for a server that
-    answers 429, 502, 503 or 504; its Retry-After is honoured within that.
+    attempts: at a connection that is refused, reset or cut.
+    busy_seconds: in all for a server that answers 429, 502, 503 or 504; its Retry-After is honoured within that.
+    reply_seconds: for one whole reply, from the request to its last byte.
     """
 
     attempts: int = 4
     first_wait: float = 0.5
     longest_wait: float = 30.0
     busy_seconds: float = 120.0
+    reply_seconds: float = 120.0
 
 
-def _named(schema: dict[str, Any]) -> dict[str, Any]:
+def _strict_schema(schema: dict[str, object]) -> dict[str, object]:
     """How OpenAI, vLLM and llama.cpp's own server take a JSON schema."""
     return {"type": "json_schema", "json_schema": {"name": "grid", "strict": True, "schema": schema}}
 
 
-def _object(schema: dict[str, Any]) -> dict[str, Any]:
+def _json_object(schema: dict[str, object]) -> dict[str, object]:
     """How llama-cpp-python's server takes it."""
     return {"type": "json_object", "schema": schema}
 
 
-def size_from(name: str) -> int | None:
+def parameters_from(name: str) -> int | None:
     """How many parameters a model's name claims (`Qwen2.5-0.5B`, `SmolLM2-135M`); None if it claims nothing."""
-    found = re.search(r"(?<![a-z0-9.])(\d+(?:\.\d+)?)([mb])(?![a-z0-9])", name, re.IGNORECASE)
+    found = re.search(r"(?<![a-z0-9.])(\d{1,5}(?:\.\d{1,3})?)([mb])(?![a-z0-9])", name, re.IGNORECASE)
     return round(float(found[1]) * {"m": 1e6, "b": 1e9}[found[2].lower()]) if found else None
 
 
-class HTTPLLM:
-    """A model that a server names; the server is asked once at the start which it serves.
-
-    on_reply: called with each reply as it arrives, from the thread that asked, for live displays.
-    """
+class ServerLLM:
+    """A model that a server names; the server is asked once at the start which models it serves."""
 
     def __init__(
         self,
         spec: str,
         *,
-        concurrency: int = 8,
         patience: Patience | None = None,
-        transport: httpx.BaseTransport | None = None,
-        sleep: Callable[[float], None] = time.sleep,
+        transport: httpx.AsyncBaseTransport | None = None,
+        sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
         rng: random.Random | None = None,
     ) -> None:
         """spec: `http(s)://host[:port]/v1[#model]`; without a model the first that the server lists.
@@ -82,134 +91,225 @@ class HTTPLLM:
         """
         try:
             url = httpx.URL(spec)
-        except httpx.InvalidURL as error:
-            raise BackendError(f"{spec}: not a URL ({error}), expected http(s)://host[:port]/v1") from error
-        if not url.host:
-            raise BackendError(f"{spec}: no host, expected http(s)://host[:port]/v1")
-        self._base = str(url.copy_with(fragment=None)).rstrip("/")
+        except httpx.InvalidURL:
+            raise BackendError("LLM server: not a URL, expected http(s)://host[:port]/v1[#model]") from None
         # Credentials may be part of a URL; they are used, and never shown.
+        self._base = str(url.copy_with(fragment=None)).rstrip("/")
         self._shown = str(url.copy_with(fragment=None, username=None, password=None)).rstrip("/")
-        key = os.environ.get("OPENAI_API_KEY")
-        self._client = httpx.Client(
-            headers={"Authorization": f"Bearer {key}"} if key else {},
-            timeout=httpx.Timeout(120.0, connect=5.0),
-            # Who asks says how much at once; httpx's own limit of 100 would let the rest wait, and at last fail.
-            limits=httpx.Limits(max_connections=None),
-            transport=transport,
-            trust_env=url.host not in _LOOPBACK,  # a proxy would look for the server on its own machine
+        if not url.host:
+            raise BackendError(f"{self._shown}: no host, expected http(s)://host[:port]/v1")
+        key = os.environ.get("OPENAI_API_KEY", "")
+        if not (key.isascii() and key.isprintable()):
+            raise BackendError(
+                "OPENAI_API_KEY holds a line end or is not ASCII, expected a key as a header takes it"
+            )
+        self._secrets = _spellings(key, url.username, url.password)
+        self._headers = {"Content-Type": "application/json"} | (
+            {"Authorization": f"Bearer {key}"} if key else {}
         )
-        self._dialects = [_named, _object]
+        # A proxy would look for a server on this machine on its own. Certificates are read once, they take a while.
+        self._trust_env = url.host not in _LOOPBACK
+        self._certificates = httpx.create_ssl_context(trust_env=self._trust_env)
+        self._transport = transport
+        self._dialects = [_strict_schema, _json_object]
         self._patience = patience or Patience()
-        self._concurrency = concurrency
         self._sleep = sleep
         self._rng = rng or random.Random()
-        self._rng_lock = threading.Lock()
-        self.on_reply: Callable[[Reply], None] | None = None
-        self._answered = False  # whether it ever gave a reply
-        try:
-            self._model = self._choose(url.fragment)
-        except BaseException:
-            self._client.close()
-            raise
-        self.name = f"{self._model} ({self._shown})"
-        self.parameters = size_from(self._model)
+        self._answers = 0  # replies that ever came
+        self._failures = 0  # requests that failed since the last reply
+        self._running: set[tuple[asyncio.AbstractEventLoop, asyncio.Task[Any]]] = set()
+        self._model = self._run(self._choose_model(url.fragment))
+        self.name = f"{self._redact(self._model)} ({self._shown})"
+        self.parameters = parameters_from(self._model)
 
-    def close(self) -> None:
-        self._client.close()
+    def stop(self) -> None:
+        """Cancel what other threads are waiting for; their calls raise BackendError."""
+        for loop, task in list(self._running):
+            loop.call_soon_threadsafe(task.cancel)
 
-    def chat(
-        self,
-        messages: Sequence[Message],
-        *,
-        samples: int = 1,
-        greedy_first: bool = True,
-        seed: int = 0,
-        max_tokens: int = 512,
-        form: Form | None = None,
-    ) -> list[Reply]:
-        """`samples` replies, one request each, `concurrency` at a time; `hybrid.llm.base.LLM` says more.
-
-        Unusable replies are values with an error. BackendError if every request failed.
-        """
-
-        def request(number: int) -> dict[str, Any]:
-            greedy = greedy_first and number == 0
-            body: dict[str, Any] = {
-                "model": self._model,
-                "messages": list(messages),
-                "max_tokens": max_tokens,
-            }
-            if form is not None and self._dialects:
-                body["response_format"] = self._dialects[0](form.schema())
-            body |= {"temperature": 0} if greedy else {"temperature": TEMPERATURE, "top_p": TOP_P}
-            return body | {"seed": seed + number, "stream": False}
-
-        started = time.perf_counter()
-        with ThreadPoolExecutor(max_workers=max(1, min(self._concurrency, samples))) as pool:
-            outcomes = list(pool.map(self._ask, (request(number) for number in range(samples))))
-        replies = [outcome for outcome in outcomes if isinstance(outcome, Reply)]
-        refusals = [outcome for outcome in outcomes if isinstance(outcome, Refused)]
-        self._answered |= bool(replies)
-        if refusals and not replies:
-            raise BackendError(f"{self._shown}: {refusals[0]}{self._served_hint(refusals[0])}") from refusals[
-                0
-            ]
-        # Shares of the wall time, so that the seconds of all replies add up to what was waited.
-        share = (time.perf_counter() - started) / max(1, samples)
-        return [
-            replace(outcome if isinstance(outcome, Reply) else Reply("", 0, 0.0, str(outcome)), seconds=share)
-            for outcome in outcomes
-        ]
-
-    def chat_many(
+    def complete(
         self,
         requests: Sequence[Request],
         *,
         samples: int = 1,
-        greedy_first: bool = True,
         seed: int = 0,
         concurrency: int = 1,
-        done: Heard = unheard,
+        on_replies: OnReplies = ignore_replies,
     ) -> list[list[Reply]]:
-        """Many conversations, `concurrency` at a time. BackendError if every request for one of them failed, but for
-        one that the server refuses itself (too long, say): it costs the others nothing."""
+        """As `hybrid.llm.base.LLM` says. A request that fails costs its own replies alone, as long as the server
+        answers others; BackendError where it does not."""
+        return self._run(self._complete(requests, samples, seed, concurrency, on_replies))
 
-        def one(asked: Request) -> list[Reply]:
+    def _run(self, work: Coroutine[Any, Any, T]) -> T:
+        async def registered() -> T:
+            task = asyncio.current_task()
+            assert task is not None
+            running = (asyncio.get_running_loop(), task)
+            self._running.add(running)
             try:
-                return self.chat(
-                    asked.messages,
-                    samples=samples,
-                    greedy_first=greedy_first,
-                    seed=seed,
-                    max_tokens=asked.max_tokens,
-                    form=asked.form,
-                )
-            except BackendError as error:
-                if isinstance(error.__cause__, Refused) and self._concerns_itself(error.__cause__):
-                    return [Reply("", 0, 0.0, str(error))] * samples
-                raise
+                return await work
+            except BaseExceptionGroup as group:  # of the TaskGroup: the first one made it cancel the others
+                raise group.exceptions[0] from group.exceptions[0].__cause__
+            finally:
+                self._running.discard(running)
 
-        found: dict[int, list[Reply]] = {}
-        with ThreadPoolExecutor(max_workers=max(1, concurrency)) as pool:
-            asked_for = {pool.submit(one, asked): number for number, asked in enumerate(requests)}
+        try:
             try:
-                for made in as_completed(asked_for):
-                    number = asked_for[made]
-                    found[number] = made.result()
-                    done(number, found[number])
-            finally:  # after a failure nothing more is asked
-                pool.shutdown(wait=False, cancel_futures=True)
-        return [found[number] for number in range(len(requests))]
+                asyncio.get_running_loop()
+            except RuntimeError:
+                return asyncio.run(registered())
+            with ThreadPoolExecutor(1) as thread:  # a notebook runs an event loop of its own in this one
+                return thread.submit(asyncio.run, registered()).result()
+        except (asyncio.CancelledError, CancelledError):
+            raise BackendError(f"{self._shown}: stopped") from None
 
-    def _concerns_itself(self, refusal: Refused) -> bool:
-        """Whether it is about one conversation, and others may well be answered."""
-        too_long = re.search(r"context|token|too (long|large)", str(refusal), re.I)
-        return refusal.status in (400, 413, 422) and (self._answered or too_long is not None)
+    def _client(self) -> httpx.AsyncClient:
+        return httpx.AsyncClient(
+            headers=self._headers,
+            timeout=httpx.Timeout(None, connect=5.0),  # `Patience.reply_seconds` bounds the whole
+            limits=httpx.Limits(max_connections=None),  # `concurrency` says how many
+            verify=self._certificates,
+            transport=self._transport,
+            trust_env=self._trust_env,
+        )
+
+    # -- requests --------------------------------------------------------------------------------------
+    async def _complete(
+        self, requests: Sequence[Request], samples: int, seed: int, concurrency: int, on_replies: OnReplies
+    ) -> list[list[Reply]]:
+        places = asyncio.Semaphore(max(1, concurrency))
+        replies: list[list[Reply]] = [[] for _ in requests]
+
+        async def answer(number: int, request: Request) -> None:
+            async with places:
+                replies[number] = await self._replies(client, request, samples, seed)
+            on_replies(number, replies[number])
+
+        async with self._client() as client, asyncio.TaskGroup() as group:
+            for number, request in enumerate(requests):
+                group.create_task(answer(number, request))
+        return replies
+
+    async def _replies(
+        self, client: httpx.AsyncClient, request: Request, samples: int, seed: int
+    ) -> list[Reply]:
+        started, answers = time.perf_counter(), self._answers
+        places = asyncio.Semaphore(SAMPLES_AT_ONCE)
+
+        async def sample(number: int) -> Reply | Refused:
+            async with places:
+                return await self._ask(client, self._body(request, number, seed))
+
+        outcomes = await asyncio.gather(*map(sample, range(samples)))
+        for outcome in outcomes:
+            if isinstance(outcome, Refused) and self._answers == answers and not self._concerns_one(outcome):
+                hint = await self._model_hint(client, outcome)
+                raise BackendError(self._redact(f"{self._shown}: {outcome}{hint}")) from outcome
+        seconds = (time.perf_counter() - started) / max(1, samples)
+        return [
+            replace(outcome, seconds=seconds, text=self._redact(outcome.text))
+            if isinstance(outcome, Reply)
+            else Reply("", 0, seconds, self._redact(f"{self._shown}: {outcome}"))
+            for outcome in outcomes
+        ]
+
+    def _concerns_one(self, refusal: Refused) -> bool:
+        """Whether others may well be answered, though nobody was while this request was tried."""
+        if refusal.status in (400, 413, 422):
+            return (
+                self._answers > 0
+                or re.search(r"context|token|too (long|large)", str(refusal), re.I) is not None
+            )
+        if refusal.unreachable or refusal.status in (401, 403, 404, *_BUSY):
+            return False
+        return self._answers > 0 and self._failures < FAILURES_IN_A_ROW
+
+    def _body(self, request: Request, number: int, seed: int) -> dict[str, Any]:
+        body: dict[str, Any] = {
+            "model": self._model,
+            "messages": list(request.messages),
+            "max_tokens": request.max_tokens,
+        }
+        if request.format is not None and self._dialects:
+            body["response_format"] = self._dialects[0](request.format.json_schema)
+        body |= {"temperature": TEMPERATURE, "top_p": TOP_P} if number else {"temperature": 0}
+        return body | {"seed": seed + number, "stream": False}
+
+    async def _ask(self, client: httpx.AsyncClient, body: dict[str, Any]) -> Reply | Refused:
+        try:
+            reply = wire.read_reply(await self._exchange(client, "POST", "/chat/completions", body))
+        except Refused as error:
+            if "response_format" in body and error.status in _NO_SCHEMAS:
+                return await self._ask(client, self._in_next_dialect(body))
+            if error.status is None or error.status >= 300:
+                self._failures += 1
+                return error
+            reply = Reply("", 0, 0.0, self._redact(str(error)))  # it answered, but nothing that can be used
+        # A server that knows no schema may ignore it and say what it likes.
+        if "response_format" in body and reply.text.strip() and not reply.text.lstrip().startswith("{"):
+            return await self._ask(client, self._in_next_dialect(body))
+        self._answers, self._failures = self._answers + 1, 0
+        return reply
+
+    def _in_next_dialect(self, body: dict[str, Any]) -> dict[str, Any]:
+        """The request with its schema put otherwise, at last without; so are all that follow."""
+        format = body["response_format"]
+        schema = format.get("schema") or format["json_schema"]["schema"]
+        tried = _json_object if "schema" in format else _strict_schema
+        self._dialects = [dialect for dialect in self._dialects if dialect is not tried]
+        free = {key: value for key, value in body.items() if key != "response_format"}
+        return free | ({"response_format": self._dialects[0](schema)} if self._dialects else {})
+
+    async def _exchange(
+        self, client: httpx.AsyncClient, method: str, path: str, body: dict[str, Any] | None = None
+    ) -> Any:
+        """The decoded JSON of one successful request, asked again as `Patience` says. Raises Refused."""
+        patience, wait = self._patience, self._patience.first_wait
+        started, paused, faults = time.monotonic(), 0.0, 0
+        while True:
+            pause = wait * self._rng.uniform(0.5, 1.0)
+            try:
+                async with asyncio.timeout(patience.reply_seconds):
+                    status, headers, content = await self._request(client, method, path, body)
+            except TimeoutError:
+                raise Refused(f"no reply within {patience.reply_seconds:.0f} s") from None
+            except (httpx.TransportError, httpx.DecodingError) as error:
+                faults += 1
+                if faults >= patience.attempts:
+                    absent = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
+                    fault = "cannot be reached" if absent else "the connection broke"
+                    reason = wire.one_line(str(error)) or type(error).__name__
+                    raise Refused(f"{fault} ({faults} tries): {reason}", unreachable=True) from error
+            else:
+                if status not in _BUSY:
+                    return wire.decode(status, content)
+                pause = max(pause, wire.retry_after(headers.get("retry-after")))
+                waited = max(paused, time.monotonic() - started)
+                if waited + pause > patience.busy_seconds:
+                    raise Refused(
+                        f"still {status} after {waited:.0f} s: {wire.server_message(content)}", status
+                    )
+            paused += pause
+            await self._sleep(pause)
+            wait = min(2 * wait, patience.longest_wait)
+
+    async def _request(
+        self, client: httpx.AsyncClient, method: str, path: str, body: dict[str, Any] | None
+    ) -> tuple[int, httpx.Headers, bytes]:
+        data, content = None if body is None else json.dumps(body).encode(), bytearray()
+        async with client.stream(method, self._base + path, content=data) as response:
+            async for chunk in response.aiter_bytes():
+                content += chunk
+                if len(content) > BODY_LIMIT:
+                    raise Refused(f"reply over {BODY_LIMIT // 1_000_000} MB", response.status_code)
+            text = self._redact(content.decode(errors="surrogateescape"))  # before messages are cut short
+            return response.status_code, response.headers, text.encode(errors="surrogateescape")
 
     # -- models ----------------------------------------------------------------------------------------
-    def _choose(self, wanted: str) -> str:
+    async def _choose_model(self, wanted: str) -> str:
         try:
-            served = self._served()
+            async with self._client() as client:
+                served = wire.read_models(await self._exchange(client, "GET", "/models"))
         except Refused as error:
             # Some servers list nothing; then the name given is all there is to go by.
             if wanted and error.status in _UNLISTED:
@@ -218,91 +318,40 @@ class HTTPLLM:
                 raise BackendError(
                     f"{self._shown}: lists no models; name one: {self._shown}#MODEL"
                 ) from error
-            raise BackendError(f"{self._shown}: {error}") from error
+            raise BackendError(self._redact(f"{self._shown}: {error}")) from error
         if wanted and served and wanted not in served:
-            raise BackendError(f"{self._shown}: serves no model {wanted!r}, expected {wire.listed(served)}")
+            known = self._redact(wire.listed(served))
+            raise BackendError(f"{self._shown}: serves no model {wanted!r}, expected {known}")
         if not wanted and not served:
             raise BackendError(f"{self._shown}: serves no model yet; name one: {self._shown}#MODEL")
         return wanted or served[0]
 
-    def _served(self) -> list[str]:
-        listing = self._exchange("GET", "/models", None)
-        entries = listing.get("data") if isinstance(listing, dict) else listing
-        found = [entry.get("id") for entry in entries or [] if isinstance(entry, dict)]
-        return [name for name in found if isinstance(name, str)]
-
-    def _served_hint(self, refusal: Refused) -> str:
+    async def _model_hint(self, client: httpx.AsyncClient, refusal: Refused) -> str:
         """`; it serves a, b` after an answer that may mean a wrong model name."""
         if refusal.status not in (400, 404, 422):
             return ""
         try:
-            served = self._served()
+            served = wire.read_models(await self._exchange(client, "GET", "/models"))
         except Refused:
             return ""
         return f"; it serves {wire.listed(served)}" if served and self._model not in served else ""
 
-    # -- requests --------------------------------------------------------------------------------------
-    def _ask(self, body: dict[str, Any]) -> Reply | Refused:
-        try:
-            reply = wire.read_reply(self._exchange("POST", "/chat/completions", body))
-        except Refused as error:
-            if "response_format" in body and error.status in _NO_SCHEMAS:
-                return self._ask(self._in_next_dialect(body))
-            if error.status is None or error.status >= 400:
-                return error
-            reply = Reply("", 0, 0.0, str(error))  # it answered, but nothing that can be used: counted
-        # A server that knows no schema may ignore it and say what it likes.
-        if "response_format" in body and reply.text.strip() and not reply.text.lstrip().startswith("{"):
-            return self._ask(self._in_next_dialect(body))
-        if self.on_reply:
-            self.on_reply(reply)
-        return reply
+    def _redact(self, text: str) -> str:
+        """The text without the key and the password, which a server may repeat."""
+        for secret in self._secrets:
+            text = text.replace(secret, "***")
+        return text
 
-    def _in_next_dialect(self, body: dict[str, Any]) -> dict[str, Any]:
-        """The request with its schema said otherwise, at last without; so are all that follow."""
-        said = body["response_format"]
-        schema = said.get("schema") or said["json_schema"]["schema"]
-        tried = _object if "schema" in said else _named
-        with self._rng_lock:
-            self._dialects = [dialect for dialect in self._dialects if dialect is not tried]
-            left = list(self._dialects)
-        asked = {key: value for key, value in body.items() if key != "response_format"}
-        return asked | {"response_format": left[0](schema)} if left else asked
 
-    def _exchange(self, method: str, path: str, body: dict[str, Any] | None) -> Any:
-        """The decoded JSON of one successful request, asked again as `Patience` says. Raises Refused."""
-        faults, waited, wait = 0, 0.0, self._patience.first_wait
-        while True:
-            try:
-                status, headers, content = self._request(method, path, body)
-            except (httpx.TransportError, httpx.DecodingError) as error:
-                faults += 1
-                if faults >= self._patience.attempts or isinstance(error, httpx.ReadTimeout):
-                    raise Refused(wire.fault_words(error, faults)) from error
-                pause = self._jitter(wait)
-            else:
-                if status not in _BUSY:
-                    return wire.decode(status, content)
-                asked = wire.retry_after(headers.get("retry-after"))
-                pause = self._jitter(wait) if asked is None else asked
-                if waited + pause > self._patience.busy_seconds:
-                    reason = f"still {status} after {waited:.0f} s: {wire.server_message(content)}"
-                    raise Refused(reason, status)
-                waited += pause
-            self._sleep(pause)
-            wait = min(2 * wait, self._patience.longest_wait)
+def _spellings(key: str, user: str, password: str) -> list[str]:
+    """The secrets as they are, and as a URL and a header hold them; longest first."""
+    basic = base64.b64encode(f"{user}:{password}".encode()).decode() if password else ""
+    spellings = {key, password, quote(password, safe=""), basic}
+    return sorted((secret for secret in spellings if len(secret) >= SHORTEST_SECRET), key=len, reverse=True)
 
-    def _request(
-        self, method: str, path: str, body: dict[str, Any] | None
-    ) -> tuple[int, httpx.Headers, bytes]:
-        content = bytearray()
-        with self._client.stream(method, self._base + path, json=body) as response:
-            for chunk in response.iter_bytes():
-                content += chunk
-                if len(content) > BODY_LIMIT:
-                    raise Refused(f"reply over {BODY_LIMIT // 1_000_000} MB", response.status_code)
-            return response.status_code, response.headers, bytes(content)
 
-    def _jitter(self, wait: float) -> float:
-        with self._rng_lock:
-            return wait * self._rng.uniform(0.5, 1.0)
+BACKEND = Backend(
+    "http(s)://host[:port]/v1[#model]",
+    lambda spec: spec.lower().startswith(("http://", "https://")),
+    lambda spec, device: ServerLLM(spec),
+)

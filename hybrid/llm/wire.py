@@ -1,45 +1,63 @@
-"""What OpenAI-compatible servers say, read leniently: replies, errors, Retry-After."""
+"""What OpenAI-compatible servers answer, read leniently: replies, errors, Retry-After. Nothing they send raises."""
 
 from __future__ import annotations
 
 import email.utils
 import json
+import math
+import re
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
-
-import httpx
 
 from hybrid.llm.base import Reply
 
+DEEPEST = 50  # lists and objects within one another; a completion has 5
+MOST_TOKENS = 1 << 31  # a count above that is no count
+_STRING = re.compile(r'"(?:[^"\\]|\\.)*+"', re.S)
+
 
 class Refused(Exception):
-    """An answer that asking again will not change. status: None for what is no HTTP answer."""
+    """An answer that asking again will not change. status: of HTTP; None where no answer came.
 
-    def __init__(self, reason: str, status: int | None = None) -> None:
+    unreachable: whether the server itself is not there.
+    """
+
+    def __init__(self, reason: str, status: int | None = None, unreachable: bool = False) -> None:
         super().__init__(reason)
-        self.status = status
+        self.status, self.unreachable = status, unreachable
 
 
 def decode(status: int, content: bytes) -> Any:
     """The JSON of a response. Raises Refused for an error status or what is no JSON."""
-    if status >= 400:
+    if status >= 300:
         raise Refused(f"the server answered {status}: {server_message(content)}", status)
     try:
-        return json.loads(content)
+        return _parse(content)
     except ValueError as error:
-        raise Refused(f"reply is no JSON: {_shortened(content.decode(errors='replace'))}", status) from error
+        raise Refused(f"reply is no JSON: {one_line(content.decode(errors='replace'))}", status) from error
+
+
+def _parse(content: bytes) -> Any:
+    """JSON of bounded depth: the parser recurses. Raises ValueError."""
+    text, depth = content.decode(), 0
+    for bracket in re.findall(r"[\[\]{}]", _STRING.sub("", text)):
+        depth += 1 if bracket in "[{" else -1
+        if depth > DEEPEST:
+            raise ValueError(f"nested more than {DEEPEST} deep")
+    return json.loads(text)
 
 
 def read_reply(payload: Any) -> Reply:
     """A completion, whatever its server left out. What cannot be used is named in `error`."""
-    choices = payload.get("choices") if isinstance(payload, dict) else None
+    response = payload if isinstance(payload, dict) else {}
+    choices = response.get("choices")
     choice = choices[0] if isinstance(choices, list) and choices and isinstance(choices[0], dict) else {}
     message = choice.get("message")
-    content = message.get("content") if isinstance(message, dict) else choice.get("text")
-    text = _joined(content)
-    usage = payload.get("usage") if isinstance(payload, dict) else None
-    tokens, read = (_count(usage, name) for name in ("completion_tokens", "prompt_tokens"))
+    text = _joined(message.get("content") if isinstance(message, dict) else choice.get("text"))
+    tokens, prompt_tokens = (
+        _count(response.get("usage"), f"{kind}_tokens") for kind in ("completion", "prompt")
+    )
     error = None
     if not choice:
         error = "reply without choices"
@@ -47,36 +65,51 @@ def read_reply(payload: Any) -> Reply:
         error = f"truncated at {tokens} tokens" if tokens else "truncated"
     elif not text.strip():
         error = "empty content"
-    return Reply(text, tokens, 0.0, error, read)
+    return Reply(text, tokens, 0.0, error, prompt_tokens)
+
+
+def read_models(listing: Any) -> list[str]:
+    """The names in an answer to /models; none where it lists nothing that can be read."""
+    entries = listing.get("data") if isinstance(listing, dict) else listing
+    names = (
+        [entry.get("id") for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
+    )
+    return [one_line(name) for name in names if isinstance(name, str)]
 
 
 def _count(usage: Any, name: str) -> int:
-    counted = usage.get(name) if isinstance(usage, dict) else None
-    return counted if isinstance(counted, int) else 0
+    count = usage.get(name) if isinstance(usage, dict) else None
+    return count if isinstance(count, int) and 0 <= count < MOST_TOKENS else 0
 
 
 def _joined(content: Any) -> str:
-    """Message content: text, a list of parts, or null."""
-    if isinstance(content, str):
-        return content
-    parts: Iterable[Any] = content if isinstance(content, list) else ()
+    """Message content: text, a list of parts, or null. Lone surrogates, which no file can hold, become `?`."""
+    parts = content if isinstance(content, list) else [content]
     texts = (part.get("text") if isinstance(part, dict) else part for part in parts)
-    return "".join(text for text in texts if isinstance(text, str))
+    return _encodable("".join(text for text in texts if isinstance(text, str)))
+
+
+def _encodable(text: str) -> str:
+    return text.encode(errors="replace").decode()
 
 
 def server_message(content: bytes) -> str:
     """The server's own words for an error, on one line: {"error": {"message"}}, {"detail"}, or the body."""
     try:
-        said = json.loads(content)
+        words = _parse(content)
     except ValueError:
-        return _shortened(content.decode(errors="replace")) or "no message"
-    while isinstance(said, dict):
-        said = next((said[key] for key in ("error", "message", "detail") if said.get(key)), json.dumps(said))
-    return _shortened(str(said)) or "no message"
+        words = content.decode(errors="replace")
+    while isinstance(words, dict):
+        keys = (key for key in ("error", "message", "detail") if words.get(key))
+        key = next(keys, None)
+        words = words[key] if key else json.dumps(words)
+    return one_line(str(words)) or "no message"
 
 
-def _shortened(text: str, most: int = 200) -> str:
-    line = " ".join(text.split())
+def one_line(text: str, most: int = 200) -> str:
+    """Printable text without line ends, cut off at `most` characters."""
+    line = " ".join(text[: 4 * most].split())
+    line = "".join(character if character.isprintable() else "?" for character in _encodable(line))
     return line if len(line) <= most else f"{line[:most]}…"
 
 
@@ -86,25 +119,13 @@ def listed(names: Sequence[str], most: int = 10) -> str:
     return ", ".join(names[:most]) + more
 
 
-def retry_after(value: str | None) -> float | None:
-    """Seconds that a Retry-After header asks for: a number or a date. None if it says nothing readable."""
-    if not value:
-        return None
+def retry_after(value: str | None) -> float:
+    """Seconds that a Retry-After header asks to wait, a number or a date; 0 if it says nothing readable."""
     try:
-        return max(0.0, float(value))
+        seconds = float(value or 0)
     except ValueError:
-        pass
-    try:
-        return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
-    except ValueError:
-        return None
-
-
-def fault_words(error: Exception, faults: int) -> str:
-    """A connection fault in words. faults: how often it came in a row."""
-    tries = f" ({faults} tries)" if faults > 1 else ""
-    if isinstance(error, httpx.ReadTimeout):
-        return "no reply within 120 s"
-    if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
-        return f"cannot be reached{tries}: {_shortened(str(error)) or 'no answer'}"
-    return f"the connection broke{tries}: {_shortened(str(error)) or type(error).__name__}"
+        try:
+            seconds = email.utils.parsedate_to_datetime(value or "").timestamp() - time.time()
+        except (ValueError, OverflowError):
+            return 0.0
+    return 0.0 if math.isnan(seconds) else max(0.0, seconds)

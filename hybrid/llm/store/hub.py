@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from hybrid.llm.base import BackendError
 from hybrid.llm.store.identity import weights
+from hybrid.llm.store.quiet import quiet
 
 _WANTED = ["*.safetensors", "*.json", "*.txt", "*.model", "*.jinja"]
 _UNWANTED = ["*/*"]  # other precisions and runtimes, kept in sub-folders
-_PROBE_SECONDS = 3.0  # an unreachable hub must not cost more
+_PROBE_SECONDS = 3.0  # after that the hub counts as unreachable
+# Why a download failed, by the classes of the error. Connection faults are those of the hub's HTTP library, which
+# differs between releases.
+_REASONS = {
+    "GatedRepoError": "access must be granted on its page first",
+    "RepositoryNotFoundError": "there is none of this name, or it is private",
+    "HFValidationError": "there is none of this name, or it is private",
+    "OfflineModeIsEnabled": "not in the cache, and HF_HUB_OFFLINE is set",
+    "HfHubHTTPError": "the hub refused it",
+    "TransportError": "not in the cache, and the hub is unreachable",
+    "RequestException": "not in the cache, and the hub is unreachable",
+    "LocalEntryNotFoundError": "not in the cache, and the hub is unreachable",
+}
 
 
 def cached(repository: str) -> Path | None:
-    """The newest complete snapshot in the hub's local cache."""
-    from huggingface_hub import snapshot_download
+    """The newest snapshot in the hub's local cache; None unless it is complete."""
+    from huggingface_hub import snapshot_download  # 0.3 s, which commands without a model need not take
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
     try:
@@ -29,61 +38,22 @@ def cached(repository: str) -> Path | None:
 
 
 def download(repository: str, progress: bool) -> Path:
-    """Fetch a snapshot. Raises BackendError, in one line, if it cannot be had."""
+    """Fetch a snapshot. progress: draw bars on standard error. Raises BackendError, in one line."""
     import huggingface_hub
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        HfHubHTTPError,
-        HFValidationError,
-        OfflineModeIsEnabled,
-        RepositoryNotFoundError,
-    )
 
     try:
-        with _calm(progress):
+        with quiet(bars=progress):
             revision = huggingface_hub.HfApi().model_info(repository, timeout=_PROBE_SECONDS).sha
             folder = huggingface_hub.snapshot_download(
                 repository, revision=revision, allow_patterns=_WANTED, ignore_patterns=_UNWANTED
             )
-    except GatedRepoError as error:
-        raise BackendError(f"hub model {repository}: access must be granted on its page first") from error
-    except (RepositoryNotFoundError, HFValidationError) as error:
-        raise BackendError(f"hub model {repository}: there is none of this name, or it is private") from error
-    except HfHubHTTPError as error:
-        raise BackendError(
-            f"hub model {repository}: the hub answered {error.response.status_code}"
-        ) from error
-    except OfflineModeIsEnabled as error:
-        raise BackendError(f"hub model {repository}: not in the cache, and HF_HUB_OFFLINE is set") from error
     except Exception as error:
-        # Connection faults come as classes of the hub's own HTTP library, which differs between releases.
-        if not _is_network(error):
+        names = (kind.__name__ for kind in type(error).__mro__)
+        if (reason := next((_REASONS[name] for name in names if name in _REASONS), None)) is None:
             raise
-        raise BackendError(f"hub model {repository}: not in the cache, and the hub is unreachable") from error
+        if status := getattr(getattr(error, "response", None), "status_code", None):
+            reason += f" (status {status})"
+        raise BackendError(f"hub model {repository}: {reason}") from error
     if not weights(Path(str(folder))):
         raise BackendError(f"hub model {repository}: no safetensors weights, expected model.safetensors")
     return Path(str(folder))
-
-
-def _is_network(error: Exception) -> bool:
-    names = {kind.__name__ for kind in type(error).__mro__}
-    return bool(names & {"TransportError", "RequestException", "LocalEntryNotFoundError"})
-
-
-@contextmanager
-def _calm(progress: bool) -> Iterator[None]:
-    """No log lines below errors, and bars only if asked for, inside this block."""
-    import huggingface_hub.utils
-
-    bars: Any = huggingface_hub.utils  # exports these functions without saying so
-    logger = logging.getLogger("huggingface_hub")
-    level, silent = logger.level, bars.are_progress_bars_disabled()
-    logger.setLevel(logging.ERROR)
-    if not progress:
-        bars.disable_progress_bars()
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
-        if not silent and not progress:
-            bars.enable_progress_bars()

@@ -1,4 +1,4 @@
-"""Which weights a model folder holds: what records and bug reports name."""
+"""Which weights a model folder holds, as records and bug reports name them."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 SOURCE_FILE = "source.json"
-DIGITS = 12  # of a SHA-256 or revision that names carry: enough to be unique, short enough to read
+DIGITS = 12  # of a SHA-256 or revision in names: enough to be unique, short enough to read
 
 
 @dataclass(frozen=True)
 class Source:
-    """Where a converted folder came from. sha256: of the GGUF file, or of nothing else."""
+    """Where a converted folder came from. sha256: of the whole GGUF file."""
 
     model: str
     origin: str
@@ -25,7 +25,7 @@ class Source:
 
     @classmethod
     def read(cls, folder: Path) -> Source | None:
-        """The folder's own statement; None where nobody wrote one."""
+        """What was written into the folder; None if nothing was."""
         file = folder / SOURCE_FILE
         return cls(**json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else None
 
@@ -49,7 +49,10 @@ def weights(folder: Path) -> list[Path]:
 
 
 def resolved_name(folder: Path, dtype: str) -> str:
-    """`Qwen2.5-Coder-0.5B-Instruct@sha256:1d9614638d18 (Q4_K_M, as bf16)`: model, digest, arithmetic."""
+    """`Qwen2.5-Coder-0.5B-Instruct@sha256:1d9614638d18 (Q4_K_M, as bf16)`: model, weights, arithmetic.
+
+    The weights are named by the hub's revision, by the GGUF file's digest, or else by their own.
+    """
     source = Source.read(folder)
     if source is not None:
         return f"{source.model}@sha256:{source.sha256[:DIGITS]} ({source.quantisation}, as {dtype})"

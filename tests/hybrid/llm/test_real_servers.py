@@ -13,18 +13,20 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import doubles
 import httpx
 import pytest
 
-from hybrid.llm.base import BackendError, Message
-from hybrid.llm.chat.prompts import LLMProposer
+from hybrid.llm.base import BackendError, Message, Request
+from hybrid.llm.chat.prompts import ChatProposer
 from hybrid.llm.registry import connect
-from hybrid.llm.server import HTTPLLM, Patience
+from hybrid.llm.server import Patience, ServerLLM
 from hybrid.llm.store import fetch, wheels
+from trm import tasks
 
 START_SECONDS = 180
-ASK: list[Message] = [{"role": "user", "content": "Name a colour."}]
+pytestmark = [pytest.mark.slow, pytest.mark.network]
+MESSAGES: list[Message] = [{"role": "user", "content": "Name a colour."}]
+SUDOKU = tasks.get("sudoku").samples()[0]
 
 
 def free_port() -> int:
@@ -85,16 +87,14 @@ def llama_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def talk(url: str) -> None:
     """What every server must manage: replies that are counted, a limit that is kept, a draft that is judged."""
     llm = connect(url)
-    assert isinstance(llm, HTTPLLM)
     assert llm.parameters == 135_000_000
-    replies = llm.chat(ASK, samples=2, max_tokens=6)
+    replies = llm.complete([Request(MESSAGES, 6)], samples=2)[0]
     assert all(reply.text.strip() or reply.error for reply in replies)
     assert any(reply.text.strip() for reply in replies)
     assert all(0 < reply.tokens <= 6 and reply.prompt_tokens > 0 for reply in replies)
-    (draft,) = LLMProposer(llm, max_tokens=24).propose(doubles.sudoku())
+    (draft,) = ChatProposer(llm, max_tokens=24).propose(SUDOKU)
     assert 0 < draft.tokens <= 24
     assert draft.error  # so few tokens hold no whole grid
-    llm.close()
 
 
 def test_transformers_serve(transformers_server: str) -> None:
@@ -104,9 +104,8 @@ def test_transformers_serve(transformers_server: str) -> None:
 def test_a_greedy_reply_is_the_same_twice(transformers_server: str) -> None:
     """Not asked of llama.cpp's server: there two of them differed."""
     llm = connect(transformers_server)
-    assert isinstance(llm, HTTPLLM)
-    assert llm.chat(ASK, max_tokens=6)[0].text == llm.chat(ASK, max_tokens=6)[0].text
-    llm.close()
+    first, again = (llm.complete([Request(MESSAGES, 6)])[0][0].text for _ in range(2))
+    assert first == again
 
 
 def test_a_server_that_cannot_list_its_models_asks_for_a_name(transformers_server: str) -> None:
@@ -114,15 +113,15 @@ def test_a_server_that_cannot_list_its_models_asks_for_a_name(transformers_serve
     base = transformers_server.partition("#")[0]
     listing = httpx.get(f"{base}/models", trust_env=False)
     if listing.status_code == 200:
-        HTTPLLM(base).close()
+        ServerLLM(base)
         return
     with pytest.raises(BackendError, match="lists no models; name one"):
-        HTTPLLM(base)
+        ServerLLM(base)
 
 
 def test_a_server_that_is_not_there_is_one_line() -> None:
     with pytest.raises(BackendError) as caught:
-        HTTPLLM(f"http://127.0.0.1:{free_port()}/v1", patience=Patience(attempts=2, first_wait=0.01))
+        ServerLLM(f"http://127.0.0.1:{free_port()}/v1", patience=Patience(attempts=2, first_wait=0.01))
     assert "\n" not in str(caught.value)
 
 
@@ -134,13 +133,9 @@ def test_llama_cpp(llama_server: str) -> None:
 @pytest.mark.llama
 def test_llama_cpp_keeps_to_the_schema(llama_server: str) -> None:
     """The whole way: JSON schema, grammar, rows, a grid whose givens are kept."""
-    puzzle = doubles.sudoku()
-    llm = connect(llama_server)
-    assert isinstance(llm, HTTPLLM)
-    (draft,) = LLMProposer(llm).propose(puzzle)
-    llm.close()
+    (draft,) = ChatProposer(connect(llama_server)).propose(SUDOKU)
     assert draft.error is None
     assert draft.grids is not None
-    given = puzzle.grid > 0
-    assert (draft.grids[0][given] == puzzle.grid[given]).all()
+    given = SUDOKU.grid > 0
+    assert (draft.grids[0][given] == SUDOKU.grid[given]).all()
     assert (draft.grids[0] > 0).all()

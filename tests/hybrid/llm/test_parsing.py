@@ -1,23 +1,22 @@
-"""Replies as language models write them, read into grids; conversations as they are asked."""
+"""Replies as language models write them, read into grids."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
-from dataclasses import replace
 
-import doubles
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from hybrid.llm.base import Message, Reply
-from hybrid.llm.chat.constrained import Form
-from hybrid.llm.chat.parsing import read_grid
-from hybrid.llm.chat.prompts import LLMProposer, answer_tokens, conversation, examples, read_draft
-from hybrid.proposers import Draft, Feedback
+from hybrid.llm.chat.grid_text import write_grid
+from hybrid.llm.chat.parsing import Reading, read_grid
 from trm import tasks
+from trm.grid import Grid
 from trm.tasks import Puzzle
 
-SUDOKU, MAZE = tasks.get("sudoku"), tasks.get("maze")
+SUDOKU, MAZE, ARC = (tasks.get(name) for name in ("sudoku", "maze", "arc"))
 ROWS = [
     "534678912",
     "672195348",
@@ -31,7 +30,6 @@ ROWS = [
 ]
 SOLVED = np.array([[int(c) for c in row] for row in ROWS], dtype=np.uint8)
 OPEN = SOLVED * (np.arange(81).reshape(9, 9) % 3 != 0).astype(np.uint8)
-QUESTION = Puzzle("sudoku", (OPEN,))
 SPACED = "\n".join(" ".join(row) for row in ROWS)
 RULED = "\n".join(
     "| " + " | ".join(row) + " |" + ("\n|---+---+---|" if i in (2, 5) else "") for i, row in enumerate(ROWS)
@@ -202,7 +200,7 @@ ARC_GRID = np.array([[0, 1, 2], [3, 4, 5]], dtype=np.uint8)
     ],
 )
 def test_arc_grids_have_any_shape(text: str) -> None:
-    reading = read_grid(text, tasks.get("arc"), np.ones((2, 2), dtype=np.uint8), free=True)
+    reading = read_grid(text, ARC, np.ones((2, 2), dtype=np.uint8))
     np.testing.assert_array_equal(reading.grid, ARC_GRID)
 
 
@@ -215,104 +213,77 @@ def test_arc_grids_have_any_shape(text: str) -> None:
     ],
 )
 def test_ragged_arc_grids_are_none(text: str, error: str) -> None:
-    reading = read_grid(text, tasks.get("arc"), np.ones((2, 2), dtype=np.uint8), free=True)
+    reading = read_grid(text, ARC, np.ones((2, 2), dtype=np.uint8))
     assert (reading.grid, reading.error) == (None, error)
 
 
-class Scripted(doubles.OneByOne):
-    """An LLM that says what it was told to, and remembers what it was asked."""
-
-    name = "scripted"
-    parameters = None
-
-    def __init__(self, *texts: str) -> None:
-        self.texts, self.asked = list(texts), []
-
-    def chat(
-        self,
-        messages: Sequence[Message],
-        *,
-        samples: int = 1,
-        greedy_first: bool = True,
-        seed: int = 0,
-        max_tokens: int = 512,
-        form: Form | None = None,
-    ) -> list[Reply]:
-        self.asked.append((list(messages), max_tokens, seed))
-        return [Reply(self.texts.pop(0), 10, 0.5) for _ in range(samples)]
+# -- whatever a model writes ---------------------------------------------------------------------------------
+QUESTIONS = [(SUDOKU, OPEN), (MAZE, codes(WALLED)), (MAZE, codes(BARE)), (ARC, ARC_GRID)]
+PIECES = ["```", "row 1: ", "12) ", "<think>", "</think>", "], [", "\ud800", "null", "NaN"]
+PIECES += "0123456789#SGo .·_|-+=:,;[]{}()\"'`*\n\t\r"
 
 
-def test_many_puzzles_are_asked_about_together_one_draft_each() -> None:
-    pair = tasks.get("arc").samples()[1]  # two inputs, a conversation each
-    grid = "```\n1 2\n```"
-    llm = Scripted(SPACED, grid, grid, "no idea")
-    drafts = LLMProposer(llm).propose_many([QUESTION, pair, MAZE_PUZZLE], seed=5)
-    assert [draft.grids is not None for draft in drafts] == [True, True, False]
-    assert drafts[1].grids is not None
-    assert len(drafts[1].grids) == 2
-    assert [seed for _, _, seed in llm.asked] == [5] * 4
+@settings(max_examples=300, deadline=None)
+@given(
+    st.sampled_from(QUESTIONS),
+    st.one_of(st.text(), st.lists(st.sampled_from(PIECES), max_size=200).map("".join)),
+)
+def test_any_text_is_a_reading(question: tuple[tasks.Task, Grid], text: str) -> None:
+    task, grid = question
+    reading = read_grid(text, task, grid)
+    assert isinstance(reading, Reading)
+    assert reading.grid is not None or reading.error
+    if reading.grid is not None:
+        assert reading.grid.dtype == np.uint8
+        assert set(np.unique(reading.grid)) <= set(task.symbols)
+        assert not task.fills or reading.grid.shape == grid.shape
 
 
-def test_drafts_of_a_conversation() -> None:
-    llm = Scripted(SPACED, "no idea")
-    good, bad = LLMProposer(llm).propose(QUESTION, drafts=2, seed=3)
-    assert good.grids is not None
-    np.testing.assert_array_equal(good.grids[0], SOLVED)
-    assert (good.error, good.tokens, good.seconds, good.text) == (None, 10, 0.5, SPACED)
-    assert (bad.grids, bad.error, bad.text) == (None, "no grid in the reply", "no idea")
-    messages, most, seed = llm.asked[0]
-    assert (most, seed) == (answer_tokens(QUESTION), 3)
-    assert messages[0]["role"] == "system"
-    assert SUDOKU.rules in messages[-1]["content"]
-    assert "$" not in "".join(message["content"] for message in messages)
-
-
-def test_arc_takes_one_conversation_an_input() -> None:
-    one, two = np.ones((2, 2), dtype=np.uint8), np.full((2, 2), 2, dtype=np.uint8)
-    puzzle = Puzzle("arc", (one, two), demos=((one, two),))
-    llm = Scripted("1 2\n3 4", "nothing", "5 6\n7 8", "9 9\n9 9")
-    both, half = LLMProposer(llm).propose(puzzle, drafts=2)
-    assert [grid.tolist() for grid in both.grids or ()] == [[[1, 2], [3, 4]], [[5, 6], [7, 8]]]
-    assert both.tokens == 20
-    assert (half.grids, half.error) == (None, "no grid in the reply")
-    assert len(llm.asked) == 2
-
-
-def test_a_truncated_reply_is_named_unless_the_grid_is_whole() -> None:
-    whole = read_draft(
-        QUESTION, [Reply(SPACED + "\nThis holds because", 300, 1.0, "truncated at 300 tokens")]
+@settings(max_examples=100, deadline=None)
+@given(st.data())
+def test_what_prompts_show_is_read_back(data: st.DataObject) -> None:
+    task, question = data.draw(st.sampled_from(QUESTIONS))
+    shape = question.shape if task.fills else (data.draw(st.integers(1, 30)), data.draw(st.integers(1, 30)))
+    symbols = (
+        task.symbols if task is not MAZE else (ord("#"), ord("o"), ord("S"))
+    )  # free cells at a row's end may go
+    cells = data.draw(
+        st.lists(st.sampled_from(symbols), min_size=shape[0] * shape[1], max_size=shape[0] * shape[1])
     )
-    assert whole.grids is not None
-    assert whole.error is None
-    cut = read_draft(QUESTION, [Reply(SPACED[:100], 60, 1.0, "truncated at 60 tokens")])
-    assert cut.grids is not None
-    assert cut.error is not None
-    assert cut.error.startswith("truncated at 60 tokens; ")
-    empty = read_draft(QUESTION, [Reply("", 0, 1.0, "empty content")])
-    assert (empty.grids, empty.error) == (None, "empty content")
+    grid = np.array(cells, dtype=np.uint8).reshape(shape)
+    before, after = data.draw(st.sampled_from([("", ""), ("Here it is:\n\n", "\n\nI hope it helps.")]))
+    reading = read_grid(before + write_grid(grid, task) + after, task, question)
+    np.testing.assert_array_equal(reading.grid, grid)
 
 
-def test_violations_are_named_in_the_next_conversation() -> None:
-    feedback = Feedback(Draft((SOLVED,), "raw"), tuple(f"violation {n}" for n in range(20)))
-    first, again = conversation(QUESTION), conversation(QUESTION, feedback=feedback)
-    assert again[: len(first)] == first
-    assert [message["role"] for message in again[len(first) :]] == ["assistant", "user"]
-    assert SPACED in again[-2]["content"]
-    assert "- violation 7\n" in again[-1]["content"]
-    assert "violation 8" not in again[-1]["content"]
-    named = replace(feedback, corrections=("row 1, column 3: 7 instead of 5",))
-    assert "row 1, column 3: 7 instead of 5" in conversation(QUESTION, feedback=named)[-1]["content"]
-    assert "Another solver" not in conversation(QUESTION, feedback=feedback)[-1]["content"]
-    unread = conversation(QUESTION, feedback=Feedback(Draft(None, "prose"), ()))
-    assert unread[-2]["content"] == "prose"
-    assert "cannot be read" in unread[-1]["content"]
-
-
-@pytest.mark.parametrize("name", ["sudoku", "maze"])
-def test_the_example_is_never_the_puzzle_asked(name: str) -> None:
-    task = tasks.get(name)
-    for sample in task.samples():
-        shown = examples(task, sample)
-        assert all(not np.array_equal(example.grid, sample.grid) for example in shown)
-        asked = conversation(replace(sample, answers=sample.answers))
-        assert asked[-1]["role"] == "user"
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[" * 200_000,
+        "[" * 100_000 + "]" * 100_000,
+        "[1]" * 70_000,
+        '{"a":' * 40_000,
+        "[" + '{"a":' * 2000 + "1" + "}" * 2000 + "]",
+        "##|" + " " * 4000 + "#",
+        ("##|" + " " * 4000 + "#\n") * 50,
+        "1: " + " " * 4000 + ":",
+        "-" * 200_000,
+        "] ," * 70_000,
+        "\n" * 200_000,
+        "1\n" * 100_000,
+        "#\n" * 100_000,
+        "1 " * 100_000,
+        "<think>" * 30_000,
+        "row " * 50_000,
+        "'" * 200_000,
+        "[[" + "9" * 5000 + "]]",
+    ],
+    ids=lambda text: f"{text[:6]!r} x {len(text)}",
+)
+@pytest.mark.parametrize(
+    ("task", "question"), [QUESTIONS[i] for i in (0, 1, 3)], ids=["sudoku", "maze", "arc"]
+)
+def test_reading_takes_linear_time(task: tasks.Task, question: Grid, text: str) -> None:
+    started = time.process_time()
+    read_grid(text, task, question)
+    assert time.process_time() - started < 0.2
