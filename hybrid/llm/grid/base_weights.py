@@ -36,7 +36,7 @@ def load_base(
         raise GridModelError(f"{folder}: no model, expected config.json and safetensors weights")
     model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
         folder,
-        dtype=torch.bfloat16,
+        dtype=dtype,
         attn_implementation="sdpa",
         use_safetensors=True,
         trust_remote_code=False,

@@ -116,7 +116,9 @@ class Tuner:
         evaluated = share
         window = Window(torch.zeros(3, device=self.device, dtype=torch.float64), since=start)
         while True:
-            if self.progress.step % train.log_every == 0 or (train.steps and self.progress.step >= train.steps):
+            if self.progress.step % train.log_every == 0 or (
+                train.steps and self.progress.step >= train.steps
+            ):
                 share, stop = self._agree(self._share(before + time.time() - start))
                 self.progress.seconds = before + time.time() - start
                 if main and time.time() - reported >= train.report_seconds:
