@@ -1,0 +1,132 @@
+"""Tuning: data, schedule, a small run that learns, and its resumption."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from hybrid.llm.grid.adapter import read_adapter
+from hybrid.llm.grid.episodes import turn_grid
+from hybrid.llm.tuning.config import DataConfig, TrainConfig, load_config
+from hybrid.llm.tuning.data import ArcTask, EpisodeSource, pad, stream, to_batches
+from hybrid.llm.tuning.prepare import merged, pair_key, without, write_tasks
+from hybrid.llm.tuning.trainer import Tuner, schedule
+from trm.config import ConfigError
+
+
+def copying_task(name: str, seed: int, pairs: int = 12) -> ArcTask:
+    """Outputs are the inputs."""
+    rng = np.random.default_rng(seed)
+    grids = [rng.integers(0, 10, (2, 2)).astype(np.uint8) for _ in range(pairs)]
+    return ArcTask(name, [(grid, grid) for grid in grids[2:]], [(grid, grid) for grid in grids[:1]])
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> list[str]:
+    """Overrides that name a file of tasks and one that is held out."""
+    write_tasks([copying_task(f"learned{n}", n) for n in range(8)], tmp_path / "tasks.json.gz")
+    write_tasks([copying_task("unseen", 99, 4)], tmp_path / "unseen.json.gz")
+    data = [f"data.tasks={tmp_path / 'tasks.json.gz'}", f"data.held_out={tmp_path / 'unseen.json.gz'}"]
+    rates = [f"data.{name}=0" for name in ("turned_apart", "recolored_apart", "scaled", "framed")]
+    return [*data, *rates, "train.device=cpu", "train.report_seconds=0"]
+
+
+def tuner(files: list[str], out: Path, *overrides: str, resume: bool = False) -> Tuner:
+    settings = [*files, f"train.out={out}", "model.hidden_size=64", "model.layers=2", *overrides]
+    return Tuner(load_config(Path("configs/tune_tiny.toml"), settings), resume=resume)
+
+
+def test_a_small_model_learns_what_it_is_shown(files: list[str], tmp_path: Path) -> None:
+    run = tuner(files, tmp_path / "run", "train.steps=60", "data.group=16", "train.evaluate_every=0.5")
+    before = run.evaluate()
+    after = run.run()
+    assert after.decisive > before.decisive + 0.5
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert lines[-1]["step"] == 60
+    assert (tmp_path / "run" / "checkpoints" / "best" / "model.safetensors").is_file()
+
+
+def test_a_resumed_run_is_the_run(files: list[str], tmp_path: Path) -> None:
+    lora = [
+        "model.method=lora",
+        "model.rank=4",
+        "model.alpha=4",
+        "data.group=8",
+        "train.tokens=512",
+        "train.log_every=1",
+    ]
+    whole = tuner(files, tmp_path / "whole", *lora, "train.steps=6", "train.decay=0")
+    whole.run()
+    tuner(files, tmp_path / "parts", *lora, "train.steps=3", "train.decay=0").run()
+    second = tuner(files, tmp_path / "parts", *lora, "train.steps=6", "train.decay=0", resume=True)
+    second.run()
+    assert second.progress.step == 6
+    assert all(torch.equal(weight, second.trained[name]) for name, weight in whole.trained.items())
+    shape, weights = read_adapter(tmp_path / "parts" / "checkpoints" / "last")
+    assert shape.rank == 4
+    assert weights
+
+
+def test_batches_do_not_depend_on_the_number_of_workers_and_go_on_where_they_stood() -> None:
+    source = EpisodeSource(DataConfig(tasks="-", group=8), [copying_task("a", 1), copying_task("b", 2)], [])
+    plain = list(itertools.islice(stream(source, 256, 0, 0, 0, (0, 0)), 9))
+    worked = itertools.islice(stream(source, 256, 0, 0, 2, (0, 0)), 9)
+    assert all(np.array_equal(a[1].tokens, b[1].tokens) for a, b in zip(plain, worked, strict=True))
+    resumed = next(stream(source, 256, 0, 0, 0, plain[4][0]))
+    assert np.array_equal(resumed[1].tokens, plain[5][1].tokens)
+    other = next(stream(source, 256, 0, 1, 0, (0, 0)))
+    assert not np.array_equal(other[1].tokens, plain[0][1].tokens)
+
+
+def test_batches_hold_every_episode_and_keep_to_their_size() -> None:
+    source = EpisodeSource(DataConfig(tasks="-", group=40), [copying_task("a", 1)], [])
+    episodes = source.draw_group(np.random.default_rng(0))
+    batches = to_batches(episodes, 1024)
+    assert sum(batch.real for batch in batches) == sum(map(len, episodes))
+    assert all(batch.tokens.size <= 1024 and batch.tokens.shape[1] % 64 == 0 for batch in batches)
+    assert pad(episodes[:1]).tokens.shape[0] == 2
+
+
+def test_the_rate_rises_stays_and_falls() -> None:
+    train = TrainConfig(out="-", steps=100, warmup_steps=10, decay=0.7)
+    assert schedule(train, 0, 0.0) == pytest.approx(0.1)
+    assert schedule(train, 20, 0.2) == 1.0
+    assert schedule(train, 90, 0.65) == pytest.approx(0.5)
+    assert schedule(train, 99, 1.0) == 0.0
+
+
+def test_doubles_up_to_turn_and_colors_are_left_out() -> None:
+    rng = np.random.default_rng(5)
+    task = ArcTask("a", [tuple(rng.integers(0, 10, (3, 4)).astype(np.uint8) for _ in range(2))], [])  # type: ignore[list-item]
+    colors = rng.permutation(10).astype(np.uint8)
+    double = ArcTask("b", [tuple(colors[turn_grid(grid, 5)] for grid in task.train[0])], [])  # type: ignore[list-item]
+    other = ArcTask("c", [(task.train[0][1], task.train[0][0])], [])
+    assert pair_key(double.train[0]) == pair_key(task.train[0])
+    assert [kept.name for kept in without([double, other], [task])[0]] == ["c"]
+    assert without([replace(other, name="a")], [task]) == ([], ["a"])
+
+
+def test_pairs_of_one_task_are_put_together_without_repetition() -> None:
+    task = copying_task("a", 1)
+    together = merged([task, task, copying_task("b", 2)])
+    assert [(item.name, len(item.train)) for item in together] == [("a", 11), ("b", 11)]
+
+
+@pytest.mark.parametrize(
+    "override",
+    ["train.stepz=3", "train.seconds=1e9x", "data.puzzle_rate=2", "model.method=half", "train.steps=-1"],
+)
+def test_what_a_run_cannot_mean_is_refused(override: str) -> None:
+    with pytest.raises(ConfigError):
+        load_config(Path("configs/tune_tiny.toml"), ["data.tasks=-", override])
+
+
+def test_shipped_configurations_are_valid() -> None:
+    for name in ("tune.toml", "tune_tiny.toml"):
+        assert load_config(Path("configs") / name, ["data.tasks=-"]).train.seconds > 0
