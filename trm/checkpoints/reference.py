@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor
 
 from trm.checkpoints import CheckpointError
 from trm.checkpoints.format import Expert, read_tensors
-from trm.config import ConfigError
+from trm.config import ConfigError, from_dict
 from trm.model.config import TRMConfig
 from trm.tasks import get as get_task
 
@@ -46,67 +47,76 @@ def reference_name(key: str) -> str:
     return key
 
 
-def reference_config(state: Mapping[str, Tensor], task: str, overrides: Mapping[str, Any]) -> TRMConfig:
-    """The shape of reference weights, from the tensors, the task's canvas and `overrides`.
+@dataclass(frozen=True)
+class ReferenceConfig:
+    """The reference implementation's own keys. What is not given comes from the weights and the task."""
 
-    overrides: the reference's own keys (`H_cycles`, `num_heads`, `pos_encodings`, …). Raises CheckpointError where
-    they are unknown or contradict the weights.
+    seq_len: int = 0
+    vocab_size: int = 0
+    hidden_size: int = 0
+    num_heads: int = 8
+    H_cycles: int = 3
+    L_cycles: int = 0
+    L_layers: int = 0
+    expansion: float = 4.0
+    pos_encodings: Literal["rope", "none"] = "rope"
+    mlp_t: bool = False
+    puzzle_emb_len: int = 0
+    puzzle_emb_ndim: int = 0
+    num_puzzle_identifiers: int = 0
+    rms_norm_eps: float = 1e-5
+    rope_theta: float = 10_000.0
+    # Of its training alone:
+    H_layers: int = 0
+    batch_size: int = 0
+    halt_max_steps: int = 0
+    halt_exploration_prob: float = 0.0
+    forward_dtype: str = ""
+    no_ACT_continue: bool = True
+    name: str = ""
+    loss: dict[str, Any] = field(default_factory=dict)
+
+
+def reference_config(state: Mapping[str, Tensor], task: str, overrides: Mapping[str, Any]) -> TRMConfig:
+    """The shape of reference weights, from the tensors, the task's canvas and `overrides`, keys of ReferenceConfig.
+
+    Raises ConfigError, or CheckpointError where the overrides contradict the weights.
     """
-    known = {
-        "seq_len", "vocab_size", "hidden_size", "num_heads", "H_cycles", "L_cycles", "L_layers", "expansion",
-        "pos_encodings", "mlp_t", "puzzle_emb_len", "puzzle_emb_ndim", "num_puzzle_identifiers",
-        "batch_size", "halt_max_steps", "halt_exploration_prob", "forward_dtype", "no_ACT_continue", "H_layers",
-        "rms_norm_eps", "rope_theta", "name", "loss",
-    }  # fmt: skip
-    if unknown := sorted(set(overrides) - known):
-        raise CheckpointError(f"config: unknown {', '.join(unknown)}; known: {', '.join(sorted(known))}")
-    for key in ("seq_len", "num_heads", "H_cycles", "L_cycles", "puzzle_emb_len"):
-        if type(overrides.get(key, 0)) is not int:
-            raise CheckpointError(f"config: {key} = {overrides[key]!r}, expected a whole number")
-    if type(expansion := overrides.get("expansion", 4)) not in (int, float):
-        raise CheckpointError(f"config: expansion = {expansion!r}, expected a number")
-    if (encodings := overrides.get("pos_encodings", "rope")) not in ("rope", "none"):
-        raise CheckpointError(f"config: pos_encodings = {encodings!r}, expected 'rope' or 'none'")
-    if overrides.get("rope_theta", 10_000) != 10_000 or overrides.get("rms_norm_eps", 1e-5) != 1e-5:
-        raise CheckpointError("config: only rope_theta 10000 and rms_norm_eps 1e-5 are known here")
-    mixer = "mlp_t" if "net.blocks.0.mix.down.weight" in state else "attention"
-    identities = state.get("embed.identities")
-    vocab, hidden = state["embed.tokens"].shape
-    spec = get_task(task)
-    identity_dim = int(identities.shape[1]) if identities is not None else 0
-    prefix = overrides.get("puzzle_emb_len") or -(-identity_dim // hidden)
-    seq_len = overrides.get("seq_len", spec.seq_len)
-    if mixer == "mlp_t":
-        positions = int(state["net.blocks.0.mix.down.weight"].shape[0])
-        if "puzzle_emb_len" not in overrides:
-            prefix = positions - seq_len
-    elif "puzzle_emb_len" not in overrides:
-        prefix = 16 if identities is not None else 0  # the published recipes' default
+    given = from_dict(ReferenceConfig, overrides)
+    if given.rope_theta != 10_000 or given.rms_norm_eps != 1e-5:
+        raise CheckpointError("config: only rope_theta 10000 and rms_norm_eps 1e-5 are supported")
+    vocab, hidden = map(int, state["embed.tokens"].shape)
+    token_mixer = "net.blocks.0.mix.down.weight" in state
     layers = 1 + max(int(k.split(".")[2]) for k in state if k.startswith("net.blocks."))
-    stated_by_weights: dict[str, Any] = {
-        "vocab_size": vocab,
-        "hidden_size": hidden,
-        "L_layers": layers,
-        "mlp_t": mixer == "mlp_t",
-    }
-    if identities is not None:
-        stated_by_weights |= {"num_puzzle_identifiers": len(identities), "puzzle_emb_ndim": identity_dim}
-    for key, value in stated_by_weights.items():
+    identities, identity_dim = (
+        map(int, state["embed.identities"].shape) if "embed.identities" in state else (0, 0)
+    )
+    by_weights = {"vocab_size": vocab, "hidden_size": hidden, "L_layers": layers, "mlp_t": token_mixer}
+    if identities:
+        by_weights |= {"num_puzzle_identifiers": identities, "puzzle_emb_ndim": identity_dim}
+    for key, value in by_weights.items():
         if overrides.get(key, value) != value:
             raise CheckpointError(f"config: {key} = {overrides[key]!r}, but the weights have {value!r}")
+    seq_len = given.seq_len or get_task(task).seq_len
+    prefix = given.puzzle_emb_len or -(-identity_dim // hidden)
+    if "puzzle_emb_len" not in overrides:
+        # A token mixer has a weight for every position; else the default of the published recipes.
+        prefix = 16 if identities else 0
+        if token_mixer:
+            prefix = int(state["net.blocks.0.mix.down.weight"].shape[0]) - seq_len
     return TRMConfig(
         seq_len=seq_len,
-        vocab_size=int(vocab),
-        hidden_size=int(hidden),
+        vocab_size=vocab,
+        hidden_size=hidden,
         layers=layers,
-        heads=overrides.get("num_heads", 8),
-        expansion=float(expansion),
-        mixer=mixer,  # type: ignore[arg-type]
-        positions="rope" if mixer == "attention" and encodings == "rope" else "none",
+        heads=given.num_heads,
+        expansion=given.expansion,
+        mixer="mlp_t" if token_mixer else "attention",
+        positions="none" if token_mixer else given.pos_encodings,
         prefix=prefix,
-        h_cycles=overrides.get("H_cycles", 3),
-        l_cycles=overrides.get("L_cycles", 6 if task == "sudoku" else 4),
-        identities=int(identities.shape[0]) if identities is not None else 0,
+        h_cycles=given.H_cycles,
+        l_cycles=given.L_cycles or (6 if task == "sudoku" else 4),
+        identities=identities,
         identity_dim=identity_dim,
     )
 

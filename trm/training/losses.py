@@ -1,4 +1,4 @@
-"""What the network is trained on: cells and halting."""
+"""The loss of a supervision step: cross-entropy of the cells, and of halting."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from trm.training.config import LossConfig
 
 class Losses(NamedTuple):
     total: Tensor  # [] summed over the batch
-    cells: Tensor  # [] the cross-entropy's part of it
-    right: Tensor  # [B] bool: every labelled cell right
+    cells: Tensor  # [] its part for the cells
+    right: Tensor  # [B] bool: every labelled cell is right
 
 
 def log_stablemax(logits: Tensor) -> Tensor:
@@ -36,27 +36,29 @@ def cell_losses(logits: Tensor, labels: Tensor, config: LossConfig) -> Tensor:
 
 
 def continue_target(later: Output, last: Tensor) -> Tensor:
-    """What going on is worth [B]: the better of halting and going on after the next step, at a puzzle's last step
-    of halting alone, as a probability (arXiv:2506.21734).
+    """The target [B] of `go_on`, a probability: the larger of the next step's two logits (arXiv:2506.21734).
 
-    later: the next supervision step's output; last [B] bool: this one is the puzzle's last.
+    later: output of the next supervision step. last [B] bool: the puzzle leaves after this one, so
+    that only halting counts.
     """
     best = torch.where(last, later.halt, torch.maximum(later.halt, later.go_on))
     return torch.sigmoid(best)
 
 
-def losses(output: Output, labels: Tensor, config: LossConfig, worth: Tensor | None = None) -> Losses:
+def losses(
+    output: Output, labels: Tensor, config: LossConfig, continue_value: Tensor | None = None
+) -> Losses:
     """The loss of one supervision step, summed over the batch.
 
-    A puzzle's part: mean cross-entropy of its labelled cells + halt_weight · BCE(halt, all cells right); where
-    going on is learned, + halt_weight · BCE(go_on, worth [B], see `continue_target`).
+    For each puzzle: mean cross-entropy of its labelled cells + halt_weight · BCE(halt, all cells right), and with
+    continue_value [B] (see `continue_target`) + halt_weight · BCE(go_on, continue_value).
     """
     scored = labels != IGNORE
     count = scored.sum(-1).clamp(min=1)
     right = ((output.logits.argmax(-1) == labels) | ~scored).all(-1)
     cells = (cell_losses(output.logits, labels, config).sum(-1) / count).sum()
     halt = F.binary_cross_entropy_with_logits(output.halt, right.float(), reduction="sum")
-    if worth is not None:
-        halt = halt + F.binary_cross_entropy_with_logits(output.go_on, worth, reduction="sum")
+    if continue_value is not None:
+        halt = halt + F.binary_cross_entropy_with_logits(output.go_on, continue_value, reduction="sum")
     total = cells + config.halt_weight * halt
     return Losses(total, cells.detach(), right)

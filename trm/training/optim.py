@@ -1,7 +1,7 @@
 """Muon or NorMuon for matrices, AdamW for the rest, and the moving average of weights.
 
-`torch.optim.Muon` reads its learning rate on the host, which a captured CUDA graph cannot; this one keeps it in
-a tensor and orthogonalises matrices of one shape together.
+`torch.optim.Muon` reads its learning rate on the host, which a captured CUDA graph cannot do. This one keeps it in a
+tensor, and orthogonalises matrices of the same shape together.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 
 
 def orthogonalise(updates: Tensor, half: bool = False, steps: int = 5) -> Tensor:
-    """The nearest semi-orthogonal matrices, roughly: singular values end between 0.7 and 1.2.
+    """Approximately the nearest semi-orthogonal matrices: singular values become 0.7 to 1.2.
 
-    updates [K, out, in]; half: in bfloat16, as always on CUDA.
+    updates: [K, out, in]. half: compute in bfloat16, as always on CUDA.
     """
     a, b, c = NEWTON_SCHULZ
     x = updates.bfloat16() if half or updates.is_cuda else updates
@@ -37,11 +37,11 @@ def orthogonalise(updates: Tensor, half: bool = False, steps: int = 5) -> Tensor
 
 
 class Muon(torch.optim.Optimizer):
-    """Momentum, orthogonalised; step size × √max(1, out/in); weight decay decoupled. `lr` is a tensor [].
+    """Orthogonalised momentum times √max(1, out/in), with decoupled weight decay. `lr` is a tensor [].
 
-    half: orthogonalise in bfloat16, where the network runs in it: a third off a step on a CPU that multiplies it.
-    neurons: memory of each row's mean square, by whose root the row is divided (NorMuon, arXiv:2510.05491); the whole
-    keeps its norm. 0: Muon itself, which leaves to weight decay what has little of the gradient (LOG.md).
+    half: orthogonalise in bfloat16, as the network; a step takes a third less time on CPUs that have it.
+    neurons: NorMuon (arXiv:2510.05491): decay of the mean square of each row, by whose root the row is divided, while
+    the matrix keeps its norm. 0: plain Muon, in which weight decay wins over rows with small gradients (LOG.md).
     """
 
     def __init__(
@@ -78,20 +78,20 @@ class Muon(torch.optim.Optimizer):
         ahead = torch._foreach_lerp(grads, buffers, group["momentum"])  # Nesterov
         updates = orthogonalise(torch.stack(ahead), self.half)
         if group["neurons"]:
-            updates = self._even(updates, params, group["neurons"])
+            updates = self._even_rows(updates, params, group["neurons"])
         updates = updates * (group["lr"] * scale)
         torch._foreach_mul_(weights, 1 - group["lr"] * group["weight_decay"])
         torch._foreach_sub_(weights, list(updates.unbind()))
 
-    def _even(self, updates: Tensor, params: list[nn.Parameter], memory: float) -> Tensor:
-        """Updates [K, out, in] in which every row has the same share over time."""
+    def _even_rows(self, updates: Tensor, params: list[nn.Parameter], memory: float) -> Tensor:
+        """Updates [K, out, in] whose rows have the same size on average over time."""
         squares = updates.square().mean(-1)  # [K, out]
         for p, now in zip(params, squares, strict=True):
             if "squares" not in self.state[p]:
                 self.state[p]["squares"] = torch.zeros_like(now)
         known = [self.state[p]["squares"] for p in params]
         torch._foreach_lerp_(known, list(squares.unbind()), 1 - memory)
-        # A young mean is too small in all rows alike, and the norm that is kept sees to that.
+        # At first the means are too small, by the same factor in all rows; keeping the norm cancels it.
         even = updates / (torch.stack(known).sqrt() + 1e-7).unsqueeze(-1)
         lengths = [x.norm(dim=(-2, -1), keepdim=True) for x in (updates, even)]
         result: Tensor = even * (lengths[0] / lengths[1].clamp(min=1e-12))
@@ -99,7 +99,7 @@ class Muon(torch.optim.Optimizer):
 
 
 class Optimizer:
-    """The optimisers of a run, their schedule and the gradient clip, all usable inside a CUDA graph."""
+    """The optimisers of a run, their schedule and gradient clipping; usable in a CUDA graph."""
 
     def __init__(self, model: nn.Module, config: OptimConfig) -> None:
         self.config = config
@@ -111,7 +111,7 @@ class Optimizer:
             else set()
         )
         rest = [p for p in self.params if id(p) not in matrices]
-        self.lrs: list[tuple[float, Tensor]] = []  # (peak, the tensor that holds today's)
+        self.lrs: list[tuple[float, Tensor]] = []  # (peak, tensor with the present one)
 
         def lr(peak: float) -> Tensor:
             self.lrs.append((peak, torch.tensor(0.0, device=device)))
@@ -135,7 +135,7 @@ class Optimizer:
             self.parts.append(Muon(muon, lr(config.lr), config.momentum, config.weight_decay, half, memory))
 
     def schedule(self, progress: float) -> float:
-        """Share of the peak learning rate when `progress` (0 to 1) of the horizon is behind."""
+        """The learning rate as a share of its peak, when `progress` (0 to 1) of the run is done."""
         warm = min(1.0, progress / self.config.warmup) if self.config.warmup else 1.0
         if self.config.schedule == "constant":
             return warm
@@ -151,7 +151,7 @@ class Optimizer:
             tensor.fill_(peak * share)
 
     def clip(self) -> Tensor:
-        """Scale the gradients to norm `clip` at most; returns the norm before []."""
+        """Scale the gradients to a norm of at most `clip`; returns their norm before, a tensor []."""
         grads = [p.grad for p in self.params if p.grad is not None]
         norm: Tensor = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(grads)))
         if self.config.clip:
@@ -163,7 +163,7 @@ class Optimizer:
             part.step()
 
     def reset(self) -> None:
-        """Forget what was gathered, in place: a captured graph reads these tensors."""
+        """Zero the state in place, where a captured graph reads it."""
         for part in self.parts:
             for gathered in part.state.values():
                 for value in gathered.values():
@@ -178,15 +178,15 @@ class Optimizer:
 
     def load_state_dict(self, states: list[dict[str, Any]]) -> None:
         for part, state in zip(self.parts, states, strict=True):
-            # The learning rates are this object's own tensors; the schedule sets them anew.
+            # Learning rates stay in this object's tensors, which the schedule sets.
             lr = [group["lr"] for group in part.param_groups]
             part.load_state_dict(state)
-            for group, mine in zip(part.param_groups, lr, strict=True):
-                group["lr"] = mine
+            for group, own in zip(part.param_groups, lr, strict=True):
+                group["lr"] = own
 
 
 class Ema:
-    """Exponential moving average of the weights; `decay` 0 keeps the weights themselves."""
+    """Exponential moving average of the weights; with `decay` 0 the weights themselves."""
 
     def __init__(self, model: nn.Module, decay: float) -> None:
         self.live: list[Tensor] = [p for p in model.parameters() if p.requires_grad]

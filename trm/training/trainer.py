@@ -24,11 +24,12 @@ from trm.model.config import TRMConfig
 from trm.model.network import TRM
 from trm.progress import interruptions
 from trm.tasks import Puzzle, Task
+from trm.training.clock import Clock, metrics_line
 from trm.training.config import Config
 from trm.training.memory import within_memory
 from trm.training.run_folder import RunFolder
 from trm.training.setup import canvas_task, embedding_numbers, first_network, is_compiled, training_bank
-from trm.training.step import METERS, WARM_UP_STEPS, Learner
+from trm.training.step import Learner
 
 REPORT_EVERY = 5.0  # seconds
 
@@ -90,11 +91,13 @@ class Trainer:
         bank = training_bank(config, self.task, train, model.device)
         self.learner = Learner(config, model, bank, self.accelerator)
         self.train_size = len(train)
-        self.done_steps, self.seconds, self.best = 0, 0.0, -1.0
+        single = self.accelerator.num_processes == 1  # communication between processes is not captured
+        captures = model.device.type == "cuda" and is_compiled(config, model.device)
+        self.clock = Clock(captures and single)
+        self.best = -1.0  # accuracy of checkpoints/best
         self.next_evaluation = config.train.evaluate_every  # as a share of the run
         self.evaluated_step = -1  # the step of the last evaluation
         self._reported = (0, 0.0)  # steps and seconds at the last report
-        self._previous_step: torch.cuda.Event | None = None  # its end on the device
 
     # -- the loop --------------------------------------------------------------------------------------
     def progress(self) -> float:
@@ -155,48 +158,26 @@ class Trainer:
         return agreed
 
     def advance(self, progress: float) -> None:
-        """Take one step and time it. The first steps on CUDA, which compile and capture, are not timed."""
-        learner = self.learner
-        learner.set_step(self.done_steps, progress)
-        cuda = learner.model.device.type == "cuda"
-        # Communication between processes is not captured.
-        captures = cuda and is_compiled(self.config, learner.model.device)
-        if captures and self.accelerator.num_processes == 1 and learner.graph is None:
-            learner.warm_up(self.done_steps, progress)
-            self.done_steps += WARM_UP_STEPS
-            return
-        start = time.perf_counter()
-        if cuda:
-            # The host stays one step ahead of the device, so that the clock is right and the device never waits.
-            previous, self._previous_step = self._previous_step, torch.cuda.Event()  # type: ignore[no-untyped-call]
-            learner.step()
-            self._previous_step.record()
-            if previous is not None:
-                previous.synchronize()
-        else:
-            learner.step()
-        self.seconds += time.perf_counter() - start
-        self.done_steps += 1
+        """Take one step, with the learning rate of this share of the run."""
+        self.clock.step(self.learner, progress)
+
+    @property
+    def done_steps(self) -> int:
+        return self.clock.steps
+
+    @property
+    def seconds(self) -> float:
+        return self.clock.seconds
 
     # -- reports and evaluations -----------------------------------------------------------------------
     def _report(self, progress: float) -> None:
         """Print and write down the means of the meters since the last report."""
         gathered = self.accelerator.reduce(self.learner.meters.clone(), reduction="sum")
         self.learner.meters.zero_()
-        meters = dict(zip(METERS, gathered.tolist(), strict=True))
-        steps, elapsed = max(1, self.done_steps - self._reported[0]), self.seconds - self._reported[1]
+        steps, seconds = self.done_steps - self._reported[0], self.seconds - self._reported[1]
         self._reported = (self.done_steps, self.seconds)
-        world = self.accelerator.num_processes
-        finished = max(1.0, meters["finished"])
-        line = {
-            "step": self.done_steps,
-            "seconds": round(self.seconds, 2),
-            "lr": float(self.learner.optimizer.lrs[-1][1]),
-            **{name: meters[name] / steps / world for name in ("loss", "cells", "norm")},
-            "pool_accuracy": meters["right"] / finished,
-            "pool_steps": meters["steps"] / finished,
-            "ms_per_step": 1000 * elapsed / steps,
-        }
+        lr, processes = float(self.learner.optimizer.lrs[-1][1]), self.accelerator.num_processes
+        line = metrics_line(gathered.tolist(), steps, seconds, processes, self.clock, lr)
         self._write(line)
         left = self.seconds / progress * (1 - progress) if progress else 0.0
         self._say(
@@ -208,7 +189,7 @@ class Trainer:
         """Evaluate the averaged weights and keep the best; without held-out puzzles keep the latest."""
         result: Mapping[str, Any] = {}
         if self.accelerator.is_main_process and self.held_out:
-            self._previous_step = None
+            self.clock.pause()
             result = self._held_out_figures()
             if result["accuracy"] >= self.best:
                 self.save("best", result)
@@ -327,7 +308,7 @@ class Trainer:
         if pool is None:
             self._say("resuming without the saved slots: every slot starts a fresh puzzle")
         self.learner.load_state_dict({**state, "pool": pool})
-        self.done_steps, self.seconds, self.best = state["step"], state["seconds"], state["best"]
+        self.clock.steps, self.clock.seconds, self.best = state["step"], state["seconds"], state["best"]
         self._reported = (self.done_steps, self.seconds)
         every, progress = self.config.train.evaluate_every, self.progress()
         due = state.get("evaluation_due", False)  # runs of before this key do not say

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from small_networks import ROOT, SUDOKU, network
+from small_networks import GOLDEN, ROOT, SUDOKU, network
 from typer.testing import CliRunner, Result
 
 from trm.checkpoints.format import Expert, load, save
