@@ -24,6 +24,7 @@ SMALL = [
 ROWS = {row.name: row for row in read_rows(RECIPE, LITERATURE, SMALL, Path())}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ROWS)
 def test_every_row_of_the_literature_trains(name: str, tmp_path: Path) -> None:
     made = trainer(tmp_path, ROWS[name].config)
@@ -82,6 +83,7 @@ def steps(row: str) -> list[int]:
     return [line["step"] for line in lines if "held_out" in line]
 
 
+@pytest.mark.slow
 def test_rows_are_trained_listed_and_kept(ablate: Callable[..., Result]) -> None:
     done = ablate("--only", "c,a")
     assert done.exit_code == 0, done.output

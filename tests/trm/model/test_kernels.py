@@ -89,12 +89,16 @@ for positions, norm, dtype in ((97, False, torch.float32), (97, False, torch.flo
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not kernels.available(), reason="Triton is not for this machine")
 @pytest.mark.parametrize(
     "device",
     [
         "cpu",
-        pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")),
+        pytest.param(
+            "cuda",
+            marks=[pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")],
+        ),
     ],
 )
 def test_the_fused_kernels_agree_with_their_plain_twin_both_ways(device: str) -> None:
@@ -137,6 +141,7 @@ for kernel, fixed, warps in (
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not kernels.available(), reason="Triton is not for this machine")
 def test_the_kernels_compile_for_a_gpu_that_is_not_there() -> None:
     ran = subprocess.run([sys.executable, "-c", COMPILE], capture_output=True, text=True, cwd=ROOT)

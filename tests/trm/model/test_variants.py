@@ -281,6 +281,7 @@ SHAPES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_every_recipe_trains(path: Path, tmp_path: Path) -> None:
     config = load_config(path, [*TINY, *SHAPES.get(path.stem, [])])

@@ -15,9 +15,11 @@ from small_networks import ROOT
 
 from trm.checkpoints.format import Checkpoint, Expert, load
 from trm.data.generate import generate
+from trm.evaluation.accuracy import evaluate
 from trm.inference.refiner import Refiner
 from trm.tasks import Puzzle, Status
 
+pytestmark = pytest.mark.slow
 FRESH = list(generate("sudoku", 100, 99, clues=(50, 60)))  # another seed than the recipe's
 
 
@@ -61,13 +63,13 @@ def test_it_learns_puzzles_it_has_never_seen(run: Path, refiner: Refiner) -> Non
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     held_out = [line["held_out"]["accuracy"] for line in lines if "held_out" in line]
     assert held_out[-1] >= 0.9
-    result = refiner.evaluate(FRESH, steps=8)
+    result = evaluate(refiner, FRESH, steps=8)
     assert result["accuracy"] >= 0.9
     assert result["verified"] == result["accuracy"]  # one solution each: right and valid are the same
 
 
 def test_it_knows_when_to_stop(refiner: Refiner) -> None:
-    result = refiner.evaluate(FRESH, steps=8)
+    result = evaluate(refiner, FRESH, steps=8)
     assert result["mean_steps"] < 4
     assert result["halt_accuracy"] > result["by_step"]["1"]
 
@@ -81,9 +83,11 @@ def test_a_draft_is_used_and_errors_in_it_are_mended(refiner: Refiner) -> None:
     cold = refiner.refine(FRESH[:40], steps=1)
     solved = [np.mean([o.verdict.status is Status.VERIFIED for o in outs]) for outs in (given, cold)]
     assert solved[0] > solved[1]
-    expert = refiner.checkpoint.experts["sudoku"]
+    expert = refiner.pool.checkpoint.experts["sudoku"]
     deaf = {**expert.state, "embed.draft": torch.zeros_like(expert.state["embed.draft"])}
-    mute = Refiner(Checkpoint("deaf", {"sudoku": Expert("sudoku", expert.config, deaf)}), "cpu")
+    mute = Refiner.from_checkpoint(
+        Checkpoint("deaf", {"sudoku": Expert("sudoku", expert.config, deaf)}), "cpu"
+    )
     a, b = mute.refine(FRESH[:8], list(drafts[:8]), cold=False, steps=1), mute.refine(FRESH[:8], steps=1)
     assert all(np.array_equal(x.grid, y.grid) for x, y in zip(a, b, strict=True))
 

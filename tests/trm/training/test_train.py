@@ -275,6 +275,7 @@ def test_what_cannot_be_meant_is_refused(change: dict[str, Any]) -> None:
         settings(**change)
 
 
+@pytest.mark.slow
 def test_two_processes_match_one(tmp_path: Path) -> None:
     """`accelerate launch` with two CPU processes: the same losses and weights as one, to rounding."""
     recipe = tmp_path / "recipe.toml"
@@ -300,6 +301,7 @@ def test_two_processes_match_one(tmp_path: Path) -> None:
         torch.testing.assert_close(tensor, states[1]["model"][name], rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_two_processes_report_and_save_at_the_same_steps(tmp_path: Path) -> None:
     """Each has a clock of its own: only one may say when. And one process goes on with what two have left."""
     recipe, script = tmp_path / "recipe.toml", tmp_path / "often.py"
