@@ -1,70 +1,75 @@
-"""Two attempts out of many proposals."""
+"""The answer among attempts and drafts: rules, votes, confidence."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import doubles
 import numpy as np
 import pytest
-from doubles import FakeRefiner, Outcome, Scripted
-from hybrid.null import Passthrough
-from hybrid.pooling import named, pooled, said_by
-from trm.inference.attempts import Attempt, tally
+from arc_expert import TASK, arc_refiner
+from doubles import Scripted
 
-from hybrid.pipeline import Options, Pipeline
-from trm import tasks
-from trm.grid import PuzzleError
-from trm.tasks import Puzzle
+from hybrid.pipeline import Pipeline
+from trm.grid import Grid, Grids, PuzzleError
+from trm.inference.config import SearchConfig
+from trm.inference.proposals import CheckedDraft, Draft
+from trm.inference.rollouts import Attempt
+from trm.inference.selection import Selection, pool_candidates, select_answer, tally
+from trm.tasks import get
 
-PUZZLE = tasks.get("arc").samples()[0]
+ARC = get("arc")
+PUZZLE = ARC.samples()[0]
 A, B, C = (np.full((2, 2), n, dtype=np.uint8) for n in (7, 5, 3))
 
 
-def first(choice: object) -> list[int]:
-    return [int(grid[0, 0]) for grid in choice]  # type: ignore[attr-defined]
+def first_cells(choice: Sequence[Grid]) -> list[int]:
+    return [int(grid[0, 0]) for grid in choice]
 
 
-def test_votes_decide_then_the_network_then_who_came_first() -> None:
-    assert first(pooled(PUZZLE, [], [(A,), (B,), (C,), (B,)])[0]) == [5, 7]
-    assert first(pooled(PUZZLE, [], [(A,), (B,), (C,)])[0]) == [7, 5]
-
-    def score(
-        puzzle: object, candidates: Sequence[Any], index: int
-    ) -> Any:  # the lower the first cell, the likelier
-        return np.array([-float(grids[0][0, 0]) for grids in candidates])
-
-    assert first(pooled(PUZZLE, [], [(A,), (B,), (C,)], score)[0]) == [3, 5]
-    assert first(pooled(PUZZLE, [[[C]]], [(A,), (A,)], score)[0]) == [7, 3]
-    assert pooled(PUZZLE, [], []) == ()
+def attempt(source: str, confidence: float, *grids: Grid) -> Attempt:
+    return Attempt(source, grids, confidence, ARC.check(PUZZLE, grids), 1)
 
 
-def test_a_candidate_that_cannot_be_scored_comes_last_of_its_votes() -> None:
-    def score(puzzle: object, candidates: Sequence[Any], index: int) -> Any:
-        if any(grid[0, 0] == 7 for (grid,) in candidates):
+def select(attempts: Sequence[Attempt], drafts: Sequence[Grids] = ()) -> Selection:
+    inputs = len(attempts[0].grids) if attempts else 1
+    puzzle = replace(PUZZLE, inputs=PUZZLE.inputs[:1] * inputs, answers=None)
+    return select_answer(
+        ARC, puzzle, attempts, [CheckedDraft.of(ARC, puzzle, Draft(grids)) for grids in drafts]
+    )
+
+
+# -- votes ---------------------------------------------------------------------------------------------------
+def test_votes_decide_then_the_judge_then_what_was_named_first() -> None:
+    def lower_is_likelier(index: int, grids: Sequence[Grid]) -> list[float]:
+        return [-float(grid[0, 0]) for grid in grids]
+
+    assert first_cells(pool_candidates([[A, B, C, B]])[0]) == [5, 7]
+    assert first_cells(pool_candidates([[A, B, C]])[0]) == [7, 5]
+    assert first_cells(pool_candidates([[A, B, C]], lower_is_likelier)[0]) == [3, 5]
+    assert first_cells(pool_candidates([[C, A, A]], lower_is_likelier)[0]) == [7, 3]
+
+
+def test_a_candidate_that_the_judge_refuses_comes_last_of_its_votes() -> None:
+    def judge(index: int, grids: Sequence[Grid]) -> list[float]:
+        if any(grid[0, 0] == 7 for grid in grids):
             raise PuzzleError("draft of 2x2, expected 3x3")
-        return np.array([1 / grid[0, 0] for (grid,) in candidates])
+        return [1 / float(grid[0, 0]) for grid in grids]
 
-    assert first(pooled(PUZZLE, [], [(A,), (B,)], score)[0]) == [5, 7]
-    assert first(pooled(PUZZLE, [], [(B,), (A,), (C,)], score)[0]) == [3, 5]
+    assert first_cells(pool_candidates([[A, B]], judge)[0]) == [5, 7]
+    assert first_cells(pool_candidates([[B, A, C]], judge)[0]) == [3, 5]
 
 
-def test_the_network_is_asked_once_about_all_candidates_of_an_input() -> None:
-    asked: list[tuple[int, list[int]]] = []
+def test_the_judge_is_asked_once_about_all_candidates_of_an_input() -> None:
+    calls: list[tuple[int, list[int]]] = []
 
-    def score(puzzle: Puzzle, candidates: Sequence[Any], index: int) -> Any:
-        assert len(puzzle.inputs) > index  # the whole puzzle: what the network was fitted to
-        asked.append((index, [int(grid[0, 0]) for (grid,) in candidates]))
-        return np.arange(len(candidates))
+    def judge(index: int, grids: Sequence[Grid]) -> list[float]:
+        calls.append((index, first_cells(grids)))
+        return [0.0] * len(grids)
 
-    two = replace(PUZZLE, inputs=PUZZLE.inputs * 2)
-    pooled(two, [], [(A, C), (B, C), (A, B)], score)
-    assert asked == [(0, [7, 5]), (1, [3, 5])]
-    pooled(PUZZLE, [], [(A,), (A,)], score)  # nothing to choose from
-    assert len(asked) == 2
+    pool_candidates([[A, B, A], [C, C, B], [A, A]], judge)  # of the last there is nothing to choose
+    assert calls == [(0, [7, 5]), (1, [3, 5])]
 
 
 def test_equal_grids_have_one_row_of_a_tally() -> None:
@@ -73,69 +78,86 @@ def test_equal_grids_have_one_row_of_a_tally() -> None:
     assert [(grid.shape, votes) for grid, votes in counted] == [
         ((1, 4), 2), ((2, 2), 2), ((2, 2), 1), ((4, 1), 1),
     ]  # fmt: skip
-    assert first([grid for grid, _ in counted]) == [0, 5, 7, 0]
+    assert first_cells([grid for grid, _ in counted]) == [0, 5, 7, 0]
 
 
-def test_the_pipeline_pools_an_llms_drafts() -> None:
-    """Three drafts, two of them alike: the first attempt is theirs, though another came first."""
-    proposer = Scripted([(A,), (B,)])
-    answer = next(Pipeline(proposer, Passthrough()).solve([PUZZLE], Options(drafts=3)))
-    assert first(answer.candidates[0]) == [5, 7]
+def test_every_attempt_and_every_draft_has_a_vote() -> None:
+    attempts = [attempt("refiner", 0.9, A), attempt("refiner", 0.2, B), attempt("refiner", 0.3, B)]
+    selection = select(attempts, [(C,)])
+    assert first_cells(selection.candidates[0]) == [5, 7]
+    assert (selection.source, selection.confidence) == ("refiner", pytest.approx(0.3 * 3 / 5))
+
+
+def test_the_more_confident_wins_among_equal_votes() -> None:
+    attempts = [
+        attempt("refiner", confidence, grid) for grid, confidence in ((A, 0.9), (B, 0.3), (C, 0.95), (B, 0.2))
+    ]
+    selection = select(attempts)
+    assert first_cells(selection.candidates[0]) == [5, 3]
+    assert selection.confidence == pytest.approx(0.3 * 3 / 6)  # half of the views agree, smoothed
+    assert select(attempts[:1]).confidence == pytest.approx(
+        0.9 * 2 / 3
+    )  # that a single view agrees says little
+
+
+def test_the_source_is_found_input_by_input() -> None:
+    cold, drafted = "refiner", "refiner+draft"
+    # Put together from two attempts: as confident as the less confident, each with two votes of three.
+    both = select([attempt(cold, 0.9, A, B), attempt(cold, 0.4, B, A), attempt(drafted, 0.6, A, A)])
+    assert [first_cells(choice)[0] for choice in both.candidates] == [7, 7]
+    assert (both.source, both.confidence) == (cold, pytest.approx(0.4 * 3 / 5))
+    assert (
+        select([attempt(cold, 0.4, A), attempt(drafted, 0.6, C), attempt(drafted, 0.5, C)]).source == drafted
+    )
+    llm = select([attempt(cold, 0.9, A)], [(C,), (C,)])
+    assert (llm.source, llm.confidence) == ("llm", None)
+
+
+def test_nothing_named_is_no_answer() -> None:
+    selection = select([])
+    assert (selection.grids, selection.source, selection.candidates) == (None, None, ())
+
+
+# -- in the pipeline -----------------------------------------------------------------------------------------
+def test_an_llms_drafts_are_pooled() -> None:
+    """Three drafts, two of them alike: the first candidate is theirs, though another came first."""
+    answer = next(Pipeline(Scripted([(A,), (B,)]), None).solve([PUZZLE], SearchConfig(drafts=3)))
+    assert first_cells(answer.candidates[0]) == [5, 7]
     assert (answer.source, answer.confidence) == ("llm", None)
     assert answer.grids is not None
     assert np.array_equal(answer.grids[0], B)
 
 
-def test_a_networks_answer_that_wins_keeps_its_source() -> None:
-    refiner = FakeRefiner(lambda p, d, o: ((C,), "refiner"))
-    answer = next(Pipeline(Scripted([None]), refiner).solve([PUZZLE], Options()))
-    assert (answer.source, answer.confidence) == ("refiner", 0.75)
-    assert first(answer.candidates[0]) == [3]
+def test_the_network_judges_equal_votes_as_long_as_there_is_time() -> None:
+    refiner = arc_refiner()
+    drafts = [(TASK.grid,), ((TASK.answers or ())[0],), (np.full((3, 3), 9, dtype=np.uint8),)]
+
+    def answers(**options: object) -> list[str]:
+        pipeline = Pipeline(Scripted(drafts), refiner)
+        (answer,) = pipeline.solve([TASK], SearchConfig(drafts=3, steps=1, **options))  # type: ignore[arg-type]
+        assert len(answer.drafts) in (1, 3)
+        return [str(grid.tolist()) for grid in answer.candidates[0]]
+
+    assert len(answers(judge_ties=True)) == 2
+    assert answers(judge_ties=False, budget_seconds=0.0) == answers(judge_ties=True, budget_seconds=0.0)
 
 
-def rollout(source: str, confidence: float, *answers: Any) -> Attempt:
-    return Attempt(source, answers, confidence, tasks.get("arc").check(PUZZLE, answers), 1, ())
+def test_where_rules_decide_a_verified_draft_beats_an_unverified_attempt() -> None:
+    puzzle, task = doubles.sudoku(), get("sudoku")
+    right, wrong = doubles.right(puzzle), doubles.wrong(puzzle)
 
+    def of(grids: Grids, source: str, confidence: float = 0.9) -> Attempt:
+        return Attempt(source, grids, confidence, task.check(puzzle, grids), 1)
 
-def outcome(*attempts: Attempt) -> Outcome:
-    """A refinement of these rollouts, which names its first one's grids."""
-    first = attempts[0]
-    choices = [[grid] for grid in first.grids]
-    return Outcome(first.grids, first.verdict, first.source, first.confidence, choices, attempts=attempts)
+    def chosen(attempts: Sequence[Attempt], *drafts: Grids) -> tuple[str | None, float | None]:
+        checked = [CheckedDraft.of(task, puzzle, Draft(grids)) for grids in drafts]
+        selection = select_answer(task, puzzle, attempts, checked)
+        return selection.source, selection.confidence
 
-
-def test_every_rollout_of_a_network_has_a_vote() -> None:
-    out = outcome(rollout("refiner", 0.9, A), rollout("refiner", 0.2, B), rollout("refiner", 0.3, B))
-    assert first(named(out)[0]) == [7, 5, 5]
-    assert first(pooled(PUZZLE, [named(out)], [(C,)])[0]) == [5, 7]
-    assert said_by([out], (B,)) == ("refiner", pytest.approx(0.3 * 3 / 5))
-
-
-def test_whose_answer_it_is_is_asked_input_by_input() -> None:
-    out = outcome(
-        rollout("refiner", 0.9, A, B), rollout("refiner", 0.4, B, A), rollout("refiner+draft", 0.6, C, C)
+    assert chosen([of(wrong, "refiner")], right) == ("llm", None)
+    assert chosen([of(wrong, "refiner"), of(right, "refiner+draft", 0.5)], right) == ("llm", 0.5)
+    assert chosen([of(right, "refiner+draft"), of(right, "refiner", 0.4)], right) == ("refiner", 0.4)
+    assert chosen([of(wrong, "refiner", 0.2), of(wrong, "refiner+draft", 0.3)], wrong) == (
+        "refiner+draft",
+        0.3,
     )
-    # Put together from two rollouts: as sure as the less sure, each with one vote of three (2 of 5, see `agreement`).
-    assert said_by([out], (A, A)) == ("refiner", pytest.approx(0.4 * 2 / 5))
-    assert said_by([out], (C, C)) == ("refiner+draft", pytest.approx(0.6 * 2 / 5))
-    assert said_by([out], (C, A)) == ("refiner+draft", pytest.approx(0.4 * 2 / 5))
-    assert said_by([out], (A, A * 0)) == ("llm", None)
-
-
-def test_judging_counts_as_time_and_none_is_spent_on_it_beyond_the_budget() -> None:
-    """Two drafts with a vote each, besides the network's: the network is asked which is likelier."""
-    fake = FakeRefiner(doubles.cold_solves)
-    asked: list[int] = []
-
-    def score(question: Puzzle, candidates: Sequence[Any], index: int) -> Any:
-        asked.append(index)
-        time.sleep(0.05)
-        return np.zeros(len(candidates))
-
-    fake.score = score  # type: ignore[method-assign]
-    pipeline = Pipeline(Scripted([(A,), (B,)]), fake)  # type: ignore[arg-type]
-    answer = next(pipeline.solve([PUZZLE], Options(drafts=2)))
-    assert asked == [0]
-    assert answer.seconds.total > 0.05
-    next(pipeline.solve([PUZZLE], Options(drafts=2, budget=1e-9)))
-    assert asked == [0]

@@ -1,28 +1,36 @@
-"""The score of candidates that a fitted network is not shown, and its worth. Of those shown: tests/test_refine.py."""
+"""The score of candidates by an adapted network, which does not see them, and what the score is worth."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import pytest
 import torch
 
-from trm.adaptation.test_time import Fitting, Turned, draw_view
+from trm.adaptation.test_time import AdaptationConfig
 from trm.checkpoints.format import Checkpoint, Expert
 from trm.data.generate import generate
-from trm.evaluation.records import JUDGED, Judged, Record, believed, ranking
+from trm.evaluation.records import (
+    MOST_SCORED,
+    Record,
+    ScoredCandidate,
+    evaluate_adapted,
+    first_attempts,
+    ranking,
+)
 from trm.evaluation.statistics import auroc
 from trm.grid import Grid, PuzzleError
-from trm.inference import verifier as scoring
+from trm.inference import verifier
 from trm.inference.engine import Engine, Rollout
 from trm.inference.refiner import Refiner
 from trm.model.config import TRMConfig
 from trm.model.network import TRM
 from trm.tasks import Puzzle
+from trm.tasks.transforms import TaskView, draw_task_view
 
 SHAPE = TRMConfig(
     100, 12, canvas_width=10, hidden_size=32, heads=2, prefix=2, positions="rope2d", h_cycles=1, l_cycles=1,
@@ -31,20 +39,20 @@ SHAPE = TRMConfig(
 TASK = next(generate("arc", 1, 3, rule="recolour", demos=3, size=(3, 5)))
 ANSWER = (TASK.answers or ())[0]
 STEPS = 2
+RECOLOURED = AdaptationConfig().color_permutation_prob
 
 
-def fitted(steps: int = 2, shape: TRMConfig = SHAPE) -> Refiner:
-    """A refiner whose ARC expert is fitted for so many steps, and answers in STEPS."""
+def adapted(steps: int = 2, shape: TRMConfig = SHAPE) -> Refiner:
+    """A refiner whose ARC expert is adapted for so many steps, and answers in STEPS."""
     torch.manual_seed(0)
     expert = Expert("arc", shape, TRM(shape).state_dict(), {"recipe": {"train": {"max_steps": STEPS}}})
-    refiner = Refiner(Checkpoint("mine", {"arc": expert}), device="cpu")
-    refiner.experts.fitting = Fitting(steps=steps, batch=8, max_steps=1, lr=0.02, adamw_lr=0.02, smallest=10)
-    return refiner
+    config = AdaptationConfig(steps=steps, batch=8, max_steps=1, lr=0.02, adamw_lr=0.02, smallest_canvas=10)
+    return Refiner.from_checkpoint(Checkpoint("test", {"arc": expert}), "cpu", adaptation=config)
 
 
 @pytest.fixture(scope="module")
 def refiner() -> Refiner:
-    return fitted()
+    return adapted()
 
 
 def cells(grid: Grid) -> list[tuple[int, int, int]]:
@@ -68,7 +76,7 @@ def log_p(network: TRM, question: Grid, turn: int) -> np.ndarray:
     return out.logits.log_softmax(-1).view(10, 10, -1).numpy()
 
 
-def mean_log_p(network: TRM, question: Grid, candidate: Grid, views: list[Turned]) -> float:
+def mean_log_p(network: TRM, question: Grid, candidate: Grid, views: list[TaskView]) -> float:
     means = []
     for view in views:
         said = log_p(network, view.forward(question), view.turn)
@@ -77,12 +85,12 @@ def mean_log_p(network: TRM, question: Grid, candidate: Grid, views: list[Turned
 
 
 def test_a_score_is_that_of_the_log_probabilities(refiner: Refiner) -> None:
-    network = refiner.experts.engines_for(TASK)[0].model
+    network = refiner.pool.network(TASK).engines[0].model
     drawn = [
-        draw_view(TASK, np.random.default_rng([TASK.checksum, n]), recolour=Fitting.recolour)
-        for n in range(scoring.VIEWS)
+        draw_task_view(TASK, np.random.default_rng([TASK.checksum, n]), recolour=RECOLOURED)
+        for n in range(verifier.VIEWS)
     ]
-    views = [Turned(0, np.arange(256, dtype=np.uint8)), *drawn]
+    views = [TaskView(), *drawn]
     assert len({view.turn for view in views}) > 3
     candidates = [ANSWER, ANSWER[:-1], np.full((4, 7), 3, dtype=np.uint8)]
     scores = refiner.score(TASK, candidates)
@@ -100,11 +108,11 @@ def test_one_rollout_a_view_serves_every_candidate(refiner: Refiner, monkeypatch
     rng = np.random.default_rng(0)
     candidates = [rng.integers(0, 10, (2 + n, 5)).astype(np.uint8) for n in range(5)]
     together = refiner.score(TASK, candidates)
-    assert [len(rollouts) for rollouts in asked] == [1 + scoring.VIEWS]
+    assert [len(rollouts) for rollouts in asked] == [1 + verifier.VIEWS]
     assert all(rollout.draft is None for rollout in asked[0])
     assert np.array_equal(together, [refiner.score(TASK, [one])[0] for one in candidates])
     assert np.array_equal(together[::-1], refiner.score(TASK, candidates[::-1]))
-    assert np.array_equal(together, fitted().score(TASK, candidates))
+    assert np.array_equal(together, adapted().score(TASK, candidates))
     assert refiner.score(TASK, []).shape == (0,)
 
 
@@ -118,7 +126,7 @@ def test_what_was_learned_scores_high_and_another_size_or_colour_lower() -> None
     other[1, 2] = 7
     lower, wider = np.full((3, 3), 4, dtype=np.uint8), np.full((2, 4), 4, dtype=np.uint8)
     candidates = [output, output[:1], output[:, :2], lower, wider, other]
-    right, *wrong = fitted(steps=150).score(puzzle, candidates)
+    right, *wrong = adapted(steps=150).score(puzzle, candidates)
     assert right > 0.6
     assert max(wrong) < 0.95 * right
 
@@ -126,9 +134,8 @@ def test_what_was_learned_scores_high_and_another_size_or_colour_lower() -> None
 def test_of_several_grids_the_least_likely_counts(refiner: Refiner) -> None:
     puzzle = replace(TASK, inputs=(TASK.grid, TASK.demos[0][0]), answers=None)
     pair = (ANSWER, TASK.demos[0][1][:1])
-    engines, spec = refiner.experts.engines_for(puzzle), refiner.experts.spec(puzzle)
     candidates = [[pair[0]], [pair[1]]]
-    first, second = scoring.unseen(engines, spec, puzzle, candidates, STEPS, Fitting.recolour)
+    first, second = refiner.pool.network(puzzle).log_likelihood(puzzle, candidates, STEPS)
     assert first[0] != second[0]
     expected = np.exp(min(first[0], second[0]))
     assert refiner.score(puzzle, [pair])[0] == pytest.approx(expected, rel=1e-6)
@@ -137,25 +144,24 @@ def test_of_several_grids_the_least_likely_counts(refiner: Refiner) -> None:
     assert apart == pytest.approx([np.exp(first[0]), np.exp(second[0])], rel=1e-6)
 
 
-def test_an_input_alone_does_not_have_the_network_fitted_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    large = np.ones((13, 13), dtype=np.uint8)
-    puzzle = replace(TASK, inputs=(TASK.grid, large), answers=None)
-    mine = fitted()
-    mine.refine(puzzle)
-    monkeypatch.setattr("trm.adaptation.test_time.fit_together", None)  # called, it would fail
-    assert mine.score(puzzle, [(ANSWER,)], index=0).shape == (1,)
+def test_an_input_alone_does_not_have_the_network_adapted_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    puzzle = replace(TASK, inputs=(TASK.grid, np.ones((13, 13), dtype=np.uint8)), answers=None)
+    refiner = adapted()
+    refiner.refine(puzzle)
+    monkeypatch.setattr("trm.adaptation.test_time.TestTimeTrainer.adapt", None)  # called, it would fail
+    assert refiner.score(puzzle, [(ANSWER,)], index=0).shape == (1,)
 
 
 def test_an_evaluation_says_what_the_score_is_worth() -> None:
-    refiner = fitted(steps=20)  # so little that views differ
+    refiner = adapted(steps=20)  # so little that views differ
     said = refiner.refine(TASK, restarts=20)
     named = [attempt.grids[0] for attempt in said.attempts]
     right = replace(TASK, answers=(named[-1],))  # what some view says is declared right
-    told: list[dict[str, Any]] = []
-    result = refiner.evaluate([right, TASK], restarts=20, record=told.append)
+    told: list[Record] = []
+    result = evaluate_adapted(refiner, [right, TASK], 16, restarts=20, record=told.append)
     (mine,), (other,) = (one["candidates"] for one in told)
     assert json.loads(json.dumps(mine)) == mine
-    assert 1 < len(mine) <= JUDGED
+    assert 1 < len(mine) <= MOST_SCORED
     assert [one["right"] for one in mine].count(True) == 1
     assert [(one["votes"], one["score"]) for one in mine] == [(one["votes"], one["score"]) for one in other]
     assert [one["votes"] for one in mine] == sorted((one["votes"] for one in mine), reverse=True)
@@ -163,14 +169,14 @@ def test_an_evaluation_says_what_the_score_is_worth() -> None:
     assert {np.float32(one["score"]) for one in mine} <= scores
     hit = next(one for one in mine if one["right"])
     mine_said = [one for one in said.attempts if np.array_equal(one.grids[0], named[-1])]
-    assert (hit["votes"], hit["sure"]) == (len(mine_said), max(one.confidence for one in mine_said))
+    assert (hit["votes"], hit["confidence"]) == (len(mine_said), max(one.confidence for one in mine_said))
     assert result["auroc"] == auroc([hit["score"]], [o["score"] for o in (*mine, *other) if o is not hit])
 
 
-def judged(*rows: tuple[int, float, bool], sure: Sequence[float] = ()) -> list[Judged]:
+def judged(*rows: tuple[int, float, bool], sure: Sequence[float] = ()) -> list[ScoredCandidate]:
     said = sure or [0.5] * len(rows)
     return [
-        Judged(votes=votes, score=score, sure=one, right=right)
+        ScoredCandidate(votes=votes, votes_of=[votes], score=score, confidence=one, right=right)
         for (votes, score, right), one in zip(rows, said, strict=True)
     ]
 
@@ -183,28 +189,28 @@ def test_candidates_are_ranked_by_score_and_by_votes() -> None:
     found = ranking([scored, voted, even, missed])
     assert (found["pass_2_score"], found["pass_2_votes_score"]) == (0.25, 0.5)
     assert found["auroc"] == auroc([0.9, 0.1, 0.3], [0.1, 0.2, 0.2, 0.9, 0.8, 0.1, 0.2, 0.9, 0.8, 0.9])
-    assert ranking([missed]) == {"pass_2_score": 0.0, "pass_2_sure": 0.0, "pass_2_votes_score": 0.0}
+    assert ranking([missed]) == {"pass_2_score": 0.0, "pass_2_confidence": 0.0, "pass_2_votes_score": 0.0}
     assert "auroc" not in ranking([judged((1, 0.5, True))])
     believed = judged(
         (5, 0.9, False), (4, 0.8, False), (1, 0.1, True), (1, 0.2, False), sure=[0.1, 0.2, 0.6, 0.7]
     )
     found = ranking([believed])
-    assert (found["pass_2_sure"], found["pass_2_score"], found["pass_2_votes_score"]) == (1.0, 0.0, 0.0)
-    assert found["auroc_sure"] == auroc([0.6], [0.1, 0.2, 0.7])
+    assert (found["pass_2_confidence"], found["pass_2_score"], found["pass_2_votes_score"]) == (1.0, 0.0, 0.0)
+    assert found["auroc_confidence"] == auroc([0.6], [0.1, 0.2, 0.7])
 
 
-def test_first_attempts_are_believed_by_share_and_halting() -> None:
-    def one(*mine: list[Judged]) -> Record:
-        return cast(Record, {"how": {"restarts": 14}, "fit_steps": 1, "candidates": list(mine)})
+def test_the_confidence_of_a_first_attempt_is_its_vote_share_times_halting() -> None:
+    def one(*mine: list[ScoredCandidate]) -> Record:
+        return cast(Record, {"settings": {"restarts": 14}, "adaptation_steps": 1, "candidates": list(mine)})
 
     first = judged((7, 0.5, True), sure=[0.5]), judged((1, 0.5, False), sure=[0.9])
     # Of 15 views, by the rule of succession.
-    beliefs, right = believed([one(*first), one(judged((6, 0.5, False), sure=[0.6]))])
+    beliefs, right = first_attempts([one(*first), one(judged((6, 0.5, False), sure=[0.6]))])
     assert beliefs == pytest.approx([0.5 * 8 / 17, 0.9 * 2 / 17, 0.6 * 7 / 17])
     assert right == [True, False, False]
     # Of equals the more confident is the first attempt, as in `refine`.
     even = judged((7, 0.5, True), (7, 0.5, False), sure=[0.1, 0.6])
-    assert believed([one(even)]) == ([pytest.approx(0.6 * 8 / 17)], [False])
+    assert first_attempts([one(even)]) == ([pytest.approx(0.6 * 8 / 17)], [False])
 
 
 def test_the_area_counts_pairs() -> None:
@@ -216,7 +222,7 @@ def test_the_area_counts_pairs() -> None:
 
 
 def test_no_draft_is_needed_and_no_other_canvas_taken(refiner: Refiner) -> None:
-    blind = fitted(shape=replace(SHAPE, draft=False, feedback=False))
+    blind = adapted(shape=replace(SHAPE, draft=False, feedback=False))
     assert 0 < blind.score(TASK, [ANSWER])[0] < 1
     alone, beside = refiner.score(TASK, [ANSWER]), refiner.score(TASK, [np.ones((3, 11), np.uint8), ANSWER])
     assert beside.tolist() == [0.0, alone[0]]  # the network cannot answer so on this canvas

@@ -14,7 +14,7 @@ from pathlib import Path
 import doubles
 import pytest
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 PARTS = ("pyproject.toml", "README.md", "LICENSE", "trm", "hybrid", "configs", "prompts", "ckpt")
 
 
@@ -50,8 +50,8 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str
 
 def test_it_holds_every_module_and_file(wheel: Path) -> None:
     held = set(zipfile.ZipFile(wheel).namelist())
-    for room in ("trm", "hybrid"):
-        expected = {path.relative_to(ROOT).as_posix() for path in (ROOT / room).rglob("*.py")}
+    for package in ("trm", "hybrid"):
+        expected = {path.relative_to(ROOT).as_posix() for path in (ROOT / package).rglob("*.py")}
         assert expected <= held
     for folder, package, pattern in (
         ("configs", "trm/configs", "*.toml"),

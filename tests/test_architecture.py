@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 ROOMS = ("trm", "hybrid", "eval")
-SOLVERS = {"trm.tasks.sudoku.solver", "trm.data.generate"}
+SOLVERS = {"trm.tasks.sudoku.solver", "trm.tasks.maze.solver", "trm.data.generate"}
 
 
 def modules() -> dict[str, Path]:
@@ -70,8 +70,8 @@ def inside(name: str) -> set[str]:
     for target in imports(name):
         parts = target.split(".")
         found |= {prefix for n in range(1, len(parts) + 1) if (prefix := ".".join(parts[:n])) in MODULES}
-    if name == "trm.tasks":  # its registry imports every file beside it that exposes TASK
-        found |= {module for module in MODULES if module.startswith("trm.tasks.")}
+    if name == "trm.tasks.registry":  # it imports the `task` module of every folder beside it
+        found |= {m for m in MODULES if m.startswith("trm.tasks.") and m.endswith(".task")}
     if name in ("hybrid.llm.registry", "hybrid"):  # likewise backends, if found by listing the folder
         found |= {module for module in MODULES if module.startswith("hybrid.llm.registry.")}
     return found - {name}

@@ -12,18 +12,19 @@ from typing import Any
 import doubles
 import numpy as np
 import pytest
+from small_networks import network
 from typer.testing import CliRunner
 
 from eval import report
 from eval.compare import app
-from eval.run import Plan, merge, puzzles_for
-from hybrid.pipeline import Options
+from eval.plan import puzzles_for
+from eval.run import merge
+from hybrid.llm.base import BackendError, Reply, Request
 from trm.checkpoints.format import Expert, save
 from trm.data.files import load
-from trm.grid import PuzzleError
 from trm.tasks import Puzzle, get
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 PUZZLE = doubles.sudoku()
 WRONG = get("sudoku").text(doubles.wrong(PUZZLE))
 
@@ -31,8 +32,8 @@ WRONG = get("sudoku").text(doubles.wrong(PUZZLE))
 @pytest.fixture
 def checkpoint(tmp_path: Path) -> Path:
     path = tmp_path / "small.pt"
-    made = doubles.network()
-    save(path, {"sudoku": Expert("sudoku", made.config, made.state_dict())})
+    model = network()
+    save(path, {"sudoku": Expert("sudoku", model.config, model.state_dict())})
     return path
 
 
@@ -61,7 +62,7 @@ def test_the_command_writes_all_its_files_and_goes_on_after_a_kill(
     tmp_path: Path, checkpoint: Path, data: Path
 ) -> None:
     drafts, out = tmp_path / "replies.jsonl", tmp_path / "out"
-    recorder = doubles.recorded(WRONG, path=drafts, most=1)
+    recorder = doubles.recorded(WRONG, path=drafts, drafts=1)
     for puzzle in load(data, "sudoku"):
         assert isinstance(puzzle, Puzzle)
         recorder.propose(puzzle)
@@ -109,7 +110,7 @@ def test_arms_without_an_expert_are_left_out_and_named(tmp_path: Path, checkpoin
     done = call(*asked)
     assert done.exit_code == 0, done.output
     (line,) = [line for line in done.output.splitlines() if "no expert" in line]
-    assert line.endswith("has no expert for maze (it has: sudoku); left out there: trm")
+    assert line.endswith("has no expert for maze (it has: sudoku); left out: trm")
     tasks = json.loads((tmp_path / "out" / "results.json").read_text())["tasks"]
     assert {task: set(found) for task, found in tasks.items()} == {
         "sudoku": {"trm", "exact"}, "maze": {"exact"},
@@ -123,7 +124,9 @@ def test_arms_that_need_labels_are_left_out_where_there_are_none(tmp_path: Path,
     arms = "exact,draft:blank,draft:random,draft:oracle,beside:consistent@9"
     done = call(*asked, "--refiner", checkpoint, "--device", "cpu", "--steps", 1, "--arms", arms)
     assert done.exit_code == 0, done.output
-    said = "sudoku: not every puzzle has its answer; left out there: draft:random, draft:oracle, beside:consistent@9"
+    said = (
+        "sudoku: not every puzzle has its answer; left out: draft:random, draft:oracle, beside:consistent@9"
+    )
     assert said in done.output
     found = json.loads((out / "results.json").read_text())["tasks"]["sudoku"]
     assert {arm: figures["exact_match"] for arm, figures in found.items()} == {
@@ -137,7 +140,7 @@ def test_arms_that_need_labels_are_left_out_where_there_are_none(tmp_path: Path,
 def test_an_llm_that_does_not_say_its_size_is_named(tmp_path: Path, data: Path, size: int | None) -> None:
     drafts, out, parrot = tmp_path / "replies.jsonl", tmp_path / "out", doubles.Parrot(WRONG)
     parrot.parameters = size  # type: ignore[assignment]
-    doubles.recorded(path=drafts, llm=parrot, most=1).propose(puzzles_for("sudoku", 1, 0, str(data))[0])
+    doubles.recorded(path=drafts, llm=parrot, drafts=1).propose(puzzles_for("sudoku", 1, 0, str(data))[0])
     asked = ("--tasks", "sudoku", "--n", 1, "--data", f"sudoku={data}", "--arms", "llm", "--refiner", "none")
     done = call(*asked, "--drafts-from", drafts, "--drafts", 1, "--out", out)
     assert done.exit_code == 0, done.output
@@ -170,7 +173,7 @@ def test_time_that_runs_out_is_said_and_what_is_done_is_kept(tmp_path: Path, dat
         (
             ("--llm", "none", "--arms", "llm", "--refiner", "none"),
             2,
-            "every one of --arms needs a language model",
+            "no language model: nothing is left of --arms llm",
         ),
         (
             ("--data", "sudoku={data}", "--tasks", "sudoku", "--n", "99"),
@@ -178,7 +181,7 @@ def test_time_that_runs_out_is_said_and_what_is_done_is_kept(tmp_path: Path, dat
             "5 puzzles, expected at least --n 99",
         ),
         (("--refiner", "nowhere.pt", "--llm", "none"), 3, "nowhere.pt"),
-        (("--refiner", "none", "--llm", "none", "--fit", "seconds=3"), 2, "--fit: no expert here is fitted"),
+        (("--refiner", "none", "--llm", "none", "--fit", "seconds=3"), 2, "--fit: no expert here is adapted"),
         (("--llm", "qwenn", "--refiner", "none"), 3, "unknown LLM 'qwenn'"),
         (
             ("--tasks", "arc", "--arms", "exact", "--llm", "none", "--refiner", "none", "--n", "1"),
@@ -237,7 +240,7 @@ def test_drafts_of_other_puzzles_are_no_result(tmp_path: Path, data: Path) -> No
         "none",
     )
     asked += ("--drafts-from", drafts, "--drafts", 1, "--out", out)
-    recorder = doubles.recorded(WRONG, path=drafts, most=1)
+    recorder = doubles.recorded(WRONG, path=drafts, drafts=1)
     recorder.propose(puzzles_for("sudoku", 1, 5, None)[0])
     done = call(*asked)
     assert done.exit_code == 2
@@ -248,25 +251,22 @@ def test_drafts_of_other_puzzles_are_no_result(tmp_path: Path, data: Path) -> No
     assert "3 of 4 puzzles have fewer than 1 drafts on file" in done.output
     assert "no network; left out: trm" in done.output
     assert (out / "drafts.jsonl").read_text() == drafts.read_text()
-    assert (
-        "every one of --arms needs a network"
-        in call(*asked[:-2], "--arms", "trm", "--out", tmp_path / "b").output
-    )
+    refused = call(*asked[:-2], "--arms", "trm", "--out", tmp_path / "b")
+    assert refused.exit_code == 2
+    assert "no network: nothing is left" in refused.output
 
 
 def test_drafts_that_a_kill_cut_short_are_asked_for_again(tmp_path: Path) -> None:
     puzzles = list(puzzles_for("sudoku", 2, 0, None))
     for name, puzzle in zip(("drafts.jsonl", "drafts.1.jsonl"), puzzles, strict=True):
-        doubles.recorded(WRONG + "\u2028", path=tmp_path / name, most=1).propose(puzzle)
+        doubles.recorded(WRONG + "\u2028", path=tmp_path / name, drafts=1).propose(puzzle)
     whole = (tmp_path / "drafts.1.jsonl").read_text()
     with (tmp_path / "drafts.jsonl").open("a") as file:
         file.write(whole[:50])
-    read = doubles.recorded(WRONG, path=None, most=1)
-    with pytest.raises(PuzzleError, match="line 2 is no draft"):
-        read.read(tmp_path / "drafts.jsonl")
-    assert read.read(tmp_path / "drafts.jsonl", own=True) == 1
+    read = doubles.recorded(WRONG, path=None, drafts=1)
+    assert read.load(tmp_path / "drafts.jsonl") == 1
     merge(tmp_path)
-    assert read.read(tmp_path / "drafts.jsonl") == 2
+    assert read.load(tmp_path / "drafts.jsonl") == 2
     assert not (tmp_path / "drafts.1.jsonl").exists()
 
 
@@ -303,16 +303,65 @@ def test_it_runs_as_a_script() -> None:
     assert "--drafts-from" in done.stdout
 
 
-def test_a_plan_is_plain_data() -> None:
-    made = Plan(("sudoku",), 3, {}, 0, Options(), None, None).to_json()
-    assert json.loads(json.dumps(made))["options"]["steps"] == 16
+def test_drawings_of_every_task() -> None:
+    """The cells of what records hold as text, with what an answer changes in its draft."""
+    records = {
+        "sudoku": {"question": doubles.SUDOKU, "draft_answer": WRONG, "answer": doubles.SOLUTION},
+        "maze": {"question": doubles.MAZE, "draft_answer": doubles.PATHS[1], "answer": doubles.PATHS[2]},
+        "arc": {
+            "question": json.dumps(
+                {"train": [{"input": [[1]], "output": [[2]]}], "test": [{"input": [[3]]}]}
+            ),
+            "draft_answer": None,
+            "answer": [[[[1, 2], [3, 4]], [[5]]]],
+        },
+    }
+    found = {task: report.drawings({"task": task, **record}) for task, record in records.items()}
+    assert [cell["text"] for cell in found["sudoku"]["answer"][1]] == list("672195348")
+    changed = [cell["changed"] for row in found["sudoku"]["answer"] for cell in row]
+    assert sum(changed) == 2
+    assert [cell["kind"] for cell in found["maze"]["question"][1]] == ["free", "wall", "free"]
+    assert sum(cell["changed"] for row in found["maze"]["answer"] for cell in row) == 6
+    assert found["arc"]["draft"] == []
+    assert [len(row) for row in found["arc"]["answer"]] == [2, 2]
+    assert all(cell["colour"].startswith("#") for row in found["arc"]["answer"] for cell in row)
 
 
-def test_cells_of_every_task() -> None:
-    assert report.cells("sudoku", doubles.SOLUTION)[1] == list("672195348")
-    assert report.cells("maze", doubles.MAZE)[0] == list("S  ")
-    assert report.cells("arc", [[[[1, 2], [3, 4]], [[5]]]]) == [["1", "2"], ["3", "4"]]
-    assert report.cells("arc", "1 2\n3 4\n\n5") == [["1", "2"], ["3", "4"]]
-    task = {"train": [{"input": [[1]], "output": [[2]]}], "test": [{"input": [[3]]}, {"input": [[4]]}]}
-    assert report.cells("arc", json.dumps(task)) == [["3"]]
-    assert report.cells("sudoku", None) == []
+class Server(doubles.ScriptedLLM):
+    """A server that fails about one puzzle as long as it is told to."""
+
+    failing: str | None = None
+
+    def reply(self, request: Request, samples: int) -> list[Reply]:
+        if self.failing is not None and self.failing in request.messages[-1]["content"]:
+            raise BackendError("localhost: connection refused")
+        return [Reply(WRONG, 10, 0.1, None, 5)] * samples
+
+
+def test_a_server_that_fails_about_a_puzzle_costs_that_one_alone(
+    tmp_path: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server, out = Server(), tmp_path / "out"
+    monkeypatch.setattr("eval.prepare.connect", lambda name, device: server)
+    puzzles = puzzles_for("sudoku", 4, 0, None)
+    second_row = puzzles[2].grid[1].tolist()
+    Server.failing = " ".join("_" if cell == 0 else str(cell) for cell in second_row)
+    asked = ("--tasks", "sudoku", "--n", 4, "--llm", "scripted", "--refiner", checkpoint, "--device", "cpu")
+    asked += ("--drafts", 1, "--steps", 1, "--restarts", 0, "--arms", "llm,trm,hybrid,trm+restarts,exact")
+    done = call(*asked, "--out", out)
+    assert done.exit_code == 1, done.output
+    assert "connection refused" in done.output
+    assert "--resume" in done.output
+
+    def counts() -> dict[str, int]:
+        found = json.loads((out / "results.json").read_text())["tasks"]["sudoku"]
+        return {arm: figures["n"] for arm, figures in found.items()}
+
+    assert counts() == {"llm": 3, "trm": 4, "hybrid": 3, "trm+restarts": 3, "exact": 4}
+    Server.failing, calls = None, server.calls
+    done = call(*asked, "--out", out, "--resume")
+    assert done.exit_code == 0, done.output
+    assert server.calls == calls + 1
+    assert set(counts().values()) == {4}
+    keys = [(r["id"], r["arm"]) for r in lines_of(out / "records.jsonl")]
+    assert len(keys) == len(set(keys)) == 20

@@ -10,25 +10,26 @@ import sys
 from pathlib import Path
 
 import doubles
+import numpy as np
 import pytest
-from doubles import FakeRefiner, Scripted, grids, maze, right, sudoku, wrong
+from doubles import Scripted, grids, maze, refiner, right, sudoku, wrong
 from rich.console import Console
 from rich.text import Text
 
 from hybrid import render
 from hybrid.answer import Answer
-from hybrid.pipeline import Options, Pipeline, Watcher
-from hybrid.proposers import Blank
-from trm.inference.attempts import Seconds
+from hybrid.pipeline import Pipeline
+from trm import tasks
+from trm.inference.config import SearchConfig
+from trm.inference.proposals import Proposer
+from trm.inference.search import Callbacks
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 
-def solved(
-    proposer: object = None, policy: doubles.Policy = doubles.cold_solves, **options: object
-) -> Answer:
-    pipeline = Pipeline(proposer or Scripted([wrong(sudoku())]), FakeRefiner(doubles.cold_solves))  # type: ignore[arg-type]
-    return next(pipeline.solve([sudoku()], Options(**options)))  # type: ignore[arg-type]
+def solved(proposer: Proposer | None = None, trace: bool = False) -> Answer:
+    pipeline = Pipeline(proposer or Scripted([wrong(sudoku())]), refiner(doubles.solves_sudokus))
+    return next(pipeline.solve([sudoku()], SearchConfig(trace=trace)))
 
 
 def drawn(answer: Answer, width: int = 120, trace: bool = False) -> str:
@@ -57,9 +58,7 @@ def test_a_trace_shows_every_step() -> None:
 
 
 def test_an_answer_without_grids_is_drawn_too() -> None:
-    from hybrid.null import Passthrough
-
-    answer = next(Pipeline(Scripted([None]), Passthrough()).solve([sudoku()]))
+    answer = next(Pipeline(Scripted([None]), None).solve([sudoku()]))
     assert "reply held 7 rows" in drawn(answer)
     assert "no grid: reply held 7 rows" in render.plain(answer)
 
@@ -77,16 +76,15 @@ def test_corrections_mark_what_changed() -> None:
 
 def test_plain_text_names_every_part() -> None:
     lines = render.plain(solved()).splitlines()
-    assert lines[0].startswith("== s1: verified (by refiner), confidence 0.750, 16 steps")
+    assert lines[0].startswith("== s1: verified (by refiner), confidence 0.750, 4 steps")
     assert lines[1].startswith("-- draft 1: unsolved: ")
     assert lines[3:] == ["-- answer", doubles.SOLUTION]
 
 
 def test_candidates_are_shown_where_no_rule_decides() -> None:
-    from trm import tasks
-
     puzzle = tasks.get("arc").samples()[0]
-    answer = next(Pipeline(Blank(), FakeRefiner(doubles.echoes)).solve([puzzle]))
+    flipped = tuple(np.flip(grid) for grid in puzzle.inputs)
+    answer = next(Pipeline(Scripted([flipped]), refiner(doubles.echoes)).solve([puzzle]))
     assert answer.verdict.status == "unverified"
     record = answer.to_json()
     assert len(record["answer"]) == len(puzzle.inputs)
@@ -110,7 +108,7 @@ def test_the_live_display_follows_the_pipeline_and_leaves() -> None:
     live.busy("loading qwen")
     seen: list[str] = []
 
-    class Camera(Watcher):
+    class Camera(Callbacks):
         """Passes events on, and keeps what is on the screen after each."""
 
         def __getattribute__(self, name: str) -> object:
@@ -122,7 +120,7 @@ def test_the_live_display_follows_the_pipeline_and_leaves() -> None:
 
             return passed
 
-    pipeline = Pipeline(Scripted([wrong(sudoku())]), FakeRefiner(doubles.cold_solves), watcher=Camera())
+    pipeline = Pipeline(Scripted([wrong(sudoku())]), refiner(doubles.cold_solves), callbacks=Camera())
     list(pipeline.solve([sudoku()]))
     live.rest()
     assert "waiting for the draft" in seen[0]
@@ -131,35 +129,43 @@ def test_the_live_display_follows_the_pipeline_and_leaves() -> None:
     live.rest()  # twice does no harm
 
 
-def test_fitting_is_told_in_seconds() -> None:
+def shown(live: render.Live) -> str:
+    console = Console(file=io.StringIO(), width=100)
+    console.print(live)
+    return console.file.getvalue()  # type: ignore[attr-defined,no-any-return]
+
+
+def test_adaptation_is_shown_in_seconds_and_refining_in_rollouts() -> None:
     live = render.Live(Console(file=io.StringIO()))
     live.started([sudoku()])
-    live.refining(sudoku(), 3, Seconds(30))
-    assert live._words.endswith("fitting the network to the demonstrations, 3 of 30 s")
+    live.adapting(sudoku(), 3, 30)
+    assert "3 of 30 s" in shown(live)
     live.refining(sudoku(), 3, 30)
-    assert live._words.endswith("refining, 3 of 30 rollouts done")
+    assert "3 of 30 rollouts" in shown(live)
     live.rest()
 
 
 def test_the_live_display_comes_back_while_others_of_a_batch_are_refined() -> None:
-    live = render.Live(Console(file=io.StringIO()))
+    console = Console(file=io.StringIO(), force_terminal=True)
+    live = render.Live(console)
     live.started([sudoku("a"), sudoku("b")])
     live.rest()  # for the answer of the first one
+    written = len(console.file.getvalue())  # type: ignore[attr-defined]
     live.refining(sudoku("b"), 1, 2)
-    assert live._live is not None
     live.rest()
+    assert len(console.file.getvalue()) > written  # type: ignore[attr-defined]
 
 
-def test_a_talking_llm_is_overheard() -> None:
-    class Talker:
+def test_the_tokens_of_an_llm_that_counts_them_are_shown() -> None:
+    class Counting:
         on_token = None
 
-    live, llm = render.Live(Console(file=io.StringIO())), Talker()
+    live, llm = render.Live(Console(file=io.StringIO())), Counting()
     live.listen(llm)
     live.started([sudoku()])
     llm.on_token(7)  # type: ignore[misc]
     live.rest()
-    assert "7 tokens" in live._words
+    assert "7 tokens" in shown(live)
 
 
 def on_a_terminal(*args: str, **environment: str) -> str:
@@ -169,7 +175,7 @@ def on_a_terminal(*args: str, **environment: str) -> str:
     env = {name: value for name, value in env.items() if name not in ("NO_COLOR", "FORCE_COLOR", "CI")}
     code = (
         "import doubles, sys, trm.inference.refiner, hybrid.cli as c;"
-        "r = doubles.FakeRefiner(doubles.solves_from_the_text);"
+        "r = doubles.refiner(doubles.solves_sudokus);"
         "trm.inference.refiner.Refiner.from_pretrained = lambda source, device: r;"
         "c.app(sys.argv[1:])"
     )
