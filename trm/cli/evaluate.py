@@ -158,8 +158,8 @@ def calibrate(
 ) -> None:
     """Calibrate the confidence of an expert that adapts to each task's demonstrations (ARC), and print the figures.
 
-    Each task's last N demonstrations are left out, one at a time, and asked as its test. Use tasks that the
-    expert was not trained on.
+    Each task's last N demonstrations are left out, one at a time, and asked as its test. Use tasks that
+    the expert was not trained on.
     """
     plan = Evaluation(steps, restarts, adapt or [], records, device)
     with errors_in_one_line(plan.interrupted):

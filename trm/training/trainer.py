@@ -77,8 +77,13 @@ class Trainer:
             CheckpointError: `train.init` cannot be read.
             DeviceError: there is no such device.
         """
-        device_type = resolve_device(device).partition(":")[0]
-        self.accelerator = Accelerator(cpu=device_type == "cpu", mixed_precision="no")
+        if device != "auto":
+            resolve_device(device)
+        if ":" in device:
+            raise ConfigError(
+                f"device {device}: expected auto, cpu, cuda or mps; CUDA_VISIBLE_DEVICES chooses a GPU"
+            )
+        self.accelerator = Accelerator(cpu=device == "cpu", mixed_precision="no")
         self.config, self.folder, self.say, self.evaluate = config, RunFolder(folder), say, evaluate
         if config.data.stream and self.accelerator.num_processes > 1:
             raise ConfigError(
