@@ -1,9 +1,11 @@
-# make solve   install into .venv, fetch the language model, solve one sample of each kind
-# make test    install into .venv, lint, check types, run the tests
-# make test-servers   the tests against llama.cpp's server, compiled first
-# make lint    formatting and lint only
+# make solve         install into .venv, fetch the language model, and solve one bundled puzzle of each kind
+# make test          install into .venv, lint, check types, and run the tests (fetches a small language model, 98 MB)
+# make lint          check formatting and lint only
+# make install       install into .venv only
+# make test-servers  run the tests against llama.cpp's server, which is compiled first
+# make clean         remove .venv and what building left
 #
-# PYTHON names the interpreter that .venv is made with (3.11 or later); ARGS is passed on to `hybrid solve`.
+# PYTHON is the interpreter that .venv is made with (3.11 or later). ARGS is passed on to `hybrid solve`.
 
 PYTHON ?= python3
 BIN := .venv/bin

@@ -70,13 +70,20 @@ def parse(command: str) -> None:
         parse_typer(words[0], words[1:])
     elif words[0] == "python" and words[1].startswith("eval/"):
         parse_typer(words[1], words[2:])
-    elif words[0].startswith("python") and words[1] != "-m":
-        assert (ROOT / words[1]).is_file(), f"{words[1]} does not exist"
-    elif words[0].startswith("python") and words[2].startswith(("trm", "hybrid")):
-        parts = ROOT / words[2].replace(".", "/")
-        assert parts.with_suffix(".py").is_file() or (parts / "__main__.py").is_file(), (
-            f"no module {words[2]}"
-        )
+    elif words[0].endswith("python"):
+        parse_script(words[1:])
+
+
+def parse_script(words: list[str]) -> None:
+    """A script of the project, or a module after `-m`, that reads its own options: the file names each of them."""
+    file = ROOT / words[0]
+    if words[0] == "-m":
+        if not words[1].startswith(("trm", "hybrid")):
+            return
+        file = ROOT / words[1].replace(".", "/")
+        file = file / "__main__.py" if file.is_dir() else file.with_suffix(".py")
+    text = file.read_text(encoding="utf-8")
+    assert not [word for word in words if word.startswith("--") and f'"{word}"' not in text]
 
 
 def parse_typer(program: str, words: list[str]) -> None:
