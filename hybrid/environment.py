@@ -10,20 +10,11 @@ from importlib import metadata
 from hybrid.llm.base import BackendError
 from trm import __version__
 
-PACKAGES = (
-    "torch",
-    "transformers",
-    "accelerate",
-    "datasets",
-    "numpy",
-    "huggingface_hub",
-    "safetensors",
-    "gguf",
-)
+PACKAGES = ("torch", "transformers", "accelerate", "datasets", "numpy", "huggingface_hub", "safetensors", "gguf")
 
 
 def describe(refiner: str) -> Iterator[str]:
-    """One line a fact. Whatever cannot be told is said, not raised: a bug report is wanted just then."""
+    """One line a fact. What fails is a line too, and never raised: that is when a bug report is written."""
     yield f"hybrid-trm      {__version__}"
     yield f"python          {platform.python_version()} on {platform.platform()}"
     for package in PACKAGES:
@@ -34,7 +25,7 @@ def describe(refiner: str) -> Iterator[str]:
 
 
 def version(package: str) -> str:
-    """Of an installed package."""
+    """The version of an installed package."""
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
@@ -51,9 +42,9 @@ def _devices() -> Iterator[str]:
         return
     yield f"threads         {torch.get_num_threads()}"
     for index in range(torch.cuda.device_count()):
-        found = torch.cuda.get_device_properties(index)
-        gib = found.total_memory / 2**30
-        yield f"cuda:{index}          {found.name}, {gib:.0f} GiB, CUDA {torch.version.cuda}"
+        device = torch.cuda.get_device_properties(index)
+        gib = device.total_memory / 2**30
+        yield f"cuda:{index}          {device.name}, {gib:.0f} GiB, CUDA {torch.version.cuda}"
     if not torch.cuda.is_available():
         yield "cuda            none"
     yield f"mps             {'available' if torch.backends.mps.is_available() else 'none'}"

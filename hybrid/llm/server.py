@@ -7,7 +7,6 @@ those that are still waiting.
 from __future__ import annotations
 
 import asyncio
-import base64
 import json
 import os
 import random
@@ -17,7 +16,6 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
-from urllib.parse import quote
 
 import httpx
 
@@ -31,7 +29,6 @@ TEMPERATURE, TOP_P = 0.8, 0.95
 SAMPLES_AT_ONCE = 8  # of one request
 BODY_LIMIT = 10_000_000  # bytes of one response
 FAILURES_IN_A_ROW = 3  # with no answer in between: then it is the server that fails, not the requests
-SHORTEST_SECRET = 4  # shorter ones would be replaced within ordinary words
 # What servers say of a response_format that they don't know.
 _NO_SCHEMAS = frozenset({400, 404, 415, 422, 500, 501})
 # Of servers that have a model and cannot list it (`transformers serve`).
@@ -66,12 +63,6 @@ def _json_object(schema: dict[str, object]) -> dict[str, object]:
     return {"type": "json_object", "schema": schema}
 
 
-def parameters_from(name: str) -> int | None:
-    """How many parameters a model's name claims (`Qwen2.5-0.5B`, `SmolLM2-135M`); None if it claims nothing."""
-    found = re.search(r"(?<![a-z0-9.])(\d{1,5}(?:\.\d{1,3})?)([mb])(?![a-z0-9])", name, re.IGNORECASE)
-    return round(float(found[1]) * {"m": 1e6, "b": 1e9}[found[2].lower()]) if found else None
-
-
 class ServerLLM:
     """A model that a server names; the server is asked once at the start which models it serves."""
 
@@ -103,7 +94,7 @@ class ServerLLM:
             raise BackendError(
                 "OPENAI_API_KEY holds a line end or is not ASCII, expected a key as a header takes it"
             )
-        self._secrets = _spellings(key, url.username, url.password)
+        self._secrets = wire.spellings(key, url.username, url.password)
         self._headers = {"Content-Type": "application/json"} | (
             {"Authorization": f"Bearer {key}"} if key else {}
         )
@@ -120,7 +111,7 @@ class ServerLLM:
         self._running: set[tuple[asyncio.AbstractEventLoop, asyncio.Task[Any]]] = set()
         self._model = self._run(self._choose_model(url.fragment))
         self.name = f"{self._redact(self._model)} ({self._shown})"
-        self.parameters = parameters_from(self._model)
+        self.parameters = wire.parameters_from(self._model)
 
     def stop(self) -> None:
         """Cancel what other threads are waiting for; their calls raise BackendError."""
@@ -341,13 +332,6 @@ class ServerLLM:
         for secret in self._secrets:
             text = text.replace(secret, "***")
         return text
-
-
-def _spellings(key: str, user: str, password: str) -> list[str]:
-    """The secrets as they are, and as a URL and a header hold them; longest first."""
-    basic = base64.b64encode(f"{user}:{password}".encode()).decode() if password else ""
-    spellings = {key, password, quote(password, safe=""), basic}
-    return sorted((secret for secret in spellings if len(secret) >= SHORTEST_SECRET), key=len, reverse=True)
 
 
 BACKEND = Backend(

@@ -1,7 +1,8 @@
-"""What OpenAI-compatible servers answer, read leniently: replies, errors, Retry-After. Nothing they send raises."""
+"""What OpenAI-compatible servers answer, read leniently: replies, errors, Retry-After, models."""
 
 from __future__ import annotations
 
+import base64
 import email.utils
 import json
 import math
@@ -9,10 +10,12 @@ import re
 import time
 from collections.abc import Sequence
 from typing import Any
+from urllib.parse import quote
 
 from hybrid.llm.base import Reply
 
 DEEPEST = 50  # lists and objects within one another; a completion has 5
+SHORTEST_SECRET = 4  # shorter ones would be replaced within ordinary words
 MOST_TOKENS = 1 << 31  # a count above that is no count
 _STRING = re.compile(r'"(?:[^"\\]|\\.)*+"', re.S)
 
@@ -129,3 +132,16 @@ def retry_after(value: str | None) -> float:
         except (ValueError, OverflowError):
             return 0.0
     return 0.0 if math.isnan(seconds) else max(0.0, seconds)
+
+
+def parameters_from(name: str) -> int | None:
+    """How many parameters a model's name claims (`Qwen2.5-0.5B`, `SmolLM2-135M`); None if it claims nothing."""
+    found = re.search(r"(?<![a-z0-9.])(\d{1,5}(?:\.\d{1,3})?)([mb])(?![a-z0-9])", name, re.IGNORECASE)
+    return round(float(found[1]) * {"m": 1e6, "b": 1e9}[found[2].lower()]) if found else None
+
+
+def spellings(key: str, user: str, password: str) -> list[str]:
+    """The secrets as they are, and as a URL and a header hold them; longest first."""
+    basic = base64.b64encode(f"{user}:{password}".encode()).decode() if password else ""
+    spellings = {key, password, quote(password, safe=""), basic}
+    return sorted((secret for secret in spellings if len(secret) >= SHORTEST_SECRET), key=len, reverse=True)
