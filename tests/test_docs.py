@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import shlex
 import subprocess
@@ -134,6 +135,47 @@ def test_files_that_are_named_exist(page: Path) -> None:
     )
     missing = [path for path in named if "NAME" not in path and not (ROOT / path).exists()]
     assert not missing
+
+
+def layers() -> list[list[str]]:
+    """The packages and modules of each row of the table in architecture.md, by their dotted names."""
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    table = text.partition("| package |")[2].partition("\n\n")[0]
+    names = [re.findall(r"`([\w/]+?)/?(?:\.py)?`", row.split("|")[1]) for row in table.splitlines()[2:]]
+    return [[name.replace("/", ".") for name in row] for row in names]
+
+
+def imported_by(file: Path) -> set[str]:
+    """The dotted names that a file imports anywhere, names out of modules included."""
+    found = set()
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def test_packages_import_only_those_above_them_in_the_table() -> None:
+    rows = layers()
+
+    def row_of(module: str) -> int:
+        """The row whose package holds a module most closely; -1 for modules of others."""
+        held = [
+            (len(name), number)
+            for number, row in enumerate(rows)
+            for name in row
+            if f"{module}.".startswith(f"{name}.")
+        ]
+        return max(held, default=(0, -1))[1]
+
+    wrong = []
+    for file in (file for part in ("trm", "hybrid", "eval") for file in (ROOT / part).rglob("*.py")):
+        module = ".".join(file.relative_to(ROOT).with_suffix("").parts)
+        if module not in ("trm.__init__", "trm.__main__"):
+            assert row_of(module) >= 0, f"{module} is in no row of the table"
+            wrong += [(module, name) for name in imported_by(file) if row_of(name) > row_of(module)]
+    assert not wrong
 
 
 @pytest.mark.parametrize(("page", "command"), all_of(commands))
