@@ -27,7 +27,7 @@ test: lint
 # Against llama.cpp's server too, which takes minutes to compile.
 test-servers: $(STAMP)
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt 'llama-cpp-python[server]'
-	$(BIN)/pytest -m llama tests/test_servers.py
+	$(BIN)/pytest -m llama tests/hybrid/llm/test_real_servers.py
 
 lint: $(STAMP)
 	$(BIN)/ruff check

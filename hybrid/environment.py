@@ -10,7 +10,16 @@ from importlib import metadata
 from hybrid.llm.base import BackendError
 from trm import __version__
 
-PACKAGES = ("torch", "transformers", "accelerate", "datasets", "numpy", "huggingface_hub", "safetensors", "gguf")
+PACKAGES = (
+    "torch",
+    "transformers",
+    "accelerate",
+    "datasets",
+    "numpy",
+    "huggingface_hub",
+    "safetensors",
+    "gguf",
+)
 
 
 def describe(refiner: str) -> Iterator[str]:

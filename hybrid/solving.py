@@ -12,7 +12,7 @@ from rich.console import Console
 from hybrid import render
 from hybrid.answer import Answer
 from hybrid.llm.chat.prompts import ChatProposer
-from hybrid.llm.registry import connect
+from hybrid.llm.registry import connect, hide_password
 from hybrid.output import Earlier, Output, OutputError, remaining
 from hybrid.pipeline import Pipeline
 from trm.checkpoints.format import CheckpointError
@@ -148,7 +148,7 @@ def can_overlap(proposer: Proposer | None) -> bool:
 def _proposer(setup: Setup, display: render.Notes) -> Proposer:
     if setup.llm == NOBODY:
         return Blank()
-    display.busy(f"loading {setup.llm}")
+    display.busy(f"loading {hide_password(setup.llm)}")
     llm = connect(setup.llm, setup.device)
     display.listen(llm)
     return ChatProposer(llm)
