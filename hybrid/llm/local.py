@@ -13,9 +13,8 @@ _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+")
 
 def accepts(spec: str) -> bool:
     """Whether the name is in configs/llms.toml, a folder, a `.gguf` file, or looks like a hub id."""
-    return (
-        spec in fetch.catalogue() or _is_gguf(spec) or _path(spec).is_dir() or bool(_HUB_ID.fullmatch(spec))
-    )
+    here = bool(spec) and (_is_gguf(spec) or _path(spec).is_dir())
+    return here or spec in fetch.catalogue() or bool(_HUB_ID.fullmatch(spec))
 
 
 def connect(spec: str, device: str) -> LLM:
