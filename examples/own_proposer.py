@@ -16,7 +16,7 @@ from trm.tasks import get
 class RowFiller:
     """Right in every row, and wrong nearly everywhere else. Any model that makes grids fits in here."""
 
-    name = "row filler"
+    name: str | None = "row filler"
 
     def propose(
         self, puzzle: Puzzle, drafts: int = 1, feedback: Feedback | None = None, seed: int = 0
