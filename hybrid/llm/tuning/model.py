@@ -16,6 +16,7 @@ from hybrid.llm.grid.base_weights import load_base, weights_hash
 from hybrid.llm.grid.episodes import IGNORE
 from hybrid.llm.grid.lora import add_adapter
 from hybrid.llm.grid.vocabulary import WORDS, set_cut_config
+from hybrid.llm.store.fetch import pull
 from hybrid.llm.tuning.config import ModelConfig
 
 
@@ -97,8 +98,6 @@ def base_folder(base: str) -> Path:
     """The folder of a base model: `base` itself, or where the model of that name is kept."""
     if Path(base).is_dir():
         return Path(base)
-    from hybrid.llm.store.fetch import pull
-
     return pull(base)
 
 

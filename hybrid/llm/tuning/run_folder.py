@@ -22,6 +22,7 @@ from transformers import PreTrainedModel
 
 from hybrid.llm.grid.adapter import LoraShape, save_adapter
 from hybrid.llm.tuning.config import TuneConfig
+from trm import __version__
 from trm.config import ConfigError, to_dict
 
 STATE_FILE = "state.pt"
@@ -145,8 +146,6 @@ def write_json(file: Path, content: object) -> None:
 
 def code_version() -> str:
     """`CODE_VERSION` from the environment, where code runs without its repository; else the package's version."""
-    from trm import __version__
-
     return os.environ.get("CODE_VERSION", __version__)
 
 
