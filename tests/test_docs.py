@@ -127,6 +127,14 @@ def test_links_lead_somewhere(page: Path) -> None:
     assert not broken
 
 
+def test_entries_of_the_log_that_are_named_exist() -> None:
+    titles = re.findall(r"^### (.+)$", (ROOT / "LOG.md").read_text(encoding="utf-8"), flags=re.M)
+    pages = [page.read_text(encoding="utf-8") for page in MANUAL if page != README]
+    named = {name for page in pages for name in re.findall(r'"([A-Z][^"\n]{8,})"', prose(page))}
+    assert len(named) > 10
+    assert not [name for name in named if not any(name in title for title in titles)]
+
+
 @pytest.mark.parametrize("page", MANUAL, ids=name_of)
 def test_files_that_are_named_exist(page: Path) -> None:
     named = re.findall(
