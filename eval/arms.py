@@ -18,7 +18,7 @@ from trm.inference.config import SearchConfig
 from trm.inference.proposals import Blank, Draft, Feedback, Proposer
 from trm.inference.refiner import Refiner
 from trm.inference.search import Callbacks
-from trm.inference.selection import Judge, pool_candidates, same_grids, tally
+from trm.inference.selection import Judge, distinct_grids, pool_candidates, same_grids
 from trm.model.flops import count_flops
 from trm.tasks import Puzzle, Status, get
 from trm.tasks.registry import solver_of
@@ -227,7 +227,7 @@ class BestOfK:
         """One or two drafts, whose grids for an input are its first and second candidate."""
         ballots: list[list[Grid]] = [[grids[i] for grids in read] for i in range(len(puzzle.inputs))]
         if self.how != "vote":  # each counts once
-            ballots = [[grid for grid, _ in tally(named)] for named in ballots]
+            ballots = [[grid for (grid,) in distinct_grids((grid,) for grid in named)] for named in ballots]
         candidates = pool_candidates(ballots, self._judge(puzzle) if self.how == "score" else None)
         count = max(len(choice) for choice in candidates)
         return [

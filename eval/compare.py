@@ -84,7 +84,8 @@ def compare(
     steps: Annotated[int, typer.Option(min=1, help="supervision steps a rollout")] = 16,
     restarts: Annotated[int, typer.Option(min=0, help="of the hybrid")] = 8,
     fit: Annotated[
-        list[str] | None, typer.Option(metavar="KEY=VALUE", help="ARC, as in `trm eval`: seconds=14, …")
+        list[str] | None,
+        typer.Option("--adapt", "--fit", metavar="KEY=VALUE", help="ARC, as in `trm eval`: seconds=14, …"),
     ] = None,
     concurrency: Annotated[int, typer.Option(min=1, help="puzzles asked of a server at once")] = 1,
     device: str = "auto",

@@ -118,7 +118,7 @@ def _refiner(request: Request, kinds: Sequence[str]) -> Refiner | None:
     adaptation = None
     if request.fit:
         adaptation = adaptation_config(
-            request.fit, "--fit", default_adaptation(resolve_device(request.device))
+            request.fit, "--adapt", default_adaptation(resolve_device(request.device))
         )
     refiner = None
     if request.refiner != NOBODY:
@@ -126,7 +126,7 @@ def _refiner(request: Request, kinds: Sequence[str]) -> Refiner | None:
         refiner = Refiner.from_pretrained(path, device=request.device, adaptation=adaptation)
         refiner.pool.check()
     if request.fit and (refiner is None or not any(map(refiner.pool.adapts, kinds))):
-        raise UsageError("--fit: no expert here is adapted to the puzzles of these tasks")
+        raise UsageError("--adapt: no expert here is adapted to the puzzles of these tasks")
     return refiner
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import stat
 import sys
@@ -16,6 +15,7 @@ from rich.console import Console
 
 from hybrid import render
 from hybrid.answer import Answer
+from trm import jsonl
 from trm.inference.config import SearchConfig
 from trm.tasks import Puzzle, Status, get
 
@@ -64,21 +64,16 @@ class Output:
         """
         if self.file is None or not self.file.exists() or not stat.S_ISREG(self.file.stat().st_mode):
             return []
-        try:
-            text = self.file.read_text(encoding="utf-8", errors="surrogateescape")
-        except OSError as error:
-            raise OutputError(f"{self.file}: {error.strerror}, expected a file that can be read") from None
-        if not text:
+        if not self.file.stat().st_size:
             return []
         if not self.resume:
             raise OutputError(
                 f"{self.file} exists: --resume continues it, -o with another name leaves it as it is"
             )
-        kept, answers = _read_json(text, self.file) if self.as_json else _read_plain(text, self.file)
-        if kept != text:
-            with self.file.open("r+", encoding="utf-8", errors="surrogateescape") as file:
-                file.truncate(len(kept.encode("utf-8", "surrogateescape")))
-        return answers
+        try:
+            return _read_json(self.file) if self.as_json else _read_plain(self.file)
+        except OSError as error:
+            raise OutputError(f"{self.file}: {error.strerror}, expected a file that can be read") from None
 
     @contextmanager
     def open(self, config: SearchConfig) -> Iterator[Callable[[Answer], None]]:
@@ -106,7 +101,7 @@ class Output:
         if not self.as_json:
             return render.plain(answer, config.trace)
         record = answer.to_json(answers=config.answers > 1, trace=config.trace)
-        return json.dumps(record, ensure_ascii=False)
+        return jsonl.dump(record).rstrip("\n")
 
     def _write(self, text: str, file: TextIO) -> None:
         try:
@@ -127,22 +122,23 @@ class Output:
             return
 
 
-def _read_json(text: str, file: Path) -> tuple[str, list[Earlier]]:
-    """What to keep of a file of JSON records, and its answers. A last line without its end was cut short."""
-    kept, answers = text[: text.rfind("\n") + 1], []
-    for number, line in enumerate(kept.splitlines(), 1):
+def _read_json(file: Path) -> list[Earlier]:
+    """The answers of a file of JSON records, which then ends with a whole one."""
+    answers = []
+    for number, _, record in jsonl.read(file):
         try:
-            record = json.loads(line)
             answers.append(Earlier(str(record["id"]), str(record["question"]), str(record["status"])))
-        except (ValueError, KeyError, TypeError, RecursionError):
+        except (KeyError, TypeError):
             raise OutputError(
                 f"{file}, line {number}: no record of an answer, so --resume cannot continue"
             ) from None
-    return kept, answers
+    jsonl.repair(file)
+    return answers
 
 
-def _read_plain(text: str, file: Path) -> tuple[str, list[Earlier]]:
-    """As `_read_json` of plain answers, whose last one is made again: nothing says whether it is whole."""
+def _read_plain(file: Path) -> list[Earlier]:
+    """The answers of a file of plain text but for the last one, which is removed: it may have been cut short."""
+    text = file.read_text(encoding="utf-8", errors="surrogateescape")
     lines = text.split("\n")
     headings = [n for n, line in enumerate(lines) if line.startswith(HEADING)]
     if not headings or headings[0] != 0:
@@ -151,13 +147,17 @@ def _read_plain(text: str, file: Path) -> tuple[str, list[Earlier]]:
     answers = []
     for n in headings[:-1]:
         name, _, rest = lines[n].removeprefix(HEADING).rpartition(": ")
-        while (
-            rest.split(" ")[0].rstrip(":,") not in set(Status) and ": " in name
-        ):  # violations hold colons too
+        while _status(rest) not in set(Status) and ": " in name:  # violations hold colons too
             name, _, more = name.rpartition(": ")
             rest = f"{more}: {rest}"
-        answers.append(Earlier(name, None, rest.split(" ")[0].rstrip(":,")))
-    return kept, answers
+        answers.append(Earlier(name, None, _status(rest)))
+    os.truncate(file, len(kept.encode("utf-8", "surrogateescape")))
+    return answers
+
+
+def _status(summary: str) -> str:
+    """The first word of an answer's heading after its id."""
+    return summary.split(" ")[0].rstrip(":,")
 
 
 def remaining(puzzles: Sequence[Puzzle], earlier: Sequence[Earlier]) -> list[Puzzle]:

@@ -25,7 +25,7 @@ def dump(value: object) -> str:
 
 
 def read(path: Path) -> list[Line]:
-    """The lines of a file but for blank ones, and for a last one without a line end that is no JSON: it was cut short.
+    """The lines of a file but for blank ones, and for a last one without a line end that is no JSON: a kill cut it.
 
     Raises OSError.
     """
@@ -37,15 +37,19 @@ def read(path: Path) -> list[Line]:
 
 
 def repair(path: Path) -> None:
-    """Take a last line without its end out of a file, if there is such a file: what is appended would run into it.
+    """Make a file, if there is one, end with a whole line: what is appended would run into an unfinished one.
 
-    Raises OSError.
+    A last line that was cut short is removed, one that lacks only its line end gets it. Raises OSError.
     """
     if not path.is_file():
         return
     content = path.read_bytes()
-    if content and not content.endswith(b"\n"):
-        os.truncate(path, content.rfind(b"\n") + 1)
+    last = content[content.rfind(b"\n") + 1 :]
+    if last and _value(last.decode(errors="replace")) is None:
+        os.truncate(path, len(content) - len(last))
+    elif last:
+        with path.open("ab") as file:
+            file.write(b"\n")
 
 
 def append(path: Path, values: Iterable[object]) -> None:

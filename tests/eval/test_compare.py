@@ -181,7 +181,11 @@ def test_time_that_runs_out_is_said_and_what_is_done_is_kept(tmp_path: Path, dat
             "5 puzzles, expected at least --n 99",
         ),
         (("--refiner", "nowhere.pt", "--llm", "none"), 3, "nowhere.pt"),
-        (("--refiner", "none", "--llm", "none", "--fit", "seconds=3"), 2, "--fit: no expert here is adapted"),
+        (
+            ("--refiner", "none", "--llm", "none", "--adapt", "seconds=3"),
+            2,
+            "--adapt: no expert here is adapted",
+        ),
         (("--llm", "qwenn", "--refiner", "none"), 3, "unknown LLM 'qwenn'"),
         (
             ("--tasks", "arc", "--arms", "exact", "--llm", "none", "--refiner", "none", "--n", "1"),

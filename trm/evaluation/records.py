@@ -6,7 +6,6 @@ of several machines, one after the other, make one evaluation.
 
 from __future__ import annotations
 
-import json
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -18,6 +17,7 @@ from typing import Any, TypedDict, cast
 
 import numpy as np
 
+from trm import jsonl
 from trm.adaptation.calibration import KEY, Calibration, calibrate, calibration_of
 from trm.evaluation.accuracy import InputMetrics, Progress, aggregate, input_metrics, roll_out
 from trm.evaluation.statistics import auroc
@@ -27,7 +27,6 @@ from trm.inference.refiner import Refinement, Refiner
 from trm.inference.selection import smoothed_vote_share, tally
 from trm.tasks import Puzzle
 
-CUT_SHORT = '{"id": '  # how a record begins
 MOST_SCORED = 64  # candidates of an input that are scored for each network, those with the most votes
 
 
@@ -271,25 +270,19 @@ def ranking(candidates: Sequence[Sequence[ScoredCandidate]]) -> dict[str, float]
 
 # -- files ---------------------------------------------------------------------------------------------------
 def read_records(path: Path) -> list[Record]:
-    """The records of a file; none where there is no file. A line that was cut short by a kill does not count.
+    """The records of a file; none where there is no file. Lines that were cut short by a kill are left out.
 
     Raises PuzzleError for any other line that is no record, and OSError.
     """
-    if not path.exists():
-        return []
     records = []
-    for number, line in enumerate(path.read_text("utf-8", errors="replace").splitlines(), 1):
-        try:
-            one = json.loads(line)
-        except ValueError:
-            if CUT_SHORT.startswith(line[: len(CUT_SHORT)]):
-                continue
-            one = None
-        if not isinstance(one, dict) or set(one) != set(Record.__annotations__) or not _complete(one):
+    for number, text, value in jsonl.read(path) if path.exists() else ():
+        if value is None and text.startswith("{"):  # a file of several machines has such lines in its middle
+            continue
+        if not isinstance(value, dict) or set(value) != set(Record.__annotations__) or not _complete(value):
             raise PuzzleError(
-                f"{path}, line {number}: {line[:40]!r}, expected a record of this version's trm eval"
+                f"{path}, line {number}: {text[:40]!r}, expected a record of this version's trm eval"
             )
-        records.append(cast(Record, one))
+        records.append(cast(Record, value))
     return records
 
 
@@ -301,12 +294,10 @@ def _complete(record: dict[str, Any]) -> bool:
 
 @contextmanager
 def recording(path: Path | None) -> Iterator[Callable[[Record], None]]:
-    """Appends records to a file, each in a line of its own whatever a kill has left there. Raises OSError at once."""
+    """Appends records to a file of records, after what a kill may have left there. Raises OSError at once."""
     if path is None:
         yield lambda record: None
         return
-    with path.open("a+", encoding="utf-8", errors="replace") as file:
-        file.seek(0)
-        if file.read()[-1:] not in ("", "\n"):
-            file.write("\n")
-        yield lambda record: print(json.dumps(record), file=file, flush=True)
+    jsonl.append(path, [])  # fails now if it cannot be written
+    jsonl.repair(path)
+    yield lambda record: jsonl.append(path, [record])

@@ -135,7 +135,7 @@ def test_every_canvas_is_compiled_however_many_there_are(
     torch._dynamo.reset()
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
     deeper = replace(expert, config=replace(SHAPE, h_cycles=2))
-    with torch._dynamo.config.patch(error_on_recompile=False, fail_on_recompile_limit_hit=True):
+    with torch._dynamo.config.patch(fail_on_recompile_limit_hit=True):
         for side in (6, 8, 10, 12, 14):  # each with and without gradient
             trainer = TestTimeTrainer(deeper, replace(QUICK, steps=1), side)
             trainer.model.compile_net()
@@ -156,7 +156,7 @@ def test_the_canvas_holds_every_grid_and_what_may_come_of_the_tests() -> None:
         return Puzzle("arc", (test,), demos=((small, output),))
 
     assert canvas_side(task(small, wide[:, :3]), shape) == 20
-    assert canvas_side(task(wide, wide), shape) == 20
+    assert canvas_side(Puzzle("arc", (wide,), demos=((wide, wide),)), shape) == 20
     assert canvas_side(task(small, large), shape) == 30
     assert canvas_side(task(large, small), shape) == 30
     # Outputs three times as large as inputs: what a test of 7 asks for does not fit 20.
