@@ -39,6 +39,11 @@ def mirrored(n: int = 1, seed: int = 4) -> list[Puzzle]:
     return list(generate("arc", n, seed, rule="mirror", demos=2, size=(3, 4)))
 
 
+def equal_weights(first: TRM, second: TRM) -> bool:
+    other = second.state_dict()
+    return all(tensor.equal(other[name]) for name, tensor in first.state_dict().items())
+
+
 def count_adaptations(patch: Callable[..., None]) -> list[tuple[str, float, int]]:
     """The (puzzle id, seconds allowed, seed) of every adaptation from now on. patch: `monkeypatch.setattr`."""
     calls: list[tuple[str, float, int]] = []
