@@ -199,12 +199,14 @@ class TestTimeTrainer:
         progress: Callable[[int, int], None] | None = None,
         seconds: float | None = None,
         seed: int | None = None,
+        deadline: float | None = None,
     ) -> Adapted:
         """A network trained on the puzzle's demonstrations; of its tests only the size of the canvas is used.
 
         It starts from the mean of the embeddings that the expert knows, and has one: the puzzle's. progress: called
         with the seconds (or steps) behind and in all. seconds, seed: in place of the configuration's; with no
-        seconds to spend nothing is learned.
+        seconds to spend nothing is learned. deadline: a `time.perf_counter()` that ends seconds early, building the
+        trainer's tensors included.
         """
         where = torch.cuda.device(self.device) if self.compiled else nullcontext()
         with where, torch.inference_mode(False), torch.enable_grad():
@@ -213,6 +215,8 @@ class TestTimeTrainer:
                 torch.cuda.synchronize()  # what was set on one stream is read on another
             begun, step, behind, measuring = time.perf_counter(), 0, 0.0, False
             total = self.config.steps or (self.config.seconds if seconds is None else seconds)
+            if deadline is not None and not self.config.steps:
+                total = min(total, max(0.0, deadline - begun))
             while behind < total:
                 with torch.cuda.stream(self.stream) if self.compiled else nullcontext():
                     if not measuring and behind >= MEASURED_FROM * total:

@@ -135,7 +135,7 @@ class ModelPool:
         known = self._adapted.get(key)
         enough = known is not None and known.allowed_seconds >= ENOUGH * config.seconds
         if known is None or (fresh and not config.steps and not enough):
-            known = self._adapt(puzzle, config, progress)
+            known = self._adapt(puzzle, config, progress, in_time=budget_seconds is not None)
         self._adapted[key] = known
         self._adapted.move_to_end(key)
         while len(self._adapted) > self.kept:
@@ -143,8 +143,14 @@ class ModelPool:
         return known
 
     def _adapt(
-        self, puzzle: Puzzle, config: AdaptationConfig, progress: Callable[[int, int], None] | None
+        self,
+        puzzle: Puzzle,
+        config: AdaptationConfig,
+        progress: Callable[[int, int], None] | None,
+        in_time: bool,
     ) -> AdaptedNetwork:
+        """in_time: `config.seconds` hold for building the trainer and its tensors too."""
+        begun = time.perf_counter()
         expert, task = self.expert(puzzle.task), self.canvas(puzzle)
         place = puzzle.task, task.width
         if place not in self._trainers:  # one compiles and captures once for each canvas
@@ -156,13 +162,13 @@ class ModelPool:
             if progress is not None:
                 progress(member * total + behind, members * total)
 
-        begun = time.perf_counter()
         ensemble = [
             trainer.adapt(
                 puzzle,
                 lambda behind, total, member=member: tick(member, behind, total),  # type: ignore[misc]
                 config.seconds / members,
                 config.seed + member,
+                begun + (member + 1) * config.seconds / members if in_time else None,
             )
             for member in range(members)
         ]
