@@ -11,8 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from trm.inference.refiner import Refinement
-    from trm.inference.refiner import Refiner
+    from trm.inference.refiner import Refinement, Refiner
     from trm.model.config import TRMConfig
     from trm.model.network import TRM
     from trm.tasks import Puzzle
