@@ -30,7 +30,7 @@ puzzle = "53..7....6..195....98....6.8...6...34..8.3..17...2...6.6....28....419.
 seen = set()
 def note(frame, event, argument):
     name = frame.f_code.co_filename
-    if name.startswith(str(root)) and frame.f_code.co_name != "<module>":
+    if name.startswith(str(root)) and ".venv" not in name and frame.f_code.co_name != "<module>":
         seen.add(str(pathlib.Path(name).relative_to(root)))
     return None
 def solve():
