@@ -5,24 +5,25 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import overload
+from typing import TypeAlias, overload
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from trm.adaptation.calibration import Calibration
 from trm.adaptation.test_time import AdaptationConfig
 from trm.checkpoints.format import Checkpoint, load
-from trm.grid import Grid, Grids, PuzzleError
+from trm.grid import Grid, Grids, PuzzleError, as_grids
 from trm.inference.config import SearchConfig
 from trm.inference.provider import ModelPool
-from trm.inference.question import GivenDraft, Question, as_draft, as_puzzle
 from trm.inference.rollouts import COLD, Attempt
 from trm.inference.search import Callbacks, Search
 from trm.inference.state import SolveState
-from trm.tasks import Puzzle, Verdict, get
+from trm.tasks import Puzzle, Verdict, detect, detect_grid, get
 
 STEPS = 16  # supervision steps of a rollout at most, where nothing else is said
+Question: TypeAlias = "str | NDArray[np.integer] | Puzzle"
+GivenDraft: TypeAlias = "str | NDArray[np.integer] | Sequence[NDArray[np.integer]]"
 
 
 @dataclass(frozen=True, eq=False)
@@ -258,3 +259,43 @@ class Refiner:
         # The network is the whole puzzle's, which may have been adapted to it already.
         log_p = self.pool.network(puzzle, fresh=False).log_likelihood(puzzle, by_input, STEPS)
         return np.asarray(np.exp(np.min([log_p[i] for i in scored], axis=0)), dtype=np.float32)
+
+
+def as_puzzle(question: Question, task: str | None = None) -> Puzzle:
+    """A question in whatever form it came, validated. Raises PuzzleError."""
+    if isinstance(question, Puzzle):
+        puzzle = question
+    elif isinstance(question, str):
+        puzzle = get(task or detect(question)).parse(question)
+    else:
+        grid = as_grid(question)
+        puzzle = Puzzle(task or detect_grid(grid), (grid,))
+    get(puzzle.task).validate(puzzle)
+    return puzzle
+
+
+def as_draft(puzzle: Puzzle, draft: GivenDraft) -> Grids:
+    """A draft or candidate as one grid for each input. Raises PuzzleError for another shape, or unknown symbols."""
+    task = get(puzzle.task)
+    if isinstance(draft, str):
+        grids = task.parse_answer(puzzle, draft)
+    elif isinstance(draft, np.ndarray):
+        grids = as_grids(as_grid(draft))
+    else:
+        grids = tuple(as_grid(grid) for grid in draft)
+    if len(grids) != len(puzzle.inputs):
+        raise PuzzleError(f"draft of {len(grids)} grids, expected {len(puzzle.inputs)}")
+    for index, grid in enumerate(grids):
+        task.encode_draft(puzzle, grid, index)  # refuses shapes and symbols
+    return grids
+
+
+def as_grid(grid: ArrayLike) -> Grid:
+    """An array of whole numbers as uint8 [H, W]. Raises PuzzleError."""
+    array = np.asarray(grid)
+    if array.dtype == np.uint8:
+        return array
+    whole = np.issubdtype(array.dtype, np.integer)
+    if not whole or array.min(initial=0) < 0 or array.max(initial=0) > 255:
+        raise PuzzleError(f"grid of {array.dtype}, expected whole numbers from 0 to 255")
+    return array.astype(np.uint8)

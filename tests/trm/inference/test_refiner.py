@@ -15,8 +15,7 @@ from small_networks import SMALL, network
 
 from trm.checkpoints.format import Checkpoint, Expert
 from trm.grid import Grid, PuzzleError
-from trm.inference.question import as_puzzle
-from trm.inference.refiner import Refiner
+from trm.inference.refiner import Refiner, as_puzzle
 from trm.inference.search import Callbacks
 from trm.tasks import Puzzle, Status, Verdict, get
 from trm.tasks.sudoku.solver import solve_sudoku
