@@ -109,7 +109,9 @@ def conversation(puzzle: Puzzle, index: int = 0, feedback: Feedback | None = Non
     task = tasks.get(puzzle.task)
     question = replace(puzzle, inputs=(puzzle.inputs[index],), answers=None)
     parts = template("draft")
-    closing = parts["blanks" if has_blanks(task) else "other"].template
+    closing = parts["other"].template
+    if has_blanks(task):
+        closing = parts["blanks"].substitute(symbols=_symbols(task))
     messages: list[Message] = [{"role": "system", "content": parts["system"].template}]
     for shown in (*examples(task, puzzle), question):
         text = spread(task.prompt_text(shown), task)
@@ -129,6 +131,12 @@ def conversation(puzzle: Puzzle, index: int = 0, feedback: Feedback | None = Non
         messages.append({"role": "assistant", "content": draft})
         messages.append({"role": "user", "content": "\n\n".join(paragraphs)})
     return messages
+
+
+def _symbols(task: Task) -> str:
+    """What a blank may become, in words: `a digit from 1 to 9`."""
+    digits = sorted(task.fills[0])
+    return f"a digit from {digits[0]} to {digits[-1]}"
 
 
 def _list(sentences: Sequence[str]) -> str:
