@@ -18,7 +18,7 @@ from trm.inference.config import SearchConfig
 from trm.inference.proposals import Blank, Draft, Feedback, Proposer
 from trm.inference.refiner import Refiner
 from trm.inference.search import Callbacks
-from trm.inference.selection import Judge, distinct_grids, pool_candidates, same_grids
+from trm.inference.selection import CandidateScorer, distinct_grids, pool_candidates, same_grids
 from trm.model.flops import count_flops
 from trm.tasks import Puzzle, Status, get
 from trm.tasks.registry import solver_of
@@ -234,7 +234,7 @@ class BestOfK:
             Draft(tuple(choice[min(rank, len(choice) - 1)] for choice in candidates)) for rank in range(count)
         ]
 
-    def _judge(self, puzzle: Puzzle) -> Judge:
+    def _judge(self, puzzle: Puzzle) -> CandidateScorer:
         assert self.refiner is not None
         refiner = self.refiner
         return lambda index, grids: refiner.score(puzzle, [(grid,) for grid in grids], index=index).tolist()

@@ -95,7 +95,7 @@ def compare(
     limit_seconds: Annotated[float, typer.Option(help="stop after so long; 0: never")] = 0,
 ) -> None:
     config = SearchConfig(
-        drafts=drafts, rounds=rounds, steps=steps, restarts=restarts, seed=seed, trace=True, judge_ties=True
+        drafts=drafts, rounds=rounds, steps=steps, restarts=restarts, seed=seed, trace=True, score_ties=True
     )
     request = Request(
         tasks_, n, arms, llm, refiner, data or [], drafts_from, config, fit or [], concurrency, device, out, resume

@@ -11,7 +11,7 @@ import numpy as np
 from eval.arms import llm_flops
 from hybrid.answer import Answer, as_candidates
 from trm.evaluation.statistics import wilson
-from trm.inference.rollouts import COLD, FROM_DRAFT
+from trm.inference.rollouts import SOURCE_COLD, SOURCE_FROM_DRAFT
 from trm.inference.selection import same_grids
 from trm.tasks import Status
 
@@ -36,8 +36,8 @@ def record(answer: Answer, arm: str, parameters: int | None, step_flops: float) 
         "steps": answer.steps,
         "restarts": answer.restarts,
         "solved_at": len(answer.trace) or None,  # the step at which the best rollout had the answer
-        "cold": _first_attempt(answer, COLD),
-        "draft": _first_attempt(answer, FROM_DRAFT),
+        "cold": _first_attempt(answer, SOURCE_COLD),
+        "draft": _first_attempt(answer, SOURCE_FROM_DRAFT),
         "drafts": len(drafts),
         "parse_failures": sum(draft.grids is None for draft in drafts),
         "drafts_verified": sum(checked.verified for checked in answer.drafts),

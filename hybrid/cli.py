@@ -131,7 +131,7 @@ def solve(
         answers=answers,
         seed=seed,
         trace=trace,
-        judge_ties=True,
+        score_ties=True,
     )
     _run(puzzles, task, llm, refiner, device, config, as_json, out, resume)
 

@@ -13,7 +13,7 @@ class SearchConfig:
 
     drafts: asked of the proposer. rounds: of asking again with the violations named. steps: supervision steps of a
     rollout at most. restarts: extra rollouts. noise: σ of restarts; None for the task's own. budget_seconds: for a
-    puzzle, adaptation and first rollout included. answers: distinct verified answers to look for. judge_ties: whether
+    puzzle, adaptation and first rollout included. answers: distinct verified answers to look for. score_ties: whether
     the network scores candidates that have equal votes.
     """
 
@@ -26,7 +26,7 @@ class SearchConfig:
     seed: int = 0
     noise: float | None = None
     trace: bool = False
-    judge_ties: bool = False
+    score_ties: bool = False
 
     def __post_init__(self) -> None:
         limits = {"drafts": 1, "rounds": 0, "steps": 1, "restarts": 0, "answers": 1, "seed": 0, "noise": 0}

@@ -32,14 +32,14 @@ class Rollout:
     context: int = 0  # puzzle identity, for reference checkpoints
     noise: float = 0.0  # σ of the Gaussian noise added to y before every supervision step
     seed: int = 0  # of the noise
-    judge: bool = False  # tell how likely every token is; a draft is then given at every step
+    keep_log_probs: bool = False  # keep log p of every token; a draft is then given at every step
 
 
 @dataclass(eq=False)
 class Trajectory:
     """What a rollout did: after every supervision step the decoded grid and the halt logit.
 
-    likelihoods: of a judged rollout, after every step log p of every token in every cell [L, V].
+    likelihoods: of a rollout that keeps them, after every step log p of every token in every cell [L, V].
     go_ons: after every step what the halt logit must exceed to halt; 0 where it is missing.
     seconds: its share of the steps, each shared equally by those in it.
     """
@@ -122,7 +122,7 @@ class Engine:
                 result.halts.append(float(halts[slot]))
                 result.go_ons.append(float(go_ons[slot]))
                 result.seconds += share
-                if likelihoods is not None and rollouts[index].judge:
+                if likelihoods is not None and rollouts[index].keep_log_probs:
                     result.likelihoods.append(likelihoods[slot])
                 if result.steps >= steps or (stop is not None and stop(index, result)):
                     leaving.append(slot)
@@ -188,7 +188,7 @@ class _Slots:
 
     def step(self) -> tuple[Tokens, NDArray[np.float32], NDArray[np.float32], NDArray[np.float32] | None]:
         """One supervision step of the busy slots, on the host: grids [B, L], halt, go_on [B], log p of every token
-        [B, L, V], the last where any rollout is judged.
+        [B, L, V], the last where any rollout keeps them.
         """
         config, device = self.model.config, self.model.device
         for slot, generator in self.noise.items():
@@ -206,13 +206,13 @@ class _Slots:
         )
         self.state.y[rows], self.state.z[rows] = state.y, state.z
         grids = self._spread(out.logits.argmax(-1), rows)
-        judged = [slot for slot, one in self.rollouts.items() if one.judge]
+        kept = [slot for slot, one in self.rollouts.items() if one.keep_log_probs]
         likelihoods = None
-        if judged:
+        if kept:
             likelihoods = self._spread(out.logits.log_softmax(-1), rows).cpu().numpy()
         if config.draft:
             later = grids.clone() if config.feedback else torch.zeros_like(grids)
-            if held := [slot for slot in judged if self.rollouts[slot].draft is not None]:
+            if held := [slot for slot in kept if self.rollouts[slot].draft is not None]:
                 later[held] = self.draft[held]
             self.draft = later
         halts, go_ons = (self._spread(logit, rows).cpu().numpy() for logit in (out.halt, out.go_on))

@@ -23,7 +23,7 @@ from trm.tasks.transforms import RestrictedTransform, draw_task_view
 
 
 @dataclass(frozen=True, eq=False)
-class Network(ABC):
+class PuzzleNetwork(ABC):
     """The network, or the ensemble, that answers a puzzle. task: the puzzle's, on the canvas that it sees.
 
     most_steps: supervision steps of a rollout at most; 0 is no limit. votes: whether further attempts are views of
@@ -73,7 +73,7 @@ class Network(ABC):
 
 
 @dataclass(frozen=True, eq=False)
-class ExpertNetwork(Network):
+class ExpertNetwork(PuzzleNetwork):
     """A task's expert as it is. Restarts add noise and draw a symmetry of the task."""
 
     def restart(
@@ -114,7 +114,7 @@ class ExpertNetwork(Network):
 
 
 @dataclass(frozen=True, eq=False)
-class AdaptedNetwork(Network):
+class AdaptedNetwork(PuzzleNetwork):
     """Networks adapted to one puzzle's demonstrations. Restarts see the whole puzzle under another view.
 
     adapted_steps: optimiser steps that each network took; seconds: what they took; allowed_seconds: what they were

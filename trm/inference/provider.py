@@ -15,7 +15,7 @@ from trm.checkpoints.format import Checkpoint, CheckpointError, Expert
 from trm.device import DeviceError, resolve_device
 from trm.grid import PuzzleError
 from trm.inference.engine import Engine, gains_from_bf16
-from trm.inference.network import AdaptedNetwork, ExpertNetwork, Network
+from trm.inference.network import AdaptedNetwork, ExpertNetwork, PuzzleNetwork
 from trm.model.network import TRM
 from trm.tasks import Puzzle, Task, get
 
@@ -117,11 +117,11 @@ class ModelPool:
         budget_seconds: float | None = None,
         progress: Callable[[int, int], None] | None = None,
         fresh: bool = True,
-    ) -> Network:
+    ) -> PuzzleNetwork:
         """The network for a puzzle, adapted now if that is due.
 
-        budget_seconds: that the puzzle may take in all, most of which adaptation then takes. An earlier adaptation
-        to the same demonstrations is used again unless it was given clearly less time; with `fresh` false, always.
+        budget_seconds: for the whole puzzle; adaptation gets 80 % of it. An earlier adaptation to the same
+        demonstrations is used again unless it was given clearly less time; with `fresh` false, always.
         progress: called with the seconds of adaptation behind and in all. Raises PuzzleError where there is no
         network for the puzzle.
         """

@@ -16,7 +16,7 @@ from trm.checkpoints.format import Checkpoint, load
 from trm.grid import Grid, Grids, PuzzleError, as_grids
 from trm.inference.config import SearchConfig
 from trm.inference.provider import ModelPool
-from trm.inference.rollouts import COLD, Attempt
+from trm.inference.rollouts import SOURCE_COLD, Attempt
 from trm.inference.search import Callbacks, Search
 from trm.inference.state import SolveState
 from trm.tasks import Puzzle, Verdict, detect, detect_grid, get
@@ -204,7 +204,7 @@ class Refiner:
             raise PuzzleError(
                 f"{self.name}: the {puzzle.task} expert was not trained on drafts, expected draft=None"
             )
-        return SolveState(puzzle, cold, starts=[as_draft(puzzle, draft)])
+        return SolveState(puzzle, cold, draft_starts=[as_draft(puzzle, draft)])
 
     def _refinement(self, search: Search, state: SolveState, config: SearchConfig) -> Refinement:
         found = search.select(state, config)
@@ -216,7 +216,7 @@ class Refiner:
             grids=found.grids,
             confidence=found.confidence or 0.0,
             verdict=found.verdict,
-            source=found.source or COLD,
+            source=found.source or SOURCE_COLD,
             steps=sum(attempt.steps for attempt in state.attempts),
             restarts=state.restarts,
             seconds=state.refine_seconds,

@@ -15,7 +15,10 @@ from trm.inference.engine import Engine, Rollout, Trajectory
 from trm.tasks import Puzzle, Status, Task, Verdict
 from trm.tasks.transforms import IDENTITY, GridTransform
 
-COLD, FROM_DRAFT = "refiner", "refiner+draft"  # the sources of attempts, in the words of the JSON record
+SOURCE_COLD, SOURCE_FROM_DRAFT = (
+    "refiner",
+    "refiner+draft",
+)  # of attempts, as the JSON record has them
 
 # Called with the number of rollouts that have ended, their total, and the first puzzle's newest grid.
 RolloutProgress = Callable[[int, int, Grid | None], None]
@@ -43,7 +46,7 @@ class RolloutRequest:
 
     @property
     def source(self) -> str:
-        return COLD if self.draft is None else FROM_DRAFT
+        return SOURCE_COLD if self.draft is None else SOURCE_FROM_DRAFT
 
     def rollout(self, index: int) -> Rollout:
         """The rollout over the puzzle's input number `index`."""

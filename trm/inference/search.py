@@ -17,7 +17,7 @@ from trm.inference.config import SearchConfig
 from trm.inference.proposals import Blank, CheckedDraft, Feedback, Proposal, Proposer, ask
 from trm.inference.provider import ModelPool
 from trm.inference.rollouts import RolloutRequest, run_requests
-from trm.inference.selection import Judge, Selection, same_grids, select_answer
+from trm.inference.selection import CandidateScorer, Selection, same_grids, select_answer
 from trm.inference.state import SolveState
 from trm.tasks import Puzzle
 
@@ -35,7 +35,7 @@ class Callbacks:
         """The network has been adapted to the puzzle for so many seconds of a total."""
 
     def refining(self, puzzle: Puzzle, done: int, total: int, grid: Grid | None = None) -> None:
-        """`done` of `total` rollouts have ended; grid: where the first one, of this puzzle, stands."""
+        """`done` of `total` rollouts of a batch have ended. grid: the newest of its first one, this puzzle's."""
 
     def warned(self, message: str) -> None:
         """Something is missing, yet there will be answers."""
@@ -84,7 +84,7 @@ class Search:
             state.attempts,
             state.drafts,
             network.calibration if network is not None else None,
-            self._judge(state, config),
+            self._tie_scorer(state, config),
         )
 
     def add_drafts(self, state: SolveState, proposal: Proposal, first: int = 0) -> None:
@@ -108,7 +108,7 @@ class Search:
             (state, state.network.first(state.puzzle, start, config.trace))
             for state in states
             if state.network is not None and not state.attempts
-            for start in ([None] if state.cold else []) + state.starts
+            for start in ([None] if state.cold else []) + state.draft_starts
         ]
         running = {id(state) for state, _ in requests}
         for state in states:
@@ -142,7 +142,7 @@ class Search:
             state.adaptation_seconds = time.perf_counter() - begun
             state.network.first(puzzle, None).rollout(0)  # refuses what its canvas cannot hold
             if state.cold:  # what the network cannot be shown must not cost the cold start
-                state.starts = [draft for draft in state.starts if state.network.holds(draft)]
+                state.draft_starts = [draft for draft in state.draft_starts if state.network.holds(draft)]
             if (draft := state.newest_draft()) is not None:
                 self._start_from(state, draft)
         except PuzzleError as error:
@@ -162,7 +162,7 @@ class Search:
             return False
         if not network.holds(draft):
             return False
-        state.starts.append(draft)
+        state.draft_starts.append(draft)
         return True
 
     def _ask_further(self, states: Sequence[SolveState], config: SearchConfig) -> None:
@@ -190,7 +190,7 @@ class Search:
         requests = []
         for state in self._drafted_and_open(states, config):
             draft = state.drafts[number].draft.grids if number < len(state.drafts) else None
-            known = any(same_grids(draft, other) for other in (None, *state.starts))
+            known = any(same_grids(draft, other) for other in (None, *state.draft_starts))
             if draft is not None and not known and self._start_from(state, draft):
                 assert state.network is not None
                 requests.append((state, state.network.first(state.puzzle, draft, config.trace)))
@@ -224,7 +224,7 @@ class Search:
         """Whether another attempt may add something: by the rules, or by its vote."""
         network = state.network
         judged = network is not None and (network.task.has_checker or network.votes)
-        startable = state.cold or bool(state.starts)
+        startable = state.cold or bool(state.draft_starts)
         return judged and startable and config.restarts > 0 and state.open(config)
 
     def _restart_request(self, state: SolveState, turn: int, config: SearchConfig) -> RolloutRequest | None:
@@ -238,7 +238,7 @@ class Search:
         if question is None:
             return None
         state.restarts += 1
-        start = state.start(turn)
+        start = state.restart_start(turn)
         return state.network.restart(state.puzzle, question, start, turn, rng, config.noise, config.trace)
 
     def _run(
@@ -271,11 +271,11 @@ class Search:
                     yield state
 
     # -- judging -----------------------------------------------------------------------------------------
-    def _judge(self, state: SolveState, config: SearchConfig) -> Judge | None:
-        """The network as judge between candidates with equal votes, as long as there is time."""
+    def _tie_scorer(self, state: SolveState, config: SearchConfig) -> CandidateScorer | None:
+        """What scores candidates with equal votes, as long as there is time."""
         network = state.network
         late = state.seconds_left(config) == 0
-        if not config.judge_ties or network is None or not network.accepts_drafts or late:
+        if not config.score_ties or network is None or not network.accepts_drafts or late:
             return None
 
         def likely(index: int, grids: Sequence[Grid]) -> list[float]:

@@ -14,15 +14,15 @@ import numpy as np
 from trm.adaptation.calibration import Calibration
 from trm.grid import Grid, Grids, PuzzleError
 from trm.inference.proposals import CheckedDraft
-from trm.inference.rollouts import COLD, FROM_DRAFT, Attempt
+from trm.inference.rollouts import SOURCE_COLD, SOURCE_FROM_DRAFT, Attempt
 from trm.tasks import Puzzle, Status, Task, Verdict
 
-ATTEMPTS = 2  # grids that an answer may name for one input where no rule decides (ARC's scoring)
-LLM = "llm"  # the source of an answer that is a draft as it came
+GRIDS_PER_INPUT = 2  # grids that an answer may name for one input where no rule decides (ARC's scoring)
+SOURCE_DRAFT = "llm"  # the source of an answer that is a draft as it came
 
 Candidates = tuple[tuple[Grid, ...], ...]  # for every input of a puzzle its grids, the best first
 # The grids named for one input (its number first), to how likely the network finds each. May raise PuzzleError.
-Judge = Callable[[int, Sequence[Grid]], Sequence[float]]
+CandidateScorer = Callable[[int, Sequence[Grid]], Sequence[float]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,9 +48,9 @@ def select_answer(
     attempts: Sequence[Attempt],
     drafts: Sequence[CheckedDraft] = (),
     calibration: Calibration | None = None,
-    judge: Judge | None = None,
+    scorer: CandidateScorer | None = None,
 ) -> Selection:
-    """Choose among what the network attempted and a proposer drafted. judge: asked where votes are equal.
+    """Choose among what the network attempted and a proposer drafted. scorer: asked where votes are equal.
 
     With rules: a verified attempt of a cold start, else a verified draft, else a verified attempt from a draft, else
     the most confident attempt, else the newest draft that could be read. Without: for every input the two grids
@@ -59,17 +59,17 @@ def select_answer(
     ranked = rank_attempts(attempts)
     trace = ranked[0].trace if ranked else ()
     if not task.has_checker:
-        return _by_votes(task, puzzle, attempts, drafts, calibration, judge, trace)
+        return _by_votes(task, puzzle, attempts, drafts, calibration, scorer, trace)
     best = ranked[0] if ranked else None
     own = next((draft.draft.grids for draft in drafts if draft.verified), None)
     newest = next((draft.draft.grids for draft in reversed(drafts) if draft.draft.grids is not None), None)
     grids: Grids | None
     source: str | None
-    if best is not None and (own is None or (best.verified and best.source == COLD)):
+    if best is not None and (own is None or (best.verified and best.source == SOURCE_COLD)):
         grids, source = best.grids, best.source
         confidence: float | None = best.confidence
     else:
-        grids, source = own or newest, LLM if drafts else None
+        grids, source = own or newest, SOURCE_DRAFT if drafts else None
         # The network's confidence is in its own grid: it says nothing about another.
         confidence = best.confidence if best is not None and same_grids(grids, best.grids) else None
     verdict = _verdict(task, puzzle, grids, drafts)
@@ -80,7 +80,7 @@ def select_answer(
 def rank_attempts(attempts: Sequence[Attempt]) -> list[Attempt]:
     """Verified attempts first, of these a cold start's (a draft added nothing), in the order of coming; then the
     others by their confidence."""
-    verified = sorted((a for a in attempts if a.verified), key=lambda a: a.source != COLD)
+    verified = sorted((a for a in attempts if a.verified), key=lambda a: a.source != SOURCE_COLD)
     return verified + sorted((a for a in attempts if not a.verified), key=lambda a: -a.confidence)
 
 
@@ -105,51 +105,54 @@ def _by_votes(
     attempts: Sequence[Attempt],
     drafts: Sequence[CheckedDraft],
     calibration: Calibration | None,
-    judge: Judge | None,
+    scorer: CandidateScorer | None,
     trace: tuple[Grid, ...],
 ) -> Selection:
     read = [draft.draft.grids for draft in drafts if draft.draft.grids is not None]
     ballots = [[a.grids[i] for a in attempts] + [g[i] for g in read] for i in range(len(puzzle.inputs))]
-    if judge is None:  # then the confidence decides between equals
+    if scorer is None:  # then the confidence decides between equals
         ballots = [
             [a.grids[i] for a in sorted(attempts, key=lambda a: -a.confidence)] + [g[i] for g in read]
             for i in range(len(puzzle.inputs))
         ]
-    candidates = pool_candidates(ballots, judge) if attempts or read else ()
+    candidates = pool_candidates(ballots, scorer) if attempts or read else ()
     if not candidates:
-        return Selection(None, _verdict(task, puzzle, None, drafts), LLM if drafts else None)
+        return Selection(None, _verdict(task, puzzle, None, drafts), SOURCE_DRAFT if drafts else None)
     grids = tuple(choice[0] for choice in candidates)
-    source, confidence = LLM, None
-    for name in (COLD, FROM_DRAFT):  # a cold start's answer if for every input some cold attempt says so
-        supporters = [a for a in attempts if name in (a.source, FROM_DRAFT)]
+    source, confidence = SOURCE_DRAFT, None
+    for name in (
+        SOURCE_COLD,
+        SOURCE_FROM_DRAFT,
+    ):  # a cold start's if for every input some cold attempt says so
+        supporters = [a for a in attempts if name in (a.source, SOURCE_FROM_DRAFT)]
         if (found := vote_confidence(attempts, supporters, grids, calibration)) is not None:
             source, confidence = name, found
             break
     return Selection(grids, _verdict(task, puzzle, grids, drafts), source, confidence, candidates, (), trace)
 
 
-def pool_candidates(ballots: Sequence[Sequence[Grid]], judge: Judge | None = None) -> Candidates:
+def pool_candidates(ballots: Sequence[Sequence[Grid]], scorer: CandidateScorer | None = None) -> Candidates:
     """For every input the grids with the most votes, at most two. ballots: for every input the grids named for it.
 
-    judge: asked where an input has several grids, to decide between equal votes; then the one that was named first.
+    scorer: asked where an input has several grids, to decide between equal votes; then the one that was named first.
     """
     chosen = []
     for index, named in enumerate(ballots):
         counted = tally(named)
         likely: Sequence[float] = [0.0] * len(counted)
-        if judge is not None and len(counted) > 1:
-            likely = _likelihoods(judge, index, [grid for grid, _ in counted])
+        if scorer is not None and len(counted) > 1:
+            likely = _likelihoods(scorer, index, [grid for grid, _ in counted])
         order = sorted(range(len(counted)), key=lambda n: (-counted[n][1], -likely[n], n))
-        chosen.append(tuple(counted[n][0] for n in order[:ATTEMPTS]))
+        chosen.append(tuple(counted[n][0] for n in order[:GRIDS_PER_INPUT]))
     return tuple(chosen)
 
 
-def _likelihoods(judge: Judge, index: int, grids: Sequence[Grid]) -> Sequence[float]:
-    """What the judge finds of grids; 0 for those that it cannot be asked about, by their shape for example."""
+def _likelihoods(scorer: CandidateScorer, index: int, grids: Sequence[Grid]) -> Sequence[float]:
+    """What the scorer finds of grids; 0 for those that it cannot be asked about, by their shape for example."""
     try:
-        return judge(index, grids)
+        return scorer(index, grids)
     except PuzzleError:
-        return [_likelihoods(judge, index, [grid])[0] for grid in grids] if len(grids) > 1 else [0.0]
+        return [_likelihoods(scorer, index, [grid])[0] for grid in grids] if len(grids) > 1 else [0.0]
 
 
 def tally(named: Sequence[Grid]) -> list[tuple[Grid, int]]:

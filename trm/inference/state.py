@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from trm.grid import Grids
 from trm.inference.config import SearchConfig
-from trm.inference.network import Network
+from trm.inference.network import PuzzleNetwork
 from trm.inference.proposals import CheckedDraft
 from trm.inference.rollouts import Attempt
 from trm.inference.selection import rank_attempts, verified_answers
@@ -18,20 +18,20 @@ from trm.tasks import Puzzle, Task, get
 class SolveState:
     """A puzzle on its way through the search.
 
-    cold: whether rollouts also start without a draft. starts: drafts that rollouts have started from.
-    attempts may be given: then the first pass is over. answered: a proposer replied or a network ran.
+    cold: whether rollouts also start without a draft. draft_starts: the drafts from which the first rollouts and the
+    restarts begin. attempts may be given: then the first pass is over. answered: a proposer replied or a network ran.
     """
 
     puzzle: Puzzle
     cold: bool = True
     begun: float = field(default_factory=time.perf_counter)
     drafts: list[CheckedDraft] = field(default_factory=list)
-    starts: list[Grids] = field(default_factory=list)
+    draft_starts: list[Grids] = field(default_factory=list)
     attempts: list[Attempt] = field(default_factory=list)
     restarts: int = 0
     draft_seconds: float = 0.0
     adaptation_seconds: float = 0.0
-    network: Network | None = None
+    network: PuzzleNetwork | None = None
     answered: bool = False
 
     @property
@@ -57,11 +57,11 @@ class SolveState:
         """The distinct answers that the rules accept so far."""
         return verified_answers(self.attempts, self.drafts)
 
-    def start(self, turn: int) -> Grids | None:
+    def restart_start(self, turn: int) -> Grids | None:
         """Where a restart begins: cold (None) and from a draft by turns, so that drafts never take more than half."""
-        if not self.starts or (self.cold and turn % 2 == 0):
+        if not self.draft_starts or (self.cold and turn % 2 == 0):
             return None
-        return self.starts[(turn // 2 if self.cold else turn) % len(self.starts)]
+        return self.draft_starts[(turn // 2 if self.cold else turn) % len(self.draft_starts)]
 
     def newest_draft(self) -> Grids | None:
         """The last draft that could be read."""

@@ -30,7 +30,7 @@ def score_as_draft(
     cannot be a draft.
     """
     rollouts = [
-        Rollout(task.encode_question(puzzle, i), task.encode_draft(puzzle, grid, i), judge=True)
+        Rollout(task.encode_question(puzzle, i), task.encode_draft(puzzle, grid, i), keep_log_probs=True)
         for i, grids in enumerate(candidates)
         for grid in grids
     ]
@@ -70,7 +70,7 @@ def score_by_likelihood(
     ]
     seen = [(view, i) for view in (TaskView(), *drawn) for i, grids in enumerate(candidates) if grids]
     rollouts = [
-        Rollout(task.encode(view.forward(puzzle.inputs[i])), context=view.turn, judge=True)
+        Rollout(task.encode(view.forward(puzzle.inputs[i])), context=view.turn, keep_log_probs=True)
         for view, i in seen
     ]
     scores: list[LogP] = [np.zeros(len(grids)) for grids in candidates]

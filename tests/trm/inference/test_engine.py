@@ -83,7 +83,11 @@ def test_noise_is_the_seeds_and_does_not_depend_on_company() -> None:
 
 def test_a_judged_draft_is_held_and_every_tokens_likelihood_told() -> None:
     network, (question, draft) = model(), questions(2)
-    rollouts = [Rollout(question, draft, judge=True), Rollout(question, draft), Rollout(question, judge=True)]
+    rollouts = [
+        Rollout(question, draft, keep_log_probs=True),
+        Rollout(question, draft),
+        Rollout(question, keep_log_probs=True),
+    ]
     held, fed, cold = Engine(network).run(rollouts, steps=3)
     tokens = torch.from_numpy(question)[None]
     state = network.initial_state(1)

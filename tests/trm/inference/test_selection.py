@@ -138,8 +138,8 @@ def test_the_network_judges_equal_votes_as_long_as_there_is_time() -> None:
         assert len(answer.drafts) in (1, 3)
         return [str(grid.tolist()) for grid in answer.candidates[0]]
 
-    assert len(answers(judge_ties=True)) == 2
-    assert answers(judge_ties=False, budget_seconds=0.0) == answers(judge_ties=True, budget_seconds=0.0)
+    assert len(answers(score_ties=True)) == 2
+    assert answers(score_ties=False, budget_seconds=0.0) == answers(score_ties=True, budget_seconds=0.0)
 
 
 def test_where_rules_decide_a_verified_draft_beats_an_unverified_attempt() -> None:
