@@ -10,13 +10,14 @@ import csv
 import io
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import islice
-from typing import Any
+from itertools import groupby
+from typing import Any, TypeVar
 
 from trm.grid import PuzzleError, shorten
 
+T = TypeVar("T")
 LONGEST_ROW = 30  # cells: a longer line is a whole puzzle
 NUMBER = re.compile(r"-?\d{1,15}(\.\d{1,15})?")
 KEYS = ("id", "task", "question", "answer")  # of a record; its other fields become the puzzle's meta
@@ -43,30 +44,24 @@ Items = Iterator[Item | PuzzleError]
 def read_any(text: str, where: str, stem: str) -> Items:
     """Text of unknown form: JSON, JSON lines, CSV with a header, or grids."""
     if text.lstrip()[:1] in ("{", "["):
-        whole = _is_json(text) or len(text.strip().splitlines()) == 1
-        return read_json(text, where, stem) if whole else read_jsonl(text, where, stem)
+        lines = len(text.strip().splitlines())
+        return (read_jsonl if lines > 1 and _fails(parse_json, text) else read_json)(text, where, stem)
     header = text.lstrip().split("\n", 1)[0].lower().split(",")
-    if "question" in (column.strip(' "\r') for column in header):
-        return read_csv(text, where, stem)
-    return read_grids(text, where, stem)
+    is_csv = "question" in (column.strip(' "\r') for column in header)
+    return (read_csv if is_csv else read_grids)(text, where, stem)
 
 
 def read_grids(text: str, where: str, stem: str) -> Items:
     """Grids parted by empty lines; a block with a line too long for a row has a puzzle on every line."""
-    blocks: list[list[tuple[int, str]]] = [[]]
-    for number, line in enumerate(text.replace("\r\n", "\n").split("\n"), 1):
-        if line:
-            blocks[-1].append((number, line))
-        elif blocks[-1]:
-            blocks.append([])
+    lines = enumerate(text.replace("\r\n", "\n").split("\n"), 1)
+    blocks = [list(block) for filled, block in groupby(lines, lambda line: bool(line[1])) if filled]
     blocks = [block for block in blocks if any(line.strip() for _, line in block)]
     for block in blocks:
         longest = max(sum(c not in " \t|+-" for c in line) for _, line in block)
         parts = [[line] for line in block] if longest > LONGEST_ROW else [block]
         for part in parts:
             number = part[0][0]
-            alone = len(blocks) == len(parts) == 1
-            place = where if alone else f"{where}, line {number}"
+            place = where if len(blocks) == len(parts) == 1 else f"{where}, line {number}"
             yield Item(place, f"{stem}:{number}", "\n".join(line for _, line in part))
 
 
@@ -78,53 +73,54 @@ def read_csv(text: str, where: str, stem: str) -> Items:
     lines = io.StringIO(text, newline="").readlines()
     header: list[str] = []
     records: list[tuple[int, Any]] = []
-    skipped, reader = 0, csv.reader(lines)
-    while True:
-        first, wrong = skipped + reader.line_num + 1, ""
+    end = 0
+    while end < len(lines):
+        start, row, wrong = end, [], ""
+        reader = csv.reader(lines[i] for i in range(start, len(lines)))  # takes the lines of a single row
         try:
             row = next(reader)
-        except StopIteration:
-            break
         except csv.Error as error:
-            row, wrong = [], str(error)
-        last = skipped + reader.line_num
-        if last > first and not _closed(lines[first - 1 : last]):
-            records.append((first, "a quote that is not closed"))
-            skipped, reader = first, csv.reader(islice(lines, first, None))
-        elif wrong:
-            records.append((first, wrong))
-        elif not "".join(row).strip():
+            wrong = str(error)
+        end += reader.line_num
+        if end > start + 1 and _fails(_strict_row, lines[start:end]):
+            end, wrong = start + 1, "a quote that is not closed"
+        if not wrong and not "".join(row).strip():
             continue
-        elif not header:
+        if not wrong and not header:
             header = [name.strip().lower() for name in row]
             if "question" not in header:
                 raise PuzzleError(f"{where}: columns {', '.join(header)}; expected one called question")
-        elif len(row) > len(header):
-            records.append((first, f"{len(row)} fields, expected {len(header)}"))
-        else:
-            records.append((first, dict(zip(header, row, strict=False))))
+            continue
+        if len(row) > len(header):
+            wrong = wrong or f"{len(row)} fields, expected {len(header)}"
+        records.append((start + 1, wrong or dict(zip(header, row, strict=False))))
     return read_records(records, where, stem, "line")
 
 
-def _closed(lines: list[str]) -> bool:
-    """Whether these lines are a strict row of CSV: each quote is closed, and followed by a comma or the end."""
+def _strict_row(lines: list[str]) -> list[str]:
+    """The fields of a row. Raises csv.Error unless each quote is closed, and followed by a comma or the end."""
+    return next(csv.reader(lines, strict=True))
+
+
+def _fails(read: Callable[[T], object], text: T) -> bool:
     try:
-        next(csv.reader(lines, strict=True))
-    except csv.Error:
-        return False
-    return True
+        read(text)
+    except (PuzzleError, csv.Error):
+        return True
+    return False
 
 
 def read_jsonl(text: str, where: str, stem: str) -> Items:
     """A record or an ARC task on every line."""
-    records: list[tuple[int, Any]] = []
-    for number, line in enumerate(text.split("\n"), 1):
-        if line.strip():
-            try:
-                records.append((number, parse_json(line)))
-            except PuzzleError as error:
-                records.append((number, str(error)))
-    return read_records(records, where, stem, "line")
+
+    def parse(line: str) -> Any:
+        try:
+            return parse_json(line)
+        except PuzzleError as error:
+            return str(error)
+
+    lines = enumerate(text.split("\n"), 1)
+    return read_records([(n, parse(line)) for n, line in lines if line.strip()], where, stem, "line")
 
 
 def read_json(text: str, where: str, stem: str, solutions: Any = None) -> Items:
@@ -196,14 +192,6 @@ def parse_json(text: str, where: str = "") -> Any:
         raise PuzzleError(f"{line}no JSON: {error.msg} at column {error.colno}") from None
     except (RecursionError, ValueError) as error:
         raise PuzzleError(f"{where}{': ' if where else ''}no JSON that can be read: {error}") from None
-
-
-def _is_json(text: str) -> bool:
-    try:
-        json.loads(text)
-    except (RecursionError, ValueError):
-        return False
-    return True
 
 
 def _scalar(value: Any) -> bool:

@@ -4,32 +4,22 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from bisect import bisect
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Self, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from trm.grid import Grid, Grids, as_grids, shape_words
-from trm.tasks.puzzle import Puzzle, Status, Verdict, Violation, describe, place
-from trm.tasks.tokens import IGNORE, PAD, TokenCodec
-from trm.tasks.transforms import Symmetry, SymmetryGroup
+from trm.grid import Grid, Grids, PuzzleError, as_grids, shape_words
+from trm.tasks.puzzle import Puzzle, Status, Verdict, Violation, place
+from trm.tasks.transforms import SymmetryGroup
 
-__all__ = [
-    "IGNORE",
-    "PAD",
-    "Cell",
-    "Puzzle",
-    "Status",
-    "Symmetry",
-    "SymmetryGroup",
-    "Task",
-    "Verdict",
-    "Violation",
-    "describe",
-]
+PAD = 0  # the token for "no cell" in questions and for "unknown" in drafts
+IGNORE = -100  # the label of a cell that is not scored
 
+Tokens: TypeAlias = NDArray[np.int64]
 Candidates = Sequence[Sequence[Grid]]  # for every input one or two grids, the best first
 
 
@@ -46,12 +36,22 @@ class Cell:
     colour: str | None = None
 
 
-class Task(TokenCodec, ABC):
+class Task(ABC):
     """A kind of puzzle. It has no state: a single instance serves all callers.
 
-    A task with a checker implements `violations`; `check` and drawings follow from it.
+    A task with a checker implements `violations`; `check` and drawings follow from it. Grids become tokens at the top
+    left of a canvas of `height` x `width` cells, flattened row by row to length L. Token 0 is PAD; `symbols[i]` has
+    token i + 1 + `reserved`.
     """
 
+    name: ClassVar[str]
+    height: int  # of the canvas, in cells
+    width: int
+    symbols: ClassVar[tuple[int, ...]]  # in token order
+    reserved: ClassVar[int] = 0  # tokens between PAD and the first symbol (ARC's end marker)
+    # The symbols of a question that an answer may change, and to what. Every other cell is given. Empty: nothing is
+    # given, and the answer's shape is free.
+    fills: ClassVar[Mapping[int, tuple[int, ...]]] = {}
     rules: ClassVar[str]  # in words, for prompts: what is asked, which symbols, how the answer is written
     characters: ClassVar[str] = ""  # the visible characters of a question's text, by which `detect` knows it
     has_checker: ClassVar[bool]  # whether exact rules can verify an answer
@@ -65,7 +65,7 @@ class Task(TokenCodec, ABC):
     solver: ClassVar[str | None] = None
     comparison_options: ClassVar[
         Mapping[str, object]
-    ] = {}  # of the generator: puzzles a small model can solve
+    ] = {}  # of the generator: for puzzles a small model can solve
 
     # -- text ------------------------------------------------------------------------------------------
     @abstractmethod
@@ -128,7 +128,7 @@ class Task(TokenCodec, ABC):
         """Raise PuzzleError if the puzzle itself breaks the rules (docs/CONTRACT.md: "Refused")."""
 
     def violations(self, question: Grid, answer: Grid) -> list[Violation]:
-        """Everything that is wrong with an answer to a question, both [H, W]; none where no rule can decide."""
+        """What is wrong with an answer to a question, both [H, W] and of one shape unless the shape is free."""
         return []
 
     def check(self, puzzle: Puzzle, answer: Grid | Grids) -> Verdict:
@@ -136,11 +136,13 @@ class Task(TokenCodec, ABC):
         grids = as_grids(answer)
         if len(grids) != len(puzzle.inputs):
             return Verdict(Status.UNSOLVED, (f"{len(grids)} grids, expected {len(puzzle.inputs)}",))
-        for question, grid in zip(puzzle.inputs, grids, strict=True):
-            if grid.shape != question.shape:
-                words = f"grid of {shape_words(grid)}, expected {shape_words(question)}"
-                return Verdict(Status.UNSOLVED, (words,))
-        found = [v.words for pair in zip(puzzle.inputs, grids, strict=True) for v in self.violations(*pair)]
+        found = []
+        for number, (question, grid) in enumerate(zip(puzzle.inputs, grids, strict=True), 1):
+            if self.fills and grid.shape != question.shape:
+                words = [f"grid of {shape_words(grid)}, expected {shape_words(question)}"]
+            else:
+                words = [violation.words for violation in self.violations(question, grid)]
+            found += [f"output {number}: {each}" if len(grids) > 1 else each for each in words]
         correct = Status.VERIFIED if self.has_checker else Status.UNVERIFIED
         return Verdict(Status.UNSOLVED if found else correct, tuple(found))
 
@@ -168,6 +170,75 @@ class Task(TokenCodec, ABC):
         find another solution."""
         return puzzle
 
+    # -- tokens ----------------------------------------------------------------------------------------
+    @property
+    def seq_len(self) -> int:
+        return self.height * self.width
+
+    @property
+    def vocab_size(self) -> int:
+        return len(self.symbols) + 1 + self.reserved
+
+    def on(self, side: int) -> Self:
+        """The task on a square canvas of another side. Raises PuzzleError where there is only one canvas."""
+        if (side, side) != (self.height, self.width):
+            only = f"{self.height}x{self.width}, the only one"
+            raise PuzzleError(f"{self.name}: a canvas of {side}x{side}, expected {only}")
+        return self
+
+    def at(self, top: int, left: int) -> Self:
+        """The task with its grids elsewhere on the canvas. Raises PuzzleError where they have only one place."""
+        if (top, left) != (0, 0):
+            raise PuzzleError(f"{self.name}: grids at row {top}, column {left} of the canvas, expected 0, 0")
+        return self
+
+    def tokens(self, symbols: Iterable[int]) -> list[int]:
+        """The symbols' tokens, in the symbols' order."""
+        return [self.symbols.index(symbol) + 1 + self.reserved for symbol in symbols]
+
+    def encode(self, grid: Grid) -> Tokens:
+        """Grid [h, w] of the task's symbols to tokens [L], padded. Raises PuzzleError if it does not fit."""
+        if grid.ndim != 2 or not grid.size or grid.shape[0] > self.height or grid.shape[1] > self.width:
+            most = f"{self.height}x{self.width}"
+            raise PuzzleError(f"{self.name}: grid of {shape_words(grid)}, expected at most {most}")
+        table = np.full(256, -1, dtype=np.int64)
+        table[list(self.symbols)] = self.tokens(self.symbols)
+        tokens = table[grid]
+        if (tokens < 0).any():
+            row, col = np.argwhere(tokens < 0)[0]
+            raise PuzzleError(
+                f"{self.name}: row {row + 1}, cell {col + 1}: symbol {grid[row, col]} is unknown"
+            )
+        below, right = self.height - grid.shape[0], self.width - grid.shape[1]
+        return np.pad(tokens, ((0, below), (0, right)), constant_values=PAD).reshape(-1)
+
+    def encode_question(self, puzzle: Puzzle, index: int = 0) -> Tokens:
+        """Tokens [L] of the puzzle's input number `index`."""
+        return self.encode(puzzle.inputs[index])
+
+    def encode_label(self, puzzle: Puzzle, index: int = 0) -> Tokens:
+        """Labels [L] of the answer number `index`: IGNORE outside the grid."""
+        if puzzle.answers is None:
+            raise PuzzleError(f"{puzzle.id or self.name}: no answer, expected one to learn from")
+        tokens = self.encode(puzzle.answers[index])
+        return np.where(tokens == PAD, IGNORE, tokens)
+
+    def encode_draft(self, puzzle: Puzzle, draft: Grid, index: int = 0) -> Tokens:
+        """Tokens [L] of a draft, 0 where it is blank. Raises PuzzleError if its shape is not the input's."""
+        expected = puzzle.inputs[index]
+        if draft.shape != expected.shape:
+            raise PuzzleError(f"draft of {shape_words(draft)}, expected {shape_words(expected)}")
+        tokens = self.encode(draft)
+        blanks = [symbol for symbol, choices in self.fills.items() if symbol not in choices]
+        return np.where(np.isin(tokens, self.tokens(blanks)), PAD, tokens)
+
+    def decode(self, puzzle: Puzzle, tokens: Tokens, index: int = 0) -> Grid:
+        """The network's tokens [L] to a grid shaped like the input; a token without a symbol becomes 0."""
+        h, w = puzzle.inputs[index].shape
+        table = np.zeros(self.vocab_size, dtype=np.uint8)
+        table[1 + self.reserved :] = self.symbols
+        return table[tokens.reshape(self.height, self.width)[:h, :w]]
+
     # -- drafts, symmetries and samples ----------------------------------------------------------------
     def blank_draft(self, puzzle: Puzzle) -> Grids:
         """A draft that adds nothing to the question."""
@@ -188,10 +259,9 @@ class Task(TokenCodec, ABC):
 
     def difficulty(self, puzzle: Puzzle) -> dict[str, str]:
         """The buckets that a puzzle falls into, by what is known of it: its rating, and what a task measures."""
-        rating = puzzle.meta.get("rating")
-        return (
-            {"rating": bucket(int(rating), (1, 10, 30, 60, 100))} if isinstance(rating, int | float) else {}
-        )
+        if not isinstance(rating := puzzle.meta.get("rating"), int | float):
+            return {}
+        return {"rating": bucket(int(rating), (1, 10, 30, 60, 100))}
 
     @abstractmethod
     def samples(self) -> list[Puzzle]:
@@ -200,11 +270,10 @@ class Task(TokenCodec, ABC):
 
 def bucket(value: int, edges: Sequence[int]) -> str:
     """The range between two edges that a value lies in, in words: `under 10`, `10 to 19`, `130 or more`."""
-    below = [edge for edge in edges if edge <= value]
-    above = [edge for edge in edges if edge > value]
-    if not below:
-        return f"under {above[0]}"
-    return f"{below[-1]} or more" if not above else f"{below[-1]} to {above[0] - 1}"
+    above = bisect(edges, value)  # the place of the first edge that is larger
+    if above in (0, len(edges)):
+        return f"{edges[-1]} or more" if above else f"under {edges[0]}"
+    return f"{edges[above - 1]} to {edges[above] - 1}"
 
 
 def _symbol(symbol: int) -> str:

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import TypeAlias, cast
 
 from trm.grid import Grid, Grids, PuzzleError, first_line, shape_words, shorten
-from trm.tasks.base import Puzzle, Task
+from trm.tasks.base import Task
+from trm.tasks.puzzle import Puzzle
 
 Solver: TypeAlias = Callable[[Puzzle], Grids | None]
 GROUP = "trm.tasks"
@@ -38,21 +39,19 @@ def names() -> list[str]:
 @cache
 def get(name: str) -> Task:
     """The task of this name. Raises PuzzleError if there is none, naming the choices, or if it cannot be loaded."""
-    if name in BUILT_IN:
-        task: object = import_module(f"{__package__}.{name}.task").TASK
-    elif name in _outside():
-        try:
-            task = _outside()[name].load()
-        except Exception as error:  # another package's code may raise anything
-            raise PuzzleError(
-                f"task {name!r} cannot be loaded from {_outside()[name].value}: {first_line(error)}"
-            ) from None
-    else:
+    if name not in names():
         raise PuzzleError(f"unknown task {name!r}, expected one of {', '.join(names())}")
-    if not isinstance(task, Task) or task.name != name:
+    if name in BUILT_IN:
+        return cast(Task, import_module(f"{__package__}.{name}.task").TASK)
+    source = _outside()[name]
+    try:
+        task = source.load()
+    except Exception as error:  # another package's code may raise anything
         raise PuzzleError(
-            f"task {name!r}: {_outside()[name].value} is {task!r}, expected a Task of that name"
-        )
+            f"task {name!r} cannot be loaded from {source.value}: {first_line(error)}"
+        ) from None
+    if not isinstance(task, Task) or task.name != name:
+        raise PuzzleError(f"task {name!r}: {source.value} is {task!r}, expected a Task of that name")
     return task
 
 
@@ -84,13 +83,10 @@ def _reads(name: str, text: str) -> bool:
 
 def detect_grid(grid: Grid) -> str:
     """The name of the task that an array [H, W] is a question of. Raises PuzzleError if it is none's."""
-    for task in _in_order():
-        if task.accepts_grid(grid):
-            return task.name
-    raise PuzzleError(
-        f"an array of {shape_words(grid) or 'no dimension'} is no puzzle by its shape and symbols, expected one of "
-        f"{', '.join(names())}, or the task's name beside it"
-    )
+    if name := next((task.name for task in _in_order() if task.accepts_grid(grid)), None):
+        return name
+    found = f"an array of {shape_words(grid) or 'no dimension'} is no puzzle by its shape and symbols"
+    raise PuzzleError(f"{found}, expected one of {', '.join(names())}, or the task's name beside it")
 
 
 def demonstrated() -> str:

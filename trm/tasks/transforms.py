@@ -28,22 +28,8 @@ class GridTransform(Protocol):
     def inverse(self, grid: Grid) -> Grid: ...
 
 
-class _Identity:
-    def forward(self, grid: Grid) -> Grid:
-        return grid
-
-    inverse = forward
-
-
-IDENTITY: GridTransform = _Identity()
-
-
 def _all_symbols() -> Grid:
     return np.arange(256, dtype=np.uint8)
-
-
-def _inverse_table(symbols: Grid) -> Grid:
-    return np.argsort(symbols).astype(np.uint8)
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +51,7 @@ class Symmetry:
     def inverse(self, grid: Grid) -> Grid:
         moved = grid.T if self.transpose else grid
         moved = moved[np.argsort(self.rows)][:, np.argsort(self.cols)]
-        return _inverse_table(self.symbols)[moved]
+        return np.argsort(self.symbols).astype(np.uint8)[moved]
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,8 +71,7 @@ class SymmetryGroup:
         table = _all_symbols()
         if self.symbols:
             table[list(self.symbols)] = rng.permutation(np.array(self.symbols, dtype=np.uint8))
-        rows = self.rows[rng.integers(len(self.rows))]
-        cols = self.cols[rng.integers(len(self.cols))]
+        rows, cols = (orders[rng.integers(len(orders))] for orders in (self.rows, self.cols))
         return Symmetry(rows, cols, bool(self.transpose and rng.integers(2)), table)
 
     def without_renaming(self) -> Iterator[Symmetry]:
@@ -123,7 +108,10 @@ class TaskView:
         grid = grid.T if self.turn & 4 else grid
         grid = grid[:, ::-1] if self.turn & 2 else grid
         grid = grid[::-1] if self.turn & 1 else grid
-        return np.ascontiguousarray(_inverse_table(self.colours)[grid])
+        return np.ascontiguousarray(np.argsort(self.colours).astype(np.uint8)[grid])
+
+
+IDENTITY: GridTransform = TaskView()
 
 
 def shrink(grid: Grid, scale: int) -> Grid:

@@ -5,7 +5,7 @@ import pytest
 
 from trm.grid import GridParseError, PuzzleError
 from trm.tasks import Puzzle, Status, get
-from trm.tasks.sudoku.rules import MOVES, UNITS
+from trm.tasks.sudoku.task import MOVES, UNITS
 
 SUDOKU = get("sudoku")
 SAMPLE = SUDOKU.samples()[0]

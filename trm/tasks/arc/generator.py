@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from trm.grid import Grid, PuzzleError
-from trm.tasks.arc.text import MOST
+from trm.tasks.arc.task import MOST
 from trm.tasks.puzzle import Puzzle
 from trm.tasks.ranges import TRIES, whole_range
 

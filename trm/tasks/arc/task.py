@@ -3,17 +3,97 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import replace
+from itertools import groupby, zip_longest
+from typing import cast
 
 import numpy as np
 
-from trm.grid import Grid, GridParseError, Grids, PuzzleError, as_grids, shape_words
-from trm.tasks.arc import drawing
-from trm.tasks.arc.text import MOST, problem, read_answer, read_task, write_answer, write_task
-from trm.tasks.base import PAD, Cell, Puzzle, Status, Task, Verdict, bucket
-from trm.tasks.tokens import Tokens
+from trm.grid import Grid, GridParseError, Grids, PuzzleError, shape_words
+from trm.tasks.base import PAD, Cell, Task, Tokens, bucket
+from trm.tasks.puzzle import Puzzle, Violation, place
 
+MOST = 30  # rows and columns
 END = 1  # token of the cells just below and just right of a grid: how the network says where an output ends
+PALETTE = ("000000", "0074d9", "ff4136", "2ecc40", "ffdc00", "aaaaaa", "f012be", "ff851b", "7fdbff", "870c25")
+
+
+# -- text: the public JSON of a task, and answers as rows of colours or as JSON ------------------------
+def read_grid(rows: object) -> Grid:
+    """A list of lists of colours to a grid. Raises GridParseError."""
+    if not isinstance(rows, list) or not rows or not all(isinstance(row, list) and row for row in rows):
+        raise GridParseError(f"{json.dumps(rows)[:40]}, expected a list of rows of colours")
+    width = len(rows[0])
+    for number, row in enumerate(rows, 1):
+        for column, colour in enumerate(row, 1):
+            if type(colour) is not int or not 0 <= colour <= 9:
+                raise GridParseError(f"row {number}, cell {column}: {colour!r}, expected a colour 0 to 9")
+        if len(row) != width:
+            raise GridParseError(f"row {number}: {len(row)} cells, expected {width} as in row 1")
+    if len(rows) > MOST or width > MOST:
+        raise GridParseError(f"grid of {len(rows)}x{width}, expected at most {MOST}x{MOST}")
+    return np.array(rows, dtype=np.uint8)
+
+
+def _read_json(text: str, what: str) -> object:
+    try:
+        return json.loads(text)
+    except (RecursionError, ValueError) as error:
+        raise GridParseError(f"no {what}: {error}") from None
+
+
+def _side(pair: object, key: str, where: str) -> Grid:
+    if not isinstance(pair, Mapping) or key not in pair:
+        raise GridParseError(f"{where}: no {key!r}, expected a grid under that name")
+    try:
+        return read_grid(pair[key])
+    except GridParseError as error:
+        raise GridParseError(f"{where}, {key}: {error}") from None
+
+
+def _grids_in(data: list[object]) -> list[object]:
+    """What stands for each test input in a JSON answer."""
+    depth, value = 0, data
+    while isinstance(value, list) and value:
+        value, depth = value[0], depth + 1  # type: ignore[assignment]
+    if depth <= 3:
+        return data if depth == 3 else [data]
+    return [choice[0] if isinstance(choice, list) and choice else choice for choice in data]
+
+
+def _blocks(text: str) -> list[object]:
+    """The rows of each grid, grids parted by empty lines; a cell that is no digit stays text."""
+    lines = (line.replace(",", " ").split() for line in text.strip().splitlines())
+    rows = (list(words[0]) if len(words) == 1 else words for words in lines)
+    cells = ([int(cell) if cell in "0123456789" else cell for cell in row] for row in rows)
+    return [list(block) for filled, block in groupby(cells, bool) if filled]
+
+
+def problem(grid: Grid) -> str | None:
+    """What keeps an array from being an ARC grid, in words; None if nothing does."""
+    if grid.ndim != 2 or not all(1 <= side <= MOST for side in grid.shape):
+        return f"a grid of {shape_words(grid)}, expected 1x1 to {MOST}x{MOST}"
+    for row, column in np.argwhere((grid < 0) | (grid > 9)).tolist():
+        return f"{place(row, column)} holds {grid[row, column]}, expected a colour 0 to 9"
+    return None
+
+
+# -- drawing -------------------------------------------------------------------------------------------
+def _lines(grid: Grid, colour: bool) -> list[str]:
+    """Lines of 2 * W columns: digits, or coloured cells."""
+    if not colour or problem(grid):
+        return [" ".join(map(str, row)) + " " for row in grid.tolist()]
+    cells = [f"\x1b[48;2;{';'.join(map(str, bytes.fromhex(code)))}m  " for code in PALETTE]
+    return ["".join(cells[c] for c in row) + "\x1b[0m" for row in grid.tolist()]
+
+
+def _pair(left: Grid, right: Grid, colour: bool) -> str:
+    """Two grids side by side, with an arrow between their first lines."""
+    both = zip_longest(_lines(left, colour), _lines(right, colour))
+    blank = " " * 2 * left.shape[1]
+    lines = [(a or blank) + ("    " if i else " →  ") + (b or "") for i, (a, b) in enumerate(both)]
+    return "\n".join(line.rstrip(" ") for line in lines)
 
 
 class Arc(Task):
@@ -42,32 +122,58 @@ class Arc(Task):
         return Arc(self.width, top, left)
 
     def parse(self, text: str) -> Puzzle:
-        try:
-            data = json.loads(text)
-        except (RecursionError, ValueError) as error:
-            raise GridParseError(f"no ARC task: {error}") from None
-        return read_task(data)
+        return self.read(_read_json(text, "ARC task"))
 
     def read(self, question: object) -> Puzzle:
-        return self.parse(question) if isinstance(question, str) else read_task(question)
+        """A puzzle from its public JSON, as text or parsed; with answers if all are given. Raises GridParseError."""
+        if isinstance(question, str):
+            return self.parse(question)
+        data = question if isinstance(question, dict) else {}
+        if not all(isinstance(data.get(key), list) for key in ("train", "test")):
+            raise GridParseError("no ARC task: expected an object with the lists 'train' and 'test'")
+        train, test = (
+            [(pair, f"{key} pair {n}") for n, pair in enumerate(data[key], 1)] for key in ("train", "test")
+        )
+        demos = tuple((_side(pair, "input", where), _side(pair, "output", where)) for pair, where in train)
+        inputs = tuple(_side(pair, "input", where) for pair, where in test)
+        known = all(pair.get("output") is not None for pair, _ in test)
+        answers = tuple(_side(pair, "output", where) for pair, where in test) if known else None
+        return Puzzle("arc", inputs, answers=answers, demos=demos)
 
     def parse_answer(self, puzzle: Puzzle, text: str) -> Grids:
-        return read_answer(text, len(puzzle.inputs))
+        """Rows of digits as `text` writes them, or JSON: a grid, or a list with for each test input a grid or a list
+        of candidates, of which the first is taken."""
+        if text.lstrip().startswith("["):
+            grids = _grids_in(cast(list[object], _read_json(text, "JSON grid")))
+        else:
+            grids = _blocks(text)
+        if len(grids) != len(puzzle.inputs):
+            raise GridParseError(f"{len(grids)} grids, expected {len(puzzle.inputs)}")
+        return tuple(map(read_grid, grids))
 
     def question_text(self, puzzle: Puzzle) -> str:
-        return write_task(puzzle)
+        """The public JSON of a task without its answers."""
+        train = [{"input": before.tolist(), "output": after.tolist()} for before, after in puzzle.demos]
+        test = [{"input": grid.tolist()} for grid in puzzle.inputs]
+        return json.dumps({"train": train, "test": test}, separators=(",", ":"))
 
     def text(self, grids: Grids) -> str:
-        return write_answer(grids)
+        return "\n\n".join("\n".join(" ".join(map(str, row)) for row in grid.tolist()) for grid in grids)
 
     def detect(self, text: str) -> float:
         return float(text.lstrip()[:1] in ("{", "["))
 
     def render(self, puzzle: Puzzle, grids: Grids | None = None, colour: bool = False) -> str:
-        return drawing.render(puzzle, grids, colour)
+        """Demonstrations and test inputs; with an answer, the test inputs beside it."""
+        if grids:
+            return "\n\n".join(_pair(*pair, colour) for pair in zip(puzzle.inputs, grids, strict=False))
+        parts = [f"demonstration {n}\n{_pair(*pair, colour)}" for n, pair in enumerate(puzzle.demos, 1)]
+        for n, grid in enumerate(puzzle.inputs, 1):
+            parts.append("\n".join([f"test {n}", *(line.rstrip(" ") for line in _lines(grid, colour))]))
+        return "\n\n".join(parts)
 
     def cells(self, grid: Grid, question: Grid | None = None) -> list[list[Cell]]:
-        return drawing.cells(grid)
+        return [[Cell("", "colour", f"#{PALETTE[colour]}") for colour in row] for row in grid.tolist()]
 
     def validate(self, puzzle: Puzzle) -> None:
         if not puzzle.demos or not puzzle.inputs:
@@ -80,14 +186,9 @@ class Arc(Task):
             if words := problem(grid):
                 raise PuzzleError(f"arc: {where}: {words}")
 
-    def check(self, puzzle: Puzzle, answer: Grid | Grids) -> Verdict:
-        """No rule decides: a well-formed answer is unverified, anything else unsolved."""
-        grids = as_grids(answer)
-        if len(grids) != len(puzzle.inputs):
-            return Verdict(Status.UNSOLVED, (f"{len(grids)} grids, expected {len(puzzle.inputs)}",))
-        problems = [(n, words) for n, grid in enumerate(grids, 1) if (words := problem(grid))]
-        found = tuple(f"output {n}: {words}" if len(grids) > 1 else words for n, words in problems)
-        return Verdict(Status.UNSOLVED if found else Status.UNVERIFIED, found)
+    def violations(self, question: Grid, answer: Grid) -> list[Violation]:
+        """What keeps the answer from being a grid: no rule decides whether it is right."""
+        return [Violation(words)] if (words := problem(answer)) else []
 
     def difficulty(self, puzzle: Puzzle) -> dict[str, str]:
         """By the number of cells of the largest test input."""
@@ -96,22 +197,20 @@ class Arc(Task):
 
     def samples(self) -> list[Puzzle]:
         tasks = enumerate((_MIRROR, _CROP), 1)
-        return [replace(read_task(task), id=f"arc-sample-{n}") for n, task in tasks]
+        return [replace(self.read(_from_lines(text)), id=f"arc-sample-{n}") for n, text in tasks]
 
     # An output may have another shape than its input: end markers bound it, in drafts and questions as well.
     def encode(self, grid: Grid) -> Tokens:
         drawn = super().encode(grid).reshape(self.height, self.width)
         h, w = grid.shape
         if h + self.top > self.height or w + self.left > self.width:
-            raise PuzzleError(
-                f"arc: grid of {shape_words(grid)} at row {self.top + 1}, column {self.left + 1}, expected it "
-                f"within {self.height}x{self.width}"
-            )
+            where = f"row {self.top + 1}, column {self.left + 1}"
+            within = f"expected it within {self.height}x{self.width}"
+            raise PuzzleError(f"arc: grid of {shape_words(grid)} at {where}, {within}")
         drawn[h : h + 1, :w] = END
         drawn[:h, w : w + 1] = END
-        canvas = np.full_like(drawn, PAD)
-        canvas[self.top :, self.left :] = drawn[: self.height - self.top, : self.width - self.left]
-        return canvas.reshape(-1)
+        inside = drawn[: self.height - self.top, : self.width - self.left]
+        return np.pad(inside, ((self.top, 0), (self.left, 0)), constant_values=PAD).reshape(-1)
 
     def encode_draft(self, puzzle: Puzzle, draft: Grid, index: int = 0) -> Tokens:
         return self.encode(draft)
@@ -127,36 +226,29 @@ class Arc(Task):
         return rectangle.astype(np.uint8) if rectangle.size else np.zeros((1, 1), dtype=np.uint8)
 
 
+def _from_lines(text: str) -> dict[str, list[object]]:
+    """The public JSON of a task whose lines are `train INPUT > OUTPUT` and `test INPUT > OUTPUT`, row by row."""
+    data: dict[str, list[object]] = {"train": [], "test": []}
+    for line in text.strip().splitlines():
+        part, pair = line.split(maxsplit=1)
+        before, after = ([list(map(int, row)) for row in grid.split()] for grid in pair.split(">"))
+        data[part].append({"input": before, "output": after})
+    return data
+
+
 # Written by hand: mirror left to right; cut out what is not background.
-_MIRROR: dict[str, object] = {
-    "train": [
-        {"input": [[1, 0, 0], [1, 2, 0]], "output": [[0, 0, 1], [0, 2, 1]]},
-        {
-            "input": [[3, 3, 0, 0], [0, 4, 0, 0], [5, 0, 0, 6]],
-            "output": [[0, 0, 3, 3], [0, 0, 4, 0], [6, 0, 0, 5]],
-        },
-        {"input": [[7, 8], [0, 7], [8, 0]], "output": [[8, 7], [7, 0], [0, 8]]},
-    ],
-    "test": [
-        {
-            "input": [[2, 0, 0, 9], [2, 2, 0, 0], [0, 1, 1, 0]],
-            "output": [[9, 0, 0, 2], [0, 0, 2, 2], [0, 1, 1, 0]],
-        }
-    ],
-}
-_CROP: dict[str, object] = {
-    "train": [
-        {"input": [[0, 0, 0, 0], [0, 4, 4, 0], [0, 0, 4, 0], [0, 0, 0, 0]], "output": [[4, 4], [0, 4]]},
-        {"input": [[0, 0, 0, 0, 0], [2, 2, 2, 0, 0], [0, 2, 0, 0, 0]], "output": [[2, 2, 2], [0, 2, 0]]},
-        {
-            "input": [[0, 0, 0], [0, 0, 6], [0, 0, 6], [0, 6, 6], [0, 0, 0]],
-            "output": [[0, 6], [0, 6], [6, 6]],
-        },
-    ],
-    "test": [
-        {"input": [[0, 3, 0, 3, 0], [0, 3, 3, 3, 0], [0, 0, 0, 0, 0]], "output": [[3, 0, 3], [3, 3, 3]]},
-        {"input": [[0, 0, 0], [8, 0, 0], [8, 8, 0], [0, 8, 0]], "output": [[8, 0], [8, 8], [0, 8]]},
-    ],
-}
+_MIRROR = """
+train 100 120 > 001 021
+train 3300 0400 5006 > 0033 0040 6005
+train 78 07 80 > 87 70 08
+test 2009 2200 0110 > 9002 0022 0110
+"""
+_CROP = """
+train 0000 0440 0040 0000 > 44 04
+train 00000 22200 02000 > 222 020
+train 000 006 006 066 000 > 06 06 66
+test 03030 03330 00000 > 303 333
+test 000 800 880 080 > 80 88 08
+"""
 
 TASK = Arc()

@@ -126,36 +126,27 @@ def _path_violations(question: Grid, answer: Grid) -> list[Violation]:
 
 
 def wall_up_paths(
-    open_cells: NDArray[np.bool_],
-    paths: Sequence[Sequence[tuple[int, int]]],
-    ends: tuple[tuple[int, int], tuple[int, int]],
-    rng: np.random.Generator,
-) -> NDArray[np.bool_] | None:
-    """The open cells [H, W] without one cell of each shortest path, so that another path as short is left.
+    maze: Grid, paths: Sequence[Sequence[tuple[int, int]]], rng: np.random.Generator
+) -> Grid | None:
+    """The maze [H, W] with a wall on one cell of each shortest path, so that another path as short is left.
 
     None if none was found. A further shortest path misses some cell of every other, so the search is complete up to
     its WALLING_TRIES tries.
     """
-    shortest = Field.of(open_cells).moves(*ends)
-    tries = WALLING_TRIES
+    walled, ends, tries = maze.copy(), (find(maze, START), find(maze, GOAL)), iter(range(WALLING_TRIES))
+    shortest = Field.of(maze != WALL).moves(*ends)
 
-    def wall_up(open_cells: NDArray[np.bool_], paths: Sequence[Sequence[tuple[int, int]]]) -> bool:
+    def wall_up(paths: Sequence[Sequence[tuple[int, int]]]) -> bool:
         """Close cells in place; False, and nothing closed, where that was not possible."""
-        nonlocal tries
         if not paths:
             return True
-        for number in rng.permutation(len(paths[0])).tolist():
-            if not tries:
-                break
-            tries -= 1
+        for number, _ in zip(rng.permutation(len(paths[0])).tolist(), tries, strict=False):
             cell = paths[0][number]
-            open_cells[cell] = False
-            if Field.of(open_cells).moves(*ends) == shortest and wall_up(
-                open_cells, [path for path in paths[1:] if cell not in path]
-            ):
+            walled[cell] = WALL
+            others = [path for path in paths[1:] if cell not in path]
+            if Field.of(walled != WALL).moves(*ends) == shortest and wall_up(others):
                 return True
-            open_cells[cell] = True
+            walled[cell] = FREE
         return False
 
-    left = open_cells.copy()
-    return left if wall_up(left, paths) else None
+    return walled if wall_up(paths) else None

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from math import isqrt
 
 import numpy as np
 
-from trm.grid import Grid, Grids, PuzzleError, shape_words
-from trm.tasks.base import Cell, Puzzle, SymmetryGroup, Task, Violation, bucket
-from trm.tasks.maze import drawing
+from trm.grid import Grid, GridParseError, Grids, PuzzleError, shape_words
+from trm.tasks.base import Cell, Task, bucket
 from trm.tasks.maze.rules import (
     FREE,
     GOAL,
@@ -24,8 +24,36 @@ from trm.tasks.maze.rules import (
     shown,
     wall_up_paths,
 )
-from trm.tasks.maze.text import ANSWER, read_answer, read_question, read_rows, write_grid
-from trm.tasks.puzzle import place
+from trm.tasks.puzzle import Puzzle, Violation, place
+from trm.tasks.transforms import SymmetryGroup
+
+QUESTION, ANSWER = "# SG", "# SGo"  # the characters of each
+CELLS = {
+    WALL: (Cell("", "wall"), "\x1b[90m██\x1b[0m"),
+    FREE: (Cell("", "free"), "  "),
+    START: (Cell("S", "start"), "\x1b[1;33mS \x1b[0m"),
+    GOAL: (Cell("G", "goal"), "\x1b[1;33mG \x1b[0m"),
+    PATH: (Cell("o", "path"), "\x1b[32m██\x1b[0m"),
+}  # each symbol's cell, and how a terminal shows it in colour, two columns wide
+OTHER, WRONG = (Cell("?", "free"), "  "), "\x1b[31m██\x1b[0m"
+SIDES = f"{LEAST}x{LEAST} to {MOST}x{MOST}"
+
+
+def _lines(text: str) -> list[str]:
+    """The lines of a grid without the empty lines around it. Spaces are cells, never stripped."""
+    return text.replace("\r\n", "\n").strip("\n").split("\n")
+
+
+def read_rows(lines: Sequence[str], allowed: str) -> Grid:
+    """Lines of equal length, of the allowed characters, to a grid of their codes. Raises GridParseError."""
+    width = len(lines[0])
+    for number, line in enumerate(lines, 1):
+        for column, symbol in enumerate(line, 1):
+            if symbol not in allowed:
+                raise GridParseError(f"row {number}, cell {column}: {symbol!r}, expected one of {allowed!r}")
+        if len(line) != width:
+            raise GridParseError(f"row {number}: {len(line)} cells, expected {width} as in row 1: {line!r}")
+    return np.array([list(line.encode()) for line in lines], dtype=np.uint8)
 
 
 class Maze(Task):
@@ -36,8 +64,7 @@ class Maze(Task):
         "free cell of one shortest path marked with the letter o; walls, S, G and all other cells stay."
     )
     characters = "#SG"
-    height = MOST
-    width = MOST
+    height = width = MOST
     symbols = (WALL, FREE, START, GOAL, PATH)
     fills = {FREE: (FREE, PATH)}  # noqa: RUF012
     has_checker = True
@@ -49,31 +76,62 @@ class Maze(Task):
     comparison_options = {"height": (5, 7), "min_path": 6}  # noqa: RUF012
 
     def parse(self, text: str) -> Puzzle:
-        return Puzzle(self.name, (read_question(text),))
+        """A maze by lines, or a square one as a single line."""
+        lines = _lines(text)
+        if lines == [""]:
+            raise GridParseError(f"an empty maze, expected lines of {QUESTION!r}")
+        side = isqrt(len(lines[0]))
+        if len(lines) == 1 and side >= LEAST and side * side == len(lines[0]):  # no maze has one row: flat
+            lines = [lines[0][i : i + side] for i in range(0, side * side, side)]
+        grid = read_rows(lines, QUESTION)
+        if not all(LEAST <= n <= MOST for n in grid.shape):
+            raise GridParseError(f"maze of {shape_words(grid)}, expected {SIDES}")
+        return Puzzle(self.name, (grid,))
 
     def parse_answer(self, puzzle: Puzzle, text: str) -> Grids:
-        return (read_answer(text, puzzle.grid.shape),)
+        """By lines or as a single line. Spaces lost at the ends of rows are put back; leading ones count."""
+        (height, width), lines = puzzle.grid.shape, _lines(text)
+        if len(lines) == 1 and len(lines[0]) > width:
+            flat = lines[0].ljust(height * width)
+            lines = [flat[i : i + width] for i in range(0, len(flat), width)]
+        elif len(lines) < height:  # rows of spaces at the top or bottom may have become empty lines
+            lines = text.replace("\r\n", "\n").split("\n")
+            lines = lines[:-1] if len(lines) > height and not lines[-1] else lines
+        if len(lines) != height:
+            raise GridParseError(f"{len(lines)} rows, expected {height}")
+        for number, line in enumerate(lines, 1):
+            if len(line) > width:
+                raise GridParseError(f"row {number}: {len(line)} cells, expected {width}: {line[:40]!r}")
+        return (read_rows([line.ljust(width) for line in lines], ANSWER),)
 
     def text(self, grids: Grids) -> str:
-        return write_grid(grids[0])
+        return "\n".join("".join(map(chr, row)) for row in grids[0].tolist())
 
     def accepts_grid(self, grid: Grid) -> bool:
         return grid.ndim == 2 and bool(np.isin(grid, self.symbols).all())
 
     def render(self, puzzle: Puzzle, grids: Grids | None = None, colour: bool = False) -> str:
-        return drawing.render(puzzle.grid, grids[0] if grids else None, colour)
+        """The maze itself; cells that break a rule as `!`, or in red."""
+        question, (grid, *_) = puzzle.grid, grids or puzzle.inputs
+        found = self.violations(question, grid) if grids and grid.shape == question.shape else []
+        lines = [
+            [CELLS.get(symbol, OTHER)[1] if colour else chr(symbol) for symbol in row]
+            for row in grid.tolist()
+        ]
+        for row, column in (cell for violation in found for cell in violation.cells):
+            lines[row][column] = WRONG if colour else "!"
+        return "\n".join(map("".join, lines))
 
     def cells(self, grid: Grid, question: Grid | None = None) -> list[list[Cell]]:
-        return drawing.cells(grid)
+        return [[CELLS.get(symbol, OTHER)[0] for symbol in row] for row in grid.tolist()]
 
     def validate(self, puzzle: Puzzle) -> None:
         grid = puzzle.grid
         if len(puzzle.inputs) != 1 or grid.ndim != 2 or not all(LEAST <= n <= MOST for n in grid.shape):
-            found = " and ".join(shape_words(g) for g in puzzle.inputs)
-            raise PuzzleError(f"maze of {found}, expected one of {LEAST}x{LEAST} to {MOST}x{MOST}")
-        unknown = np.argwhere(~np.isin(grid, (WALL, FREE, START, GOAL))).tolist()
-        if unknown:
-            row, column = unknown[0]
+            raise PuzzleError(
+                f"maze of {' and '.join(map(shape_words, puzzle.inputs))}, expected one of {SIDES}"
+            )
+        for row, column in np.argwhere(~np.isin(grid, (WALL, FREE, START, GOAL))).tolist():
             symbol = shown(int(grid[row, column]))
             raise PuzzleError(f"maze: {place(row, column)} holds {symbol}, expected one of '# SG'")
         for code in (START, GOAL):
@@ -93,11 +151,8 @@ class Maze(Task):
     ) -> Puzzle | None:
         """The maze with a cell of every known path walled up, so that another path as short is left."""
         paths = [[(row, col) for row, col in np.argwhere(grids[0] == PATH).tolist()] for grids in known]
-        ends = find(puzzle.grid, START), find(puzzle.grid, GOAL)
-        open_cells = wall_up_paths(puzzle.grid != WALL, paths, ends, rng)
-        if open_cells is None:
-            return None
-        return replace(puzzle, inputs=(np.where(open_cells, puzzle.grid, WALL).astype(np.uint8),))
+        grid = wall_up_paths(puzzle.grid, paths, rng)
+        return None if grid is None else replace(puzzle, inputs=(grid,))
 
     def symmetries(self, shape: tuple[int, int]) -> SymmetryGroup:
         h, w = np.arange(shape[0]), np.arange(shape[1])
@@ -111,44 +166,20 @@ class Maze(Task):
         return {"path": bucket(moves, (10, 20, 50, 110, 130)), **super().difficulty(puzzle)}
 
     def samples(self) -> list[Puzzle]:
-        samples = []
-        for number, rows in enumerate(_SAMPLES, 1):
-            answer = read_rows(list(rows), ANSWER)
-            question = np.where(answer == PATH, FREE, answer).astype(np.uint8)
-            samples.append(Puzzle(self.name, (question,), id=f"maze-sample-{number}", answers=(answer,)))
-        return samples
+        answers = enumerate((read_rows(rows.split("|"), ANSWER) for rows in _SAMPLES), 1)
+        grids = [
+            (n, np.where(answer == PATH, FREE, answer).astype(np.uint8), answer) for n, answer in answers
+        ]
+        return [Puzzle(self.name, (grid,), f"maze-sample-{n}", (answer,)) for n, grid, answer in grids]
 
 
-# From `generator`, with their answers.
+# From `generator`, with their answers, row by row.
 _SAMPLES = (
-    (
-        " ###ooo   ",
-        " # #S#o # ",
-        "##   #o   ",
-        " ##  #oo #",
-        " # ## #o# ",
-        " # ### o##",
-        " ## # #o##",
-        "       o  ",
-        "     ooo# ",
-        "  #  G#   ",
-    ),
-    (
-        "# #  # ### # #",
-        "          # # ",
-        "#    #    oooo",
-        "##  #oooooo##o",
-        "  # oo##  ##oo",
-        " ##oo## ##ooo#",
-        "## o#   #oo## ",
-        "  #o   # o## #",
-        "   ooG # o  ##",
-        " ##   #  ooS##",
-        "#  #  #   ##  ",
-        "   ## # #    #",
-        "### # ## #### ",
-        " #   #    ### ",
-    ),
+    " ###ooo   | # #S#o # |##   #o   | ##  #oo #| # ## #o# |"
+    " # ### o##| ## # #o##|       o  |     ooo# |  #  G#   ",
+    "# #  # ### # #|          # # |#    #    oooo|##  #oooooo##o|  # oo##  ##oo|"
+    " ##oo## ##ooo#|## o#   #oo## |  #o   # o## #|   ooG # o  ##| ##   #  ooS##|"
+    "#  #  #   ##  |   ## # #    #|### # ## #### | #   #    ### ",
 )
 
 TASK = Maze()

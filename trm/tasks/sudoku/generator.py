@@ -10,8 +10,8 @@ import numpy as np
 from trm.grid import Grid, PuzzleError
 from trm.tasks.puzzle import Puzzle
 from trm.tasks.ranges import TRIES, whole_range
-from trm.tasks.sudoku.rules import UNITS
 from trm.tasks.sudoku.solver import solve_sudoku
+from trm.tasks.sudoku.task import UNITS
 
 _IN_UNITS = [[unit for unit in UNITS.tolist() if cell in unit] for cell in range(81)]
 _UNIT_BITS = [[sum(1 << c for c in unit if c != cell) for unit in _IN_UNITS[cell]] for cell in range(81)]

@@ -2,14 +2,72 @@
 
 from __future__ import annotations
 
+import re
+from itertools import permutations, product
+
 import numpy as np
 
-from trm.grid import Grid, Grids, PuzzleError, shape_words
-from trm.tasks.base import Cell, Puzzle, SymmetryGroup, Task, Violation, bucket
-from trm.tasks.puzzle import place
-from trm.tasks.sudoku import drawing
-from trm.tasks.sudoku.rules import MOVES, find_violations, repeated_digits
-from trm.tasks.sudoku.text import read_grid, write_grid
+from trm.grid import Grid, GridParseError, Grids, PuzzleError, shape_words, shorten
+from trm.tasks.base import Cell, Task, bucket
+from trm.tasks.puzzle import Puzzle, Violation, place
+from trm.tasks.transforms import SymmetryGroup
+
+# -- rules ---------------------------------------------------------------------------------------------
+_INDEX = np.arange(81).reshape(9, 9)
+_BOXES = _INDEX.reshape(3, 3, 3, 3).swapaxes(1, 2).reshape(9, 9)
+UNITS = np.concatenate([_INDEX, _INDEX.T, _BOXES])  # [27, 9] flat cell numbers: rows, columns, boxes
+_UNIT_NAMES = tuple(f"{kind} {i + 1}" for kind in ("row", "column", "box") for i in range(9))
+_ORDERS = list(permutations(range(3)))
+# [1296, 9]: the orders of nine rows that move bands, and rows inside their bands.
+MOVES = np.array(
+    [
+        [3 * band + row for band, order in zip(bands, orders, strict=True) for row in order]
+        for bands, orders in product(_ORDERS, product(_ORDERS, repeat=3))
+    ]
+)
+
+
+def repeated_digits(grid: Grid) -> list[Violation]:
+    """The digits that a row, column or box of grid [9, 9] holds more than once. Symbols above 9 are left out."""
+    inside = grid[UNITS // 9, UNITS % 9]  # [27, 9]
+    counts = np.stack([(inside == digit).sum(axis=1) for digit in range(1, 10)], axis=1)  # [27, 9]
+    found = []
+    for unit, column in np.argwhere(counts > 1).tolist():
+        count, digit = counts[unit, column], column + 1
+        times = "twice" if count == 2 else f"{count} times"
+        cells = tuple(divmod(cell, 9) for cell in UNITS[unit][inside[unit] == digit].tolist())
+        found.append(Violation(f"{_UNIT_NAMES[unit]} has {digit} {times}", cells))
+    return found
+
+
+# -- text ----------------------------------------------------------------------------------------------
+_DIGITS = {**dict.fromkeys("._0", 0), **{str(digit): digit for digit in range(1, 10)}}
+_CODES = np.full(128, 255, dtype=np.uint8)  # the digit of each ASCII code
+_CODES[[ord(character) for character in _DIGITS]] = list(_DIGITS.values())
+
+
+def read_grid(text: str) -> Grid:
+    """81 characters, or nine lines with or without rulers, to a grid [9, 9]. Raises GridParseError."""
+    if len(text) == 81 and text.isascii():  # a short cut: files hold millions of puzzles in this form
+        grid = _CODES[np.frombuffer(text.encode(), dtype=np.uint8)]
+        if grid.max() <= 9:
+            return grid.reshape(9, 9)
+    lines = [cells for line in text.splitlines() if (cells := re.sub(r"[ \t|+-]", "", line))]
+    if len(lines) == 1:
+        if len(lines[0]) != 81:
+            found = f"{len(lines[0])} cells, expected 81 (or nine lines)"
+            raise GridParseError(f"{found}: {shorten(lines[0], 24)}")
+        lines = re.findall(".{9}", lines[0])
+    for row, line in enumerate(lines, 1):
+        for column, symbol in enumerate(line, 1):
+            if symbol not in _DIGITS:
+                where = f"row {row}, cell {column}"
+                raise GridParseError(f"{where}: {symbol!r}, expected 1 to 9, or . 0 _ for a blank")
+        if len(line) != 9:
+            raise GridParseError(f"row {row}: {len(line)} cells, expected 9: {shorten(line, 24)}")
+    if len(lines) != 9:
+        raise GridParseError(f"{len(lines)} rows, expected 9 (or 81 characters)")
+    return np.array([[_DIGITS[symbol] for symbol in line] for line in lines], dtype=np.uint8)
 
 
 class Sudoku(Task):
@@ -20,8 +78,7 @@ class Sudoku(Task):
         "the whole grid: nine lines of nine digits."
     )
     characters = "0123456789._|+-"
-    height = 9
-    width = 9
+    height = width = 9
     symbols = tuple(range(10))
     fills = {0: tuple(range(1, 10))}  # noqa: RUF012
     has_checker = True
@@ -36,35 +93,69 @@ class Sudoku(Task):
         return (read_grid(text),)
 
     def text(self, grids: Grids) -> str:
-        return write_grid(grids[0])
+        return "".join(str(symbol or ".") for symbol in grids[0].reshape(-1).tolist())
 
     def prompt_text(self, puzzle: Puzzle) -> str:
-        flat = self.question_text(puzzle)
-        return "\n".join(flat[i : i + 9] for i in range(0, 81, 9))
+        return "\n".join(re.findall(".{9}", self.question_text(puzzle)))
 
     def accepts_grid(self, grid: Grid) -> bool:
         return grid.shape == (9, 9) and bool(grid.max() <= 9)
 
     def render(self, puzzle: Puzzle, grids: Grids | None = None, colour: bool = False) -> str:
-        return drawing.render(puzzle.grid, grids[0] if grids else None, colour)
+        """Nine lines with rulers between boxes. Cells that break a rule are red, or followed by `!`."""
+        question, (grid, *_) = puzzle.grid, grids or puzzle.inputs
+        if grid.shape != (9, 9):
+            return self.text((grid,))
+        found = self.violations(question, grid) if grids else []
+        wrong = {cell for violation in found for cell in violation.cells}
+
+        def cell(row: int, column: int) -> str:
+            symbol = str(grid[row, column] or ".")
+            if not colour:
+                return symbol + ("!" if (row, column) in wrong else " ")
+            style = "1;31" if (row, column) in wrong else "1" if question[row, column] else "36"
+            return f"\x1b[{style}m{symbol}\x1b[0m "
+
+        parts = [["".join(cell(row, left + i) for i in range(3)) for left in (0, 3, 6)] for row in range(9)]
+        lines = ["| ".join(part).rstrip() for part in parts]
+        return "\n------+-------+------\n".join("\n".join(lines[top : top + 3]) for top in (0, 3, 6))
 
     def cells(self, grid: Grid, question: Grid | None = None) -> list[list[Cell]]:
-        return drawing.cells(grid, question)
+        given = grid if question is None else question
+        kinds = np.where(grid == 0, "blank", np.where(given == 0, "filled", "given")).tolist()
+        return [
+            [Cell(str(symbol or ""), kind) for symbol, kind in zip(*row, strict=True)]
+            for row in zip(grid.tolist(), kinds, strict=True)
+        ]
 
     def validate(self, puzzle: Puzzle) -> None:
         grid = puzzle.grid
         if len(puzzle.inputs) != 1 or grid.shape != (9, 9):
-            found = " and ".join(shape_words(g) for g in puzzle.inputs)
+            found = " and ".join(map(shape_words, puzzle.inputs))
             raise PuzzleError(f"sudoku: grid of {found}, expected one of 9x9")
         if (grid > 9).any():
-            cell = tuple(np.argwhere(grid > 9)[0].tolist())
-            raise PuzzleError(f"sudoku: {place(*cell)} holds {grid[cell]}, expected 0 to 9")
+            row, column = np.argwhere(grid > 9)[0].tolist()
+            raise PuzzleError(f"sudoku: {place(row, column)} holds {grid[row, column]}, expected 0 to 9")
         if repeated := repeated_digits(grid):
             where = " and ".join(place(*cell) for cell in repeated[0].cells[:2])
             raise PuzzleError(f"sudoku: the givens break a rule: {repeated[0].words} ({where})")
 
     def violations(self, question: Grid, answer: Grid) -> list[Violation]:
-        return find_violations(question, answer)
+        found = []
+        for cell, given in np.ndenumerate(question):
+            symbol = answer[cell]
+            if given and symbol != given:
+                words = (
+                    f"given {given} at {place(*cell)} was {f'changed to {symbol}' if symbol else 'blanked'}"
+                )
+            elif not symbol:
+                words = f"{place(*cell)} is blank"
+            elif symbol > 9:
+                words = f"{place(*cell)} holds {symbol}, expected 1 to 9"
+            else:
+                continue
+            found.append(Violation(words, (cell,)))
+        return found + repeated_digits(answer)
 
     def blank_draft(self, puzzle: Puzzle) -> Grids:
         return (puzzle.grid * 0,)
@@ -77,26 +168,19 @@ class Sudoku(Task):
         return {"givens": givens, **super().difficulty(puzzle)}
 
     def samples(self) -> list[Puzzle]:
-        return [
-            Puzzle(self.name, (read_grid(question),), id=f"sudoku-sample-{n}", answers=(read_grid(answer),))
-            for n, (question, answer) in enumerate(_SAMPLES, 1)
-        ]
+        grids = [read_grid(text) for text in _SAMPLES.split()]
+        pairs = enumerate(zip(grids[::2], grids[1::2], strict=True), 1)
+        return [Puzzle("sudoku", (grid,), f"sudoku-sample-{n}", (answer,)) for n, (grid, answer) in pairs]
 
 
-# From `generator`: two that need no guess, and one that an exact solver has to search.
-_SAMPLES = (
-    (
-        "5.397.8.....2..6.181.4..397.2.3.4..5......26.951....73.84527916276..9.38..56.8.24",
-        "563971842749283651812456397627394185438715269951862473384527916276149538195638724",
-    ),
-    (
-        "8.27.....53.4..8..9......5.1...8.5.4.....49...4..6.7....891...7..7..2185...8.56..",
-        "812753469536491872974628351169287534785134926243569718358916247697342185421875693",
-    ),
-    (
-        "43......2.8....536.6.5......4.6.3..7....1.6..2....9...3.......5..9.5.........897.",
-        "435896712982174536167532849548623197793415628216789354374961285829357461651248973",
-    ),
-)
+# From `generator`, each with its answer: two that need no guess, and one that an exact solver has to search.
+_SAMPLES = """
+5.397.8.....2..6.181.4..397.2.3.4..5......26.951....73.84527916276..9.38..56.8.24
+563971842749283651812456397627394185438715269951862473384527916276149538195638724
+8.27.....53.4..8..9......5.1...8.5.4.....49...4..6.7....891...7..7..2185...8.56..
+812753469536491872974628351169287534785134926243569718358916247697342185421875693
+43......2.8....536.6.5......4.6.3..7....1.6..2....9...3.......5..9.5.........897.
+435896712982174536167532849548623197793415628216789354374961285829357461651248973
+"""
 
 TASK = Sudoku()
