@@ -30,35 +30,32 @@ class DataConfig:
     options: dict[str, Any] = field(default_factory=dict)  # of the generator
     augment: bool = True  # draw random symmetries of the task
     color_permutation_prob: float = 1.0  # ARC: how likely a pair's colours are permuted
-    balance: float = (
-        0.0  # ARC: sample tasks in proportion to their number of pairs to this power; 0: uniformly
-    )
+    # ARC: sample tasks in proportion to their number of pairs to this power; 0: uniformly.
+    balance: float = 0.0
     reveal: float = 0.0  # Sudoku: share of the puzzles that get random further givens
-    relabel: bool = (
-        False  # mazes, whose labels are not equivariant: add all 8 symmetries of each, solved anew
-    )
+    # Mazes, whose labels are not equivariant: add all 8 symmetries of each, solved anew.
+    relabel: bool = False
 
     def __post_init__(self) -> None:
         check_range(self, "[data]", ("held_out_size", "limit", "generate", "stream"))
         check_range(self, "[data]", ("reveal", "color_permutation_prob", "balance"), 1)
-        if self.train and self.generate:
-            raise ConfigError("[data]: give train or generate, one of the two")
-        if self.train and self.options and not self.stream:
-            raise ConfigError(
-                "[data] options: they are the generator's, which is not used with `train` and no stream"
-            )
-        if self.limit and not self.train:
-            raise ConfigError("[data] limit: it limits the puzzles of `train`, which is not given")
-        if self.stream and self.exclude:
-            raise ConfigError("[data] exclude: not together with stream, whose puzzles it would not reach")
-        if self.stream and self.train and self.limit:
-            raise ConfigError("[data] limit: not together with stream and `train`")
-        if self.stream and self.train and {"like", "exclude"} & set(self.options):
-            raise ConfigError(
-                "[data] options: with `train` and stream, `train` says what like and exclude are"
-            )
-        if self.stream and not self.train and self.stream < self.generate:
-            raise ConfigError("[data] stream: expected at least as many puzzles as `generate`")
+        train, stream, options = bool(self.train), bool(self.stream), set(self.options)
+        refuse(train and self.generate, "give train or generate, one of the two")
+        refuse(self.limit and not train, "limit: it limits the puzzles of `train`, which is not given")
+        refuse(stream and self.exclude, "exclude: not together with stream, whose puzzles it would not reach")
+        refuse(stream and train and self.limit, "limit: not together with stream and `train`")
+        words = "options: they are the generator's, which is not used with `train` and no stream"
+        refuse(train and options and not stream, words)
+        words = "options: with `train` and stream, `train` says what like and exclude are"
+        refuse(stream and train and {"like", "exclude"} & options, words)
+        words = "stream: expected at least as many puzzles as `generate`"
+        refuse(stream and not train and self.stream < self.generate, words)
+
+
+def refuse(mistaken: object, words: str) -> None:
+    """Raise ConfigError with these words about [data] if there is a mistake."""
+    if mistaken:
+        raise ConfigError(f"[data] {words}")
 
 
 @dataclass(frozen=True)

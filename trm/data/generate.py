@@ -44,9 +44,8 @@ def generate(task_name: str, n: int, seed: int, start: int = 0, **options: objec
     """
     task = get(task_name)
     known = options_of(task)
-    for option in options:
-        if option not in known:
-            raise PuzzleError(f"{task_name}: unknown option {option!r}, expected one of {', '.join(known)}")
+    if unknown := [option for option in options if option not in known]:
+        raise PuzzleError(f"{task_name}: unknown option {unknown[0]!r}, expected one of {', '.join(known)}")
     return _numbered(task, n, seed, start, options)
 
 
@@ -62,18 +61,16 @@ def _numbered(task: Task, n: int, seed: int, start: int, options: Mapping[str, o
 
 
 def _resolved(task: Task, options: Mapping[str, object]) -> dict[str, object]:
-    """The options with the puzzles of `like` in place of their source."""
-    source, exclude = options.get("like", ""), options.get("exclude", ())
+    """The options, lists as tuples, with the puzzles of `like` in place of their source."""
+    resolved = {name: tuple(value) if isinstance(value, list) else value for name, value in options.items()}
+    source, exclude = resolved.pop("like", ""), resolved.pop("exclude", ())
     if not isinstance(source, str):
         raise PuzzleError(f"like {source}: expected a file, or hub:ID")
     if exclude and not source:
         raise PuzzleError("exclude: expected like, the puzzles to leave some out of")
-    others = {name: value for name, value in options.items() if name not in ("like", "exclude")}
-    return (
-        {**others, "like": _puzzles_like(task.name, source, cast(tuple[str, ...], exclude))}
-        if source
-        else others
-    )
+    if source:
+        resolved["like"] = _puzzles_like(task.name, source, cast(tuple[str, ...], exclude))
+    return resolved
 
 
 @cache
@@ -89,15 +86,14 @@ def _puzzles_like(task_name: str, source: str, exclude: tuple[str, ...]) -> list
 
 
 def parse_options(pairs: Iterable[str]) -> dict[str, object]:
-    """`clues=[40,50]` to {"clues": (40, 50)}, values as in TOML. Raises PuzzleError."""
+    """`clues=[40,50]` to {"clues": [40, 50]}, values as in TOML. Raises PuzzleError."""
     result: dict[str, object] = {}
     for pair in pairs:
         key, equals, value = pair.partition("=")
-        try:
-            parsed = tomllib.loads(f"v = {value}")["v"] if equals else None
-        except tomllib.TOMLDecodeError:
-            parsed = value
-        if parsed is None:
+        if not equals:
             raise PuzzleError(f"option {pair!r}: expected key=value")
-        result[key] = tuple(parsed) if isinstance(parsed, list) else parsed
+        try:
+            result[key] = tomllib.loads(f"v = {value}")["v"]
+        except tomllib.TOMLDecodeError:
+            result[key] = value
     return result

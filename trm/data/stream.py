@@ -9,16 +9,15 @@ import threading
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
 from itertools import islice
 from multiprocessing.connection import Connection
-from types import TracebackType
 
 import numpy as np
 
 from trm.config import ConfigError
-from trm.data.config import DataConfig
+from trm.data.config import DataConfig, refuse
 from trm.data.datasets import labelled, puzzles_of
 from trm.data.generate import generate, options_of
 from trm.progress import bar
@@ -55,9 +54,7 @@ class PuzzleStream:
         context = multiprocessing.get_context("spawn")  # a process with CUDA or threads cannot be forked
         # The sending end closes with the stream, or with this process however that ends. Then the workers end.
         receiver, self._lifeline = context.Pipe(duplex=False)
-        self._pool = ProcessPoolExecutor(
-            count, mp_context=context, initializer=_start_worker, initargs=(receiver,)
-        )
+        self._pool = ProcessPoolExecutor(count, context, _start_worker, (receiver,))
         self._most_chunks = 4 * count
         self._chunks: deque[Future[list[Puzzle]]] = deque()
         self._request_chunks()
@@ -94,9 +91,7 @@ class PuzzleStream:
     def __enter__(self) -> PuzzleStream:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
 
@@ -147,34 +142,23 @@ def training_puzzles(config: DataConfig, seed: int) -> tuple[list[Puzzle], list[
     """
     task, size = get(config.task), config.held_out_size
     _check(config, task)
-    if config.train:
-        puzzles = labelled(config.train, task.name, config.limit)
-    elif config.generate:
-        puzzles = _generated(config, task, seed)
-    else:
-        raise ConfigError("[data]: give train (a file or hub:ID) or generate (a number)")
+    refuse(not (config.train or config.generate), "give train (a file or hub:ID) or generate (a number)")
+    source = config.train
+    puzzles = labelled(source, task.name, config.limit) if source else _generated(config, task, seed)
     if config.exclude:
         puzzles = without(puzzles, puzzles_of(config.exclude, task.name))
-        if not puzzles:
-            raise ConfigError(f"[data] exclude: {config.exclude} holds everything there is to learn")
+        refuse(not puzzles, f"exclude: {config.exclude} holds everything there is to learn")
     if task.has_demonstrations:
         # A task of two sources (ARC-AGI-2 has most of ARC-AGI-1's) is learned once, as the first source has it.
-        unique: dict[str, Puzzle] = {}
-        for puzzle in puzzles:
-            unique.setdefault(puzzle.id, puzzle)
-        train = list(unique.values())
+        first = {puzzle.id: puzzle for puzzle in reversed(puzzles)}
+        train = [puzzle for puzzle in puzzles if puzzle is first[puzzle.id]]
         return train, [puzzle for puzzle in train if puzzle.answers is not None][:size]
     if config.held_out:
-        train, held_out = puzzles, labelled(config.held_out, task.name, size)
-        keys = {_key(puzzle) for puzzle in train}
-        held_out = [puzzle for puzzle in held_out if _key(puzzle) not in keys]
-        if not held_out:
-            raise ConfigError("[data] held_out: all of its puzzles are trained on as well")
+        train, held_out = puzzles, without(labelled(config.held_out, task.name, size), puzzles)
+        refuse(not held_out, "held_out: all of its puzzles are trained on as well")
     else:
-        if size >= len(puzzles):
-            raise ConfigError(
-                f"[data] held_out_size {size}, expected less than the {len(puzzles)} puzzles there are"
-            )
+        there = f"the {len(puzzles)} puzzles there are"
+        refuse(size >= len(puzzles), f"held_out_size {size}, expected less than {there}")
         order = np.random.default_rng(seed).permutation(len(puzzles))
         train, held_out = [puzzles[i] for i in order[size:]], [puzzles[i] for i in order[:size]]
     return _relabelled(task, train) if config.relabel else train, held_out
@@ -182,36 +166,26 @@ def training_puzzles(config: DataConfig, seed: int) -> tuple[list[Puzzle], list[
 
 def _check(config: DataConfig, task: Task) -> None:
     """Raise ConfigError for what the configuration asks of a task that does not have it."""
-    if config.relabel and task.labels_equivariant:
-        raise ConfigError(
-            f"[data] relabel: the labels of {task.name} are equivariant, expected augment = true instead"
-        )
-    if config.relabel and config.stream:
-        raise ConfigError(
-            "[data] relabel: puzzles that new ones replace are not relabelled, expected stream = 0"
-        )
-    if not task.has_demonstrations and (config.color_permutation_prob != 1 or config.balance):
-        raise ConfigError(
-            f"[data] color_permutation_prob, balance: they are for demonstrations, which {task.name} does not have"
-        )
-    if task.has_demonstrations and config.held_out:
-        raise ConfigError(f"[data] held_out: of {task.name} the tests of the training tasks are held out")
-    if config.stream and config.train and "like" not in options_of(task):
-        raise ConfigError(f"[data] stream: {task.name} has no generator of puzzles like those of `train`")
+    relabel, shown, name = config.relabel, task.has_demonstrations, task.name
+    words = f"relabel: the labels of {name} are equivariant, expected augment = true instead"
+    refuse(relabel and task.labels_equivariant, words)
+    words = "relabel: puzzles that new ones replace are not relabelled, expected stream = 0"
+    refuse(relabel and config.stream, words)
+    words = f"color_permutation_prob, balance: they are for demonstrations, which {name} does not have"
+    refuse(not shown and (config.color_permutation_prob != 1 or config.balance), words)
+    words = f"held_out: of {name} the tests of the training tasks are held out"
+    refuse(shown and config.held_out, words)
+    words = f"stream: {name} has no generator of puzzles like those of `train`"
+    refuse(config.stream and config.train and "like" not in options_of(task), words)
 
 
 def _generated(config: DataConfig, task: Task, seed: int) -> list[Puzzle]:
     """As many generated puzzles as are trained on and held out, with a progress bar."""
     count = config.generate + (0 if config.held_out or task.has_demonstrations else config.held_out_size)
-    options, puzzles = _tuples(config.options), []
-    with ExitStack() as stack:
-        source = (
-            islice(stack.enter_context(PuzzleStream(task.name, seed, options)), count)
-            if config.stream
-            else generate(task.name, count, seed, 0, **options)
-        )
-        tick = stack.enter_context(bar("generating", count))
-        for puzzle in source:
+    puzzles: list[Puzzle] = []
+    stream = PuzzleStream(task.name, seed, config.options) if config.stream else nullcontext()
+    with stream as source, bar("generating", count) as tick:
+        for puzzle in islice(source or generate(task.name, count, seed, 0, **config.options), count):
             puzzles.append(puzzle)
             tick(len(puzzles))
     return puzzles
@@ -226,9 +200,9 @@ def _relabelled(task: Task, puzzles: list[Puzzle]) -> list[Puzzle]:
     if solve is None:
         raise ConfigError(f"[data] relabel: {task.name} has no solver")
     for puzzle in puzzles:
-        found = solve(puzzle)
-        if found is None or puzzle.answers is None or not all(map(np.array_equal, found, puzzle.answers)):
-            raise ConfigError(f"[data] relabel: {puzzle.id or task.name} has another label than the solver's")
+        found, answers = solve(puzzle), puzzle.answers
+        same = found and answers and all(map(np.array_equal, found, answers))
+        refuse(not same, f"relabel: {puzzle.id or task.name} has another label than the solver's")
         for symmetry in task.symmetries(puzzle.grid.shape).without_renaming():
             moved = replace(puzzle, inputs=(symmetry.forward(puzzle.grid),))
             relabelled.append(replace(moved, answers=solve(moved)))
@@ -244,10 +218,10 @@ def puzzle_stream(
     """
     if not config.stream:
         return None
-    options = _tuples(config.options)
+    options = config.options
     if config.train:
         question = get(config.task).question_text
-        options |= {"like": config.train, "exclude": tuple(question(puzzle) for puzzle in held_out)}
+        options = options | {"like": config.train, "exclude": tuple(question(puzzle) for puzzle in held_out)}
     start = config.generate + config.held_out_size
     return PuzzleStream(config.task, seed, options, start + (done_steps << 20), avoid=held_out)
 
@@ -273,7 +247,3 @@ def _identifying_keys(puzzle: Puzzle) -> Iterator[tuple[bytes, ...]]:
 
 def _key(puzzle: Puzzle) -> tuple[bytes, ...]:
     return tuple(grid.tobytes() for grid in puzzle.inputs)
-
-
-def _tuples(options: dict[str, object]) -> dict[str, object]:
-    return {key: tuple(value) if isinstance(value, list) else value for key, value in options.items()}
