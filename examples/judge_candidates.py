@@ -1,4 +1,4 @@
-"""Let the network judge answers that come from elsewhere: `score` asks no rules, `check` asks nothing else.
+"""Score answers that come from elsewhere: the network is the verifier (`score`), the rules are the checker (`check`).
 
 python examples/judge_candidates.py
 """

@@ -10,4 +10,5 @@ QUESTION = "43......2.8....536.6.5......4.6.3..7....1.6..2....9...3.......5..9.5
 refiner = Refiner.from_pretrained("ckpt/trm.pt")
 out = refiner.refine(QUESTION, restarts=16)
 print(out.text)
-print(f"{out.verdict.status}, confidence {out.confidence:.3f}, {out.steps} steps, {out.restarts} restarts")
+print(f"{out.verdict.status}, confidence {out.confidence:.3f}")
+print(f"{out.steps} supervision steps, {out.restarts} restarts")
