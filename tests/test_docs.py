@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import hashlib
 import re
 import shlex
 import subprocess
@@ -203,6 +204,13 @@ def test_options_that_are_mentioned_exist(page: str, mention: str) -> None:
 def test_there_are_commands_of_every_program() -> None:
     firsts = {tuple(command.split()[:2]) for _, command in all_of(commands)}
     assert {("hybrid", "solve"), ("trm", "train"), ("trm", "eval"), ("python", "eval/compare.py")} <= firsts
+
+
+def test_model_cards_have_the_hashes_of_what_ships() -> None:
+    cards = "".join(page.read_text(encoding="utf-8") for page in (ROOT / "docs").glob("model-card*.md"))
+    for file in (ROOT / "ckpt").rglob("*"):
+        if file.suffix in (".pt", ".safetensors"):
+            assert hashlib.sha256(file.read_bytes()).hexdigest()[:12] in cards, file
 
 
 @pytest.fixture
