@@ -64,7 +64,7 @@ def settings(**changes: Any) -> Config:
 
 def trainer(folder: Path, config: Config) -> Trainer:
     """A trainer on the CPU that says nothing; its run folder is there."""
-    from trm.evaluation.held_out import evaluate_held_out  # a layer above training
+    from trm.evaluation.accuracy import evaluate_held_out  # a layer above training
 
     puzzles, held_out = training_puzzles(config.data, config.train.seed)
     made = Trainer(

@@ -6,7 +6,7 @@ import difflib
 import math
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, asdict, fields, is_dataclass
+from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
@@ -115,8 +115,3 @@ def _convert(value: Any, hint: Any, where: str, key: str) -> Any:
     if not isinstance(value, expected) or (expected is int and isinstance(value, bool)):
         raise ConfigError(f"{where}: {key} = {value!r}, expected {getattr(expected, '__name__', expected)}")
     return value
-
-
-def to_dict(config: Any) -> dict[str, Any]:
-    """A configuration as plain data, for JSON and checkpoints."""
-    return asdict(config)

@@ -7,7 +7,7 @@ import json
 import pickle
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -19,14 +19,12 @@ from torch import Tensor
 
 import trm
 from trm import tasks
-from trm.checkpoints import CheckpointError
-from trm.config import ConfigError, from_dict, to_dict
+from trm.checkpoints import CheckpointError as CheckpointError
+from trm.config import ConfigError, from_dict
 from trm.files import recover, replacing
 from trm.grid import first_line
 from trm.model.config import TRMConfig
 from trm.model.network import TRM
-
-__all__ = ["Checkpoint", "CheckpointError", "Expert", "check_zip", "load", "pack", "save", "save_folder"]
 
 FORMAT = 1
 VANISHED = 1e-9  # weights are about 1e-2
@@ -87,29 +85,21 @@ def load(source: str | Path) -> Checkpoint:
     return _load_hub(text)
 
 
-def read_tensors(path: Path, what: str) -> Any:
+def read_tensors(path: Path, what: str, device: str | torch.device = "cpu") -> Any:
     """The content of a file that torch has written: tensors and plain data. Raises CheckpointError: "not WHAT"."""
     try:
-        check_zip(path)
-        return torch.load(path, map_location="cpu", weights_only=True)
+        if is_zipfile(path):  # torch does not look at the checksums of its parts
+            with ZipFile(path) as file:
+                if damaged := file.testzip():
+                    raise BadZipFile(f"{damaged} has another checksum")
+        return torch.load(path, map_location=device, weights_only=True)
+    except (BadZipFile, NotImplementedError, EOFError) as error:
+        reason = f"damaged: {error}"
     except pickle.UnpicklingError:  # whose message advises to let the file run code
         reason = "expected tensors and plain data, nothing else is unpickled"
     except Exception as error:  # torch raises many kinds for a file that is not its own
         reason = first_line(error)
     raise CheckpointError(f"{path}: not {what}: {reason}")
-
-
-def check_zip(path: Path) -> None:
-    """Raise OSError where a part of a zip file is damaged: torch reads it without looking at its checksums."""
-    if not is_zipfile(path):
-        return
-    try:
-        with ZipFile(path) as file:
-            damaged = file.testzip()
-    except (BadZipFile, NotImplementedError, EOFError) as error:
-        raise OSError(f"damaged: {error}") from None
-    if damaged is not None:
-        raise OSError(f"damaged: {damaged} has another checksum")
 
 
 def _load_file(path: Path, name: str) -> Checkpoint:
@@ -200,7 +190,7 @@ def save(path: str | Path, experts: Mapping[str, Expert], dtype: torch.dtype | N
     """
     raw = {
         task: {
-            "config": to_dict(expert.config),
+            "config": asdict(expert.config),
             "state": {
                 k: (v.to(dtype or v.dtype) if v.ndim > 1 else v).contiguous() for k, v in expert.state.items()
             },

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Annotated, NoReturn
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
 
 import typer
+from typer.core import TyperGroup
 
 import trm
 from trm.checkpoints import CheckpointError
@@ -15,8 +15,32 @@ from trm.config import ConfigError
 from trm.device import DeviceError
 from trm.grid import PuzzleError
 
+
+def fail(error: object, code: int = 2) -> NoReturn:
+    """Print one line on standard error and exit with a code."""
+    print(f"trm: {error}", file=sys.stderr)
+    raise typer.Exit(code)
+
+
+class _Commands(TyperGroup):
+    """Ends with one line and 2 for bad input, 3 for a bad checkpoint, 130 for Ctrl-C."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except CheckpointError as error:
+            fail(error, 2 if ctx.invoked_subcommand == "convert" else 3)  # it is given a file to read
+        except (ConfigError, DeviceError, PuzzleError) as error:
+            fail(error)
+        except OSError as error:
+            fail(f"{error.filename}: {error.strerror}" if error.filename and error.strerror else error)
+        except KeyboardInterrupt as error:
+            fail(str(error) or "interrupted", 130)
+
+
 app = typer.Typer(
     name="trm",
+    cls=_Commands,
     help="Tiny Recursive Models: train, evaluate, convert and measure small recursive reasoners.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -24,28 +48,10 @@ app = typer.Typer(
 )
 
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps")]
+Json = Annotated[bool, typer.Option("--json", help="one JSON object")]
 Overrides = Annotated[list[str] | None, typer.Argument(metavar="[SECTION.KEY=VALUE]…")]
-
-
-def fail(error: Exception | str, code: int = 2) -> NoReturn:
-    """Print one line on standard error and exit with a code."""
-    print(f"trm: {error}", file=sys.stderr)
-    raise typer.Exit(code)
-
-
-@contextmanager
-def errors_in_one_line(interrupted: str = "interrupted", checkpoint_code: int = 3) -> Iterator[None]:
-    """Exit with one line and 2 for bad input, `checkpoint_code` for a bad checkpoint, 130 for Ctrl-C."""
-    try:
-        yield
-    except CheckpointError as error:
-        fail(error, checkpoint_code)
-    except (ConfigError, DeviceError, PuzzleError) as error:
-        fail(error)
-    except OSError as error:
-        fail(f"{error.filename}: {error.strerror}" if error.filename and error.strerror else error)
-    except KeyboardInterrupt:
-        fail(interrupted, 130)
+Recipe = Annotated[Path, typer.Argument(help="configs/NAME.toml")]
+Task = Annotated[str, typer.Option(help="sudoku, maze or arc")]
 
 
 def _version(wanted: bool) -> None:

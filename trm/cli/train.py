@@ -1,7 +1,8 @@
-"""`trm train`."""
+"""`trm train`, and commands about training runs: `trm bench`, `trm ablate` and `trm curves`."""
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from contextlib import nullcontext
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from trm.cli.common import Device, Overrides, app, errors_in_one_line, fail
+from trm.cli.common import Device, Json, Overrides, Recipe, app, fail
 
 if TYPE_CHECKING:
     from trm.training.config import Config
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 @app.command(epilog="Example: trm train configs/tiny.toml train.seconds=60 --out runs/mine")
 def train(
-    config: Annotated[Path, typer.Argument(help="configs/NAME.toml")],
+    config: Recipe,
     overrides: Overrides = None,
     resume: Annotated[
         Path | None,
@@ -33,32 +34,32 @@ def train(
     from trm.training.run_folder import RunFolder
 
     path = resume or out or Path("runs") / config.stem
-    with errors_in_one_line("interrupted before the first step"):
-        if resume is not None and out is not None:
-            fail(f"--out {out}: not together with --resume, which continues in {resume}")
-        if resume is not None and (resume / "config.json").exists():
-            settings = load_run(resume, overrides or [])
-        else:
-            settings = load_config(config, overrides or [])
-        if path.exists() and not path.is_dir():
-            fail(f"{path} is a file, expected a run folder")
-        if resume is None and (path / "metrics.jsonl").exists():
-            fail(f"{path} already holds a run: --resume {path} continues it, --out names another folder")
-        folder = RunFolder(path)
-        # Under `accelerate launch` one process alone writes.
-        with folder.locked() if os.environ.get("RANK", "0") == "0" else nullcontext():
-            _train(settings, folder, resume is not None, device)
+    if resume is not None and out is not None:
+        fail(f"--out {out}: not together with --resume, which continues in {resume}")
+    saved = resume is not None and (resume / "config.json").exists()
+    settings = load_run(path, overrides or []) if saved else load_config(config, overrides or [])
+    if path.exists() and not path.is_dir():
+        fail(f"{path} is a file, expected a run folder")
+    if resume is None and (path / "metrics.jsonl").exists():
+        fail(f"{path} already holds a run: --resume {path} continues it, --out names another folder")
+    folder = RunFolder(path)
+    # Under `accelerate launch` one process alone writes.
+    with folder.locked() if os.environ.get("RANK", "0") == "0" else nullcontext():
+        _train(settings, folder, resume is not None, device)
 
 
 def _train(settings: Config, folder: RunFolder, resumed: bool, device: str) -> None:
     from trm.data.stream import training_puzzles
-    from trm.evaluation.held_out import evaluate_held_out
+    from trm.evaluation.accuracy import evaluate_held_out
     from trm.training.trainer import Trainer
 
-    puzzles, held_out = training_puzzles(settings.data, settings.train.seed)
-    trainer = Trainer(settings, folder.path, puzzles, held_out, device, evaluate=evaluate_held_out)
-    if resumed:
-        trainer.resume()
+    try:
+        puzzles, held_out = training_puzzles(settings.data, settings.train.seed)
+        trainer = Trainer(settings, folder.path, puzzles, held_out, device, evaluate=evaluate_held_out)
+        if resumed:
+            trainer.resume()
+    except KeyboardInterrupt:
+        fail("interrupted before the first step", 130)
     try:
         result = trainer.ended()
         if ended := result is not None:
@@ -78,3 +79,63 @@ def _train(settings: Config, folder: RunFolder, resumed: bool, device: str) -> N
         print(f"held out {result['accuracy']:.1%} of {result['n']} exact; {best}")
     else:
         print(f"nothing held out to judge by; {best} is the last")
+
+
+@app.command(epilog="Example: trm bench train --config configs/sudoku.toml --json")
+def bench(
+    what: Annotated[str, typer.Argument(help="train or infer")],
+    config: Annotated[
+        Path | None, typer.Option(help="configs/NAME.toml; configs/tiny.toml if not given")
+    ] = None,
+    overrides: Annotated[list[str] | None, typer.Option("--set", metavar="SECTION.KEY=VALUE")] = None,
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Milliseconds a step, puzzles a second, and TFLOP/s as a share of this machine's measured peak."""
+    if what not in ("train", "infer"):
+        fail(f"bench {what!r}: expected train or infer")
+    from trm.evaluation.bench import bench_infer, bench_train
+
+    result = (bench_train if what == "train" else bench_infer)(config, overrides or [], device)
+    if as_json:
+        print(json.dumps(result))
+        return
+    for key, value in result.items():
+        print(f"{key:24} {value:.4g}" if isinstance(value, float) else f"{key:24} {value}")
+
+
+@app.command(epilog="Example: trm ablate configs/sudoku_quick.toml configs/literature.toml --only base,hrm")
+def ablate(
+    recipe: Recipe,
+    rows: Annotated[Path, typer.Argument(help="TOML file: ROW = ['section.key=value', …]")],
+    overrides: Overrides = None,
+    only: Annotated[str, typer.Option(metavar="ROW,ROW", help="only these rows")] = "",
+    out: Annotated[
+        Path | None, typer.Option(help="folder for the rows' run folders; runs/ROWS if not given")
+    ] = None,
+    device: Device = "auto",
+) -> None:
+    """Train variants of a recipe one after the other and print their table. Rows that have ended are kept."""
+    from trm.evaluation.ablate import format_table, read_rows, select, train_rows
+
+    chosen = select(read_rows(recipe, rows, overrides or [], out or Path("runs") / rows.stem), only)
+    try:
+        failed = train_rows(chosen, recipe, device)
+    except KeyboardInterrupt:
+        fail("interrupted; the same command continues where it stopped", 130)
+    print("\n".join(format_table(chosen)))
+    if failed:
+        fail(f"failed: {', '.join(failed)}", 1)
+
+
+@app.command(epilog="Example: trm curves runs/sudoku runs/trm_paper_sudoku --out curves.png")
+def curves(
+    runs: Annotated[list[Path], typer.Argument(help="run folders, or their metrics.jsonl")],
+    out: Annotated[Path, typer.Option(help=".png, .svg or .pdf file")],
+) -> None:
+    """Draw held-out accuracy and loss of training runs over minutes, and print the figures as a table."""
+    from trm.evaluation.curves import draw, format_table, read_runs
+
+    read = read_runs(runs)
+    draw(read, out)
+    print("\n".join(format_table(read)))

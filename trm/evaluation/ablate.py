@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from trm.config import ConfigError, read_toml
-from trm.evaluation.statistics import wilson
+from trm.evaluation.curves import point_of
 from trm.training.config import Config, config_from, load_config
 from trm.training.run_folder import STATE, RunFolder
 
@@ -23,19 +24,6 @@ class Row:
     overrides: tuple[str, ...]  # the row's own are the last, so that they count
     config: Config
     folder: RunFolder
-
-
-@dataclass(frozen=True)
-class Result:
-    """The last evaluation of a row that has ended."""
-
-    name: str
-    steps: int  # optimiser steps
-    ms_per_step: float
-    n: int  # held-out puzzles
-    accuracy: float
-    low: float  # its 95 % interval
-    high: float
 
 
 def read_rows(recipe: Path, table: Path, overrides: Sequence[str], out: Path) -> list[Row]:
@@ -68,8 +56,11 @@ def select(rows: Sequence[Row], only: str) -> list[Row]:
     return [known[name] for name in names]
 
 
-def result(row: Row) -> Result | None:
-    """The result of a row, None if it has not ended. Raises ConfigError where the folder holds another run."""
+def result(row: Row) -> dict[str, Any] | None:
+    """The last evaluation of a row, a line of metrics.jsonl; None if it has not ended.
+
+    Raises ConfigError where the folder holds another run.
+    """
     path = row.folder.path
     if not row.folder.metrics.is_file():
         return None
@@ -84,23 +75,18 @@ def result(row: Row) -> Result | None:
         return None
     # Seconds are written down with two decimals.
     ended = last["seconds"] >= round(train.seconds, 2) if train.seconds else last["step"] >= train.steps
-    if not ended:
-        return None
-    n, accuracy = last["held_out"]["n"], last["held_out"]["accuracy"]
-    low, high = wilson(round(accuracy * n), n)
-    return Result(row.name, last["step"], 1000 * last["seconds"] / last["step"], n, accuracy, low, high)
+    return last if ended else None
 
 
-def train_rows(rows: Sequence[Row], recipe: Path, device: str, say: Callable[[str], None]) -> list[str]:
+def train_rows(rows: Sequence[Row], recipe: Path, device: str) -> list[str]:
     """Train the rows that have not ended, one after the other; returns the names of those that failed.
 
     Each is a `trm train` process of its own, so that none finds the device as another has left it.
     """
     failed = []
-    for row in [
-        row for row in rows if result(row) is None
-    ]:  # mistakes in any row are found before the first is trained
-        say(f"{row.name}: {' '.join(row.overrides) or 'the recipe as it is'}")
+    due = [row for row in rows if result(row) is None]  # mistakes in any row show before the first is trained
+    for row in due:
+        print(f"{row.name}: {' '.join(row.overrides) or 'the recipe as it is'}", file=sys.stderr, flush=True)
         command = [sys.executable, "-m", "trm", "train", str(recipe), *row.overrides, "--device", device]
         if (row.folder.checkpoint("last") / STATE).is_file():
             command += ["--resume", str(row.folder.path)]
@@ -123,11 +109,11 @@ def format_table(rows: Sequence[Row]) -> list[str]:
     width = max(len(row.name) for row in rows)
     lines = [f"{'row':{width}}  ms/step   steps  held out, % exact       n"]
     for row in rows:
-        if (ended := result(row)) is None:
+        if (last := result(row)) is None:
             lines.append(f"{row.name:{width}}  not finished")
             continue
-        share = f"{100 * ended.accuracy:.1f} [{100 * ended.low:.1f}, {100 * ended.high:.1f}]"
-        lines.append(
-            f"{row.name:{width}}  {ended.ms_per_step:7.1f}  {ended.steps:6d}  {share:19}  {ended.n:5d}"
-        )
+        point = point_of(last)
+        pace, share = 1000 * last["seconds"] / point.step, f"{point.percent:.1f} {point.interval}"
+        n = last["held_out"]["n"]
+        lines.append(f"{row.name:{width}}  {pace:7.1f}  {point.step:6d}  {share:19}  {n:5d}")
     return lines

@@ -14,6 +14,7 @@ from trm.inference.engine import Engine, Rollout, Trajectory
 from trm.inference.refiner import Refiner
 from trm.inference.rollouts import RolloutRequest, attempt_of
 from trm.inference.state import SolveState
+from trm.model.network import TRM
 from trm.tasks import Puzzle, Status, Task, get
 from trm.tasks.base import IGNORE
 
@@ -32,19 +33,11 @@ class InputMetrics(TypedDict):
     cells: float
 
 
-def evaluate_cold(
-    engine: Engine,
-    task: Task,
-    puzzles: Sequence[Puzzle],
-    steps: int = 16,
-    progress: Progress | None = None,
-    contexts: Sequence[int] | None = None,
+def evaluate_held_out(
+    model: TRM, task: Task, puzzles: Sequence[Puzzle], steps: int, contexts: Sequence[int], slots: int
 ) -> dict[str, Any]:
-    """Figures of one cold pass of `steps` supervision steps over every puzzle, each of which has its answer.
-
-    contexts: for every puzzle, the embedding under which the network sees it.
-    """
-    runs = roll_out(engine, task, puzzles, steps, progress, contexts)
+    """Figures of one cold pass over held-out puzzles (see `trm.training.trainer.Evaluation`)."""
+    runs = roll_out(Engine(model, slots), task, puzzles, steps, contexts=contexts)
     return measure(task, puzzles, runs, steps)
 
 
@@ -56,7 +49,10 @@ def roll_out(
     progress: Progress | None = None,
     contexts: Sequence[int] | None = None,
 ) -> list[Trajectory]:
-    """A cold trajectory of exactly `steps` for every input of every puzzle, in order."""
+    """A cold trajectory of exactly `steps` for every input of every puzzle, in order.
+
+    contexts: for every puzzle, the embedding under which the network sees it.
+    """
     rollouts = [
         Rollout(task.encode_question(puzzle, i), context=context)
         for puzzle, context in zip(puzzles, contexts or [0] * len(puzzles), strict=True)
@@ -124,13 +120,10 @@ def evaluate(
     runs = roll_out(refiner.pool.engine(task.name), task, puzzles, steps, progress)
     result = {"task": task.name, **measure(task, puzzles, runs, steps)}
     if restarts:
-        remaining = iter(runs)
-        states = []
+        remaining, states = iter(runs), []
         for puzzle in puzzles:
-            attempt = attempt_of(
-                RolloutRequest(puzzle, puzzle, task), [next(remaining) for _ in puzzle.inputs]
-            )
-            states.append(SolveState(puzzle, attempts=[attempt]))
+            request, own = RolloutRequest(puzzle, puzzle, task), [next(remaining) for _ in puzzle.inputs]
+            states.append(SolveState(puzzle, attempts=[attempt_of(request, own)]))
         refined = refiner.search(states, SearchConfig(steps=steps, restarts=restarts, seed=seed))
         right = [
             all(np.array_equal(g, a) for g, a in zip(out.grids, puzzle.answers or (), strict=True))

@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 
 from trm.config import ConfigError
 from trm.evaluation.statistics import wilson
+from trm.training.run_folder import read_metrics
 
-Lines = Sequence[Mapping[str, Any]]  # a run's metrics.jsonl, see `trm.training.run_folder.read_metrics`
+Run = tuple[str, Sequence[Mapping[str, Any]]]  # its name, and its metrics.jsonl
 
 
 class Point(NamedTuple):
@@ -21,6 +22,22 @@ class Point(NamedTuple):
     low: float
     high: float
 
+    @property
+    def interval(self) -> str:
+        return f"[{self.low:.1f}, {self.high:.1f}]"
+
+
+def point_of(line: Mapping[str, Any]) -> Point:
+    """The evaluation in a line of metrics.jsonl that has `held_out`."""
+    n, share = line["held_out"]["n"], line["held_out"]["accuracy"]
+    low, high = wilson(round(share * n), n)
+    return Point(line["step"], line["seconds"] / 60, 100 * share, 100 * low, 100 * high)
+
+
+def points(run: Run) -> list[Point]:
+    """The evaluations of a run."""
+    return [point_of(line) for line in run[1] if line.get("held_out")]
+
 
 def names_of(runs: Sequence[Path]) -> list[str]:
     """What to call run folders (or files in them): their last names, or the whole paths where those are alike."""
@@ -29,29 +46,35 @@ def names_of(runs: Sequence[Path]) -> list[str]:
     return names if len(set(names)) == len(names) else list(map(str, runs))
 
 
-def points(lines: Lines) -> list[Point]:
-    """The evaluations of a run."""
-    result = []
-    for line in lines:
-        if held_out := line.get("held_out"):
-            n, share = held_out["n"], held_out["accuracy"]
-            low, high = wilson(round(share * n), n)
-            result.append(Point(line["step"], line["seconds"] / 60, 100 * share, 100 * low, 100 * high))
-    return result
+def read_runs(paths: Sequence[Path]) -> list[Run]:
+    """Runs by name. Raises ConfigError."""
+    return list(zip(names_of(paths), map(read_metrics, paths), strict=True))
 
 
-def draw(runs: Sequence[tuple[str, Lines]], out: Path) -> None:
+def format_table(runs: Sequence[Run]) -> list[str]:
+    """The evaluations of all runs as lines."""
+    return ["run                  step  minutes  held out, % exact"] + [
+        f"{run[0]:18} {point.step:6d} {point.minutes:8.1f}  {point.percent:5.1f} {point.interval}"
+        for run in runs
+        for point in points(run)
+    ]
+
+
+def draw(runs: Sequence[Run], out: Path) -> None:
     """Draw named runs into a file, whose ending says the kind of picture (.png, .svg, .pdf). Raises ConfigError."""
+    if out.is_dir():
+        raise ConfigError(f"{out}: is a folder, expected a .png, .svg or .pdf file")
     try:
         from matplotlib.figure import Figure  # an optional dependency
     except ImportError:
         raise ConfigError("no plots without matplotlib: pip install 'hybrid-trm[report]'") from None
     figure = Figure(figsize=(10, 4), layout="constrained")
     held_out, loss = figure.subplots(1, 2)
-    for name, lines in runs:
+    for run in runs:
+        name, lines = run
         if not lines:
             raise ConfigError(f"{name}: no line of a run's metrics, expected at least one")
-        if evaluations := points(lines):
+        if evaluations := points(run):
             _, minutes, percent, low, high = zip(*evaluations, strict=True)
             (drawn,) = held_out.plot(minutes, percent, marker="o", label=name)
             held_out.fill_between(minutes, low, high, alpha=0.15, color=drawn.get_color())

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from operator import itemgetter
 from pathlib import Path
@@ -69,35 +68,35 @@ def evaluate_adapted(
     restarts: int = 0,
     seed: int = 0,
     progress: Progress | None = None,
-    record: Callable[[Record], None] | None = None,
-    known: Iterable[Record] = (),
+    records: Path | None = None,
 ) -> dict[str, Any]:
     """Accuracy on labelled puzzles of one task whose expert is adapted to each of them; restarts are views that vote.
 
-    record: called with the record of each puzzle, as it goes. known: earlier records, whose puzzles are not done
-    again; records of other puzzles do not count. Raises PuzzleError where one was made with other settings.
+    records: a file to which each puzzle's record is added as it goes; puzzles that have one there are not done again,
+    those of other puzzles do not count. Raises PuzzleError where one was written with other settings, and OSError.
     """
     settings = settings_of(refiner, steps, restarts, seed)
-    before = {(one["id"], one["question"]): one for one in known}
-    for one in before.values():
+    known = {(one["id"], one["question"]): one for one in read_records(records)} if records else {}
+    for one in known.values():
         if differ := [key for key, value in settings.items() if one["settings"].get(key) != value]:
             key = differ[0]
             raise PuzzleError(
                 f"the record of {one['id']} has {key} {one['settings'].get(key)}, expected {settings[key]}: "
                 "another file for another evaluation"
             )
-    records = []
+    if records is not None:
+        jsonl.append(records, [])  # fails now if it cannot be written
+        jsonl.repair(records)
+    done = []
     for count, puzzle in enumerate(puzzles, 1):
-        one = before.get((puzzle.id, puzzle.checksum)) or evaluate_puzzle(
-            refiner, puzzle, steps, restarts, seed, settings
-        )
-        if record is not None and (puzzle.id, puzzle.checksum) not in before:
-            record(one)
-        records.append(one)
+        name = (puzzle.id, puzzle.checksum)
+        done.append(known.get(name) or evaluate_puzzle(refiner, puzzle, steps, restarts, seed, settings))
+        if records is not None and name not in known:
+            jsonl.append(records, done[-1:])
         if progress is not None:
             progress(count)
     calibration = calibration_of(refiner.pool.expert(puzzles[0].task).meta)
-    return {"task": puzzles[0].task, **summary(records, calibration), "restarts": restarts}
+    return {"task": puzzles[0].task, **summary(done, calibration), "restarts": restarts}
 
 
 def settings_of(refiner: Refiner, steps: int, restarts: int, seed: int) -> dict[str, Any]:
@@ -116,6 +115,11 @@ def evaluate_puzzle(
     begun, task, steps = time.perf_counter(), network.task, network.steps(steps)
     runs = roll_out(network.engines[0], task, [puzzle], steps)
     out = refiner.refine(puzzle, steps=steps, restarts=restarts, seed=seed)
+    answers = puzzle.answers or ()
+    right = [
+        [np.array_equal(grid, answer) for grid in tries]
+        for tries, answer in zip(out.candidates or [], answers, strict=True)
+    ]
     return Record(
         id=puzzle.id,
         question=puzzle.checksum,
@@ -125,27 +129,12 @@ def evaluate_puzzle(
         adaptation_steps=network.adapted_steps,
         adaptation_accuracy=round(network.accuracy, 4),
         cold=input_metrics(task, puzzle, runs, steps),
-        **attempts_right(puzzle, out),
+        pass_1=[tries[0] for tries in right],
+        pass_2=[any(tries) for tries in right],
+        oracle=[any(np.array_equal(a.grids[i], x) for a in out.attempts) for i, x in enumerate(answers)],
         candidates=score_candidates(network, puzzle, out, steps),
         seconds=round(network.seconds + time.perf_counter() - begun, 1),
     )
-
-
-class AttemptsRight(TypedDict):
-    pass_1: list[bool]
-    pass_2: list[bool]
-    oracle: list[bool]
-
-
-def attempts_right(puzzle: Puzzle, out: Refinement) -> AttemptsRight:
-    """Of every input, whether the first attempt is right, one of two, or any grid that was voted for."""
-    found = AttemptsRight(pass_1=[], pass_2=[], oracle=[])
-    for index, (tries, answer) in enumerate(zip(out.candidates or [], puzzle.answers or (), strict=True)):
-        right = [np.array_equal(grid, answer) for grid in tries]
-        found["pass_1"].append(right[0])
-        found["pass_2"].append(any(right))
-        found["oracle"].append(any(np.array_equal(a.grids[index], answer) for a in out.attempts))
-    return found
 
 
 def score_candidates(
@@ -185,24 +174,18 @@ def summary(records: Sequence[Record], calibration: Calibration | None = None) -
     pass_2_alone, tasks_alone: pass_2 and tasks by the views of one network of an ensemble, on average over them.
     """
     result = aggregate([one for record in records for one in record["cold"]])
-    shares = {
-        "pass_1": [right for record in records for right in record["pass_1"]],
-        "pass_2": [right for record in records for right in record["pass_2"]],
-        "oracle": [right for record in records for right in record["oracle"]],
-        "tasks": [all(record["pass_2"]) for record in records],
-    }
     result["adaptation_accuracy"] = float(np.mean([record["adaptation_accuracy"] for record in records]))
-    result |= {"verified": 0.0, **{name: float(np.mean(right)) for name, right in shares.items()}}
+    result["verified"] = 0.0
+    for name in ("pass_1", "pass_2", "oracle"):
+        result[name] = float(np.mean([right for record in records for right in record[name]]))
+    result["tasks"] = float(np.mean([all(record["pass_2"]) for record in records]))
     result |= ranking([own for record in records for own in record["candidates"]])
     raw, right = first_attempts(records)
     reported, _ = first_attempts(records, calibration)
     result["brier"] = float(np.mean((np.array(reported) - right) ** 2))
     if len(set(right)) > 1:
-        hits, misses = (
-            [confidence for confidence, hit in zip(raw, right, strict=True) if hit is which]
-            for which in (True, False)
-        )
-        result["auroc_first"] = auroc(hits, misses)
+        pairs = list(zip(raw, right, strict=True))
+        result["auroc_first"] = auroc([c for c, hit in pairs if hit], [c for c, hit in pairs if not hit])
         fewest = min(record["adaptation_steps"] for record in records)
         result[KEY] = asdict(calibrate(raw, right, fewest))
     if (members := records[0]["settings"]["adaptation.ensemble_size"]) > 1:
@@ -278,26 +261,16 @@ def read_records(path: Path) -> list[Record]:
     for number, text, value in jsonl.read(path) if path.exists() else ():
         if value is None and text.startswith("{"):  # a file of several machines has such lines in its middle
             continue
-        if not isinstance(value, dict) or set(value) != set(Record.__annotations__) or not _complete(value):
+        # Of candidates too, all must be there that this version says of them.
+        if (
+            not isinstance(value, dict)
+            or set(value) != set(Record.__annotations__)
+            or any(
+                set(one) != set(ScoredCandidate.__annotations__) for own in value["candidates"] for one in own
+            )
+        ):
             raise PuzzleError(
                 f"{path}, line {number}: {text[:40]!r}, expected a record of this version's trm eval"
             )
         records.append(cast(Record, value))
     return records
-
-
-def _complete(record: dict[str, Any]) -> bool:
-    """Whether all is there that is said of candidates."""
-    keys = set(ScoredCandidate.__annotations__)
-    return all(set(one) == keys for own in record["candidates"] for one in own)
-
-
-@contextmanager
-def recording(path: Path | None) -> Iterator[Callable[[Record], None]]:
-    """Appends records to a file of records, after what a kill may have left there. Raises OSError at once."""
-    if path is None:
-        yield lambda record: None
-        return
-    jsonl.append(path, [])  # fails now if it cannot be written
-    jsonl.repair(path)
-    yield lambda record: jsonl.append(path, [record])

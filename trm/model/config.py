@@ -28,7 +28,7 @@ class TRMConfig:
     prefix: int = 16  # P positions before the cells
     h_cycles: int = 3  # T
     l_cycles: int = 6  # n
-    networks: Literal[1, 2] = 1  # see `trm.model.variants`, also for states and gradient
+    networks: Literal[1, 2] = 1  # see `TRM.cycle`, also for states and gradient
     states: Literal[1, 2] = 2
     gradient: Literal["cycle", "step"] = (
         "cycle"  # through the last cycle, or only its last updates of z and y
@@ -44,64 +44,57 @@ class TRMConfig:
     identities: int = 0  # embeddings of puzzles or ARC tasks; 0: one learned prefix for all
     identity_dim: int = 0
     turns: bool = (
-        False  # the last prefix position says under which of 8 symmetries a task is seen (`trm.data.pairs`)
+        False  # the last prefix position says which of 8 symmetries a task is seen under (`trm.data.pairs`)
     )
 
     def __post_init__(self) -> None:
         check_choices(self, "[model]")
-        check_range(self, "[model]", ("seq_len", "vocab_size", "hidden_size", "heads", "box"), least=1)
+        check_range(
+            self, "[model]", ("seq_len", "vocab_size", "patch", "hidden_size", "heads", "box"), least=1
+        )
         # More would be refused by nothing: neither memory errors nor an end of the step could be waited for.
         check_range(self, "[model]", ("layers", "h_cycles", "l_cycles"), 1000, least=1)
         check_range(self, "[model]", ("canvas_width", "prefix", "identities", "identity_dim"))
-        if self.hidden_size % self.heads or (self.hidden_size // self.heads) % 2:
-            raise ConfigError(
-                f"[model] hidden_size {self.hidden_size} does not split into {self.heads} even-sized heads"
-            )
-        if self.positions in ("rope2d", "rowcol", "rowcolbox", "groups") and (
-            self.canvas_width <= 0 or self.seq_len % self.canvas_width
-        ):
-            raise ConfigError(
-                f"[model] positions '{self.positions}' need a canvas_width that divides seq_len"
-            )
-        if self.patch != 1 and (
-            self.patch < 1
-            or self.canvas_width <= 0
-            or self.seq_len % (self.canvas_width * self.patch)
-            or self.canvas_width % self.patch
-        ):
-            raise ConfigError(f"[model] patch {self.patch}: expected a divisor of the canvas' sides")
-        if self.patch > 1 and self.positions not in ("none", "rope", "rope2d"):
-            raise ConfigError(
-                f"[model] positions '{self.positions}' are for single cells, expected 'none', 'rope' or 'rope2d' "
-                f"with patch {self.patch}"
-            )
-        if self.mixer == "mlp_t" and self.positions in ("rope", "rope2d", "groups"):
-            raise ConfigError(
-                f"[model] positions '{self.positions}' need mixer 'attention'; expected none, rowcol or rowcolbox"
-            )
-        if self.mixer == "mlp_t" and self.norm == "pre":
-            raise ConfigError("[model] norm 'pre' needs mixer 'attention'")
-        if self.positions == "rope2d" and self.hidden_size // self.heads % 4:
-            raise ConfigError("[model] positions 'rope2d' need heads of a width divisible by 4")
-        if self.positions == "groups" and self.heads % 4:
-            raise ConfigError(
-                f"[model] positions 'groups' need a multiple of 4 heads (row, column, box, all), not {self.heads}"
-            )
-        if self.feedback and not self.draft:
-            raise ConfigError("[model] feedback needs draft = true")
-        if self.identities and self.identity_dim > self.prefix * self.hidden_size:
-            raise ConfigError("[model] identity_dim is larger than prefix · hidden_size")
-        room = (self.prefix - 1) * self.hidden_size
-        if self.turns and (not self.identities or self.identity_dim > room):
-            raise ConfigError(
-                "[model] turns need identities, and one prefix position more than identity_dim fills"
-            )
-        if self.networks == 2 and self.states == 1:
-            raise ConfigError("[model] networks = 2 needs states = 2: one network for each")
-        if not 1 <= self.expansion * min(self.hidden_size, self.length) < math.inf:
-            raise ConfigError(
-                f"[model] expansion {self.expansion}, too small or too large for a hidden width"
-            )
+        head, room = self.hidden_size // self.heads, (self.prefix - 1) * self.hidden_size
+        rows = self.canvas_width > 0 and self.seq_len % self.canvas_width == 0
+        attention, positions = self.mixer == "attention", f"positions '{self.positions}'"
+        patches = rows and not (
+            self.canvas_width % self.patch or self.seq_len // self.canvas_width % self.patch
+        )
+        mistakes = {
+            f"hidden_size {self.hidden_size} does not split into {self.heads} even-sized heads": (
+                self.hidden_size % self.heads or head % 2
+            ),
+            f"{positions} need a canvas_width that divides seq_len": (
+                not rows and self.positions in ("rope2d", "rowcol", "rowcolbox", "groups")
+            ),
+            f"patch {self.patch}: expected a divisor of the canvas' sides": self.patch != 1 and not patches,
+            f"{positions} are for single cells, expected 'none', 'rope' or 'rope2d' with patch {self.patch}": (
+                self.patch > 1 and self.positions not in ("none", "rope", "rope2d")
+            ),
+            f"{positions} need mixer 'attention'; expected none, rowcol or rowcolbox": (
+                not attention and self.positions in ("rope", "rope2d", "groups")
+            ),
+            "norm 'pre' needs mixer 'attention'": not attention and self.norm == "pre",
+            f"{positions} need heads of a width divisible by 4": self.positions == "rope2d" and head % 4,
+            f"{positions} need a multiple of 4 heads (row, column, box, all), not {self.heads}": (
+                self.positions == "groups" and self.heads % 4
+            ),
+            "feedback needs draft = true": self.feedback and not self.draft,
+            "identity_dim is larger than prefix · hidden_size": (
+                self.identities and self.identity_dim > self.prefix * self.hidden_size
+            ),
+            "turns need identities, and one prefix position more than identity_dim fills": (
+                self.turns and (not self.identities or self.identity_dim > room)
+            ),
+            "networks = 2 needs states = 2: one network for each": self.networks == 2 and self.states == 1,
+            f"expansion {self.expansion}, too small or too large for a hidden width": not (
+                1 <= self.expansion * min(self.hidden_size, self.length) < math.inf
+            ),
+        }
+        for mistake, wrong in mistakes.items():
+            if wrong:
+                raise ConfigError(f"[model] {mistake}")
 
     @property
     def length(self) -> int:

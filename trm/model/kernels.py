@@ -23,9 +23,8 @@ from torch import Tensor
 
 from trm.config import ConfigError
 from trm.model.config import TRMConfig
-from trm.model.layers import NORM_EPS, Attention, Block, SwiGLU
+from trm.model.layers import NORM_EPS, Attention, Block, SwiGLU, head_groups
 from trm.model.network import TRM
-from trm.model.positions import head_groups
 
 MAX_POSITIONS = 128  # of one program
 TALL, WIDE, DEEP = 128, 128, 64  # rows, columns and depth of a tile of `gated`
@@ -54,20 +53,17 @@ def use(choice: str, model: TRM) -> None:
     elif choice == "auto" and cuda:
         # Only where they were measured (LOG.md): other GPUs have less shared memory, and float32 is slow.
         hopper = torch.cuda.get_device_capability(model.device)[0] == 9
-        if hopper and model.dtype == torch.bfloat16 and _has_c_compiler():
+        # Without a C compiler Triton cannot launch a kernel.
+        compilers = [name for name in (os.environ.get("CC"), "cc", "gcc", "clang") if name]
+        if hopper and model.dtype == torch.bfloat16 and any(map(shutil.which, compilers)):
             fuse(model)
-
-
-def _has_c_compiler() -> bool:
-    """Whether there is a C compiler, without which Triton cannot launch a kernel."""
-    return any(shutil.which(name) for name in (os.environ.get("CC"), "cc", "gcc", "clang") if name)
 
 
 def fuse(model: TRM) -> bool:
     """Let the network's layers use the kernels, on CUDA, wherever they fit. Returns whether any does."""
     if not available():
         return False
-    for block in _blocks(model):
+    for block in (module for module in model.modules() if isinstance(module, Block)):
         fuse_gated(block.mlp)
         if isinstance(block.mix, Attention):
             fuse_attention(block.mix, model.config)
@@ -78,11 +74,7 @@ def fuse(model: TRM) -> bool:
 
 def fused(model: TRM) -> bool:
     """Whether any layer of the network uses a kernel."""
-    return any(block.mlp.fused or block.mix.fused for block in _blocks(model))
-
-
-def _blocks(model: TRM) -> list[Block]:
-    return [module for module in model.modules() if isinstance(module, Block)]
+    return any(getattr(layer, "fused", False) for layer in model.modules())
 
 
 def fuse_attention(attention: Attention, config: TRMConfig) -> None:
@@ -105,8 +97,7 @@ def fuse_mixer(mixer: SwiGLU) -> None:
 def _arguments(
     qkv: Tensor, group: Tensor, cos: Tensor | None, sin: Tensor | None, norm: bool
 ) -> dict[str, Any]:
-    n, heads = qkv.shape[1], len(group)
-    head_width = qkv.shape[2] // (3 * heads)
+    n, heads, head_width = qkv.shape[1], len(group), qkv.shape[2] // (3 * len(group))
     return {
         "qkv": qkv, "group": group, "cos": cos, "sin": sin, "n": n, "heads": heads, "scale": head_width**-0.5,
         "eps": NORM_EPS, "NORM": norm, "ROPE": cos is not None, "N": 1 << max(4, (n - 1).bit_length()),
@@ -120,12 +111,11 @@ def attend(qkv: Tensor, group: Tensor, cos: Tensor | None, sin: Tensor | None, n
 
     Args:
         group: [heads, n] int32; positions attend to those of the same number. Negative: to all, and all to them.
-        cos, sin: [n, head width] float32, to rotate queries and keys as `trm.model.positions.rotate` does.
+        cos, sin: [n, head width] float32, to rotate queries and keys as `trm.model.layers.rotate` does.
         norm: RMS-normalise queries and keys first.
     """
     qkv = qkv.contiguous()
-    out = qkv.new_empty(*qkv.shape[:2], qkv.shape[2] // 3)
-    arguments = _arguments(qkv, group, cos, sin, norm)
+    out, arguments = qkv.new_empty(*qkv.shape[:2], qkv.shape[2] // 3), _arguments(qkv, group, cos, sin, norm)
     rows = min(64, arguments["N"])
     grid = (len(qkv) * len(group), -(-qkv.shape[1] // rows))
     triton_kernels.attend_forward[grid](**arguments, out=out, ROWS=rows, num_warps=4)

@@ -4,19 +4,26 @@ It sees tokens only and knows no puzzle. Annotations are evaluated (no `from __f
 `PyTorchModelHubMixin` reads the type of `config` to rebuild it from `config.json`.
 """
 
+import math
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
-from trm.model import variants
 from trm.model.config import TRMConfig
-from trm.model.embedding import TURNS, Embedding
-from trm.model.layers import Block, Linear, rms, truncated_normal_
-from trm.model.positions import rope2d_tables, rope_tables
+from trm.model.layers import (
+    Block,
+    Linear,
+    cell_groups,
+    rms,
+    rope2d_tables,
+    rope_tables,
+    truncated_normal_,
+)
 
-__all__ = ["TRM", "TURNS", "Network", "Output", "State"]
+TURNS = 8  # symmetries of a square: transposed or not, rows and columns mirrored or not
 
 
 class State(NamedTuple):
@@ -34,11 +41,92 @@ class Output(NamedTuple):
     go_on: Tensor  # [B] float32 logit: 0, or with q_continue the learned value of another step
 
 
-class Network(nn.Module):
-    """The few layers that are applied over and over.
+class Embedding(nn.Module):
+    """Tokens, positions, draft and prefix, added up to e [B, n, D].
 
-    With `networks = 2`, `net(h, 1)` applies a second set of layers of the same shape (see `trm.model.variants`).
+    A patch of several cells is the sum of their embeddings, with a table for each place in the patch.
     """
+
+    row_of: Tensor  # [L] the row, column and box of each cell
+    col_of: Tensor
+    box_of: Tensor
+    place_of: Tensor  # [L] the place of each cell in its patch, times the vocabulary
+
+    def __init__(self, config: TRMConfig) -> None:
+        super().__init__()
+        self.config = config
+        width = config.hidden_size
+
+        def table(rows: int) -> nn.Parameter:
+            return nn.Parameter(truncated_normal_(torch.empty(rows, width), width**-0.5))
+
+        places, side = config.patch**2, config.patch
+        self.tokens = table(places * config.vocab_size)
+        if places > 1:
+            row, col, _ = cell_groups(config)
+            place = row % side * side + col % side
+            self.register_buffer("place_of", config.vocab_size * place, persistent=False)
+        if config.identities:
+            self.identities = nn.Parameter(torch.zeros(config.identities, config.identity_dim))
+            if config.turns:
+                self.turns = table(TURNS)
+        elif config.prefix:
+            self.prefix = table(config.prefix)
+        if config.positions in ("rowcol", "rowcolbox"):
+            row, col, box = cell_groups(config)
+            self.rows, self.cols = table(config.seq_len // config.canvas_width), table(config.canvas_width)
+            self.register_buffer("row_of", row, persistent=False)
+            self.register_buffer("col_of", col, persistent=False)
+            if config.positions == "rowcolbox":
+                self.boxes = table(int(box.max()) + 1)
+                self.register_buffer("box_of", box, persistent=False)
+        if config.draft:
+            # Zero, so that drafts have no effect until they are trained on. Row 0 ("unknown") is never used.
+            self.draft = nn.Parameter(torch.zeros(places * config.vocab_size, width))
+
+    def forward(self, tokens: Tensor, context: Tensor | None, draft: Tensor | None) -> Tensor:
+        config = self.config
+        e = self._cells(tokens, self.tokens)
+        if config.positions in ("rowcol", "rowcolbox"):
+            e = e + self.rows[self.row_of] + self.cols[self.col_of]
+            if config.positions == "rowcolbox":
+                e = e + self.boxes[self.box_of]
+        if draft is not None:
+            if not config.draft:
+                raise ValueError("this network was not trained on drafts, expected draft=None")
+            e = e + self._cells(draft, self.draft, draft != 0)
+        if config.prefix:
+            e = torch.cat((self._prefix(tokens, context).to(e.dtype), e), dim=1)
+        return math.sqrt(config.hidden_size) * e
+
+    def _cells(self, tokens: Tensor, table: Tensor, counted: Tensor | None = None) -> Tensor:
+        """Embeddings of tokens [B, L], summed over patches: [B, L / patch², D]. Only `counted` cells add to it."""
+        side = self.config.patch
+        rows = F.embedding(tokens if side == 1 else tokens + self.place_of, table)
+        if counted is not None:
+            rows = rows * counted.unsqueeze(-1)
+        if side == 1:
+            return rows
+        across = self.config.canvas_width // side
+        split = rows.view(len(rows), -1, side, across, side, rows.shape[-1])
+        return split.sum((2, 4)).flatten(1, 2) / side  # of the same size as a single cell's
+
+    def _prefix(self, tokens: Tensor, context: Tensor | None) -> Tensor:
+        config, batch = self.config, tokens.shape[0]
+        if not config.identities:
+            return self.prefix.expand(batch, -1, -1)
+        if context is None:
+            context = tokens.new_zeros(batch)
+        vector = F.embedding(context // TURNS if config.turns else context, self.identities)
+        vector = F.pad(vector, (0, config.prefix * config.hidden_size - config.identity_dim))
+        rows = vector.view(batch, config.prefix, config.hidden_size)
+        if not config.turns:
+            return rows
+        return torch.cat((rows[:, :-1], F.embedding(context % TURNS, self.turns).unsqueeze(1)), dim=1)
+
+
+class Network(nn.Module):
+    """The few layers that are applied over and over; with `networks = 2` there is a second set, `net(h, 1)`."""
 
     def __init__(self, config: TRMConfig) -> None:
         super().__init__()
@@ -48,14 +136,12 @@ class Network(nn.Module):
         self.pre = config.norm == "pre"
         self.rope = config.positions in ("rope", "rope2d")
         if self.rope:
-            head_dim = config.hidden_size // config.heads
+            head_dim, prefix = config.hidden_size // config.heads, config.prefix
             if config.positions == "rope":
                 cos, sin = rope_tables(config.length, head_dim)
             else:
                 width = config.canvas_width // config.patch
-                cos, sin = rope2d_tables(
-                    config.prefix, (config.length - config.prefix) // width, width, head_dim
-                )
+                cos, sin = rope2d_tables(prefix, (config.length - prefix) // width, width, head_dim)
             self.register_buffer("cos", cos, persistent=False)
             self.register_buffer("sin", sin, persistent=False)
 
@@ -66,12 +152,7 @@ class Network(nn.Module):
         return rms(h) if self.pre else h
 
 
-class TRM(
-    nn.Module,
-    PyTorchModelHubMixin,
-    library_name="hybrid-trm",
-    tags=["tiny-recursive-model"],
-):
+class TRM(nn.Module, PyTorchModelHubMixin, library_name="hybrid-trm", tags=["tiny-recursive-model"]):
     """Refines an answer y and a reasoning z, one supervision step after the other.
 
     One `step` is T cycles { n times z ← net(z + y + e); y ← net(y + z) }, the first T−1 without gradient, and then
@@ -91,8 +172,8 @@ class TRM(
         self.halt = nn.Linear(config.hidden_size, 2)
         nn.init.zeros_(self.halt.weight)
         nn.init.constant_(self.halt.bias, -5.0)
-        self.register_buffer("y_init", truncated_normal_(torch.empty(config.hidden_size), 1.0))
-        self.register_buffer("z_init", truncated_normal_(torch.empty(config.hidden_size), 1.0))
+        for name in ("y_init", "z_init"):
+            self.register_buffer(name, truncated_normal_(torch.empty(config.hidden_size), 1.0))
         self.dtype = torch.float32
 
     def compile_net(self) -> None:
@@ -111,20 +192,25 @@ class TRM(
     def initial_state(self, batch_size: int) -> State:
         """The state of B new puzzles: the same fixed vectors at every position. y, z [B, n, D]."""
         shape = (batch_size, self.config.length, self.config.hidden_size)
-        return State(
-            self.y_init.to(self.dtype).expand(shape).contiguous(),
-            self.z_init.to(self.dtype).expand(shape).contiguous(),
-        )
+        return State(*(v.to(self.dtype).expand(shape).contiguous() for v in (self.y_init, self.z_init)))
 
     def cycle(self, y: Tensor, z: Tensor, e: Tensor) -> tuple[Tensor, Tensor]:
-        """n updates of the reasoning z, then one of the answer y. Literature's variants: `trm.model.variants`."""
-        config = self.config
-        if config.states == 1 or config.networks == 2 or config.gradient == "step":
-            return variants.cycle(self.net, config, y, z, e)
-        injected = y + e
-        for _ in range(config.l_cycles):
-            z = self.net(z + injected)
-        return self.net(y + z), z
+        """n updates of the reasoning z, then one of the answer y. Keys of TRMConfig have literature's variants:
+
+        - `states = 1` (ablation in arXiv:2510.04871): no separate reasoning; a cycle is n+1 updates y ← net(y + e).
+        - `networks = 2` (HRM, arXiv:2506.21734): a second network updates the answer.
+        - `gradient = "step"` (HRM): only the last update of z and the last of y carry gradient.
+
+        HRM's fourth difference, halting by Q-learning, is `q_continue` and `trm.training.losses.continue_target`.
+        """
+        config, single = self.config, self.config.states == 1
+        z, injected = (y, e) if single else (z, y + e)
+        with_gradient = 1 if config.gradient == "step" else config.l_cycles
+        for left in range(config.l_cycles, 0, -1):
+            with torch.set_grad_enabled(torch.is_grad_enabled() and left <= with_gradient):
+                z = self.net(z + injected)
+        y = self.net(z + e) if single else self.net(y + z, config.networks - 1)
+        return (y, y) if single else (y, z)
 
     def step(
         self, state: State, tokens: Tensor, context: Tensor | None = None, draft: Tensor | None = None

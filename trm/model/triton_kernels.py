@@ -30,7 +30,7 @@ def _factor(v, eps, NORM: tl.constexpr, WIDTH: tl.constexpr):  # type: ignore[no
 
 @triton.jit
 def _rotate(v, cos, sin, ROWS: tl.constexpr, WIDTH: tl.constexpr):  # type: ignore[no-untyped-def]
-    """Rotate rows of v [ROWS, WIDTH] as `trm.model.positions.rotate` does; cos and sin [ROWS, WIDTH / 2]."""
+    """Rotate rows of v [ROWS, WIDTH] as `trm.model.layers.rotate` does; cos and sin [ROWS, WIDTH / 2]."""
     first, second = tl.split(tl.permute(tl.reshape(v, (ROWS, 2, WIDTH // 2)), (0, 2, 1)))
     rotated = tl.join(first * cos - second * sin, second * cos + first * sin)
     return tl.reshape(tl.permute(rotated, (0, 2, 1)), (ROWS, WIDTH))

@@ -11,25 +11,14 @@ from typing import Any, Literal
 
 from trm import tasks
 from trm.config import ConfigError, apply_override, check_choices, check_range, from_dict, read_toml
-from trm.data.config import DataConfig, DraftConfig
+from trm.data.config import DataConfig as DataConfig
+from trm.data.config import DraftConfig as DraftConfig
 from trm.grid import PuzzleError
 from trm.model.config import TRMConfig
 
 # A run has one key of each pair: if the command line gives one, the file's other is dropped.
 ALTERNATIVES = (("train.steps", "train.seconds"), ("data.train", "data.generate"))
 RENAMED_DATA_KEYS = {"recolour": "color_permutation_prob"}  # files and run folders may have the old ones
-
-__all__ = [
-    "Config",
-    "DataConfig",
-    "DraftConfig",
-    "LossConfig",
-    "OptimConfig",
-    "TrainConfig",
-    "config_from",
-    "load_config",
-    "load_run",
-]
 
 
 @dataclass(frozen=True)
@@ -155,7 +144,10 @@ def load_run(folder: str | Path, overrides: Sequence[str] = ()) -> Config:
 
 
 def config_from(raw: Mapping[str, Any], where: str) -> Config:
-    """A configuration from plain data, with old keys or without a shape too. Raises ConfigError."""
+    """A configuration from plain data, with old keys or without a network's seq_len and vocab_size too.
+
+    Raises ConfigError.
+    """
     whole = deepcopy(dict(raw))
     model, data = whole.get("model"), whole.get("data")
     if isinstance(data, dict):
@@ -163,19 +155,14 @@ def config_from(raw: Mapping[str, Any], where: str) -> Config:
             if old in data:
                 data[new] = data.pop(old)
         if isinstance(model, dict) and "task" in data:
-            whole["model"] = {**_canvas_shape(str(data["task"]), model.get("canvas_width"), where), **model}
+            try:
+                task = tasks.get(str(data["task"]))
+                if task.has_demonstrations and isinstance(side := model.get("canvas_width"), int) and side:
+                    task = task.on(side)
+            except PuzzleError as error:
+                raise ConfigError(f"{where}: {error}") from None
+            whole["model"] = {"seq_len": task.seq_len, "vocab_size": task.vocab_size, **model}
     return from_dict(Config, whole, where)
-
-
-def _canvas_shape(name: str, canvas_width: object, where: str) -> dict[str, int]:
-    """The seq_len and vocab_size of a task, which need not be written down."""
-    try:
-        task = tasks.get(name)
-        if task.has_demonstrations and isinstance(canvas_width, int) and canvas_width:
-            task = task.on(canvas_width)
-    except PuzzleError as error:
-        raise ConfigError(f"{where}: {error}") from None
-    return {"seq_len": task.seq_len, "vocab_size": task.vocab_size}
 
 
 def _overridden(raw: dict[str, Any], overrides: Sequence[str], where: str) -> Config:
@@ -183,11 +170,10 @@ def _overridden(raw: dict[str, Any], overrides: Sequence[str], where: str) -> Co
     if given.get("data.train") and raw.get("data", {}).get("generate"):
         for key in ("generate", "stream", "options"):  # all that the file says of its generator
             raw["data"].pop(key, None)
-    for pair in ALTERNATIVES:
-        for named, other in (pair, pair[::-1]):
-            if named in given and other not in given:
-                section, _, key = other.partition(".")
-                raw.get(section, {}).pop(key, None)
+    for named, other in (*ALTERNATIVES, *(pair[::-1] for pair in ALTERNATIVES)):
+        if named in given and other not in given:
+            section, _, key = other.partition(".")
+            raw.get(section, {}).pop(key, None)
     for override in overrides:
         apply_override(raw, override)
     return config_from(raw, where)

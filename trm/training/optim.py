@@ -56,22 +56,22 @@ class Muon(torch.optim.Optimizer):
         settings = {"momentum": momentum, "weight_decay": weight_decay, "neurons": neurons}
         super().__init__(params, {"lr": lr, **settings})
         self.half = half
+        for p in params:
+            self.state[p]["momentum"] = torch.zeros_like(p)
+            if neurons:
+                self.state[p]["squares"] = p.new_zeros(len(p))
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
-        for group in self.param_groups:
-            by_shape: dict[torch.Size, list[nn.Parameter]] = defaultdict(list)
-            for p in group["params"]:
-                by_shape[p.shape].append(p)
-            for shape, params in by_shape.items():
-                self._step(params, group, math.sqrt(max(1.0, shape[0] / shape[1])))
+        (group,) = self.param_groups
+        by_shape: dict[torch.Size, list[nn.Parameter]] = defaultdict(list)
+        for p in group["params"]:
+            by_shape[p.shape].append(p)
+        for shape, params in by_shape.items():
+            self._step(params, group, math.sqrt(max(1.0, shape[0] / shape[1])))
 
     def _step(self, params: list[nn.Parameter], group: dict[str, Any], scale: float) -> None:
-        buffers = []
-        for p in params:
-            if "momentum" not in self.state[p]:
-                self.state[p]["momentum"] = torch.zeros_like(p)
-            buffers.append(self.state[p]["momentum"])
+        buffers = [self.state[p]["momentum"] for p in params]
         grads = [p.grad for p in params if p.grad is not None]
         weights: list[Tensor] = list(params)
         torch._foreach_lerp_(buffers, grads, 1 - group["momentum"])
@@ -86,9 +86,6 @@ class Muon(torch.optim.Optimizer):
     def _even_rows(self, updates: Tensor, params: list[nn.Parameter], memory: float) -> Tensor:
         """Updates [K, out, in] whose rows have the same size on average over time."""
         squares = updates.square().mean(-1)  # [K, out]
-        for p, now in zip(params, squares, strict=True):
-            if "squares" not in self.state[p]:
-                self.state[p]["squares"] = torch.zeros_like(now)
         known = [self.state[p]["squares"] for p in params]
         torch._foreach_lerp_(known, list(squares.unbind()), 1 - memory)
         # At first the means are too small, by the same factor in all rows; keeping the norm cancels it.
@@ -102,26 +99,19 @@ class Optimizer:
     """The optimisers of a run, their schedule and gradient clipping; usable in a CUDA graph."""
 
     def __init__(self, model: nn.Module, config: OptimConfig) -> None:
-        self.config = config
+        self.config, alone = config, config.name == "adamw"
         self.params = [p for p in model.parameters() if p.requires_grad]
         device = self.params[0].device
-        matrices = (
-            {id(p) for n, p in model.named_parameters() if n.startswith("net.") and p.ndim == 2}
-            if config.name != "adamw"
-            else set()
-        )
-        rest = [p for p in self.params if id(p) not in matrices]
-        self.lrs: list[tuple[float, Tensor]] = []  # (peak, tensor with the present one)
-
-        def lr(peak: float) -> Tensor:
-            self.lrs.append((peak, torch.tensor(0.0, device=device)))
-            return self.lrs[-1][1]
-
-        alone = config.name == "adamw"
+        named = [(name, p) for name, p in model.named_parameters() if p.requires_grad and not alone]
+        matrices = [p for name, p in named if name.startswith("net.") and p.ndim == 2]
+        chosen = set(map(id, matrices))
+        peaks = [config.lr] if alone else [config.adamw_lr, config.lr]
+        # The peak of each part's learning rate, and a tensor with the present one.
+        self.lrs = [(peak, torch.tensor(0.0, device=device)) for peak in peaks]
         self.parts: list[torch.optim.Optimizer] = [
             torch.optim.AdamW(
-                rest,
-                lr=lr(config.lr if alone else config.adamw_lr),
+                [p for p in self.params if id(p) not in chosen],
+                lr=self.lrs[0][1],
                 betas=config.betas,
                 weight_decay=config.weight_decay if alone else config.adamw_weight_decay,
                 capturable=device.type == "cuda",
@@ -129,19 +119,17 @@ class Optimizer:
             )
         ]
         if not alone:
-            muon = [p for p in self.params if id(p) in matrices]
             half = getattr(model, "dtype", torch.float32) == torch.bfloat16
             memory = config.betas[1] if config.name == "normuon" else 0.0
-            self.parts.append(Muon(muon, lr(config.lr), config.momentum, config.weight_decay, half, memory))
+            lr, decay = self.lrs[1][1], config.weight_decay
+            self.parts.append(Muon(matrices, lr, config.momentum, decay, half, memory))
 
     def schedule(self, progress: float) -> float:
         """The learning rate as a share of its peak, when `progress` (0 to 1) of the run is done."""
-        warm = min(1.0, progress / self.config.warmup) if self.config.warmup else 1.0
-        if self.config.schedule == "constant":
-            return warm
-        if progress < self.config.warmup:
-            return warm
-        done = (progress - self.config.warmup) / (1 - self.config.warmup)
+        warmup = self.config.warmup
+        if progress < warmup or self.config.schedule == "constant":
+            return min(1.0, progress / warmup) if warmup else 1.0
+        done = (progress - warmup) / (1 - warmup)
         return 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
 
     def set_progress(self, progress: float) -> None:
@@ -164,10 +152,8 @@ class Optimizer:
 
     def reset(self) -> None:
         """Zero the state in place, where a captured graph reads it."""
-        for part in self.parts:
-            for gathered in part.state.values():
-                for value in gathered.values():
-                    value.zero_()
+        for value in (v for part in self.parts for own in part.state.values() for v in own.values()):
+            value.zero_()
 
     def zero_grad(self) -> None:
         for part in self.parts:

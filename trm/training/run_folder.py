@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import pickle
 import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +16,7 @@ from torch import Tensor
 
 import trm
 from trm import jsonl
-from trm.checkpoints.format import CheckpointError, Expert, check_zip, load, save_folder
+from trm.checkpoints.format import CheckpointError, Expert, load, read_tensors, save_folder
 from trm.config import ConfigError
 from trm.files import recover, replacing
 from trm.training.config import Config
@@ -80,12 +79,7 @@ class RunFolder:
         path = self.checkpoint("last") / STATE
         if not path.is_file():
             raise CheckpointError(f"{self.path}: no checkpoints/last/{STATE} to resume from")
-        try:
-            check_zip(path)
-            state = torch.load(path, map_location=device, weights_only=True)
-        except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
-            raise CheckpointError(f"{path}: not the state of a training run: {reason}") from None
+        state = read_tensors(path, "the state of a training run", device)
         if not isinstance(state, dict) or (missing := STATE_KEYS - set(state)):
             lacking = f": it has no {', '.join(sorted(missing))}" if isinstance(state, dict) else ""
             raise CheckpointError(f"{path}: not the state of a training run{lacking}")
@@ -107,24 +101,16 @@ class RunFolder:
         return self.path / f"pool-{process}.pt"
 
     # -- metrics ---------------------------------------------------------------------------------------
-    def append(self, line: dict[str, Any]) -> None:
-        """Add a line to metrics.jsonl."""
-        jsonl.append(self.metrics, [line])
-
     def last_metrics(self) -> dict[str, Any]:
         """The last line of metrics.jsonl; empty where there is none."""
-        lines = read_metrics(self.path) if self.metrics.is_file() else []
-        return lines[-1] if lines else {}
+        return (read_metrics(self.path) or [{}])[-1] if self.metrics.is_file() else {}
 
     def drop_metrics_after(self, step: int) -> None:
         """Remove later and incomplete lines of metrics.jsonl: a run that resumes from `step` writes them again."""
-        if not self.metrics.is_file():
-            return
-        kept = [line for line in read_metrics(self.metrics) if line["step"] <= step]
-        if len(kept) != self.metrics.read_bytes().count(b"\n") or not self.metrics.read_bytes().endswith(
-            b"\n"
-        ):
-            jsonl.write(self.metrics, kept)
+        if self.metrics.is_file():
+            kept = [line for line in read_metrics(self.metrics) if line["step"] <= step]
+            if self.metrics.read_text(errors="replace") != "".join(map(jsonl.dump, kept)):
+                jsonl.write(self.metrics, kept)
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:

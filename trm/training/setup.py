@@ -1,8 +1,12 @@
-"""What a run starts from: the task's canvas, the network with its first weights, the puzzles on the device."""
+"""What a run starts from: the task's canvas, the network with its first weights, the puzzles on the device; and
+what is said where they do not fit into memory.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 
 import torch
@@ -18,14 +22,12 @@ from trm.training.config import Config
 
 def canvas_task(config: Config) -> Task:
     """The task on the canvas that [model] says. Raises ConfigError where the network has another shape."""
-    task = get(config.data.task)
-    if task.has_demonstrations and config.model.canvas_width:
-        task = task.on(config.model.canvas_width)
-    if (config.model.seq_len, config.model.vocab_size) != (task.seq_len, task.vocab_size):
-        raise ConfigError(
-            f"[model] seq_len {config.model.seq_len} and vocab_size {config.model.vocab_size}, expected "
-            f"{task.seq_len} and {task.vocab_size} for {task.name}"
-        )
+    task, model = get(config.data.task), config.model
+    if task.has_demonstrations and model.canvas_width:
+        task = task.on(model.canvas_width)
+    if (model.seq_len, model.vocab_size) != (task.seq_len, task.vocab_size):
+        expected = f"expected {task.seq_len} and {task.vocab_size} for {task.name}"
+        raise ConfigError(f"[model] seq_len {model.seq_len} and vocab_size {model.vocab_size}, {expected}")
     return task
 
 
@@ -83,14 +85,10 @@ def training_bank(
     if not task.has_demonstrations:
         return DeviceDataset(task, puzzles, data.augment, device, data.stream, data.reveal)
     if data.stream or data.reveal:
-        raise ConfigError(
-            f"[data] stream, reveal: not for {task.name}, whose tasks are learned by their number"
-        )
+        raise ConfigError(f"[data] stream, reveal: not for {task.name}, whose tasks are learned by number")
     if model.identities < len(puzzles) or not model.turns:
-        raise ConfigError(
-            f"[model] identities {model.identities}, turns {model.turns}: expected at least {len(puzzles)}, one "
-            "for each task, and turns = true"
-        )
+        expected = f"expected at least {len(puzzles)}, one for each task, and turns = true"
+        raise ConfigError(f"[model] identities {model.identities}, turns {model.turns}: {expected}")
     colors = data.color_permutation_prob
     return PairDataset(task, puzzles, data.augment, device, recolour=colors, balance=data.balance)
 
@@ -98,3 +96,24 @@ def training_bank(
 def embedding_numbers(task: Task, puzzles: Sequence[Puzzle]) -> dict[str, int]:
     """The context under which the network sees each training puzzle as it is, by id; empty without demonstrations."""
     return {p.id: TURNS * number for number, p in enumerate(puzzles)} if task.has_demonstrations else {}
+
+
+# Each device and each size has an error of its own in PyTorch.
+_TOO_LARGE = re.compile(
+    "allocate memory|out of memory|size calculation overflowed|overflow when unpacking", re.IGNORECASE
+)
+
+
+@contextmanager
+def within_memory() -> Iterator[None]:
+    """Turn running out of memory within the block into a ConfigError."""
+    try:
+        yield
+    except (MemoryError, RuntimeError, TypeError) as error:
+        if not isinstance(error, MemoryError) and not _TOO_LARGE.search(str(error)):
+            raise
+        size = re.search(r"tried to allocate ([\d.]+ \w+)", str(error), re.IGNORECASE)
+        raise ConfigError(
+            f"not enough memory{f' ({size[1]} at once)' if size else ''}, expected a smaller [model], or less of "
+            "train.batch, train.pool"
+        ) from None

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
 from trm.config import ConfigError
-from trm.data.device import Batch, DeviceDataset
+from trm.data.device import Batch, DeviceDataset, Drawn
 from trm.device import GRAPH_CAPTURE_LOCK
-from trm.model.network import TRM, Output, State
+from trm.model.network import TRM, State
 from trm.training.config import Config
 from trm.training.losses import continue_target, losses
 from trm.training.optim import Ema, Optimizer
-from trm.training.pool import Pool, Visit
 
 WARM_UP_STEPS = 3  # steps run one operation at a time before a CUDA graph is captured
 # What a step adds up, over the steps since the meters were zeroed: sums of the loss, of its part for the cells and of
@@ -30,6 +29,50 @@ class Processes(Protocol):
     @property
     def process_index(self) -> int: ...
     def reduce(self, tensor: Tensor, reduction: str) -> Tensor: ...
+
+
+class Visit(NamedTuple):
+    """The slots that one training step works on, after new puzzles have filled the free ones."""
+
+    rows: Tensor  # [B] their places in the pool
+    batch: Batch
+    state: State
+    steps: Tensor  # [B] supervision steps including this one
+    least: Tensor  # [B] supervision steps to stay at least
+
+
+class Pool:
+    """Slots, visited in turn, one batch of them in each training step.
+
+    With more slots than a batch, consecutive updates see different puzzles, which the network would otherwise
+    memorise while they stay. All tensors keep their place in memory, where a captured graph reads them.
+
+    tokens, labels, draft [S, L]; y, z [S, n, D]; context, steps, least, done [S]; turn [1]. `least` is the number of
+    supervision steps that a puzzle stays at least, whatever the network says; `turn` the batch to visit next.
+    """
+
+    def __init__(self, model: TRM, slots: int) -> None:
+        def zeros(*shape: int) -> Tensor:
+            return torch.zeros(shape, dtype=torch.int64, device=model.device)
+
+        self.tokens, self.labels, self.draft = (zeros(slots, model.config.seq_len) for _ in range(3))
+        self.y, self.z = model.initial_state(slots)
+        self.context, self.steps, self.least = (zeros(slots) for _ in range(3))
+        self.done, self.turn = zeros(slots).bool(), zeros(1)
+
+    def store(self, visit: Visit, state: State, draft: Tensor, done: Tensor) -> None:
+        """Put back a visit's puzzles, with the states and drafts of their next step; `done` ones free their slots."""
+        batch = visit.batch._replace(draft=draft)
+        own = {"steps": visit.steps, "least": visit.least, "done": done}
+        for name, value in {**batch._asdict(), **state._asdict(), **own}.items():
+            getattr(self, name).index_copy_(0, visit.rows, value)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return dict(vars(self))
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        for name, tensor in vars(self).items():
+            tensor.copy_(state[name])
 
 
 class Learner:
@@ -115,58 +158,56 @@ class Learner:
 
     def capture(self) -> None:
         """Record the whole step as one CUDA graph; ordinary steps must have run on another stream before."""
-        self.graph = None
         graph = torch.cuda.CUDAGraph()
         graph.register_generator_state(self.generator)
-        with (
-            GRAPH_CAPTURE_LOCK,
-            torch.cuda.graph(graph, stream=self.stream, capture_error_mode="thread_local"),
-        ):
+        capturing = torch.cuda.graph(graph, stream=self.stream, capture_error_mode="thread_local")
+        with GRAPH_CAPTURE_LOCK, capturing:
             self._step()
         self.graph = graph
 
     def _visit(self) -> Visit:
         """The next slots in turn, the free ones filled with new puzzles."""
-        config, pool, batch = self.config, self.pool, self.config.train.batch
+        pool = self.pool
         rows = pool.turn * self.share + torch.arange(self.share, device=pool.turn.device)
-        pool.turn.copy_((pool.turn + 1) % config.train.pool)
+        pool.turn.copy_((pool.turn + 1) % self.config.train.pool)
         done = pool.done[rows]
         fresh = done[:, None]
-        drawn = self.bank.draw(batch, self.generator)
+        drawn = self.bank.draw(self.config.train.batch, self.generator)
         old = Batch(pool.tokens[rows], pool.labels[rows], pool.draft[rows], pool.context[rows])
-        draft = self._drafts(drawn.tokens, drawn.labels, old, fresh) if self.model.config.draft else old.draft
-        start = self.model.initial_state(1)
-        state = State(
-            torch.where(fresh[:, :, None], start.y, pool.y[rows]),
-            torch.where(fresh[:, :, None], start.z, pool.z[rows]),
+        batch = Batch(
+            tokens=torch.where(fresh, drawn.tokens[self.own], old.tokens),
+            labels=torch.where(fresh, drawn.labels[self.own], old.labels),
+            draft=self._drafts(drawn, old, fresh) if self.model.config.draft else old.draft,
+            context=torch.where(done, drawn.context[self.own], old.context),
         )
-        tokens = torch.where(fresh, drawn.tokens[self.own], old.tokens)
-        labels = torch.where(fresh, drawn.labels[self.own], old.labels)
+        start = self.model.initial_state(1)
+        y, z = (
+            torch.where(fresh[:, :, None], *of)
+            for of in zip(start, (pool.y[rows], pool.z[rows]), strict=True)
+        )
         steps = torch.where(done, 0, pool.steps[rows]) + 1
-        least = torch.where(done, self._least_steps(batch), pool.least[rows])
-        context = torch.where(done, drawn.context[self.own], old.context)
-        return Visit(rows, Batch(tokens, labels, draft, context), state, steps, least)
+        least = torch.where(done, self._least_steps(), pool.least[rows])
+        return Visit(rows, batch, State(y, z), steps, least)
 
-    def _drafts(self, tokens: Tensor, labels: Tensor, old: Batch, fresh: Tensor) -> Tensor:
+    def _drafts(self, drawn: Drawn, old: Batch, fresh: Tensor) -> Tensor:
         """The drafts [B, L] of a visit: corrupted answers of `fresh` puzzles, fed-back grids with noise of others."""
         settings = self.config.draft
-        given = self.bank.given_drafts(tokens, labels, settings.start_rate, self.generator)
+        given = self.bank.given_drafts(drawn.tokens, drawn.labels, settings.start_rate, self.generator)
         # Noise is drawn for the whole batch and used for this process's share of it.
-        fed_back, all_tokens, all_labels = torch.zeros_like(given), tokens.clone(), labels.clone()
-        fed_back[self.own], all_tokens[self.own], all_labels[self.own] = old.draft, old.tokens, old.labels
-        whole = Batch(all_tokens, all_labels, fed_back, old.context)
-        fed_back = self.bank.noisy(fed_back, whole, settings, self.generator)
+        whole = Batch(drawn.tokens.clone(), drawn.labels.clone(), torch.zeros_like(given), old.context)
+        whole.tokens[self.own], whole.labels[self.own], whole.draft[self.own] = old[:3]
+        fed_back = self.bank.noisy(whole.draft, whole, settings, self.generator)
         return torch.where(fresh, given[self.own], fed_back[self.own])
 
-    def _least_steps(self, batch: int) -> Tensor:
+    def _least_steps(self) -> Tensor:
         """How long new puzzles stay at least [B]: the explored share 2 to max_steps, the others 0.
 
         So the network also learns from states in which it has already found the answer.
         """
         train, device = self.config.train, self.pool.steps.device
-        chosen = torch.rand(batch, generator=self.generator, device=device) < train.exploration
+        chosen = torch.rand(train.batch, generator=self.generator, device=device) < train.exploration
         most = max(3, train.max_steps + 1)
-        least = torch.randint(2, most, (batch,), generator=self.generator, device=device)
+        least = torch.randint(2, most, (train.batch,), generator=self.generator, device=device)
         return torch.where(chosen, least, 0)[self.own]
 
     def _step(self) -> None:
@@ -178,7 +219,11 @@ class Learner:
         state, out = self.model.step(visit.state, batch.tokens, context, draft)
         grid = out.logits.argmax(-1) if shape.feedback else torch.zeros_like(batch.tokens)
         last = visit.steps >= config.train.max_steps
-        continue_value = self._continue_value(state, batch, grid, last) if shape.q_continue else None
+        continue_value = None
+        if shape.q_continue:  # from the next step with the present weights: no replay, no target network
+            with torch.no_grad():
+                later = self.model.step(state, batch.tokens, context, grid if shape.draft else None)[1]
+                continue_value = continue_target(later, last)
         loss = losses(out, batch.labels, config.loss, continue_value)
         (loss.total / config.train.batch).backward()  # type: ignore[no-untyped-call]
         self._reduce_gradients()
@@ -186,34 +231,13 @@ class Learner:
         self.optimizer.step()
         self.ema.update()
         with torch.no_grad():
-            done = self._halts(out, last, visit)
+            halted = (out.halt > out.go_on) & (visit.steps >= visit.least)
+            done = last | halted if config.train.halting else last
             self.pool.store(visit, state, grid, done)
             left = done.float()
-            sums = (
-                loss.total.detach() / len(left),
-                loss.cells / len(left),
-                norm,
-                left.sum(),
-                (left * loss.right).sum(),
-                (left * visit.steps).sum(),
-            )
-            self.meters += torch.stack(sums)
-
-    @torch.no_grad()
-    def _continue_value(self, state: State, batch: Batch, grid: Tensor, last: Tensor) -> Tensor:
-        """The value of another supervision step [B], from the output of that step with the present weights.
-
-        No replay and no target network, as in arXiv:2506.21734. grid [B, L]: the draft of that step.
-        """
-        config = self.model.config
-        context, draft = batch.context if config.identities else None, grid if config.draft else None
-        return continue_target(self.model.step(state, batch.tokens, context, draft)[1], last)
-
-    def _halts(self, out: Output, last: Tensor, visit: Visit) -> Tensor:
-        """Which puzzles leave [B]: those that halt after `least` steps or more, and those at their `last` [B]."""
-        if not self.config.train.halting:
-            return last
-        return last | ((out.halt > out.go_on) & (visit.steps >= visit.least))
+            means = loss.total.detach() / len(left), loss.cells / len(left), norm
+            sums = left.sum(), (left * loss.right).sum(), (left * visit.steps).sum()
+            self.meters += torch.stack(means + sums)
 
     def _reduce_gradients(self) -> None:
         if self.processes.num_processes == 1:

@@ -9,47 +9,35 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast
 
+from trm import jsonl
 from trm.checkpoints.format import CheckpointError, Expert
 from trm.config import ConfigError, from_dict
 from trm.data.pairs import fits
 from trm.data.stream import puzzle_stream
 from trm.device import resolve_device
+from trm.grid import first_line
 from trm.model.config import TRMConfig
 from trm.model.network import TRM
 from trm.progress import interruptions
 from trm.tasks import Puzzle, Task
-from trm.training.clock import Clock, metrics_line
+from trm.training import setup
 from trm.training.config import Config
-from trm.training.memory import within_memory
 from trm.training.run_folder import RunFolder
-from trm.training.setup import canvas_task, embedding_numbers, first_network, is_compiled, training_bank
-from trm.training.step import Learner
+from trm.training.step import METERS, WARM_UP_STEPS, Learner
 
 REPORT_EVERY = 5.0  # seconds
 
 
-class Evaluation(Protocol):
-    """Measures a network on held-out puzzles: `trm.evaluation.held_out`, a layer above training, implements it."""
-
-    def __call__(
-        self,
-        model: TRM,
-        task: Task,
-        puzzles: Sequence[Puzzle],
-        steps: int,
-        contexts: Sequence[int],
-        slots: int,
-    ) -> Mapping[str, Any]:
-        """Figures with at least `accuracy` and `n`.
-
-        contexts: for every puzzle, the embedding under which the network sees it. slots: puzzles at a time.
-        """
+# Measures a network on held-out puzzles; `trm.evaluation.accuracy.evaluate_held_out`, a layer above training, is the
+# only one. Takes network, task, puzzles, supervision steps, the embedding under which each puzzle is seen, and
+# how many to run at a time. Returns figures with at least `accuracy` and `n`.
+Evaluation = Callable[[TRM, Task, Sequence[Puzzle], int, Sequence[int], int], Mapping[str, Any]]
 
 
 def _print(line: str) -> None:
@@ -59,7 +47,7 @@ def _print(line: str) -> None:
 class Trainer:
     """The loop of a run, its clock, and what it says, evaluates and saves on the way."""
 
-    @within_memory()
+    @setup.within_memory()
     def __init__(
         self,
         config: Config,
@@ -77,28 +65,26 @@ class Trainer:
             CheckpointError: `train.init` cannot be read.
             DeviceError: there is no such device.
         """
-        if device != "auto":
-            resolve_device(device)
+        resolve_device(device)
         if ":" in device:
-            raise ConfigError(
-                f"device {device}: expected auto, cpu, cuda or mps; CUDA_VISIBLE_DEVICES chooses a GPU"
-            )
+            chosen = "expected auto, cpu, cuda or mps; CUDA_VISIBLE_DEVICES chooses a GPU"
+            raise ConfigError(f"device {device}: {chosen}")
         self.accelerator = Accelerator(cpu=device == "cpu", mixed_precision="no")
         self.config, self.folder, self.say, self.evaluate = config, RunFolder(folder), say, evaluate
         if config.data.stream and self.accelerator.num_processes > 1:
-            raise ConfigError(
-                "[data] stream: for one process alone, for all processes must see the same puzzles"
-            )
-        self.task = canvas_task(config)
+            raise ConfigError("[data] stream: for one process alone, for all must see the same puzzles")
+        self.task = setup.canvas_task(config)
         self.held_out = [p for p in held_out if not self.task.has_demonstrations or fits(self.task, p)]
-        self.contexts = embedding_numbers(self.task, train)
-        model = first_network(config, self.task, self.accelerator.device)
-        bank = training_bank(config, self.task, train, model.device)
+        self.contexts = setup.embedding_numbers(self.task, train)
+        model = setup.first_network(config, self.task, self.accelerator.device)
+        bank = setup.training_bank(config, self.task, train, model.device)
         self.learner = Learner(config, model, bank, self.accelerator)
         self.train_size = len(train)
-        single = self.accelerator.num_processes == 1  # communication between processes is not captured
-        captures = model.device.type == "cuda" and is_compiled(config, model.device)
-        self.clock = Clock(captures and single)
+        # Whether a CUDA graph is captured at the first step; communication between processes cannot be in it.
+        single = self.accelerator.num_processes == 1
+        self.captures = model.device.type == "cuda" and setup.is_compiled(config, model.device) and single
+        self.done_steps, self.seconds = 0, 0.0  # optimiser steps, and seconds of training proper
+        self._step_end: torch.cuda.Event | None = None  # of the last step on the device
         self.best = -1.0  # accuracy of checkpoints/best
         self.next_evaluation = config.train.evaluate_every  # as a share of the run
         self.evaluated_step = -1  # the step of the last evaluation
@@ -111,7 +97,7 @@ class Trainer:
         share = self.seconds / train.seconds if train.seconds else self.done_steps / train.steps
         return min(1.0, share)
 
-    @within_memory()
+    @setup.within_memory()
     def run(self) -> Mapping[str, Any]:
         """Train to the end; returns the last evaluation, empty where nothing is held out.
 
@@ -120,11 +106,8 @@ class Trainer:
         train = self.config.train
         next_report, saved = 0.0, time.monotonic()
         result: Mapping[str, Any] = {}
-        with contextlib.ExitStack() as stack:
-            interrupted = stack.enter_context(interruptions())
-            stream = puzzle_stream(self.config.data, train.seed, self.done_steps, self.held_out)
-            if stream is not None:
-                stack.enter_context(stream)
+        stream = puzzle_stream(self.config.data, train.seed, self.done_steps, self.held_out)
+        with interruptions() as interrupted, stream or contextlib.nullcontext():
             while True:
                 now = time.monotonic()
                 due = now >= next_report, now - saved > train.save_every_seconds
@@ -136,11 +119,10 @@ class Trainer:
                 self.advance(progress)
                 if report:
                     self._report(progress)
-                    if stream is not None:
-                        fresh = stream.ready()
-                        self.learner.bank.replace(fresh)
-                        self.train_size += len(fresh)
                     next_report = now + REPORT_EVERY
+                    if stream is not None:
+                        self.learner.bank.replace(fresh := stream.ready())
+                        self.train_size += len(fresh)
                 if progress >= self.next_evaluation:
                     result = self._evaluate()
                     self.next_evaluation += train.evaluate_every
@@ -157,32 +139,49 @@ class Trainer:
 
         By clocks of their own they would report and save at different steps, and wait for each other forever.
         """
-        if self.accelerator.num_processes == 1:
-            return list(values)
-        agreed: list[float] = broadcast(torch.tensor(values, device=self.accelerator.device)).tolist()
-        return agreed
+        if self.accelerator.num_processes > 1:
+            values = tuple(broadcast(torch.tensor(values, device=self.accelerator.device)).tolist())
+        return list(values)
 
     def advance(self, progress: float) -> None:
-        """Take one step, with the learning rate of this share of the run."""
-        self.clock.step(self.learner, progress)
+        """Take one step, with the learning rate of this share of the run, and time it.
 
-    @property
-    def done_steps(self) -> int:
-        return self.clock.steps
-
-    @property
-    def seconds(self) -> float:
-        return self.clock.seconds
+        The first steps on CUDA, which compile and capture, are not timed.
+        """
+        learner = self.learner
+        learner.set_step(self.done_steps, progress)
+        if self.captures and learner.graph is None:
+            learner.warm_up(self.done_steps, progress)
+            self.done_steps += WARM_UP_STEPS
+            return
+        start = time.perf_counter()
+        learner.step()
+        if learner.model.device.type == "cuda":
+            # The host stays one step ahead of the device, so that the clock is right and the device never waits.
+            previous, self._step_end = self._step_end, torch.cuda.Event()  # type: ignore[no-untyped-call]
+            self._step_end.record()
+            if previous is not None:
+                previous.synchronize()
+        self.seconds += time.perf_counter() - start
+        self.done_steps += 1
 
     # -- reports and evaluations -----------------------------------------------------------------------
     def _report(self, progress: float) -> None:
         """Print and write down the means of the meters since the last report."""
-        gathered = self.accelerator.reduce(self.learner.meters.clone(), reduction="sum")
+        sums = self.accelerator.reduce(self.learner.meters.clone(), reduction="sum").tolist()
         self.learner.meters.zero_()
-        steps, seconds = self.done_steps - self._reported[0], self.seconds - self._reported[1]
-        self._reported = (self.done_steps, self.seconds)
-        lr, processes = float(self.learner.optimizer.lrs[-1][1]), self.accelerator.num_processes
-        line = metrics_line(gathered.tolist(), steps, seconds, processes, self.clock, lr)
+        meters, processes = dict(zip(METERS, sums, strict=True)), self.accelerator.num_processes
+        steps, seconds = max(1, self.done_steps - self._reported[0]), self.seconds - self._reported[1]
+        self._reported, finished = (self.done_steps, self.seconds), max(1.0, meters["finished"])
+        line = {
+            "step": self.done_steps,
+            "seconds": round(self.seconds, 2),
+            "lr": float(self.learner.optimizer.lrs[-1][1]),
+            **{name: meters[name] / steps / processes for name in ("loss", "cells", "norm")},
+            "pool_accuracy": meters["right"] / finished,
+            "pool_steps": meters["steps"] / finished,
+            "ms_per_step": 1000 * seconds / steps,
+        }
         self._write(line)
         left = self.seconds / progress * (1 - progress) if progress else 0.0
         self._say(
@@ -194,8 +193,13 @@ class Trainer:
         """Evaluate the averaged weights and keep the best; without held-out puzzles keep the latest."""
         result: Mapping[str, Any] = {}
         if self.accelerator.is_main_process and self.held_out:
-            self.clock.pause()
-            result = self._held_out_figures()
+            self._step_end = None  # the next step does not follow the last one at once
+            if self.evaluate is None:
+                raise ConfigError("[data]: puzzles are held out, but the trainer was given no evaluation")
+            contexts, learner = [self.contexts.get(p.id, 0) for p in self.held_out], self.learner
+            with self.averaged():
+                steps, slots = self.config.train.eval_steps, learner.share
+                result = self.evaluate(learner.model, self.task, self.held_out, steps, contexts, slots)
             if result["accuracy"] >= self.best:
                 self.save("best", result)
                 self.best = result["accuracy"]
@@ -207,14 +211,6 @@ class Trainer:
         self.accelerator.wait_for_everyone()
         self.evaluated_step = self.done_steps
         return result
-
-    def _held_out_figures(self) -> Mapping[str, Any]:
-        if self.evaluate is None:
-            raise ConfigError("[data]: puzzles are held out, but the trainer was given no evaluation")
-        contexts = [self.contexts.get(puzzle.id, 0) for puzzle in self.held_out]
-        with self.averaged():
-            model, steps = self.learner.model, self.config.train.eval_steps
-            return self.evaluate(model, self.task, self.held_out, steps, contexts, self.learner.share)
 
     @contextlib.contextmanager
     def averaged(self) -> Iterator[None]:
@@ -228,9 +224,10 @@ class Trainer:
             self.learner.model.train()
 
     def _write(self, line: dict[str, Any]) -> None:
+        """Add a line to metrics.jsonl."""
         if self.accelerator.is_main_process:
             self._reopen_folder()
-            self.folder.append(line)
+            jsonl.append(self.folder.metrics, [line])
 
     def _say(self, text: str) -> None:
         if self.accelerator.is_main_process:
@@ -252,9 +249,8 @@ class Trainer:
         """Write checkpoints/NAME: averaged weights, and in `last` everything that a resume needs."""
         several, save_pool = self.accelerator.num_processes > 1, self.config.train.save_pool
         if name == "last" and several and save_pool:
-            self.folder.save_pool(
-                self.accelerator.process_index, self.done_steps, self.learner.pool.state_dict()
-            )
+            slots = self.learner.pool.state_dict()
+            self.folder.save_pool(self.accelerator.process_index, self.done_steps, slots)
             self.accelerator.wait_for_everyone()
         if not self.accelerator.is_main_process:
             return
@@ -270,33 +266,29 @@ class Trainer:
             "metrics": dict(metrics or {}),
             "recipe": {k: v for k, v in asdict(self.config).items() if k != "model"},
         }
-        state = None
-        if name == "last":
-            state = {
-                "config": asdict(self.config),
-                "step": self.done_steps,
-                "seconds": self.seconds,
-                "best": self.best,
-                "evaluation_due": self.progress() >= self.next_evaluation
-                and self.evaluated_step != self.done_steps,
-                **self.learner.state_dict(),
-            }
-            if several or not save_pool:
-                state["pool"] = None
-        self.folder.save(name, Expert(self.task.name, self.config.model, weights, meta), state)
+        state = {
+            "config": asdict(self.config),
+            "step": self.done_steps,
+            "seconds": self.seconds,
+            "best": self.best,
+            "evaluation_due": self.progress() >= self.next_evaluation
+            and self.evaluated_step != self.done_steps,
+            **self.learner.state_dict(),
+        }
+        if several or not save_pool:
+            state["pool"] = None
+        expert = Expert(self.task.name, self.config.model, weights, meta)
+        self.folder.save(name, expert, state if name == "last" else None)
 
     def resume(self) -> None:
         """Continue from checkpoints/last as if there had been no interruption. Raises CheckpointError."""
-        state = self.folder.load_state(self.learner.model.device)
         try:
-            self._restore(state)
+            self._restore(self.folder.load_state(self.learner.model.device))
         except CheckpointError:
             raise
         except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
-            raise CheckpointError(
-                f"{self.folder.path}: the training state does not fit the run: {reason}"
-            ) from None
+            reason = f"the training state does not fit the run: {first_line(error)}"
+            raise CheckpointError(f"{self.folder.path}: {reason}") from None
         if self.accelerator.is_main_process:
             self.folder.drop_metrics_after(self.done_steps)
 
@@ -313,7 +305,7 @@ class Trainer:
         if pool is None:
             self._say("resuming without the saved slots: every slot starts a fresh puzzle")
         self.learner.load_state_dict({**state, "pool": pool})
-        self.clock.steps, self.clock.seconds, self.best = state["step"], state["seconds"], state["best"]
+        self.done_steps, self.seconds, self.best = state["step"], state["seconds"], state["best"]
         self._reported = (self.done_steps, self.seconds)
         every, progress = self.config.train.evaluate_every, self.progress()
         due = state.get("evaluation_due", False)  # runs of before this key do not say

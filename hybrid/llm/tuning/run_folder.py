@@ -23,7 +23,7 @@ from transformers import PreTrainedModel
 from hybrid.llm.grid.adapter import LoraShape, save_adapter
 from hybrid.llm.tuning.config import TuneConfig
 from trm import __version__
-from trm.config import ConfigError, to_dict
+from trm.config import ConfigError
 
 STATE_FILE = "state.pt"
 
@@ -48,7 +48,7 @@ class RunFolder:
         self.data_hashes = {file: sha256(Path(file)) for file in data_files(config)} if main else {}
         if main:
             path.mkdir(parents=True, exist_ok=True)
-            write_json(path / "config.json", to_dict(config))
+            write_json(path / "config.json", asdict(config))
             write_json(path / "environment.json", environment())
 
     def log(self, progress: Progress, figures: Mapping[str, float]) -> None:
@@ -75,7 +75,7 @@ class RunFolder:
             "base_sha256": self.base_hash,
             **asdict(progress),
             "scores": dict(scores),
-            "config": to_dict(self.config),
+            "config": asdict(self.config),
             "data": self.data_hashes,
             "command": sys.argv,
             "code": code_version(),

@@ -232,13 +232,6 @@ def test_version_and_help(trm: Callable[..., Result]) -> None:
     assert "Example: trm train" in trm("train", "--help").output
 
 
-def test_options_that_moved_say_where(trm: Callable[..., Result]) -> None:
-    for option in (["--left-out", "1"], ["--calibrate", "new.pt"]):
-        result = trm("eval", "a.pt", "--task", "arc", "--data", "tasks.json", *option)
-        assert result.exit_code == 2
-        assert "trm calibrate a.pt --task arc --data tasks.json --out OUT" in result.stderr
-
-
 def test_calibrate_is_for_experts_that_adapt(trm: Callable[..., Result]) -> None:
     save("one.pt", {"sudoku": Expert("sudoku", network().config, network().state_dict())})
     trm("data", "arc", "--n", 2, "--out", "a.json")

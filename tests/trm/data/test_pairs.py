@@ -13,11 +13,11 @@ from trm.config import ConfigError
 from trm.data.generate import generate
 from trm.data.pairs import LARGEST_SCALE, PairDataset, place, plain
 from trm.data.stream import training_puzzles
-from trm.evaluation.held_out import evaluate_held_out
+from trm.evaluation.accuracy import evaluate_held_out
 from trm.grid import PuzzleError
 from trm.model.network import TURNS
 from trm.tasks import Puzzle, get
-from trm.tasks.base import IGNORE, Symmetry
+from trm.tasks import IGNORE, Symmetry
 from trm.training.config import load_config
 from trm.training.trainer import Trainer
 

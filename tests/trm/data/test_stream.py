@@ -31,7 +31,7 @@ from trm.data.stream import (
     training_puzzles,
     without,
 )
-from trm.evaluation.held_out import evaluate_held_out
+from trm.evaluation.accuracy import evaluate_held_out
 from trm.grid import PuzzleError
 from trm.tasks import Puzzle, get
 from trm.training.config import Config, DataConfig, load_config

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import cast
 
 import numpy as np
@@ -21,6 +22,7 @@ from trm.evaluation.records import (
     evaluate_adapted,
     first_attempts,
     ranking,
+    read_records,
 )
 from trm.evaluation.statistics import auroc
 from trm.grid import Grid, PuzzleError
@@ -152,14 +154,14 @@ def test_an_input_alone_does_not_have_the_network_adapted_again(monkeypatch: pyt
     assert refiner.score(puzzle, [(ANSWER,)], index=0).shape == (1,)
 
 
-def test_an_evaluation_says_what_the_score_is_worth() -> None:
+def test_an_evaluation_says_what_the_score_is_worth(tmp_path: Path) -> None:
     refiner = adapted(steps=20)  # so little that views differ
     said = refiner.refine(TASK, restarts=20)
     named = [attempt.grids[0] for attempt in said.attempts]
     right = replace(TASK, answers=(named[-1],))  # what some view says is declared right
-    told: list[Record] = []
-    result = evaluate_adapted(refiner, [right, TASK], 16, restarts=20, record=told.append)
-    (mine,), (other,) = (one["candidates"] for one in told)
+    records = tmp_path / "records.jsonl"
+    result = evaluate_adapted(refiner, [right, TASK], 16, restarts=20, records=records)
+    (mine,), (other,) = (one["candidates"] for one in read_records(records))
     assert json.loads(json.dumps(mine)) == mine
     assert 1 < len(mine) <= MOST_SCORED
     assert [one["right"] for one in mine].count(True) == 1

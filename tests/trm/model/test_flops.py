@@ -63,11 +63,11 @@ def test_a_step_costs_what_torch_counts(mixer: str, change: dict[str, Any]) -> N
 def test_bench_counts_the_look_ahead_of_q_learning() -> None:
     small = ["train.batch=2", "model.hidden_size=32"]
     plain, learned = (
-        bench_train(None, [*small, f"model.q_continue={on}"], "cpu").tflop_per_step
+        bench_train(None, [*small, f"model.q_continue={on}"], "cpu")["tflop_per_step"]
         for on in ("false", "true")
     )
     shape = TRMConfig(
         seq_len=81, vocab_size=11, canvas_width=9, hidden_size=32, heads=4, positions="rowcolbox", prefix=1,
         h_cycles=2, l_cycles=2,
     )  # fmt: skip
-    assert learned - plain == pytest.approx(2 * count_flops(shape).step / 1e12)
+    assert float(learned) - float(plain) == pytest.approx(2 * count_flops(shape).step / 1e12)

@@ -11,9 +11,8 @@ from small_networks import SMALL
 
 from trm.config import ConfigError
 from trm.model.config import TRMConfig
-from trm.model.layers import truncated_normal_
+from trm.model.layers import group_bias, rope2d_tables, rotate, truncated_normal_
 from trm.model.network import TRM, State
-from trm.model.positions import group_bias, rope2d_tables, rotate
 
 VARIANTS = {
     "reference attention": replace(
@@ -138,7 +137,7 @@ def test_a_network_without_draft_channel_refuses_one() -> None:
         ({"mixer": "mlp_t", "positions": "none", "norm": "pre"}, "norm 'pre' needs mixer 'attention'"),
         ({"networks": 2, "states": 1}, "one network for each"),
         ({"patch": 2, "positions": "rope2d"}, "patch 2: expected a divisor"),
-        ({"patch": 0, "positions": "rope2d"}, "patch 0: expected a divisor"),
+        ({"patch": 0, "positions": "rope2d"}, "patch: 0, expected at least 1"),
         ({"patch": 3, "positions": "groups"}, "patch 3"),
     ],
 )

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 from small_networks import CONFIGS, RECIPES
 
-from trm.config import ConfigError, from_dict, to_dict
+from trm.config import ConfigError, from_dict
 from trm.model.config import TRMConfig
 from trm.training.config import Config, LossConfig, OptimConfig, TrainConfig, load_config, load_run
 
@@ -24,7 +25,7 @@ def written(tmp_path: Path, text: str) -> Path:
 @pytest.mark.parametrize("path", RECIPES, ids=lambda p: p.stem)
 def test_every_shipped_recipe_loads(path: Path) -> None:
     config = load_config(path)
-    assert from_dict(Config, to_dict(config)) == config
+    assert from_dict(Config, asdict(config)) == config
 
 
 @pytest.mark.parametrize(
@@ -159,7 +160,7 @@ def test_old_keys_are_read(tmp_path: Path) -> None:
     config = load_config(old)
     assert config.data.color_permutation_prob == 0.2
     assert load_config(old, ["data.recolour=0.3"]).data.color_permutation_prob == 0.3
-    raw = to_dict(config)
+    raw = asdict(config)
     raw["data"]["recolour"] = raw["data"].pop("color_permutation_prob")
     (tmp_path / "config.json").write_text(json.dumps(raw))
     assert load_run(tmp_path) == config
