@@ -22,13 +22,23 @@ class Batch(NamedTuple):
     context: Tensor  # [B] int64: index of the puzzle's task embedding; 0 where the network has none
 
 
-class Drawn(NamedTuple):
-    tokens: Tensor  # [B, L] int64
-    labels: Tensor  # [B, L] int64, IGNORE where nothing is scored
-    context: Tensor  # [B] int64
+class Drawn(NamedTuple):  # as in Batch
+    tokens: Tensor
+    labels: Tensor
+    context: Tensor
 
 
 MOST_REVEALED = 0.3  # share of the free cells of a puzzle that may be given too
+
+
+def uniform(generator: torch.Generator, *shape: int) -> Tensor:
+    """Random numbers from 0 to 1 on the generator's device."""
+    return torch.rand(shape, generator=generator, device=generator.device)
+
+
+def below(generator: torch.Generator, most: int, *shape: int) -> Tensor:
+    """Random whole numbers from 0 to most - 1 on the generator's device."""
+    return torch.randint(most, shape, generator=generator, device=generator.device)
 
 
 class DeviceDataset:
@@ -52,10 +62,9 @@ class DeviceDataset:
         rows = torch.arange(max(capacity, len(tokens)), device=device) % len(tokens)
         self.tokens, self.labels = tokens[rows], labels[rows]
         self.oldest = len(tokens) % len(self.tokens)
-        self.width = task.width
         # The tokens that a free cell of an answer can have: random and wrong cells are drawn from them.
         fills = sorted({symbol for symbols in task.fills.values() for symbol in symbols})
-        possible = torch.unique(labels) if not fills else torch.tensor(task.tokens(fills), device=device)
+        possible = torch.tensor(task.tokens(fills), device=device) if fills else torch.unique(labels)
         self.answer_tokens = possible[possible != IGNORE]
         # Which tokens of a question stand for cells that an answer may change.
         self.changeable = torch.full((task.vocab_size,), not fills, device=device)
@@ -63,17 +72,15 @@ class DeviceDataset:
         if reveal and not torch.isin(self.answer_tokens, self.tokens).all():
             raise PuzzleError(f"{task.name}: no question holds the symbols of its answers, expected reveal 0")
         group = task.symmetries((task.height, task.width))
-        self.augment = augment and task.labels_equivariant
-        self.transpose = group.transpose
-        self.rows = torch.from_numpy(group.rows).to(device)  # [R, H]
-        self.cols = torch.from_numpy(group.cols).to(device)  # [C, W]
+        self.augment, self.transpose = augment and task.labels_equivariant, group.transpose
+        # Row orders [R, H] and column orders [C, W].
+        self.rows, self.cols = (torch.from_numpy(orders).to(device) for orders in (group.rows, group.cols))
         self.renamed = torch.tensor(task.tokens(group.symbols), dtype=torch.int64, device=device)
-        self.vocab_size = task.vocab_size
 
     def _encoded(self, puzzles: Sequence[Puzzle]) -> tuple[Tensor, Tensor]:
         pairs = [(p, i) for p in puzzles for i in range(len(p.inputs))]
-        tokens = np.stack([self.task.encode_question(p, i) for p, i in pairs])
-        labels = np.stack([self.task.encode_label(p, i) for p, i in pairs])
+        tokens = np.stack([self.task.encode_question(*pair) for pair in pairs])
+        labels = np.stack([self.task.encode_label(*pair) for pair in pairs])
         return torch.from_numpy(tokens).to(self.device), torch.from_numpy(labels).to(self.device)
 
     def replace(self, puzzles: Sequence[Puzzle]) -> None:
@@ -90,7 +97,7 @@ class DeviceDataset:
 
     def draw(self, batch: int, generator: torch.Generator) -> Drawn:
         """`batch` random puzzles, each under its own random symmetry."""
-        index = torch.randint(len(self), (batch,), generator=generator, device=self.device)
+        index = below(generator, len(self), batch)
         tokens, labels, context = self.tokens[index], self.labels[index], torch.zeros_like(index)
         if self.augment:
             cells, renaming = self.draw_symmetries(batch, generator)
@@ -103,30 +110,26 @@ class DeviceDataset:
 
     def _revealed(self, tokens: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
         """Questions [B, L], some with further cells given, drawn anew for each copy of a puzzle."""
-        chance, of_all = torch.rand(2, len(tokens), 1, generator=generator, device=self.device)
+        chance, of_all = uniform(generator, 2, len(tokens), 1)
         chance = torch.where(of_all < self.reveal, MOST_REVEALED * chance, 0)
-        given = torch.rand(tokens.shape, generator=generator, device=self.device) < chance
+        given = uniform(generator, *tokens.shape) < chance
         return torch.where(given & (labels != IGNORE) & self.changeable[tokens], labels, tokens)
 
     def draw_symmetries(self, batch: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Where each cell comes from [B, L] and what each token becomes [B, V]."""
-        device = self.device
-        row = self.rows[torch.randint(len(self.rows), (batch,), generator=generator, device=device)]
-        col = self.cols[torch.randint(len(self.cols), (batch,), generator=generator, device=device)]
-        cells = row[:, :, None] * self.width + col[:, None, :]
+        row, col = (orders[below(generator, len(orders), batch)] for orders in (self.rows, self.cols))
+        cells = row[:, :, None] * self.task.width + col[:, None, :]
         if self.transpose:
-            turn = torch.rand(batch, 1, 1, generator=generator, device=device) < 0.5
-            cells = torch.where(turn, cells.mT, cells)
-        renaming = torch.arange(self.vocab_size, device=device).expand(batch, -1).clone()
+            cells = torch.where(uniform(generator, batch, 1, 1) < 0.5, cells.mT, cells)
+        renaming = torch.arange(self.task.vocab_size, device=self.device).expand(batch, -1).clone()
         if len(self.renamed):
-            order = torch.rand(batch, len(self.renamed), generator=generator, device=device).argsort(1)
+            order = uniform(generator, batch, len(self.renamed)).argsort(1)
             renaming[:, self.renamed] = self.renamed[order]
         return cells.reshape(batch, -1), renaming
 
     def random_answers(self, like: Tensor, generator: torch.Generator) -> Tensor:
         """Uniformly random answer tokens, shaped like `like` [B, L]."""
-        pick = torch.randint(len(self.answer_tokens), like.shape, generator=generator, device=self.device)
-        return self.answer_tokens[pick]
+        return self.answer_tokens[below(generator, len(self.answer_tokens), *like.shape)]
 
     def given_drafts(self, tokens: Tensor, labels: Tensor, rate: float, generator: torch.Generator) -> Tensor:
         """Drafts [B, L] to start from: for a share `rate` of the puzzles the answer, corrupted; else 0.
@@ -137,38 +140,30 @@ class DeviceDataset:
         instead right up to some cell and continues with another puzzle's answer. The others are wrong in a random
         share of their cells. Givens are never corrupted.
         """
-        batch = len(tokens)
-
-        def uniform(*shape: int) -> Tensor:
-            return torch.rand(*shape, generator=generator, device=self.device)
-
+        shape, each = tokens.shape, (len(tokens), 1)  # of all cells, and a number for each puzzle
         free = (labels != IGNORE) & self.changeable[tokens]
-        known = torch.where(uniform(batch, 1) < 0.5, 1.0, uniform(batch, 1))
-        kind = uniform(batch, 1)
-        few = torch.randint(0, 5, (batch, 1), generator=generator, device=self.device) / free.sum(
-            1, True
-        ).clamp(min=1)
-        wrong = torch.where(kind < 0.25, few, uniform(batch, 1))
-        draft = torch.where(uniform(*tokens.shape) < wrong, self.random_answers(labels, generator), labels)
+        known = torch.where(uniform(generator, *each) < 0.5, 1.0, uniform(generator, *each))
+        kind = uniform(generator, *each)
+        few = below(generator, 5, *each) / free.sum(1, True).clamp(min=1)
+        wrong = torch.where(kind < 0.25, few, uniform(generator, *each))
+        draft = torch.where(
+            uniform(generator, *shape) < wrong, self.random_answers(labels, generator), labels
+        )
         if len(self.renamed):
-            swap = self.random_answers(labels[:, :2], generator)
-            first, second = swap[:, :1], swap[:, 1:]
+            first, second = self.random_answers(labels[:, :2], generator).T[:, :, None]
             mistaken = torch.where(labels == first, second, torch.where(labels == second, first, labels))
         else:
             other = labels.roll(1, 0)
             other = torch.where(torch.isin(other, self.answer_tokens), other, tokens)
-            length = labels.shape[1]
-            right = torch.arange(length, device=self.device) < uniform(batch, 1) * length
-            mistaken = torch.where(right, labels, other)
+            end = uniform(generator, *each) * shape[1]
+            mistaken = torch.where(torch.arange(shape[1], device=self.device) < end, labels, other)
         draft = torch.where(kind > 0.75, mistaken, draft)
-        draft = torch.where(free & (uniform(*tokens.shape) < known), draft, torch.where(free, 0, tokens))
-        given = uniform(batch, 1) < rate
-        return torch.where(given & (labels != IGNORE), draft, 0)
+        draft = torch.where(free & (uniform(generator, *shape) < known), draft, torch.where(free, 0, tokens))
+        return torch.where((uniform(generator, *each) < rate) & (labels != IGNORE), draft, 0)
 
     def noisy(self, draft: Tensor, batch: Batch, config: DraftConfig, generator: torch.Generator) -> Tensor:
         """The fed-back grids [B, L], a share of them with random free cells: the network must not trust them."""
-        chosen = torch.rand(len(draft), 1, generator=generator, device=self.device) < config.noise_rate
-        cell = torch.rand(draft.shape, generator=generator, device=self.device) < config.noise_cells
-        free = (batch.labels != IGNORE) & self.changeable[batch.tokens]
-        filled = free & (draft != 0)
+        chosen = uniform(generator, len(draft), 1) < config.noise_rate
+        cell = uniform(generator, *draft.shape) < config.noise_cells
+        filled = (batch.labels != IGNORE) & self.changeable[batch.tokens] & (draft != 0)
         return torch.where(chosen & cell & filled, self.random_answers(draft, generator), draft)

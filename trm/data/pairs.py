@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trm.data.device import DeviceDataset, Drawn
+from trm.data.device import DeviceDataset, Drawn, below, uniform
 from trm.grid import Grid, PuzzleError
 from trm.model.network import TURNS
 from trm.tasks import Puzzle, Task
@@ -40,8 +40,8 @@ def plain(batch: int, device: torch.device) -> View:
 
 def place(grids: Tensor, sizes: Tensor, view: View) -> Tensor:
     """Grids [B, S, S] of colours, of sizes [B, 2], under views: tokens [B, S²] with end markers, as `Arc.encode`."""
-    batch, side, device = len(grids), grids.shape[-1], grids.device
-    at = torch.arange(side, device=device)
+    side = grids.shape[-1]
+    at = torch.arange(side, device=grids.device)
     row = (at[None] - view.top[:, None])[:, :, None]  # [B, S, 1] from the grid's first
     col = (at[None] - view.left[:, None])[:, None, :]
     flip_rows, flip_cols, transposed = ((view.turn >> bit & 1).bool()[:, None, None] for bit in range(3))
@@ -54,10 +54,9 @@ def place(grids: Tensor, sizes: Tensor, view: View) -> Tensor:
     source_row = torch.where(flip_rows, h - 1 - source_row, source_row).clamp(0, side - 1)
     source_col = torch.where(flip_cols, w - 1 - source_col, source_col).clamp(0, side - 1)
     colour = grids.flatten(1).gather(1, (source_row * side + source_col).flatten(1))
-    tokens = view.colours.gather(1, colour).view(batch, side, side) + END + 1
+    tokens = view.colours.gather(1, colour).view(grids.shape) + END + 1
     end = ((row == tall) & cols_in) | ((col == wide) & rows_in)
-    tokens = torch.where(rows_in & cols_in, tokens, torch.where(end, END, PAD))
-    return tokens.flatten(1)
+    return torch.where(rows_in & cols_in, tokens, torch.where(end, END, PAD)).flatten(1)
 
 
 class PairDataset(DeviceDataset):
@@ -91,15 +90,14 @@ class PairDataset(DeviceDataset):
         self.input_sizes, self.output_sizes = zeros(places, 2), zeros(places, 2)
         self.counts, self.first = zeros(len(puzzles)), zeros(len(puzzles))
         self.exchangeable = zeros(len(puzzles), COLOURS).bool()
-        self.known = torch.tensor(
-            [n for n, some in enumerate(pairs) if some], device=device
-        )  # tasks with a pair
+        # The numbers of the tasks with a pair.
+        self.known = torch.tensor([n for n, some in enumerate(pairs) if some], device=device)
         if not len(self.known):
             raise PuzzleError(f"{task.name}: no demonstration fits a canvas of {side}x{side}")
         # Cumulative probabilities of the known tasks; the last is 1.
         self.chances = torch.zeros(len(self.known), dtype=torch.float64, device=device)
         self.replace(puzzles)
-        self.augment, self.width, self.vocab_size = augment, task.width, task.vocab_size
+        self.augment = augment
         self.answer_tokens = torch.arange(END, task.vocab_size, device=device)
         self.changeable = torch.ones(task.vocab_size, dtype=torch.bool, device=device)
         self.renamed = torch.tensor(task.tokens(range(COLOURS)), device=device)
@@ -112,9 +110,8 @@ class PairDataset(DeviceDataset):
         pairs = [self._fitting(puzzle) for puzzle in puzzles]
         flat = [pair for some in pairs for pair in some]
         if len(pairs) != len(self.counts) or len(flat) > len(self) or not all(pairs[n] for n in self.known):
-            raise PuzzleError(
-                f"{len(pairs)} tasks with {len(flat)} pairs, expected {len(self.counts)} with at most {len(self)}"
-            )
+            expected = f"expected {len(self.counts)} with at most {len(self)}"
+            raise PuzzleError(f"{len(pairs)} tasks with {len(flat)} pairs, {expected}")
         sides = (self.inputs, self.input_sizes), (self.outputs, self.output_sizes)
         for which, (canvases, sizes) in enumerate(sides):
             canvas = np.zeros((len(flat), self.side, self.side), dtype=np.uint8)
@@ -128,9 +125,8 @@ class PairDataset(DeviceDataset):
         self.first.copy_(counts.cumsum(0) - counts)
         chances = (self.counts[self.known].double() ** self.balance).cumsum(0)
         self.chances.copy_(chances / chances[-1])
-        self.exchangeable.copy_(
-            torch.from_numpy(np.array([exchangeable_colours(puzzle) for puzzle in puzzles]))
-        )
+        exchangeable = np.array([exchangeable_colours(puzzle) for puzzle in puzzles])
+        self.exchangeable.copy_(torch.from_numpy(exchangeable))
 
     def __len__(self) -> int:
         return len(self.inputs)
@@ -138,43 +134,40 @@ class PairDataset(DeviceDataset):
     def draw(self, batch: int, generator: torch.Generator) -> Drawn:
         """`batch` random pairs, each under its own random view; context: 8 · task + turn."""
 
-        def below(most: Tensor) -> Tensor:
-            share = torch.rand(len(most), generator=generator, device=self.device)
-            return (share * most).long().clamp(max=most - 1)
+        def under(most: Tensor) -> Tensor:
+            return (uniform(generator, len(most)) * most).long().clamp(max=most - 1)
 
         if self.balance:
             share = torch.rand(batch, generator=generator, device=self.device, dtype=torch.float64)
             drawn = torch.searchsorted(self.chances, share, right=True).clamp(max=len(self.known) - 1)
         else:
-            drawn = torch.randint(len(self.known), (batch,), generator=generator, device=self.device)
+            drawn = below(generator, len(self.known), batch)
         which = self.known[drawn]
-        index = self.first[which] + below(self.counts[which])
+        index = self.first[which] + under(self.counts[which])
         view = plain(batch, self.device)
         if self.augment:
             largest = torch.maximum(self.input_sizes[index], self.output_sizes[index])  # [B, 2]
-            turn = torch.randint(TURNS, (batch,), generator=generator, device=self.device)
+            turn = below(generator, TURNS, batch)
             largest = torch.where((turn >= 4)[:, None], largest.flip(1), largest)
             fits = (self.side // largest.amax(1)).clamp(1, LARGEST_SCALE)
-            scaled = torch.rand(batch, generator=generator, device=self.device) < 0.5
-            scale = torch.where(scaled, 1 + below(fits), 1)
+            scale = torch.where(uniform(generator, batch) < 0.5, 1 + under(fits), 1)
             room = self.side - largest * scale[:, None] + 1
             colours = self.recoloured(self.exchangeable[which], generator)
-            view = View(turn, scale, below(room[:, 0]), below(room[:, 1]), colours)
+            view = View(turn, scale, under(room[:, 0]), under(room[:, 1]), colours)
         tokens = place(self.inputs[index].long(), self.input_sizes[index], view)
         answer = place(self.outputs[index].long(), self.output_sizes[index], view)
         return Drawn(tokens, torch.where(answer == PAD, IGNORE, answer), which * TURNS + view.turn)
 
     def recoloured(self, free: Tensor, generator: torch.Generator) -> Tensor:
         """What each colour becomes [B, 10]: those that are `free` (bool [B, 10]) are permuted at random."""
-        keys = torch.rand(free.shape, generator=generator, device=self.device)
         # Both orders begin with the free colours: in ascending order, and in random order.
         last = torch.arange(COLOURS, device=self.device) + 2.0
         ascending = torch.where(free, last - 2 - COLOURS, last).argsort(1)
-        drawn = torch.where(free, keys - 2 * COLOURS, last).argsort(1)
+        drawn = torch.where(free, uniform(generator, *free.shape) - 2 * COLOURS, last).argsort(1)
         colours = torch.zeros_like(ascending).scatter(1, ascending, drawn)
         if self.recolour == 1:
             return colours
-        exchanged = torch.rand((len(free), 1), generator=generator, device=self.device) < self.recolour
+        exchanged = uniform(generator, len(free), 1) < self.recolour
         return torch.where(exchanged, colours, torch.arange(COLOURS, device=self.device))
 
 

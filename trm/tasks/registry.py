@@ -9,6 +9,7 @@ Another package adds a task by an entry point of the group `trm.tasks`: the task
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
@@ -70,15 +71,11 @@ def detect(text: str) -> str:
     if most < 0.5:
         raise PuzzleError(f"{shorten(text)} is no puzzle, expected one of {', '.join(names())}")
     best = [name for name, share in shares.items() if share == most]
-    return next((name for name in best if len(best) > 1 and _reads(name, text)), best[0])
-
-
-def _reads(name: str, text: str) -> bool:
-    try:
-        get(name).parse(text)
-    except PuzzleError:
-        return False
-    return True
+    for name in best if len(best) > 1 else ():
+        with suppress(PuzzleError):
+            get(name).parse(text)
+            return name
+    return best[0]
 
 
 def detect_grid(grid: Grid) -> str:

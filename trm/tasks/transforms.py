@@ -96,8 +96,7 @@ class TaskView:
     scale: int = 1
 
     def forward(self, grid: Grid) -> Grid:
-        grid = grid[::-1] if self.turn & 1 else grid
-        grid = grid[:, ::-1] if self.turn & 2 else grid
+        grid = grid[:: -1 if self.turn & 1 else 1, :: -1 if self.turn & 2 else 1]
         grid = grid.T if self.turn & 4 else grid
         grid = grid.repeat(self.scale, 0).repeat(self.scale, 1)
         return np.ascontiguousarray(self.colours[grid])
@@ -106,8 +105,7 @@ class TaskView:
         """Any grid is accepted: each block of `scale` x `scale` cells becomes its most frequent symbol."""
         grid = shrink(grid, self.scale)
         grid = grid.T if self.turn & 4 else grid
-        grid = grid[:, ::-1] if self.turn & 2 else grid
-        grid = grid[::-1] if self.turn & 1 else grid
+        grid = grid[:: -1 if self.turn & 1 else 1, :: -1 if self.turn & 2 else 1]
         return np.ascontiguousarray(np.argsort(self.colours).astype(np.uint8)[grid])
 
 
@@ -135,11 +133,8 @@ def exchangeable_colours(puzzle: Puzzle) -> NDArray[np.bool_]:
 
     A colour that only outputs have is one that the rule names; and 0 is the background, which rules speak of.
     """
-    present = np.zeros(COLOURS, dtype=np.bool_)
-    for before, _ in puzzle.demos:
-        present[np.unique(before)] = True
-    present[0] = False
-    return present
+    present = {colour for before, _ in puzzle.demos for colour in np.unique(before).tolist()}
+    return np.isin(np.arange(COLOURS), list(present - {0}))
 
 
 def longest_test_side(puzzle: Puzzle) -> int:

@@ -6,16 +6,12 @@ import sys
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from trm.grid import Grid, PuzzleError
 from trm.tasks.puzzle import Puzzle
 from trm.tasks.ranges import TRIES, whole_range
 from trm.tasks.sudoku.solver import solve_sudoku
-from trm.tasks.sudoku.task import UNITS
-
-_IN_UNITS = [[unit for unit in UNITS.tolist() if cell in unit] for cell in range(81)]
-_UNIT_BITS = [[sum(1 << c for c in unit if c != cell) for unit in _IN_UNITS[cell]] for cell in range(81)]
-_PEERS = [row | column | box for row, column, box in _UNIT_BITS]  # 81-bit sets of cells
 
 
 def generate(
@@ -52,7 +48,7 @@ def generate(
             question, solution = _swapped(model.grid, (model.answers or ())[0], count, drift, rng)
         else:
             solution = _full_grid(rng)
-            question = _dig(solution, int(rng.integers(fewest, most + 1)), rng)
+            question = _dig(solution, int(rng.integers(fewest, most + 1)), rng.permutation(81))
         given = int(np.count_nonzero(question))
         if not fewest <= given <= most:
             continue
@@ -74,27 +70,18 @@ def _swapped(
     """
     if not count:
         return question, solution
-    shown = np.flatnonzero(question).tolist()
+    shown, left = np.flatnonzero(question).tolist(), question.copy()
     taken = set(rng.choice(shown, min(count, len(shown)), replace=False).tolist())
-    left = [cell for cell in shown if cell not in taken]
+    left.flat[list(taken)] = 0
     if drift:
-        cells = solution.reshape(-1).tolist()
-        found = solve_sudoku(_clues(cells, _by_digit(left, cells)), most=2, rng=rng).solutions
+        found = solve_sudoku(left, rng=rng).solutions
         solution = next((other for other in found if np.any(other != solution)), solution)
-    cells = solution.reshape(-1).tolist()
-    given = _by_digit(left, cells)
-    while True:
-        found = solve_sudoku(_clues(cells, given), most=2, rng=rng).solutions
-        differs = np.flatnonzero(found[0] != solution)
-        if not len(differs):
-            if len(found) == 1:
-                break
-            differs = np.flatnonzero(found[1] != solution)
+    while others := [grid for grid in solve_sudoku(left, rng=rng).solutions if np.any(grid != solution)]:
+        differs = np.flatnonzero(others[0] != solution).tolist()
         # Not what was taken away, if anything else tells the solutions apart.
-        cell = int(rng.choice([c for c in differs.tolist() if c not in taken] or differs))
-        given[cells[cell]] |= 1 << cell
-    _blank(rng.permutation(np.flatnonzero(_clues(cells, given))).tolist(), cells, given, 17)
-    return _clues(cells, given), solution
+        cell = int(rng.choice([cell for cell in differs if cell not in taken] or differs))
+        left.flat[cell] = solution.flat[cell]
+    return _dig(left, 17, rng.permutation(np.flatnonzero(left))), solution
 
 
 def _full_grid(rng: np.random.Generator) -> Grid:
@@ -105,56 +92,16 @@ def _full_grid(rng: np.random.Generator) -> Grid:
     return solve_sudoku(grid, most=1, rng=rng).solutions[0]
 
 
-def _dig(solution: Grid, wanted: int, rng: np.random.Generator) -> Grid:
-    """Blank cells in random order as long as the solution stays unique, until `wanted` clues remain."""
-    cells = solution.reshape(-1).tolist()
-    given = _by_digit(list(range(81)), cells)
-    _blank(rng.permutation(81).tolist(), cells, given, wanted)
-    return _clues(cells, given)
-
-
-def _by_digit(shown: list[int], cells: list[int]) -> list[int]:
-    """For each digit the set of cells, as bits, that hold it as a clue."""
-    given = [0] * 10
-    for cell in shown:
-        given[cells[cell]] |= 1 << cell
-    return given
-
-
-def _blank(order: list[int], cells: list[int], given: list[int], wanted: int) -> None:
-    """Remove clues from `given`, in place and in order, while the solution stays unique, until `wanted` remain."""
-    left = sum(given).bit_count()
-    for cell in order:
-        if left <= wanted:
+def _dig(question: Grid, wanted: int, order: NDArray[np.int64]) -> Grid:
+    """Blank cells in this order as long as the solution stays unique, until `wanted` clues remain."""
+    question = question.copy()
+    spare = np.count_nonzero(question) - wanted
+    for cell in order.tolist():
+        if spare <= 0:
             break
-        given[cells[cell]] ^= 1 << cell
-        if _forced(cell, cells[cell], given) or _unique(cells, given):
-            left -= 1
+        clue, question.flat[cell] = question.flat[cell], 0
+        if len(solve_sudoku(question).solutions) == 1:
+            spare -= 1
         else:
-            given[cells[cell]] ^= 1 << cell
-
-
-def _forced(cell: int, digit: int, given: list[int]) -> bool:
-    """Whether the other clues alone leave only one digit for the cell, or only one cell for the digit.
-
-    Then the solution is unique without a search.
-    """
-    seen = _PEERS[cell]
-    if all(given[other] & seen for other in range(1, 10) if other != digit):
-        return True
-    barred, clues = sum(given), given[digit]
-    while clues:
-        lowest = clues & -clues
-        barred |= _PEERS[lowest.bit_length() - 1]
-        clues ^= lowest
-    return any(unit & ~barred == 0 for unit in _UNIT_BITS[cell])
-
-
-def _unique(cells: list[int], given: list[int]) -> bool:
-    return len(solve_sudoku(_clues(cells, given), most=2).solutions) == 1
-
-
-def _clues(cells: list[int], given: list[int]) -> Grid:
-    shown = sum(given)
-    flat = [digit if shown >> cell & 1 else 0 for cell, digit in enumerate(cells)]
-    return np.array(flat, dtype=np.uint8).reshape(9, 9)
+            question.flat[cell] = clue
+    return question
