@@ -45,9 +45,8 @@ class PuzzleStream:
         avoid: Sequence[Puzzle] = (),
     ) -> None:
         self._avoid = {_key(puzzle) for puzzle in avoid}
-        generate(
-            task_name, 0, seed, 0, **options
-        )  # raises for a mistake in the options, before workers start
+        # Raises for a mistake in the options, before workers start.
+        generate(task_name, 0, seed, 0, **options)
         self._request = (task_name, seed, dict(options))
         self._next = start
         count = workers or max(1, (os.cpu_count() or 1) - 1)

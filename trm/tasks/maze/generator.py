@@ -63,21 +63,15 @@ def _scattered_mazes(
         h = int(rng.integers(heights[0], heights[1] + 1))
         w = h if widths is None else int(rng.integers(widths[0], widths[1] + 1))
         moves = max(1, 109 * h * w // 900 if min_path is None else min_path)
-        for field in _layouts(rng, h, w, walls):
+        shares = rng.uniform(*walls, size=(LAYOUTS, 1, 1))
+        layouts = rng.random((LAYOUTS, h, w), dtype=np.float32) >= shares
+        for open_cells, field in zip(layouts, Field.many(layouts), strict=True):
             for start, goal in _ends(rng, field, h, w, moves):
                 left = tries
-                yield _maze_of(field.open_cells(h), start, goal)
-    size = "x".join(
-        f"{low}" if low == high else f"{low}…{high}" for low, high in (heights, widths or heights)
-    )
+                yield _maze_of(open_cells, start, goal)
+    sides = (heights, widths or heights)
+    size = "x".join(f"{low}" if low == high else f"{low}…{high}" for low, high in sides)
     raise PuzzleError(f"maze: {size} with {min_path} moves or more and walls {walls}: none in {tries} tries")
-
-
-def _layouts(rng: np.random.Generator, h: int, w: int, walls: tuple[float, float]) -> Iterator[Field]:
-    """LAYOUTS fields of scattered walls."""
-    shares = rng.uniform(*walls, size=(LAYOUTS, 1, 1))
-    open_cells = rng.random((LAYOUTS, h, w), dtype=np.float32) >= shares
-    yield from Field.many(open_cells)
 
 
 def _maze_of(open_cells: NDArray[np.bool_], start: tuple[int, int], goal: tuple[int, int]) -> Puzzle:
@@ -113,9 +107,8 @@ def _corridors(rng: np.random.Generator, h: int, w: int) -> NDArray[np.bool_]:
     """A spanning tree over every second cell, grown depth first: a single path between any two cells."""
     top, left = rng.integers(0, 2, size=2).tolist()
     open_cells = np.zeros((h, w), dtype=np.bool_)
-    at = (top, left)
-    open_cells[at] = True
-    path = [at]
+    open_cells[top, left] = True
+    path = [(top, left)]
     while path:
         row, col = path[-1]
         ways = [(row + r, col + c) for r, c in ((2, 0), (-2, 0), (0, 2), (0, -2))]
@@ -138,15 +131,15 @@ def _rooms(rng: np.random.Generator, h: int, w: int) -> NDArray[np.bool_]:
         top, left, tall, wide = parts.pop()
         if max(tall, wide) < 2 * least + 1:
             continue
-        if tall > wide:
-            at = int(rng.integers(least, tall - least))
-            open_cells[top + at, left : left + wide] = False
-            open_cells[top + at, left + int(rng.integers(wide))] = True
+        across = tall > wide  # a wall from side to side, else from top to bottom
+        at = int(rng.integers(least, max(tall, wide) - least))
+        wall = open_cells[top : top + tall, left : left + wide]
+        wall = wall[at] if across else wall[:, at]
+        wall[:] = False
+        wall[int(rng.integers(len(wall)))] = True
+        if across:
             parts += [(top, left, at, wide), (top + at + 1, left, tall - at - 1, wide)]
         else:
-            at = int(rng.integers(least, wide - least))
-            open_cells[top : top + tall, left + at] = False
-            open_cells[top + int(rng.integers(tall)), left + at] = True
             parts += [(top, left, tall, at), (top, left + at + 1, tall, wide - at - 1)]
     return open_cells
 
@@ -171,7 +164,7 @@ def _ends(
         return
     most = max(1 / 6, 0.7 - moves / (h * w) ** 0.5 / 6) * h * w  # hardly ever are more cells so far away
     for start in rng.permutation(_places(field, inside))[:STARTS].tolist():
-        far = _places(field, inside & ~_near(field, 1 << start, moves - 1))
+        far = _places(field, inside & ~field.near(1 << start, moves - 1))
         if rng.random() * most < len(far):
             yield divmod(start, field.stride), divmod(int(rng.choice(far)), field.stride)
 
@@ -186,16 +179,6 @@ def _sweep(field: Field, start: int) -> tuple[int, int, int]:
         if wider == reached:
             return reached, last, moves
         reached, last, moves = wider, wider & ~reached, moves + 1
-
-
-def _near(field: Field, start: int, moves: int) -> int:
-    """The cells at most so many moves from a set of cells."""
-    for _ in range(moves):
-        wider = field.spread(start)
-        if wider == start:
-            break
-        start = wider
-    return start
 
 
 def _places(field: Field, cells: int) -> NDArray[np.int64]:

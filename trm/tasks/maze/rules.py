@@ -68,12 +68,18 @@ class Field:
             reached, count = wider, count + 1
         return count
 
+    def near(self, cells: int, moves: int = MOST * MOST) -> int:
+        """The open cells at most so many moves from `cells`, which are open too."""
+        for _ in range(moves):
+            wider = self.spread(cells)
+            if wider == cells:
+                break
+            cells = wider
+        return cells
+
     def connected(self, start: tuple[int, int]) -> int:
         """All cells that can be reached from start."""
-        reached, wider = 0, self.bit(start)
-        while wider != reached:
-            reached, wider = wider, self.spread(wider)
-        return reached
+        return self.near(self.bit(start))
 
 
 def find(grid: Grid, symbol: int) -> tuple[int, int]:
@@ -100,23 +106,21 @@ def _path_violations(question: Grid, answer: Grid) -> list[Violation]:
     beside = fenced[:-2, 1:-1] + fenced[2:, 1:-1] + fenced[1:-1, :-2] + fenced[1:-1, 2:]
     field = Field.of(marked)
     joined = field.connected(start)
-
     found = []
     if not joined & field.bit(goal):
         found.append(Violation("the marked cells do not connect S with G"))
-    for row, column in np.argwhere(marked).tolist():
-        end = (row, column) in (start, goal)
-        count = int(beside[row, column])
-        if not joined & field.bit((row, column)):
-            if not end:
-                words = f"{place(row, column)} is marked, but not connected with S"
-                found.append(Violation(words, ((row, column),)))
-        elif count > 2 - end:
-            what = "branches, or touches itself, at"
-            found.append(Violation(f"the path {what} {place(row, column)}", ((row, column),)))
-        elif count < 2 - end:
-            what = "S has no marked neighbour" if end else f"the path ends at {place(row, column)}"
-            found.append(Violation(what, ((row, column),)))
+    for cell in ((row, column) for row, column in np.argwhere(marked).tolist()):
+        end, here = cell in (start, goal), place(*cell)
+        surplus = int(beside[cell]) - (2 - end)
+        if not joined & field.bit(cell):
+            words = "" if end else f"{here} is marked, but not connected with S"
+        elif surplus > 0:
+            words = f"the path branches, or touches itself, at {here}"
+        else:
+            words = "S has no marked neighbour" if end else f"the path ends at {here}"
+            words = words if surplus else ""
+        if words:
+            found.append(Violation(words, (cell,)))
     if not found:
         taken = int(marked.sum()) - 1
         shortest = Field.of(question != WALL).moves(start, goal)
