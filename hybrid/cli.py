@@ -36,6 +36,14 @@ LLMName = Annotated[
         help="qwen, smollm2, hub id, folder, .gguf file, http(s)://host/v1\\[#model], or none",
     ),
 ]
+AdapterName = Annotated[
+    str,
+    typer.Option(
+        "--adapter",
+        metavar="NAME",
+        help="What the LLM has learned: auto (what ships for it), a folder or hub id, or none",
+    ),
+]
 RefinerName = Annotated[
     str, typer.Option("--refiner", metavar="NAME", help="Checkpoint file, folder or hub id, or none")
 ]
@@ -104,6 +112,7 @@ def solve(
     puzzles: Puzzles = None,
     task: TaskName = "auto",
     llm: LLMName = "qwen",
+    adapter: AdapterName = "auto",
     refiner: RefinerName = "ckpt/trm.pt",
     drafts: Drafts = 1,
     rounds: Rounds = 0,
@@ -133,7 +142,7 @@ def solve(
         trace=trace,
         score_ties=True,
     )
-    _run(puzzles, task, llm, refiner, device, config, as_json, out, resume)
+    _run(puzzles, task, llm, adapter, refiner, device, config, as_json, out, resume)
 
 
 @app.command(epilog="Example: hybrid draft --llm smollm2 --drafts 4 puzzles.txt")
@@ -141,6 +150,7 @@ def draft(
     puzzles: Puzzles = None,
     task: TaskName = "auto",
     llm: LLMName = "qwen",
+    adapter: AdapterName = "auto",
     drafts: Drafts = 1,
     rounds: Rounds = 0,
     seed: Seed = 0,
@@ -151,13 +161,14 @@ def draft(
 ) -> None:
     """Let the LLM alone answer, judged by the rules: `hybrid solve --refiner none`."""
     config = SearchConfig(drafts=drafts, rounds=rounds, seed=seed)
-    _run(puzzles, task, llm, "none", device, config, as_json, out, resume)
+    _run(puzzles, task, llm, adapter, "none", device, config, as_json, out, resume)
 
 
 def _run(
     names: list[str] | None,
     task: str,
     llm: str,
+    adapter: str,
     refiner: str,
     device: str,
     config: SearchConfig,
@@ -182,7 +193,7 @@ def _run(
     from hybrid import solving
     from hybrid.output import Output
 
-    setup = solving.Setup(llm, refiner, device)
+    setup = solving.Setup(llm, refiner, device, adapter)
     models = [
         name for name in (llm, solving.refiner_path(refiner)) if Path(name).suffix
     ]  # else no file's name

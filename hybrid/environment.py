@@ -14,6 +14,7 @@ PACKAGES = (
     "torch",
     "transformers",
     "accelerate",
+    "peft",
     "datasets",
     "numpy",
     "huggingface_hub",
@@ -30,6 +31,7 @@ def describe(refiner: str) -> Iterator[str]:
         yield f"{package:<15} {version(package)}"
     yield from _devices()
     yield from _llms()
+    yield from _adapters()
     yield from _experts(refiner)
 
 
@@ -69,6 +71,16 @@ def _llms() -> Iterator[str]:
             yield f"llm {name:<11} {error}"
         else:
             yield f"llm {name:<11} {folder or 'not here yet: hybrid pull ' + name}"
+
+
+def _adapters() -> Iterator[str]:
+    from hybrid.llm.grid.shipped import AdapterError, shipped
+
+    try:
+        for name, adapter in shipped().items():
+            yield f"adapter {name:<7} {adapter.name}, of {adapter.base}"
+    except AdapterError as error:
+        yield f"adapter         {error}"
 
 
 def _experts(spec: str) -> Iterator[str]:

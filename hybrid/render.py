@@ -229,9 +229,16 @@ class Live(Notes):
     def listen(self, llm: object) -> None:
         if hasattr(llm, "on_token"):
             llm.on_token = self._written
+        if hasattr(llm, "on_fitting"):
+            llm.on_fitting = self._fitted
 
     def _written(self, tokens: int) -> None:
         self._words = f"{self._name()}: drafting, {tokens} tokens"
+
+    def _fitted(self, steps: int, total: int) -> None:
+        self._words = (
+            f"{self._name()}: training the language model on the demonstrations, step {steps} of {total}"
+        )
 
     def _name(self) -> str:
         more = len(self._puzzles) - 1

@@ -11,7 +11,9 @@ from rich.console import Console
 
 from hybrid import render
 from hybrid.answer import Answer
+from hybrid.llm import local
 from hybrid.llm.chat.prompts import ChatProposer
+from hybrid.llm.grid.shipped import AUTO, Adapter, AdapterError, adapter_for
 from hybrid.llm.registry import connect, hide_password
 from hybrid.output import Earlier, Output, OutputError, remaining
 from hybrid.pipeline import Pipeline
@@ -39,11 +41,12 @@ class MissingError(RuntimeError):
 
 @dataclass(frozen=True)
 class Setup:
-    """Who is to answer, and where it runs. `none` names nobody."""
+    """Who is to answer, and where it runs. `none` names nobody; adapter `auto` is what ships for the LLM."""
 
     llm: str
     refiner: str
     device: str = "auto"
+    adapter: str = AUTO
 
 
 def worst(codes: Sequence[int]) -> int:
@@ -82,7 +85,7 @@ def run(puzzles: Sequence[Puzzle], setup: Setup, config: SearchConfig, output: O
             complain(f"{output.name} holds all {len(puzzles)} answers already")
             return worst(codes)
         with output.open(config) as write:
-            pipeline = build(setup, display)
+            pipeline = build(setup, display, config)
             for answer in pipeline.solve(todo, config):
                 display.rest()
                 write(answer)
@@ -92,7 +95,7 @@ def run(puzzles: Sequence[Puzzle], setup: Setup, config: SearchConfig, output: O
         display.rest()
         complain(error)
         codes.append(MISSING)
-    except OutputError as error:
+    except (OutputError, AdapterError) as error:
         display.rest()
         complain(error)
         codes.append(BAD_INPUT)
@@ -105,8 +108,17 @@ def run(puzzles: Sequence[Puzzle], setup: Setup, config: SearchConfig, output: O
     return worst(codes)
 
 
-def build(setup: Setup, display: render.Notes) -> Pipeline:
-    """The pipeline for a setup. What is missing is a warning as long as something is left that can answer."""
+def build(setup: Setup, display: render.Notes, config: SearchConfig) -> Pipeline:
+    """The pipeline for a setup. What is missing is a warning as long as something is left that can answer.
+
+    Raises AdapterError for an adapter that cannot be used, and MissingError.
+    """
+    adapter = adapter_for(setup.llm, setup.adapter)
+    if adapter is not None and config.rounds:
+        raise AdapterError(
+            f"--rounds {config.rounds}: a model with an adapter cannot be told what was wrong, "
+            "expected --rounds 0 or --adapter none"
+        )
     missing: list[str] = []
     proposer: Proposer = Blank()
     refiner: Refiner | None = None
@@ -115,7 +127,7 @@ def build(setup: Setup, display: render.Notes) -> Pipeline:
     except (CheckpointError, PuzzleError) as error:
         missing.append(str(error))
     try:
-        proposer = _proposer(setup, display)
+        proposer = _proposer(setup, display, adapter, config.budget_seconds)
     except ProposerError as error:
         missing.append(str(error))
     display.rest()
@@ -145,13 +157,23 @@ def can_overlap(proposer: Proposer | None) -> bool:
     return llm is not None and getattr(llm, "device", None) != "cpu"
 
 
-def _proposer(setup: Setup, display: render.Notes) -> Proposer:
+def _proposer(setup: Setup, display: render.Notes, adapter: Adapter | None, budget: float | None) -> Proposer:
     if setup.llm == NOBODY:
         return Blank()
     display.busy(f"loading {hide_password(setup.llm)}")
-    llm = connect(setup.llm, setup.device)
-    display.listen(llm)
-    return ChatProposer(llm)
+    if adapter is None:
+        llm = connect(setup.llm, setup.device)
+        display.listen(llm)
+        return ChatProposer(llm)
+    folder = local.folder_of(setup.llm)
+    from hybrid.llm.grid.proposer import GridProposer  # transformers: seconds, paid once the weights are here
+
+    proposer = GridProposer.load(folder, adapter, setup.device)
+    proposer.budget_seconds = budget
+    if proposer.note:
+        display.warned(proposer.note)
+    display.listen(proposer)
+    return proposer
 
 
 def _refiner(setup: Setup, display: render.Notes) -> Refiner | None:

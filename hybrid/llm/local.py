@@ -19,13 +19,14 @@ def accepts(spec: str) -> bool:
 
 def connect(spec: str, device: str) -> LLM:
     """The model in memory, its weights fetched or converted first if need be. Raises BackendError."""
-    folder = _folder(spec)
+    folder = folder_of(spec)
     from hybrid.llm.causal import CausalLM  # torch and transformers: seconds, paid once the weights are here
 
     return CausalLM(folder, device)
 
 
-def _folder(spec: str) -> Path:
+def folder_of(spec: str) -> Path:
+    """The folder of the model's weights, fetched or converted first if need be. Raises BackendError."""
     if spec in fetch.catalogue():
         return fetch.pull(spec)
     if _path(spec).is_dir():

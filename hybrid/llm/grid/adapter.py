@@ -14,15 +14,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from hybrid.llm.grid.base_weights import GridModelError, load_base
+from hybrid.llm.grid.base_weights import GridModelError, empty_model, load_base
 from hybrid.llm.grid.quantization import GROUP, pack_four_bits, unpack_four_bits
+from hybrid.llm.grid.shipped import CONFIG_FILE, INFO_FILE, WEIGHTS_FILE
 from hybrid.llm.grid.vocabulary import WORDS
 
-CONFIG_FILE, WEIGHTS_FILE, INFO_FILE = "adapter_config.json", "adapter_model.safetensors", "grid.json"
 TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 QUANTIZATION = {"bits": 4, "group": GROUP, "symmetric": True, "scale": "absmax / 7, float16"}
 _PREFIX = "base_model.model."  # of every name in a file of peft's
@@ -63,6 +64,30 @@ def load_grid_model(
             )
         merge_adapter(model, Path(adapter))
     return model
+
+
+def check_shape(base: Path, adapter: Path) -> None:
+    """Compare an adapter's shapes with those of a base model, of which only the description is read.
+
+    Raises GridModelError where they differ.
+    """
+    model = empty_model(base)
+    expected = {name: tuple(weight.shape) for name, weight in model.state_dict().items()}
+    with safe_open(adapter / WEIGHTS_FILE, framework="pt") as stored:
+        for key in stored.keys():  # noqa: SIM118  it is no mapping
+            name, shape = key.removeprefix(_PREFIX), tuple(stored.get_slice(key).get_shape())
+            if name.endswith(_SCALE):
+                continue
+            target = name.replace(_DOWN, ".weight").replace(_UP, ".weight")
+            whole = expected.get(target)
+            side = 1 if name.endswith(_DOWN) else 0
+            given = 2 * shape[1] if name.endswith(_DOWN) else shape[0]
+            if whole is None or whole[side] != given:
+                has = "does not have it" if whole is None else f"has {whole[side]}"
+                raise GridModelError(
+                    f"adapter {adapter}: trained on another model ({read_info(adapter).get('base')}): "
+                    f"{target} of size {given}, the model in {base} {has}"
+                )
 
 
 def merge_adapter(model: PreTrainedModel, folder: Path) -> None:

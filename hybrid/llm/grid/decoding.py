@@ -53,6 +53,15 @@ class Decoded:
     log_probability: float
 
 
+@dataclass(frozen=True)
+class Held:
+    """Prompts that are still in the store after their answers were decoded, and what follows each: first [n, V]."""
+
+    store: Store
+    lengths: list[int]
+    first: Tensor
+
+
 class Decoder:
     """Decodes with one model, whose vocabulary is the sixteen words.
 
@@ -76,6 +85,8 @@ class Decoder:
         self.capture = capture and self.device.type == "cuda"
         self.memory = Memory(model.config, compute_dtype(model), self.device)
         self._loops: dict[tuple[int, int], _Loop] = {}
+        self.held: Held | None = None  # the last batch that was decoded
+        self.on_token: Callable[[int], None] | None = None  # takes the number of tokens decoded so far
 
     def log_probabilities(self, hidden: Tensor) -> Tensor:
         """Of the next token: hidden states [..., D] to [..., V] float32."""
@@ -123,6 +134,7 @@ class Decoder:
         loop = self._loop(len(prompts), longest + most)
         lengths = torch.tensor([len(prompt.tokens) for prompt in prompts], device=self.device)
         scores = self.prefill([prompt.tokens for prompt in prompts], loop.store)
+        self.held = Held(loop.store, [len(prompt.tokens) for prompt in prompts], scores)
         loop.begin(lengths, [prompt.limits for prompt in prompts], scores)
         taken = 1
         while taken < most:
@@ -130,6 +142,8 @@ class Decoder:
                 break
             (loop.replay or loop.step)()
             taken += 1
+            if self.on_token is not None:
+                self.on_token(taken)
         output, finished = loop.output[:, :taken].cpu().numpy(), loop.state.finished.tolist()
         totals = loop.log_probability.tolist()
         return [

@@ -90,12 +90,12 @@ class Episode:
 
 def input_length(grid: Grid) -> int:
     """Tokens of `I rows O` for an input."""
-    return grid.size + max(grid.shape) + 2
+    return int(grid.size + max(grid.shape) + 2)
 
 
 def pair_length(pair: Pair) -> int:
     """Tokens of `I rows O rows E`, under the turn that needs the most."""
-    return input_length(pair[0]) + pair[1].size + max(pair[1].shape) + 1
+    return int(input_length(pair[0]) + pair[1].size + max(pair[1].shape) + 1)
 
 
 def input_tokens(cells: NDArray[np.integer]) -> Tokens:
@@ -181,7 +181,8 @@ def maze_cells(grid: Grid) -> Tokens:
         raise ValueError(
             f"a maze has a character code {grid[~matches.any(-1)][0]}, expected {MAZE_SYMBOLS!r}"
         )
-    return matches.argmax(-1).astype(np.int64)
+    cells: Tokens = matches.argmax(-1).astype(np.int64)
+    return cells
 
 
 def maze_grid(cells: NDArray[np.integer]) -> Grid | None:

@@ -24,8 +24,8 @@ import numpy as np
 import torch
 
 from hybrid.llm.grid.base_weights import GridModelError
+from hybrid.llm.grid.candidates import GridModel, ProposalConfig
 from hybrid.llm.grid.fitting import FittingConfig
-from hybrid.llm.grid.proposer import GridProposer, ProposalConfig
 from hybrid.llm.grid.records import (
     RANKINGS,
     Json,
@@ -48,7 +48,7 @@ class Evaluation:
 
     def __init__(
         self,
-        proposer: GridProposer,
+        proposer: GridModel,
         fitting: FittingConfig | None,
         views: int,
         frozen_views: int,
@@ -158,7 +158,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if options.device.startswith("cuda"):
         torch.cuda.set_device(torch.device(options.device).index or 0)
     try:
-        proposer = GridProposer.load(
+        proposer = GridModel.load(
             options.base,
             options.adapter,
             options.device,

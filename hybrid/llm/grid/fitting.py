@@ -7,7 +7,7 @@ learned. The adapter's parameters are not quantised here: the result is used for
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -23,7 +23,7 @@ from hybrid.llm.grid.adapter import read_adapter
 from hybrid.llm.grid.attention import hidden_states, token_logits, use_grid_attention
 from hybrid.llm.grid.base_weights import GridModelError
 from hybrid.llm.grid.episodes import IGNORE, Episode, Pair, choose_pairs, draw_view, episode
-from hybrid.llm.grid.lora import ADAPTER, add_adapter
+from hybrid.llm.grid.lora import ADAPTER, add_adapter, low_rank
 from hybrid.llm.grid.vocabulary import PADDING
 
 GRAIN = 64  # sequence lengths are padded to multiples of this
@@ -65,13 +65,9 @@ class PlainLinear(PeftLinear):
     """peft's linear layer with an adapter, in the precision of its input."""
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        down, up = (weight.to(x.dtype) for weight in _low_rank(self))
+        down, up = (weight.to(x.dtype) for weight in low_rank(self))
         added = F.linear(F.linear(x, down), up) * self.scaling[ADAPTER]
         return cast(Tensor, self.base_layer(x) + added)
-
-
-def _low_rank(layer: PeftLinear) -> tuple[Tensor, Tensor]:
-    return cast(Tensor, layer.lora_A[ADAPTER].weight), cast(Tensor, layer.lora_B[ADAPTER].weight)
 
 
 class Fitter:
@@ -118,7 +114,7 @@ class Fitter:
         """Write the weights, with what was learned added, into a plain model of the same shape, in place."""
         weights = dict(target.named_parameters())
         for name, layer in self.layers.items():
-            down, up = _low_rank(layer)
+            down, up = low_rank(layer)
             base = cast(Tensor, layer.get_base_layer().weight)
             weights[name + ".weight"].copy_(base.float() + up @ down * layer.scaling[ADAPTER])
         for name, parameter in self.parameters.items():
@@ -126,16 +122,23 @@ class Fitter:
                 weights[name].copy_(parameter)
 
     def fit(
-        self, pairs: Sequence[Pair], rng: np.random.Generator, config: FittingConfig | None = None
+        self,
+        pairs: Sequence[Pair],
+        rng: np.random.Generator,
+        config: FittingConfig | None = None,
+        on_step: Callable[[int, int], None] = lambda done, total: None,
     ) -> FittingReport:
-        """Train on a task's demonstrations, from whatever state the adapter is in; a single one is shown twice."""
+        """Train on a task's demonstrations, from whatever state the adapter is in; a single one is shown twice.
+
+        on_step: called after every step with the number of steps taken and of all.
+        """
         config = config or FittingConfig()
         begun = time.perf_counter()
-        low_rank = [p for name, p in self.parameters.items() if ".lora_" in name]
+        matrices = [p for name, p in self.parameters.items() if ".lora_" in name]
         tables = [p for name, p in self.parameters.items() if ".lora_" not in name]
         optimizer = torch.optim.AdamW(
             [
-                {"params": low_rank, "weight_decay": config.weight_decay, "peak": config.learning_rate},
+                {"params": matrices, "weight_decay": config.weight_decay, "peak": config.learning_rate},
                 {"params": tables, "weight_decay": 0.0, "peak": config.table_learning_rate},
             ],
             lr=config.learning_rate,
@@ -158,9 +161,10 @@ class Fitter:
             loss, accuracy = self._loss(tokens.to(self.device), labels.to(self.device))
             optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
-            torch.nn.utils.clip_grad_norm_(low_rank + tables, 1.0)
+            torch.nn.utils.clip_grad_norm_(matrices + tables, 1.0)
             optimizer.step()
             result, step = torch.stack([loss.detach(), accuracy]), step + 1
+            on_step(step, config.steps)
         self.model.train(False)
         optimizer.zero_grad(set_to_none=True)
         last_loss, last_accuracy = result.tolist()

@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 
 from hybrid.llm.grid.adapter import TARGETS, LoraShape
 from hybrid.llm.grid.quantization import simulate_four_bits
+from hybrid.llm.grid.vocabulary import table_weights
 
 ADAPTER = "default"  # peft's name for the only adapter
 
@@ -22,11 +23,18 @@ class FourBitLinear(PeftLinear):
     The arithmetic is in the base weight's precision, whatever that of the adapter's parameters.
     """
 
+    def _scale(self) -> float:
+        return float(self.scaling[ADAPTER])
+
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        down = simulate_four_bits(self.lora_A[ADAPTER].weight).to(x.dtype)
-        up = simulate_four_bits(self.lora_B[ADAPTER].weight).to(x.dtype)
+        down, up = (simulate_four_bits(weight).to(x.dtype) for weight in low_rank(self))
         added = F.linear(F.linear(x, down), up) * self.scaling[ADAPTER]
         return cast(Tensor, self.base_layer(x)) + added
+
+
+def low_rank(layer: PeftLinear) -> tuple[Tensor, Tensor]:
+    """The two matrices of a layer's adapter: down [rank, in], up [out, rank]."""
+    return cast(Tensor, layer.lora_A[ADAPTER].weight), cast(Tensor, layer.lora_B[ADAPTER].weight)
 
 
 def add_adapter(model: PreTrainedModel, shape: LoraShape) -> PreTrainedModel:
@@ -34,12 +42,13 @@ def add_adapter(model: PreTrainedModel, shape: LoraShape) -> PreTrainedModel:
 
     The adapter, the embedding and the head are left to train, in float32.
     """
-    config = LoraConfig(r=shape.rank, lora_alpha=shape.alpha, target_modules=list(TARGETS), lora_dropout=0.0)
+    alpha = cast(int, shape.alpha)  # peft only divides it by the rank
+    config = LoraConfig(r=shape.rank, lora_alpha=alpha, target_modules=list(TARGETS), lora_dropout=0.0)
     inject_adapter_in_model(config, model)
     for module in model.modules():
         if isinstance(module, PeftLinear):
             module.__class__ = FourBitLinear
-    tables = [model.get_input_embeddings().weight, model.get_output_embeddings().weight]
+    tables = table_weights(model)
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(".lora_" in name or any(parameter is table for table in tables))
         if parameter.requires_grad:

@@ -1,203 +1,225 @@
-"""Answers that a language model proposes for a task: the grids it decodes under many views, with votes and scores."""
+"""Drafts of puzzles by a language model with an adapter: a proposer for the search.
+
+Sudokus and mazes are filled in, their givens fed. ARC tasks are asked under several views, whose grids are counted
+and scored; on a GPU the model is trained on the demonstrations first.
+"""
 
 from __future__ import annotations
 
-import copy
-import math
-from collections import Counter
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
 
 import numpy as np
 import torch
 
-from hybrid.llm.grid.adapter import merge_adapter, read_info
-from hybrid.llm.grid.attention import use_grid_attention
-from hybrid.llm.grid.base_weights import GridModelError, load_base
-from hybrid.llm.grid.decoding import Decoder, Prompt
-from hybrid.llm.grid.episodes import Pair
-from hybrid.llm.grid.fitting import Fitter, FittingConfig, FittingReport
-from hybrid.llm.grid.rules import Limits
-from hybrid.llm.grid.scoring import score_candidates
-from hybrid.llm.grid.views import TaskView, draw_task_views, view_prompt
-from trm.grid import Grid
-
-SCORING_SEED = (
-    8_000_003  # the views that score are the same for every candidate, and are not those that decode
+from hybrid.llm.base import BackendError
+from hybrid.llm.grid.base_weights import GridModelError
+from hybrid.llm.grid.candidates import Candidate, GridModel, ProposalConfig
+from hybrid.llm.grid.episodes import (
+    MAZE_SYMBOLS,
+    input_length,
+    maze_cells,
+    maze_grid,
+    pair_length,
+    puzzle_prompt,
+    sudoku_cells,
 )
+from hybrid.llm.grid.filling import Blanks, fill
+from hybrid.llm.grid.shipped import Adapter, AdapterError
+from hybrid.llm.grid.vocabulary import WORDS
+from hybrid.llm.store.identity import DIGITS, resolved_name
+from trm.device import GRAPH_CAPTURE_LOCK, DeviceError, resolve_device
+from trm.grid import Grid
+from trm.inference.engine import has_bf16
+from trm.inference.proposals import Draft, Feedback
+from trm.tasks import Puzzle, get
+
+FITTED_VIEWS = 16
+# Views on a CPU: as many as have that many tokens together, so that reading them takes a few seconds on two cores.
+TOKENS_ON_CPU, MOST_VIEWS_ON_CPU = 2400, 4
+FITTING_SHARE = 0.25  # of a budget; the network's adaptation comes after
+REMEMBERED = 16  # tasks whose candidates are kept, for further drafts
+_FREE = MAZE_SYMBOLS.index(" ")
 
 
-@dataclass(frozen=True)
-class Candidate:
-    """votes: views that decoded the grid. score: mean log-probability of the whole grid over the scoring views."""
+@dataclass(frozen=True, eq=False)
+class _Ranked:
+    """An ARC task's candidates, the best first, for each of its inputs; tokens that were written and read."""
 
-    grid: Grid
-    votes: int
-    score: float
-
-
-@dataclass(frozen=True)
-class Proposal:
-    """Candidates for one test input.
-
-    candidates: those with most votes first, of equal ones the more probable. unfinished: views whose grid did not
-    end. left_out: demonstrations that did not fit into the window, at most, in any view.
-    """
-
-    candidates: list[Candidate]
-    unfinished: int
-    left_out: int
-
-    def by_score(self) -> list[Candidate]:
-        return sorted(self.candidates, key=lambda candidate: -candidate.score)
-
-
-@dataclass(frozen=True)
-class ProposalConfig:
-    """views: decoded. scoring_views: averaged over. scored: candidates that are scored at most, the most voted."""
-
-    views: int = 16
-    scoring_views: int = 8
-    scored: int = 16
+    candidates: list[list[Candidate]]
+    tokens: int
+    prompt_tokens: int
 
 
 class GridProposer:
-    """A tuned language model that proposes answers, as it was trained or fitted to a task first.
+    """A proposer that drafts with a tuned language model.
 
-    Args:
-        decoder: with the model to decode and score with; fitting rewrites that model's weights in place.
-        fitter: the trainable model; None where nothing is fitted.
+    name: model, arithmetic and adapter, for records. parameters: how many weights it has. note: a line for people,
+    where the adapter was trained on other weights. budget_seconds: of a puzzle, of which fitting takes a share.
+    on_token: called with the number of tokens that are written. on_fitting: with the steps taken and of all.
     """
 
-    def __init__(self, decoder: Decoder, fitter: Fitter | None = None) -> None:
-        self.decoder, self.fitter = decoder, fitter
+    def __init__(self, model: GridModel, name: str, note: str | None = None) -> None:
+        self.model, self.note = model, note
+        self.name: str | None = name
+        self.device = model.decoder.device.type
+        self.parameters = sum(weight.numel() for weight in model.decoder.model.parameters())
+        self.budget_seconds: float | None = None
+        self.on_token: Callable[[int], None] = lambda tokens: None
+        self.on_fitting: Callable[[int, int], None] = lambda done, total: None
+        model.decoder.on_token = lambda tokens: self.on_token(tokens)
+        self._ranked: dict[tuple[int, int], _Ranked] = {}
 
     @classmethod
-    def load(
-        cls,
-        base: Path,
-        adapter: Path,
-        device: str = "cpu",
-        *,
-        fitted: bool = True,
-        capture: bool = True,
-        most_rows: int = 32,
-        window: int = 11_264,
-    ) -> GridProposer:
-        """From the folders of a base model and an adapter (see `adapter.load_grid_model`). Raises GridModelError."""
-        dtype = torch.bfloat16 if device.startswith("cuda") else torch.float32
-        model, digest = load_base(base, device, dtype)
-        trained_on = str(read_info(adapter).get("base_sha256"))
-        if trained_on != digest:
-            raise GridModelError(
-                f"{adapter}: trained on a base model with hash {trained_on[:12]}, {base} has {digest[:12]}"
+    def load(cls, base: Path, adapter: Adapter, device: str = "auto") -> GridProposer:
+        """From a base model's folder. Raises AdapterError where the two do not belong together, and BackendError."""
+        try:
+            place = resolve_device(device, automatic=("cuda", "mps"))
+        except DeviceError as error:
+            raise BackendError(str(error)) from error
+        bf16 = place != "cpu" or has_bf16(place)
+        dtype = torch.bfloat16 if bf16 else torch.float32
+        try:
+            model = GridModel.load(
+                base, adapter.folder, place, dtype=dtype, fitted=place.startswith("cuda"), cached=True
             )
-        for table in (model.get_input_embeddings(), cast(Any, model).get_output_embeddings()):
-            table.float()  # the two that are trained whole keep all their digits
-        fitter = Fitter(copy.deepcopy(model), adapter) if fitted else None
-        merge_adapter(model, adapter)
-        use_grid_attention(model)
-        return cls(Decoder(model, most_rows=most_rows, window=window, capture=capture), fitter)
-
-    def fit(
-        self, pairs: Sequence[Pair], rng: np.random.Generator, config: FittingConfig | None = None
-    ) -> FittingReport:
-        """Fit the adapter to a task's demonstrations until `reset`. Raises ValueError without a fitter."""
-        if self.fitter is None:
-            raise ValueError("this proposer was loaded without what fitting needs")
-        self.fitter.reset()
-        report = self.fitter.fit(pairs, rng, config)
-        self.fitter.merge_into(self.decoder.model)
-        return report
-
-    def reset(self) -> None:
-        """Decode and score with the adapter as it was trained again."""
-        if self.fitter is not None:
-            self.fitter.reset()
-            self.fitter.merge_into(self.decoder.model)
+        except GridModelError as error:
+            raise AdapterError(str(error)) from error
+        note = None
+        if model.base_sha256 != adapter.base_sha256:
+            note = (
+                f"adapter {adapter.folder}: trained on weights {adapter.base_sha256[:DIGITS]} of {adapter.base}, "
+                f"{base.name} has {model.base_sha256[:DIGITS]}: drafts may be worse"
+            )
+        return cls(model, f"{resolved_name(base, 'bf16' if bf16 else 'fp32')} + {adapter.name}", note)
 
     def propose(
-        self,
-        pairs: Sequence[Pair],
-        questions: Sequence[Grid],
-        rng: np.random.Generator,
-        config: ProposalConfig | None = None,
-        *,
-        limits: Sequence[Limits] | None = None,
-        others: Sequence[Sequence[Grid]] | None = None,
-    ) -> list[Proposal]:
-        """Decode all views of all test inputs in one batch, vote and score.
+        self, puzzle: Puzzle, drafts: int = 1, feedback: Feedback | None = None, seed: int = 0
+    ) -> list[Draft]:
+        """`drafts` drafts, the likeliest first. ARC may have fewer: as many as there are candidates.
 
-        Args:
-            limits: for every test input which grids may come out, where its shape or symbols are known.
-            others: for every test input grids from elsewhere, which are scored too and have no votes of this model.
+        Raises BackendError where memory runs out. Feedback is not understood: the drafts are the same.
         """
-        config = config or ProposalConfig()
-        views = draw_task_views(config.views, len(pairs), rng)
-        bounds = list(limits) if limits is not None else [Limits()] * len(questions)
-        room = self.decoder.window - max(limit.most_tokens for limit in bounds)
-        shown = [
-            (view_prompt(pairs, question, view, room), _turned(limit, view))
-            for question, limit in zip(questions, bounds, strict=True)
-            for view in views
-        ]
-        most = max(likely_tokens(pairs, question) for question in questions) if limits is None else None
-        decoded = self.decoder.greedy([Prompt(tokens, limit) for (tokens, _), limit in shown], most)
-        proposals = []
-        for number, question in enumerate(questions):
-            part = slice(number * len(views), (number + 1) * len(views))
-            votes = Counter(
-                _key(view.view.invert(result.grid))
-                for view, result in zip(views, decoded[part], strict=True)
-                if result.grid is not None
-            )
-            named = [key for key, _ in votes.most_common(config.scored)]
-            named += [_key(grid) for grid in (others[number] if others else ())]
-            grids = {key: np.array(key, np.uint8) for key in named}
-            scores = self.score(pairs, question, list(grids.values()), config)
-            candidates = [
-                Candidate(grid, votes[key], score)
-                for (key, grid), score in zip(grids.items(), scores, strict=True)
-            ]
-            candidates.sort(key=lambda candidate: (-candidate.votes, -candidate.score))
-            unfinished = sum(result.grid is None for result in decoded[part])
-            proposals.append(Proposal(candidates, unfinished, max(left for (_, left), _ in shown[part])))
-        return proposals
+        return self._drafts([puzzle], drafts, seed)[0]
 
-    def score(
-        self,
-        pairs: Sequence[Pair],
-        question: Grid,
-        grids: Sequence[Grid],
-        config: ProposalConfig | None = None,
-    ) -> list[float]:
-        """The mean log-probability of each grid over views that are the same whatever is scored, and whenever."""
-        config = config or ProposalConfig()
-        views = draw_task_views(config.scoring_views, len(pairs), np.random.default_rng(SCORING_SEED))
-        room = self.decoder.window - Limits().most_tokens
-        prompts = [view_prompt(pairs, question, view, room)[0] for view in views]
-        scores = score_candidates(self.decoder, prompts, [view.view for view in views], grids)
-        result: list[float] = scores.mean(0).tolist()
+    def propose_many(self, puzzles: Sequence[Puzzle], seed: int = 0) -> list[Draft]:
+        """One draft for each puzzle; Sudokus and mazes are filled in together."""
+        return [drafts[0] for drafts in self._drafts(puzzles, 1, seed)]
+
+    def _drafts(self, puzzles: Sequence[Puzzle], drafts: int, seed: int) -> list[list[Draft]]:
+        # Capturing a graph and another thread's work on the same GPU do not go together.
+        alone: AbstractContextManager[object] = nullcontext() if self.device == "cpu" else GRAPH_CAPTURE_LOCK
+        result: list[list[Draft]] = [[] for _ in puzzles]
+        try:
+            with alone:
+                for kind in ("sudoku", "maze"):
+                    numbers = [number for number, puzzle in enumerate(puzzles) if puzzle.task == kind]
+                    filled = self._fill([puzzles[number] for number in numbers], drafts, seed)
+                    for number, some in zip(numbers, filled, strict=True):
+                        result[number] = some
+                for number, puzzle in enumerate(puzzles):
+                    if get(puzzle.task).has_demonstrations:
+                        result[number] = self._from_demonstrations(puzzle, drafts, seed)
+                    elif not result[number]:
+                        result[number] = [
+                            Draft(
+                                None, error=f"the adapter has not learned puzzles of the kind {puzzle.task}"
+                            )
+                        ]
+        except torch.OutOfMemoryError as error:
+            raise BackendError(f"{self.name}: out of memory, expected more or --adapter none") from error
         return result
 
+    # -- puzzles with rules ------------------------------------------------------------------------------
+    def _fill(self, puzzles: Sequence[Puzzle], drafts: int, seed: int) -> list[list[Draft]]:
+        begun = time.perf_counter()
+        blanks = [
+            _blanks(puzzle, (seed, draft, puzzle.checksum) if draft else None)
+            for puzzle in puzzles
+            for draft in range(drafts)
+        ]
+        answers = fill(self.model.decoder, blanks, on_tokens=self.on_token) if blanks else []
+        seconds = (time.perf_counter() - begun) / max(1, len(blanks))
+        filled = []
+        for number, (asked, cells) in enumerate(zip(blanks, answers, strict=True)):
+            puzzle = puzzles[number // drafts]
+            grid = maze_grid(cells) if puzzle.task == "maze" else cells.astype(np.uint8)
+            assert grid is not None  # no other cells were allowed
+            chosen = int((asked.choices.sum(-1) > 1).sum())
+            read = len(asked.prompt) + cells.size + len(cells) - chosen
+            filled.append(_draft(puzzle, (grid,), chosen, seconds, read))
+        return [filled[first : first + drafts] for first in range(0, len(filled), drafts)]
 
-def _key(grid: Grid) -> tuple[tuple[int, ...], ...]:
-    return tuple(map(tuple, grid.tolist()))
+    # -- ARC ---------------------------------------------------------------------------------------------
+    def _from_demonstrations(self, puzzle: Puzzle, drafts: int, seed: int) -> list[Draft]:
+        begun = time.perf_counter()
+        key = (puzzle.checksum, seed)
+        if key not in self._ranked:
+            self._ranked[key] = self._rank(puzzle, seed)
+            while len(self._ranked) > REMEMBERED:
+                del self._ranked[next(iter(self._ranked))]
+        ranked = self._ranked[key]
+        count = min(drafts, max(map(len, ranked.candidates)))
+        seconds = (time.perf_counter() - begun) / count
+        grids = [
+            tuple(choice[min(rank, len(choice) - 1)].grid for choice in ranked.candidates)
+            for rank in range(count)
+        ]
+        return [
+            _draft(puzzle, drafted, ranked.tokens // count, seconds, ranked.prompt_tokens // count)
+            for drafted in grids
+        ]
+
+    def _rank(self, puzzle: Puzzle, seed: int) -> _Ranked:
+        """Candidates for each input: on a GPU by their score after fitting, on a CPU by votes, then score."""
+        rng = np.random.default_rng([seed, puzzle.checksum])
+        pairs = list(puzzle.demos)
+        fitted = self.model.fitter is not None and bool(pairs)
+        if fitted:
+            self._fit(puzzle, rng)
+        try:
+            found: list[list[Candidate]] = []
+            tokens = prompt_tokens = 0
+            for question in puzzle.inputs:
+                length = min(sum(map(pair_length, pairs)) + input_length(question), self.model.decoder.window)
+                config = ProposalConfig(views=FITTED_VIEWS) if fitted else _on_cpu(length)
+                (proposal,) = self.model.propose(pairs, [question], rng, config)
+                found.append(proposal.by_score() if fitted else proposal.candidates)
+                tokens += config.views * max(c.grid.size + len(c.grid) + 1 for c in proposal.candidates)
+                prompt_tokens += (config.views + config.scoring_views) * length
+        finally:
+            if fitted:
+                self.model.reset()
+        return _Ranked(found, tokens, prompt_tokens)
+
+    def _fit(self, puzzle: Puzzle, rng: np.random.Generator) -> None:
+        from hybrid.llm.grid.fitting import FittingConfig  # it imports peft, which a CPU does not need
+
+        seconds = None if self.budget_seconds is None else FITTING_SHARE * self.budget_seconds
+        self.model.fit(list(puzzle.demos), rng, FittingConfig(seconds=seconds), self.on_fitting)
 
 
-def likely_tokens(pairs: Sequence[Pair], question: Grid) -> int:
-    """Tokens of the largest answer that is still likely, so that one that does not end is given up early."""
-    growth = max(max(output.shape) / max(source.shape) for source, output in pairs)
-    square = math.ceil((max(question.shape) * growth + 1) ** 2) + 40
-    largest = 4 * max(int(output.size) for _, output in pairs) + 60
-    return int(min(Limits().most_tokens, square, largest))
+def _on_cpu(length: int) -> ProposalConfig:
+    """Without fitting: few views, by the prompt's length and no clock, so that the same seed gives the same answer."""
+    return ProposalConfig(views=max(1, min(MOST_VIEWS_ON_CPU, TOKENS_ON_CPU // length)), scoring_views=0)
 
 
-def _turned(limits: Limits, shown: TaskView) -> Limits:
-    """What limits become under a view."""
-    heights, widths = limits.heights, limits.widths
-    if shown.view.turn & 4:
-        heights, widths = widths, heights
-    return Limits(heights, widths, tuple(int(shown.view.colors[cell]) for cell in limits.cells))
+def _blanks(puzzle: Puzzle, seed: tuple[int, ...] | None) -> Blanks:
+    """A Sudoku or maze as cells to fill in, with the symbols that the task allows in each."""
+    maze = puzzle.task == "maze"
+    cells = (maze_cells if maze else sudoku_cells)(puzzle.grid)
+    listed = get(puzzle.task).choices(puzzle)
+    assert listed is not None  # the shape of both tasks' answers is known
+    choices = np.zeros((*puzzle.grid.shape, len(WORDS)), bool)
+    for row, symbols in enumerate(listed):
+        for column, allowed in enumerate(symbols):
+            tokens = [MAZE_SYMBOLS.index(chr(symbol)) for symbol in allowed] if maze else list(allowed)
+            choices[row, column, tokens] = True
+    return Blanks(puzzle_prompt(cells), choices, _FREE if maze else None, seed)
+
+
+def _draft(puzzle: Puzzle, grids: tuple[Grid, ...], tokens: int, seconds: float, prompt_tokens: int) -> Draft:
+    return Draft(grids, get(puzzle.task).text(grids), None, tokens, seconds, prompt_tokens)

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
+from hybrid.llm.grid.candidates import Proposal
 from hybrid.llm.grid.episodes import Pair
-from hybrid.llm.grid.proposer import Proposal
 from trm.grid import Grid
 
 ATTEMPTS = 2

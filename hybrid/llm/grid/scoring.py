@@ -40,6 +40,26 @@ def score_candidates(
     return scores
 
 
+@torch.inference_mode()
+def score_held(decoder: Decoder, views: Sequence[View], candidates: Sequence[Grid]) -> NDArray[np.float64]:
+    """As `score_candidates`, for the prompts of the batch that was decoded last: they need not be read again."""
+    held = decoder.held
+    if held is None or len(held.lengths) != len(views):
+        raise ValueError(f"{len(views)} views, expected those of the batch that was decoded last")
+    rows = [
+        continuation_scores(
+            decoder,
+            held.store,
+            row,
+            length,
+            held.first[row],
+            [output_tokens(view.apply(g)) for g in candidates],
+        )
+        for row, (view, length) in enumerate(zip(views, held.lengths, strict=True))
+    ]
+    return np.array(rows).reshape(len(views), len(candidates))
+
+
 def continuation_scores(
     decoder: Decoder, store: Store, row: int, length: int, first: Tensor, answers: Sequence[Tokens]
 ) -> list[float]:

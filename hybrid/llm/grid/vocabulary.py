@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from trm.grid import Grid
@@ -42,32 +43,45 @@ def word_ids(tokenizer: Tokenizer) -> list[int]:
     return ids
 
 
+def tables(model: PreTrainedModel) -> tuple[nn.Embedding, nn.Linear]:
+    """A model's embedding and output head."""
+    untyped = cast(Any, model)
+    return untyped.get_input_embeddings(), untyped.get_output_embeddings()
+
+
+def table_weights(model: PreTrainedModel) -> tuple[Tensor, Tensor]:
+    """The weights of a model's embedding and output head."""
+    embedding, head = tables(model)
+    return embedding.weight, head.weight
+
+
 def cut_vocabulary(model: PreTrainedModel, ids: list[int]) -> PreTrainedModel:
     """Keep the rows `ids` of a model's embedding and output head, as two separate tables, and nothing of the rest.
 
     The model is changed in place and returned. Where it tied the two tables, each gets its own copy.
     """
-    rows = torch.tensor(ids, device=model.get_input_embeddings().weight.device)
-    old_embedding, old_head = model.get_input_embeddings(), model.get_output_embeddings()
-    width, dtype = old_embedding.weight.shape[1], old_embedding.weight.dtype
-    embedding = torch.nn.Embedding(len(ids), width, device=rows.device, dtype=dtype)
-    head = torch.nn.Linear(width, len(ids), bias=False, device=rows.device, dtype=dtype)
+    old_embedding, old_head = table_weights(model)
+    rows = torch.tensor(ids, device=old_embedding.device)
+    width, dtype = old_embedding.shape[1], old_embedding.dtype
+    embedding = nn.Embedding(len(ids), width, device=rows.device, dtype=dtype)
+    head = nn.Linear(width, len(ids), bias=False, device=rows.device, dtype=dtype)
     with torch.no_grad():
-        embedding.weight.copy_(old_embedding.weight[rows])
-        head.weight.copy_(old_head.weight[rows])
+        embedding.weight.copy_(old_embedding[rows])
+        head.weight.copy_(old_head[rows])
     set_cut_config(model)
     model.set_input_embeddings(embedding)
-    model.set_output_embeddings(head)
+    cast(Any, model).set_output_embeddings(head)
     return model
 
 
-def set_cut_config(model: PreTrainedModel) -> None:
+def set_cut_config(model: PreTrainedModel) -> PreTrainedModel:
     """Say in a model's configuration that its vocabulary is WORDS and its embedding and head are not tied."""
     for config in (model.config, model.generation_config):
         if config is not None:
             config.bos_token_id, config.eos_token_id, config.pad_token_id = None, END, BLANK
     model.config.vocab_size = len(WORDS)
     model.config.tie_word_embeddings = False
+    return model
 
 
 def grid_to_tokens(cells: NDArray[np.integer]) -> Tokens:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from hybrid.llm.base import BackendError
@@ -39,13 +40,34 @@ def cached(repository: str) -> Path | None:
 
 def download(repository: str, progress: bool) -> Path:
     """Fetch a snapshot. progress: draw bars on standard error. Raises BackendError, in one line."""
+    folder = _fetched(repository, _WANTED, progress)
+    if not weights(folder):
+        raise BackendError(f"hub model {repository}: no safetensors weights, expected model.safetensors")
+    return folder
+
+
+def files(repository: str, names: Sequence[str]) -> Path:
+    """A snapshot's folder with the files of these names, from the cache where they are there. Raises BackendError."""
+    from huggingface_hub import snapshot_download  # 0.3 s, which commands without a model need not take
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+
+    try:
+        folder = Path(str(snapshot_download(repository, local_files_only=True)))
+        if all((folder / name).is_file() for name in names):
+            return folder
+    except (LocalEntryNotFoundError, HFValidationError):
+        pass  # not in the cache
+    return _fetched(repository, list(names), progress=False)
+
+
+def _fetched(repository: str, wanted: list[str], progress: bool) -> Path:
     import huggingface_hub
 
     try:
         with quiet(bars=progress):
             revision = huggingface_hub.HfApi().model_info(repository, timeout=_PROBE_SECONDS).sha
             folder = huggingface_hub.snapshot_download(
-                repository, revision=revision, allow_patterns=_WANTED, ignore_patterns=_UNWANTED
+                repository, revision=revision, allow_patterns=wanted, ignore_patterns=_UNWANTED
             )
     except Exception as error:
         names = (kind.__name__ for kind in type(error).__mro__)
@@ -54,6 +76,4 @@ def download(repository: str, progress: bool) -> Path:
         if status := getattr(getattr(error, "response", None), "status_code", None):
             reason += f" (status {status})"
         raise BackendError(f"hub model {repository}: {reason}") from error
-    if not weights(Path(str(folder))):
-        raise BackendError(f"hub model {repository}: no safetensors weights, expected model.safetensors")
     return Path(str(folder))

@@ -1,0 +1,219 @@
+"""Answers that a language model proposes for a task: the grids it decodes under many views, with votes and scores."""
+
+from __future__ import annotations
+
+import copy
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from hybrid.llm.grid.adapter import check_shape, merge_adapter
+from hybrid.llm.grid.base_weights import load_base, load_base_cached
+from hybrid.llm.grid.decoding import Decoder, Prompt
+from hybrid.llm.grid.episodes import Pair
+from hybrid.llm.grid.rules import Limits
+from hybrid.llm.grid.scoring import score_candidates, score_held
+from hybrid.llm.grid.views import TaskView, draw_task_views, view_prompt
+from hybrid.llm.grid.vocabulary import tables
+from trm.grid import Grid
+
+if TYPE_CHECKING:
+    from hybrid.llm.grid.fitting import Fitter, FittingConfig, FittingReport
+
+SCORING_SEED = (
+    8_000_003  # the views that score are the same for every candidate, and are not those that decode
+)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """votes: views that decoded the grid. score: mean log-probability of the whole grid over the scoring views."""
+
+    grid: Grid
+    votes: int
+    score: float
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """Candidates for one test input.
+
+    candidates: those with most votes first, of equal ones the more probable. unfinished: views whose grid did not
+    end. left_out: demonstrations that did not fit into the window, at most, in any view.
+    """
+
+    candidates: list[Candidate]
+    unfinished: int
+    left_out: int
+
+    def by_score(self) -> list[Candidate]:
+        return sorted(self.candidates, key=lambda candidate: -candidate.score)
+
+
+@dataclass(frozen=True)
+class ProposalConfig:
+    """views: decoded. scored: candidates that are scored at most, the most voted.
+
+    scoring_views: averaged over; 0: the views that were decoded, for which nothing is read again.
+    """
+
+    views: int = 16
+    scoring_views: int = 8
+    scored: int = 16
+
+
+class GridModel:
+    """A tuned language model that proposes answers, as it was trained or fitted to a task first.
+
+    Args:
+        decoder: with the model to decode and score with; fitting rewrites that model's weights in place.
+        fitter: the trainable model; None where nothing is fitted.
+        base_sha256: hash of the base model's weights, which may differ from those that the adapter was trained on.
+    """
+
+    def __init__(self, decoder: Decoder, fitter: Fitter | None = None, base_sha256: str = "") -> None:
+        self.decoder, self.fitter, self.base_sha256 = decoder, fitter, base_sha256
+
+    @classmethod
+    def load(
+        cls,
+        base: Path,
+        adapter: Path,
+        device: str = "cpu",
+        *,
+        dtype: torch.dtype | None = None,
+        fitted: bool = True,
+        capture: bool = True,
+        most_rows: int = 32,
+        window: int = 11_264,
+        cached: bool = False,
+    ) -> GridModel:
+        """From the folders of a base model and an adapter (see `adapter.load_grid_model`).
+
+        dtype: None for bfloat16 on CUDA and float32 elsewhere. cached: whether the cut model is kept for the next
+        time. Raises GridModelError where the adapter does not fit the model's shape.
+        """
+        dtype = dtype or (torch.bfloat16 if device.startswith("cuda") else torch.float32)
+        check_shape(base, adapter)
+        model, digest = (load_base_cached if cached else load_base)(base, device, dtype)
+        for table in tables(model):
+            table.float()  # the two that are trained whole keep all their digits
+        fitter = None
+        if fitted:
+            from hybrid.llm.grid.fitting import Fitter  # it imports peft, a second that only fitting is worth
+
+            fitter = Fitter(copy.deepcopy(model), adapter)
+        merge_adapter(model, adapter)
+        return cls(Decoder(model, most_rows=most_rows, window=window, capture=capture), fitter, digest)
+
+    def fit(
+        self,
+        pairs: Sequence[Pair],
+        rng: np.random.Generator,
+        config: FittingConfig | None = None,
+        on_step: Callable[[int, int], None] = lambda done, total: None,
+    ) -> FittingReport:
+        """Fit the adapter to a task's demonstrations until `reset`. Raises ValueError without a fitter."""
+        if self.fitter is None:
+            raise ValueError("this proposer was loaded without what fitting needs")
+        self.fitter.reset()
+        report = self.fitter.fit(pairs, rng, config, on_step)
+        self.fitter.merge_into(self.decoder.model)
+        return report
+
+    def reset(self) -> None:
+        """Decode and score with the adapter as it was trained again."""
+        if self.fitter is not None:
+            self.fitter.reset()
+            self.fitter.merge_into(self.decoder.model)
+
+    def propose(
+        self,
+        pairs: Sequence[Pair],
+        questions: Sequence[Grid],
+        rng: np.random.Generator,
+        config: ProposalConfig | None = None,
+        *,
+        limits: Sequence[Limits] | None = None,
+        others: Sequence[Sequence[Grid]] | None = None,
+    ) -> list[Proposal]:
+        """Decode all views of all test inputs in one batch, vote and score.
+
+        Args:
+            limits: for every test input which grids may come out, where its shape or symbols are known.
+            others: for every test input grids from elsewhere, which are scored too and have no votes of this model.
+        """
+        config = config or ProposalConfig()
+        views = draw_task_views(config.views, len(pairs), rng)
+        bounds = list(limits) if limits is not None else [Limits()] * len(questions)
+        room = self.decoder.window - max(limit.most_tokens for limit in bounds)
+        shown = [
+            (view_prompt(pairs, question, view, room), _turned(limit, view))
+            for question, limit in zip(questions, bounds, strict=True)
+            for view in views
+        ]
+        decoded = self.decoder.greedy([Prompt(tokens, limit) for (tokens, _), limit in shown])
+        proposals = []
+        for number, question in enumerate(questions):
+            part = slice(number * len(views), (number + 1) * len(views))
+            votes = Counter(
+                _key(view.view.invert(result.grid))
+                for view, result in zip(views, decoded[part], strict=True)
+                if result.grid is not None
+            )
+            named = [key for key, _ in votes.most_common(config.scored)]
+            named += [_key(grid) for grid in (others[number] if others else ())]
+            grids = {key: np.array(key, np.uint8) for key in named}
+            if config.scoring_views:
+                scores = self.score(pairs, question, list(grids.values()), config)
+            elif len(shown) > len(views):
+                raise ValueError("several inputs and no scoring views, expected one or the other")
+            else:
+                scores = self._mean(
+                    score_held(self.decoder, [view.view for view in views], list(grids.values()))
+                )
+            candidates = [
+                Candidate(grid, votes[key], score)
+                for (key, grid), score in zip(grids.items(), scores, strict=True)
+            ]
+            candidates.sort(key=lambda candidate: (-candidate.votes, -candidate.score))
+            unfinished = sum(result.grid is None for result in decoded[part])
+            proposals.append(Proposal(candidates, unfinished, max(left for (_, left), _ in shown[part])))
+        return proposals
+
+    def score(
+        self,
+        pairs: Sequence[Pair],
+        question: Grid,
+        grids: Sequence[Grid],
+        config: ProposalConfig | None = None,
+    ) -> list[float]:
+        """The mean log-probability of each grid over views that are the same whatever is scored, and whenever."""
+        config = config or ProposalConfig()
+        views = draw_task_views(config.scoring_views, len(pairs), np.random.default_rng(SCORING_SEED))
+        room = self.decoder.window - Limits().most_tokens
+        prompts = [view_prompt(pairs, question, view, room)[0] for view in views]
+        return self._mean(score_candidates(self.decoder, prompts, [view.view for view in views], grids))
+
+    @staticmethod
+    def _mean(scores: NDArray[np.float64]) -> list[float]:
+        result: list[float] = scores.mean(0).tolist()
+        return result
+
+
+def _key(grid: Grid) -> tuple[tuple[int, ...], ...]:
+    return tuple(map(tuple, grid.tolist()))
+
+
+def _turned(limits: Limits, shown: TaskView) -> Limits:
+    """What limits become under a view."""
+    heights, widths = limits.heights, limits.widths
+    if shown.view.turn & 4:
+        heights, widths = widths, heights
+    return Limits(heights, widths, tuple(int(shown.view.colors[cell]) for cell in limits.cells))
