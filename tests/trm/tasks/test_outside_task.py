@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[3]
-PACKAGE = ROOT / "tests" / "plugins" / "latin_square"
+PACKAGE = ROOT / "examples" / "latin_square"
 
 
 class Project:
@@ -20,9 +20,9 @@ class Project:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         # What pip writes for the package, without a build: its modules are found where they are.
-        metadata = folder / "site" / "latin_square-1.0.dist-info"
+        metadata = folder / "site" / "latin_square-0.1.0.dist-info"
         metadata.mkdir(parents=True)
-        (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: latin-square\nVersion: 1.0\n")
+        (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: latin-square\nVersion: 0.1.0\n")
         (metadata / "entry_points.txt").write_text("[trm.tasks]\nlatin_square = latin_square:TASK\n")
         paths = (metadata.parent, PACKAGE, ROOT)
         self.environment = os.environ | {
