@@ -38,19 +38,15 @@ def load(spec: str | Path, task: str | None = None) -> Loaded:
         return [_one_line(error)]
 
 
-def hub(dataset_id: str, split: str, task: str | None = None, limit: int | None = None) -> Loaded:
-    """Rows of a dataset on the hub, or in a local folder, with the columns of our CSV files.
-
-    With a limit, rows are streamed: the first hundred of a benchmark do not need all its millions fetched.
-    """
+def hub(dataset_id: str, split: str, task: str | None = None) -> Loaded:
+    """Rows of a dataset on the hub, or in a local folder, with the columns of our CSV files."""
     import datasets
 
     try:
-        rows = datasets.load_dataset(dataset_id, split=split, streaming=limit is not None)
-        taken = list(rows if limit is None else rows.take(limit))
+        rows = list(datasets.load_dataset(dataset_id, split=split))
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
         return [PuzzleError(f"{dataset_id}, split {split}: {first_line(error)}")]
-    records = formats.read_records(enumerate(taken, 1), dataset_id, f"{Path(dataset_id).name}-{split}", "row")
+    records = formats.read_records(enumerate(rows, 1), dataset_id, f"{Path(dataset_id).name}-{split}", "row")
     return _puzzles(records, task, dataset_id)
 
 

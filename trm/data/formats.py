@@ -10,14 +10,13 @@ import csv
 import io
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import groupby
-from typing import Any, TypeVar
+from typing import Any
 
 from trm.grid import PuzzleError, shorten
 
-T = TypeVar("T")
 LONGEST_ROW = 30  # cells: a longer line is a whole puzzle
 NUMBER = re.compile(r"-?\d{1,15}(\.\d{1,15})?")
 KEYS = ("id", "task", "question", "answer")  # of a record; its other fields become the puzzle's meta
@@ -44,8 +43,8 @@ Items = Iterator[Item | PuzzleError]
 def read_any(text: str, where: str, stem: str) -> Items:
     """Text of unknown form: JSON, JSON lines, CSV with a header, or grids."""
     if text.lstrip()[:1] in ("{", "["):
-        lines = len(text.strip().splitlines())
-        return (read_jsonl if lines > 1 and _fails(parse_json, text) else read_json)(text, where, stem)
+        several = len(text.strip().splitlines()) > 1 and isinstance(_parsed(text), str)
+        return (read_jsonl if several else read_json)(text, where, stem)
     header = text.lstrip().split("\n", 1)[0].lower().split(",")
     is_csv = "question" in (column.strip(' "\r') for column in header)
     return (read_csv if is_csv else read_grids)(text, where, stem)
@@ -82,45 +81,40 @@ def read_csv(text: str, where: str, stem: str) -> Items:
         except csv.Error as error:
             wrong = str(error)
         end += reader.line_num
-        if end > start + 1 and _fails(_strict_row, lines[start:end]):
+        if end > start + 1 and not _is_strict(lines[start:end]):
             end, wrong = start + 1, "a quote that is not closed"
-        if not wrong and not "".join(row).strip():
-            continue
-        if not wrong and not header:
+        if wrong:
+            records.append((start + 1, wrong))
+        elif header and "".join(row).strip():
+            wrong = f"{len(row)} fields, expected {len(header)}" if len(row) > len(header) else ""
+            records.append((start + 1, wrong or dict(zip(header, row, strict=False))))
+        elif "".join(row).strip():
             header = [name.strip().lower() for name in row]
             if "question" not in header:
                 raise PuzzleError(f"{where}: columns {', '.join(header)}; expected one called question")
-            continue
-        if len(row) > len(header):
-            wrong = wrong or f"{len(row)} fields, expected {len(header)}"
-        records.append((start + 1, wrong or dict(zip(header, row, strict=False))))
     return read_records(records, where, stem, "line")
 
 
-def _strict_row(lines: list[str]) -> list[str]:
-    """The fields of a row. Raises csv.Error unless each quote is closed, and followed by a comma or the end."""
-    return next(csv.reader(lines, strict=True))
-
-
-def _fails(read: Callable[[T], object], text: T) -> bool:
+def _is_strict(lines: list[str]) -> bool:
+    """Whether these lines are a strict row of CSV: each quote is closed, and followed by a comma or the end."""
     try:
-        read(text)
-    except (PuzzleError, csv.Error):
-        return True
-    return False
+        return bool(next(csv.reader(lines, strict=True)))
+    except csv.Error:
+        return False
 
 
 def read_jsonl(text: str, where: str, stem: str) -> Items:
     """A record or an ARC task on every line."""
-
-    def parse(line: str) -> Any:
-        try:
-            return parse_json(line)
-        except PuzzleError as error:
-            return str(error)
-
     lines = enumerate(text.split("\n"), 1)
-    return read_records([(n, parse(line)) for n, line in lines if line.strip()], where, stem, "line")
+    return read_records([(n, _parsed(line)) for n, line in lines if line.strip()], where, stem, "line")
+
+
+def _parsed(text: str) -> Any:
+    """What the JSON holds; what is wrong with it, in words, if it is none."""
+    try:
+        return parse_json(text)
+    except PuzzleError as error:
+        return str(error)
 
 
 def read_json(text: str, where: str, stem: str, solutions: Any = None) -> Items:
@@ -148,8 +142,7 @@ def read_tasks(tasks: Mapping[str, Any], where: str, solutions: Any = None) -> I
             yield PuzzleError(f"{place}: no ARC task, expected an object with the lists 'train' and 'test'")
             continue
         try:
-            outputs = (solutions or {}).get(name)
-            if outputs is not None:
+            if (outputs := (solutions or {}).get(name)) is not None:
                 pairs = [{**pair, "output": out} for pair, out in zip(task["test"], outputs, strict=True)]
                 task = {**task, "test": pairs}
         except (AttributeError, KeyError, TypeError, ValueError):

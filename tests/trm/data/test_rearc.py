@@ -74,7 +74,7 @@ def test_bad_and_endless_draws_are_drawn_again(
     install(make)
     monkeypatch.setattr(rearc, "SECONDS", 1)
     before = signal.getsignal(signal.SIGALRM)
-    rearc._start_worker()
+    signal.signal(signal.SIGALRM, rearc._raise_timeout)
     try:
         pairs = rearc.pairs_of("abc", 2, 0)
     finally:

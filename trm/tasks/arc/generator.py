@@ -12,31 +12,22 @@ from trm.tasks.puzzle import Puzzle
 from trm.tasks.ranges import TRIES, whole_range
 
 
-def _recoloured(grid: Grid, colours: Grid) -> Grid:
-    return colours[grid]
-
-
-def _fallen(grid: Grid, colours: Grid) -> Grid:
-    """Cells that are not background fall to the bottom of their column."""
-    order = np.argsort(grid != 0, axis=0, kind="stable")
-    return np.take_along_axis(grid, order, axis=0)
-
-
-def _cropped(grid: Grid, colours: Grid) -> Grid:
+def _cropped(grid: Grid) -> Grid:
     rows, cols = np.flatnonzero(grid.any(axis=1)), np.flatnonzero(grid.any(axis=0))
     return grid[rows[0] : rows[-1] + 1, cols[0] : cols[-1] + 1]
 
 
-RULES: dict[str, Callable[[Grid, Grid], Grid]] = {
-    "recolour": _recoloured,
-    "gravity": _fallen,
-    "crop": _cropped,
-    "mirror": lambda grid, colours: grid[:, ::-1],
-    "flip": lambda grid, colours: grid[::-1],
-    "turn": lambda grid, colours: np.rot90(grid),
-    "transpose": lambda grid, colours: grid.T,
-    "double": lambda grid, colours: np.repeat(np.repeat(grid, 2, axis=0), 2, axis=1),
-    "tile": lambda grid, colours: np.hstack([grid, grid]),
+RULES: dict[str, Callable[[Grid, Grid], Grid]] = {  # of a grid and a permutation of the colours
+    "recolour": lambda grid, colours: colours[grid],
+    # Cells that are not background fall to the bottom of their column.
+    "gravity": lambda grid, _: np.take_along_axis(grid, np.argsort(grid != 0, axis=0, kind="stable"), axis=0),
+    "crop": lambda grid, _: _cropped(grid),
+    "mirror": lambda grid, _: grid[:, ::-1],
+    "flip": lambda grid, _: grid[::-1],
+    "turn": lambda grid, _: np.rot90(grid),
+    "transpose": lambda grid, _: grid.T,
+    "double": lambda grid, _: grid.repeat(2, axis=0).repeat(2, axis=1),
+    "tile": lambda grid, _: np.hstack([grid, grid]),
 }
 
 
@@ -58,15 +49,12 @@ def generate(
         colours = np.arange(10, dtype=np.uint8)
         colours[1:] = rng.permutation(9) + 1
         used = rng.choice(np.arange(1, 10, dtype=np.uint8), size=3, replace=False)
-        pairs = []
-        for _ in range(demos + 1):
-            grid = _scattered(rng, low, high, used)
-            pairs.append((grid, np.ascontiguousarray(RULES[name](grid, colours))))
-        if all(before.shape != after.shape or (before != after).any() for before, after in pairs):
+        grids = [_scattered(rng, low, high, used) for _ in range(demos + 1)]
+        pairs = [(grid, np.ascontiguousarray(RULES[name](grid, colours))) for grid in grids]
+        if not any(np.array_equal(*pair) for pair in pairs):
             left = TRIES
-            meta: dict[str, str | int | float] = {"synthetic": name}
             *train, (question, answer) = pairs
-            yield Puzzle("arc", (question,), answers=(answer,), demos=tuple(train), meta=meta)
+            yield Puzzle("arc", (question,), "", (answer,), tuple(train), {"synthetic": name})
     raise PuzzleError(f"arc: rule {rule} changes nothing in grids of {size}: none in {TRIES} tries")
 
 
