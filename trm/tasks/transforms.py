@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import product
-from typing import Protocol
+from typing import Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -124,8 +124,7 @@ def shrink(grid: Grid, scale: int) -> Grid:
     counts = (grid[: starts[0][-1] + scale, : starts[1][-1] + scale, None] == symbols).astype(np.int64)
     for axis, start in enumerate(starts):
         counts = np.add.reduceat(counts, start, axis)
-    most_frequent: Grid = symbols[counts.argmax(-1)]
-    return most_frequent
+    return cast(Grid, symbols[counts.argmax(-1)])
 
 
 def exchangeable_colours(puzzle: Puzzle) -> NDArray[np.bool_]:
@@ -144,8 +143,7 @@ def longest_test_side(puzzle: Puzzle) -> int:
     the demonstration with the largest growth.
     """
     growth = max(1.0, *(max(after.shape) / max(before.shape) for before, after in puzzle.demos))
-    longest: int = max(round(max(grid.shape) * growth) for grid in puzzle.inputs)
-    return longest
+    return int(max(round(max(grid.shape) * growth) for grid in puzzle.inputs))
 
 
 def draw_task_view(

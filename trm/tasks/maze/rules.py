@@ -1,7 +1,4 @@
-"""The rules of mazes: what connects, how long a shortest path is, what is wrong with a marked path.
-
-Everything here measures; nothing returns a path.
-"""
+"""Mazes as sets of cells: what connects, and how long a shortest path is. Nothing here returns a path."""
 
 from __future__ import annotations
 
@@ -11,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trm.grid import Grid
-from trm.tasks.puzzle import Violation, place
 
 WALL, FREE, START, GOAL, PATH = (ord(c) for c in "# SGo")
 MOST = 30  # rows and columns
@@ -19,16 +15,8 @@ LEAST = 2
 WALLING_TRIES = 1000  # about 0.2 s on a 30x30 maze
 
 
-def shown(symbol: int) -> str:
-    """A symbol in a message: `'#'`, or its number where it cannot be printed."""
-    return repr(chr(symbol)) if 32 <= symbol < 127 else f"symbol {symbol}"
-
-
 class Field:
-    """The open cells of a maze as the bits of an integer: a step to all four sides at once is four shifts.
-
-    It measures how far a goal is and which cells are connected; it returns no path.
-    """
+    """The open cells of a maze as the bits of an integer: a step to all four sides at once is four shifts."""
 
     def __init__(self, bits: int, stride: int) -> None:
         self.bits, self.stride = bits, stride
@@ -86,47 +74,6 @@ def find(grid: Grid, symbol: int) -> tuple[int, int]:
     """The (row, column) of the grid's first cell with the symbol."""
     row, column = np.argwhere(grid == symbol)[0].tolist()
     return row, column
-
-
-def find_violations(question: Grid, answer: Grid) -> list[Violation]:
-    """Everything that is wrong with an answer [H, W] to a question [H, W]."""
-    found = []
-    for row, column in np.argwhere((question != answer) & ~((question == FREE) & (answer == PATH))).tolist():
-        was, now = (shown(int(grid[row, column])) for grid in (question, answer))
-        found.append(Violation(f"{place(row, column)}: {was} was changed to {now}", ((row, column),)))
-    return found or _path_violations(question, answer)
-
-
-def _path_violations(question: Grid, answer: Grid) -> list[Violation]:
-    """What is wrong with the marked path, in an answer that leaves everything else as it was."""
-    start, goal = find(question, START), find(question, GOAL)
-    marked = (answer == PATH) | (answer == START) | (answer == GOAL)
-    fenced = np.pad(marked, 1).astype(int)
-    # [H, W]: how many neighbours are marked
-    beside = fenced[:-2, 1:-1] + fenced[2:, 1:-1] + fenced[1:-1, :-2] + fenced[1:-1, 2:]
-    field = Field.of(marked)
-    joined = field.connected(start)
-    found = []
-    if not joined & field.bit(goal):
-        found.append(Violation("the marked cells do not connect S with G"))
-    for cell in ((row, column) for row, column in np.argwhere(marked).tolist()):
-        end, here = cell in (start, goal), place(*cell)
-        surplus = int(beside[cell]) - (2 - end)
-        if not joined & field.bit(cell):
-            words = "" if end else f"{here} is marked, but not connected with S"
-        elif surplus > 0:
-            words = f"the path branches, or touches itself, at {here}"
-        else:
-            words = "S has no marked neighbour" if end else f"the path ends at {here}"
-            words = words if surplus else ""
-        if words:
-            found.append(Violation(words, (cell,)))
-    if not found:
-        taken = int(marked.sum()) - 1
-        shortest = Field.of(question != WALL).moves(start, goal)
-        if taken != shortest:
-            found.append(Violation(f"the path takes {taken} moves, a shortest one {shortest}"))
-    return found
 
 
 def wall_up_paths(

@@ -10,20 +10,7 @@ import numpy as np
 
 from trm.grid import Grid, GridParseError, Grids, PuzzleError, shape_words
 from trm.tasks.base import Cell, Task, bucket
-from trm.tasks.maze.rules import (
-    FREE,
-    GOAL,
-    LEAST,
-    MOST,
-    PATH,
-    START,
-    WALL,
-    Field,
-    find,
-    find_violations,
-    shown,
-    wall_up_paths,
-)
+from trm.tasks.maze.rules import FREE, GOAL, LEAST, MOST, PATH, START, WALL, Field, find, wall_up_paths
 from trm.tasks.puzzle import Puzzle, Violation, place
 from trm.tasks.transforms import SymmetryGroup
 
@@ -54,6 +41,43 @@ def read_rows(lines: Sequence[str], allowed: str) -> Grid:
         if len(line) != width:
             raise GridParseError(f"row {number}: {len(line)} cells, expected {width} as in row 1: {line!r}")
     return np.array([list(line.encode()) for line in lines], dtype=np.uint8)
+
+
+def _shown(symbol: int) -> str:
+    """A symbol in a message: `'#'`, or its number where it cannot be printed."""
+    return repr(chr(symbol)) if 32 <= symbol < 127 else f"symbol {symbol}"
+
+
+def _path_violations(question: Grid, answer: Grid) -> list[Violation]:
+    """What is wrong with the marked path, in an answer that leaves everything else as it was."""
+    start, goal = find(question, START), find(question, GOAL)
+    marked = (answer == PATH) | (answer == START) | (answer == GOAL)
+    fenced = np.pad(marked, 1).astype(int)
+    # [H, W]: how many neighbours are marked
+    beside = fenced[:-2, 1:-1] + fenced[2:, 1:-1] + fenced[1:-1, :-2] + fenced[1:-1, 2:]
+    field = Field.of(marked)
+    joined = field.connected(start)
+    found = []
+    if not joined & field.bit(goal):
+        found.append(Violation("the marked cells do not connect S with G"))
+    for cell in ((row, column) for row, column in np.argwhere(marked).tolist()):
+        end, here = cell in (start, goal), place(*cell)
+        surplus = int(beside[cell]) - (2 - end)
+        if not joined & field.bit(cell):
+            words = "" if end else f"{here} is marked, but not connected with S"
+        elif surplus > 0:
+            words = f"the path branches, or touches itself, at {here}"
+        else:
+            words = "S has no marked neighbour" if end else f"the path ends at {here}"
+            words = words if surplus else ""
+        if words:
+            found.append(Violation(words, (cell,)))
+    if not found:
+        taken = int(marked.sum()) - 1
+        shortest = Field.of(question != WALL).moves(start, goal)
+        if taken != shortest:
+            found.append(Violation(f"the path takes {taken} moves, a shortest one {shortest}"))
+    return found
 
 
 class Maze(Task):
@@ -132,7 +156,7 @@ class Maze(Task):
                 f"maze of {' and '.join(map(shape_words, puzzle.inputs))}, expected one of {SIDES}"
             )
         for row, column in np.argwhere(~np.isin(grid, (WALL, FREE, START, GOAL))).tolist():
-            symbol = shown(int(grid[row, column]))
+            symbol = _shown(int(grid[row, column]))
             raise PuzzleError(f"maze: {place(row, column)} holds {symbol}, expected one of '# SG'")
         for code in (START, GOAL):
             cells = np.argwhere(grid == code).tolist()
@@ -144,7 +168,12 @@ class Maze(Task):
             raise PuzzleError(f"maze: G at {place(*goal)} cannot be reached from S at {place(*start)}")
 
     def violations(self, question: Grid, answer: Grid) -> list[Violation]:
-        return find_violations(question, answer)
+        found = []
+        changed = (question != answer) & ~((question == FREE) & (answer == PATH))
+        for row, column in np.argwhere(changed).tolist():
+            was, now = (_shown(int(grid[row, column])) for grid in (question, answer))
+            found.append(Violation(f"{place(row, column)}: {was} was changed to {now}", ((row, column),)))
+        return found or _path_violations(question, answer)
 
     def exclude_solutions(
         self, puzzle: Puzzle, known: Sequence[Grids], rng: np.random.Generator
