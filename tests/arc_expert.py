@@ -50,10 +50,10 @@ def count_adaptations(patch: Callable[..., None]) -> list[tuple[str, float, int]
     adapt = TestTimeTrainer.adapt
 
     def counted(
-        self: TestTimeTrainer, puzzle: Puzzle, progress: Any = None, seconds: float = 0.0, seed: int = 0
+        self: TestTimeTrainer, puzzle: Puzzle, progress: Any, seconds: float, seed: int, *more: Any
     ) -> Any:
         calls.append((puzzle.id, seconds, seed))
-        return adapt(self, puzzle, progress, seconds, seed)
+        return adapt(self, puzzle, progress, seconds, seed, *more)
 
     patch(TestTimeTrainer, "adapt", counted)
     return calls

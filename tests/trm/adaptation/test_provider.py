@@ -25,8 +25,9 @@ class Progress(Callbacks):
 
 def test_adaptation_takes_its_share_of_the_budget() -> None:
     refiner, progress = arc_refiner(replace(QUICK, steps=0, seconds=60.0)), Progress()
-    refiner.refine(TASK, steps=1, budget=1.5, callbacks=progress)
-    assert progress.totals == {1}
+    refiner.refine(TASK, steps=1, budget=5.0, callbacks=progress)
+    (total,) = progress.totals
+    assert total <= 4  # seconds: four fifths of the budget, building the trainer included
     (other,) = mirrored()
     assert refiner.refine(other, steps=1, restarts=3, budget=0.0).steps == 1
     network = refiner.pool.network(other, budget_seconds=0.0)
