@@ -74,6 +74,7 @@ Examples:
   hybrid solve --llm none --answers 3 maze.txt
   hybrid solve --llm http://localhost:8000/v1 --rounds 2 task.json
   hybrid draft --llm smollm2 puzzles.txt
+  hybrid tune configs/tune.toml
   hybrid check puzzle.txt answer.txt
 
 \b
@@ -252,6 +253,44 @@ def pull(name: Annotated[str, typer.Argument(help="qwen, smollm2, or a hub id")]
         fail(error, 3)
     except KeyboardInterrupt:
         fail("interrupted", 130)
+
+
+@app.command(epilog="Examples: hybrid tune configs/tune.toml; hybrid tune ckpt/qwen --merge qwen_on_grids")
+def tune(
+    config: Annotated[
+        str | None,
+        typer.Argument(
+            help="TOML file; with --merge also a run folder or an adapter, which is not trained then"
+        ),
+    ] = None,
+    overrides: Annotated[list[str] | None, typer.Argument(metavar="[SECTION.KEY=VALUE]…")] = None,
+    resume: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Continue this run with its saved configuration")
+    ] = None,
+    merge: Annotated[
+        Path | None, typer.Option(metavar="OUT", help="Write a plain transformers model to a new folder")
+    ] = None,
+) -> None:
+    """Train a language model to draft: an adapter, or all weights. Runs under `accelerate launch`."""
+    from trm.config import ConfigError
+
+    changes = list(overrides or [])
+    if config is not None and "=" in config:  # with --resume there is no CONFIG
+        changes.insert(0, config)
+        config = None
+    if (config is None) == (resume is None):
+        fail("expected either CONFIG or --resume DIR")
+    from hybrid.llm.base import BackendError
+    from hybrid.llm.grid.base_weights import GridModelError
+    from hybrid.llm.tuning.command import tune as run
+
+    try:
+        if said := run(Path(config) if config else None, changes, resume, merge):
+            print(said)
+    except BackendError as error:
+        fail(error, 3)
+    except (ConfigError, GridModelError) as error:
+        fail(error)
 
 
 @app.command()

@@ -23,12 +23,9 @@ class FourBitLinear(PeftLinear):
     The arithmetic is in the base weight's precision, whatever that of the adapter's parameters.
     """
 
-    def _scale(self) -> float:
-        return float(self.scaling[ADAPTER])
-
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         down, up = (simulate_four_bits(weight).to(x.dtype) for weight in low_rank(self))
-        added = F.linear(F.linear(x, down), up) * self.scaling[ADAPTER]
+        added: Tensor = F.linear(F.linear(x, down), up) * self.scaling[ADAPTER]
         return cast(Tensor, self.base_layer(x)) + added
 
 

@@ -203,7 +203,7 @@ class GridProposer:
 
 
 def _on_cpu(length: int) -> ProposalConfig:
-    """Without fitting: few views, by the prompt's length and no clock, so that the same seed gives the same answer."""
+    """Without fitting: few views, by the prompt's length and no clock, so that a seed always gives one answer."""
     return ProposalConfig(views=max(1, min(MOST_VIEWS_ON_CPU, TOKENS_ON_CPU // length)), scoring_views=0)
 
 

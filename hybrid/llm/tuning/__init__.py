@@ -1,1 +1,1 @@
-"""Training of a language model on the grid vocabulary: `python -m hybrid.llm.tuning CONFIG [section.key=value …]`."""
+"""Training of a language model on the grid vocabulary: `hybrid tune CONFIG [section.key=value …]`."""

@@ -11,6 +11,8 @@ from typing import Literal
 
 from trm.config import ConfigError, apply_override, check_choices, check_range, from_dict
 
+MODEL_FILE = "model.safetensors"  # in a checkpoint, where all weights are trained
+
 
 @dataclass(frozen=True)
 class ModelConfig:
@@ -136,3 +138,14 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> TuneConfig:
     for override in overrides:
         apply_override(raw, override)
     return from_dict(TuneConfig, raw, path.name)
+
+
+def base_override(overrides: Sequence[str]) -> str | None:
+    """The name in `model.base=NAME`, the only override that merging takes; None without. Raises ConfigError."""
+    base = None
+    for override in overrides:
+        key, equals, value = override.partition("=")
+        if key != "model.base" or not equals:
+            raise ConfigError(f"{override}: expected model.base=NAME, for nothing is trained")
+        base = value
+    return base

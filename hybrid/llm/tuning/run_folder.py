@@ -21,7 +21,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from hybrid.llm.grid.adapter import LoraShape, save_adapter
-from hybrid.llm.tuning.config import TuneConfig
+from hybrid.llm.tuning.config import MODEL_FILE, TuneConfig
 from trm import __version__
 from trm.config import ConfigError
 
@@ -90,7 +90,7 @@ class RunFolder:
         else:
             save_file(
                 {key: w.detach().half().cpu().contiguous() for key, w in trained.items()},
-                new / "model.safetensors",
+                new / MODEL_FILE,
             )
             model.config.to_json_file(new / "config.json")
             write_json(new / "grid.json", {"base": base, **info})
@@ -119,6 +119,18 @@ class RunFolder:
                 weight.copy_(state["weights"][name])
         optimizer.load_state_dict(state["optimizer"])
         return Progress(**state["progress"])
+
+
+def without_folders(content: object) -> object:
+    """The same with absolute paths replaced by the names of their files, in `key=value` and `a+b` too."""
+    if isinstance(content, Mapping):
+        return {without_folders(key): without_folders(value) for key, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [without_folders(item) for item in content]
+    if not isinstance(content, str):
+        return content
+    key, equals, value = content.rpartition("=")
+    return key + equals + "+".join(Path(p).name if Path(p).is_absolute() else p for p in value.split("+"))
 
 
 def data_files(config: TuneConfig) -> list[str]:

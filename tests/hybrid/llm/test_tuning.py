@@ -10,13 +10,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
+from typer.testing import CliRunner
 
-from hybrid.llm.grid.adapter import read_adapter
+from hybrid.cli import app
+from hybrid.llm.grid.adapter import load_grid_model, read_adapter
 from hybrid.llm.grid.episodes import turn_grid
 from hybrid.llm.tuning.config import DataConfig, TrainConfig, load_config
 from hybrid.llm.tuning.data import ArcTask, EpisodeSource, pad, stream, to_batches
 from hybrid.llm.tuning.prepare import merged, pair_key, without, write_tasks
 from hybrid.llm.tuning.trainer import Tuner, schedule
+from tests.hybrid.llm.tiny import write_tiny
 from trm.config import ConfigError
 
 
@@ -50,6 +54,54 @@ def test_a_small_model_learns_what_it_is_shown(files: list[str], tmp_path: Path)
     lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert lines[-1]["step"] == 60
     assert (tmp_path / "run" / "checkpoints" / "best" / "model.safetensors").is_file()
+
+
+def hybrid_tune(*arguments: str) -> tuple[int, str]:
+    """The command's exit code and what it says."""
+    result = CliRunner().invoke(app, ["tune", *arguments])
+    return result.exit_code, result.output
+
+
+def test_the_command_trains_and_merges(files: list[str], tmp_path: Path) -> None:
+    """A run that trains all weights, as a plain model that scores as it did."""
+    small = ["model.hidden_size=64", "model.layers=2", "train.steps=4", "data.group=8"]
+    out, plain = tmp_path / "run", tmp_path / "plain"
+    given = ["configs/tune_tiny.toml", *files, *small, f"train.out={out}"]
+    code, said = hybrid_tune(*given, "--merge", str(plain))
+    assert code == 0, said
+    model = AutoModelForCausalLM.from_pretrained(plain)
+    words = PreTrainedTokenizerFast.from_pretrained(plain)
+    tokens = words("I12\n3?\nO", return_tensors="pt", add_special_tokens=False).input_ids
+    assert tokens.tolist() == [[11, 1, 2, 10, 3, 15, 10, 12]]
+    assert model(input_ids=tokens).logits.shape == (1, 8, 16)
+    info = json.loads((plain / "grid.json").read_text())
+    assert set(info["data"]) == {"tasks.json.gz", "unseen.json.gz"}
+    assert str(tmp_path) not in json.dumps(info)
+    code, said = hybrid_tune(*given)
+    assert code == 2
+    assert "--resume" in said
+    assert hybrid_tune(str(out), "--merge", str(plain))[0] == 2  # there is one already
+
+
+def test_an_adapter_is_merged_into_its_base(tmp_path: Path) -> None:
+    base, adapter = write_tiny(tmp_path)
+    code, said = hybrid_tune(str(adapter), f"model.base={base}", "--merge", str(tmp_path / "plain"))
+    assert code == 0, said
+    tokens = torch.arange(16)[None]
+    with torch.inference_mode():
+        merged = AutoModelForCausalLM.from_pretrained(tmp_path / "plain", dtype=torch.float32)(tokens).logits
+        expected = load_grid_model(base, adapter, dtype=torch.float32)(tokens).logits
+    torch.testing.assert_close(merged, expected, atol=0.2, rtol=0.05)  # bfloat16
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [[], ["no.toml"], ["configs"], ["configs/tune_tiny.toml", "train.stepz=1"], ["--resume", "no/run"]],
+)
+def test_what_cannot_be_tuned_is_one_line(arguments: list[str], tmp_path: Path) -> None:
+    code, said = hybrid_tune(*arguments)
+    assert code == 2
+    assert said.count("\n") == 1
 
 
 def test_a_resumed_run_is_the_run(files: list[str], tmp_path: Path) -> None:

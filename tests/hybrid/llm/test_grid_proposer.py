@@ -1,0 +1,209 @@
+"""The proposer with an adapter: drafts of every kind of puzzle, which adapter is chosen, what is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from transformers import PreTrainedModel, Qwen2ForCausalLM
+
+from hybrid import solving
+from hybrid.llm.grid.base_weights import GridModelError, base_word_ids, load_base_cached
+from hybrid.llm.grid.candidates import GridModel
+from hybrid.llm.grid.proposer import GridProposer
+from hybrid.llm.grid.shipped import AdapterError, adapter_for, model_id, shipped
+from hybrid.llm.tuning.merging import tokenizer
+from hybrid.output import Output
+from tests.hybrid.llm.tiny import tiny_config, tiny_model, write_tiny
+from trm.inference.config import SearchConfig
+from trm.inference.proposals import BatchProposer
+from trm.tasks import Puzzle, get
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture
+def proposer(tmp_path: Path) -> GridProposer:
+    base, adapter = write_tiny(tmp_path)
+    return GridProposer(GridModel.load(base, adapter, fitted=False, most_rows=8, window=2500), "tiny")
+
+
+def samples(task: str) -> list[Puzzle]:
+    return list(get(task).samples())
+
+
+@pytest.fixture
+def whole(tmp_path: Path) -> Path:
+    """A tiny model with a tokenizer, as a folder of one's own; its adapter lies beside it."""
+    base, _ = write_tiny(tmp_path)
+    model: PreTrainedModel = tiny_model()
+    model.bfloat16().save_pretrained(base)
+    (base / "grid_base.json").unlink()
+    for part in base.glob("part*"):
+        part.unlink()
+    tokenizer().save_pretrained(base)
+    return base
+
+
+# -- drafts --------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("task", ["sudoku", "maze"])
+def test_a_draft_keeps_what_is_given_and_uses_the_tasks_symbols(proposer: GridProposer, task: str) -> None:
+    puzzle = samples(task)[0]
+    choices = get(task).choices(puzzle)
+    assert choices is not None
+    drafts = proposer.propose(puzzle, drafts=3)
+    assert len(drafts) == 3
+    for draft in drafts:
+        assert draft.grids is not None
+        cells = draft.grids[0].tolist()
+        assert all(
+            c in allowed
+            for row, may in zip(cells, choices, strict=True)
+            for c, allowed in zip(row, may, strict=True)
+        )
+    first, second, _ = drafts
+    assert first.text != second.text
+    assert [draft.text for draft in proposer.propose(puzzle, drafts=3)] == [draft.text for draft in drafts]
+
+
+def test_arc_drafts_are_the_best_candidates_in_order(proposer: GridProposer) -> None:
+    puzzle = samples("arc")[0]
+    (best,) = proposer.propose(puzzle)
+    more = proposer.propose(puzzle, drafts=4)
+    assert 1 <= len(more) <= 4
+    assert more[0].text == best.text
+    assert len({draft.text for draft in more}) == len(more)
+    assert best.grids is not None
+    assert len(best.grids) == len(puzzle.inputs)
+
+
+def test_many_puzzles_of_several_kinds_are_drafted_in_order(proposer: GridProposer) -> None:
+    puzzles = [*samples("maze")[:1], *samples("sudoku")[:1], *samples("arc")[:1]]
+    assert isinstance(proposer, BatchProposer)
+    together = proposer.propose_many(puzzles)
+    assert [draft.text for draft in together] == [proposer.propose(p)[0].text for p in puzzles]
+
+
+def test_a_kind_that_was_not_learned_has_no_draft(
+    proposer: GridProposer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    puzzle = Puzzle("latin_square", (np.zeros((2, 2), np.uint8),))
+    monkeypatch.setattr("hybrid.llm.grid.proposer.get", lambda name: get("sudoku"))
+    (draft,) = proposer.propose(puzzle)
+    assert draft.grids is None
+    assert "latin_square" in str(draft.error)
+
+
+# -- which adapter -------------------------------------------------------------------------------------------
+def test_adapters_ship_and_say_where_they_come_from() -> None:
+    known = shipped()
+    assert {"qwen", "smollm2"} <= set(known)
+    for adapter in known.values():
+        info = json.loads((adapter.folder / "grid.json").read_text())
+        assert {"step", "tokens", "seconds", "code", "scores", "data", "base_sha256"} <= set(info)
+        assert all(len(digest) == 64 and "/" not in name for name, digest in info["data"].items())
+        texts = [
+            value for part in info["config"].values() for value in part.values() if isinstance(value, str)
+        ]
+        assert not any(text.startswith("/") for text in [*texts, *info["command"]])
+
+
+def test_what_lies_in_ckpt_stays_small() -> None:
+    assert sum(file.stat().st_size for file in (ROOT / "ckpt").rglob("*") if file.is_file()) < 58e6
+
+
+@pytest.mark.parametrize(
+    ("llm", "expected"),
+    [
+        ("qwen", "qwen"),
+        ("smollm2", "smollm2"),
+        ("Qwen/Qwen2.5-Coder-0.5B-Instruct", "qwen"),
+        ("Qwen/Qwen2.5-Coder-1.5B-Instruct", None),
+        ("some/qwen2.5-coder-0.5b-instruct-q4_k_m.gguf", "qwen"),
+        ("http://localhost:8000/v1", None),
+        ("echo", None),
+        ("none", None),
+    ],
+)
+def test_what_ships_for_a_model_is_known_by_its_name(llm: str, expected: str | None) -> None:
+    adapter = adapter_for(llm)
+    assert (adapter and adapter.folder.name) == expected
+    assert adapter_for(llm, "none") is None
+
+
+def test_a_folder_is_known_by_what_it_says_of_itself(tmp_path: Path) -> None:
+    folder = tmp_path / "models--Qwen--Qwen2.5-Coder-0.5B-Instruct" / "snapshots" / "abc"
+    folder.mkdir(parents=True)
+    assert model_id(str(folder)) == "Qwen/Qwen2.5-Coder-0.5B-Instruct"
+    assert adapter_for(str(folder)) is not None
+
+
+@pytest.mark.parametrize(
+    ("llm", "wanted", "words"),
+    [
+        ("qwen", "no/such/folder", "no such folder"),
+        ("qwen", str(ROOT / "configs"), "adapter_config.json"),
+        ("http://localhost:8000/v1", "qwen", "does not|not a model"),
+    ],
+)
+def test_an_adapter_that_cannot_be_is_refused(llm: str, wanted: str, words: str) -> None:
+    with pytest.raises(AdapterError, match=words):
+        adapter_for(llm, wanted)
+
+
+# -- loading -------------------------------------------------------------------------------------------------
+def test_a_folder_of_ones_own_with_an_adapter(whole: Path, tmp_path: Path) -> None:
+    adapter = adapter_for(str(whole), str(tmp_path / "adapter"))
+    assert adapter is not None
+    loaded = GridProposer.load(whole, adapter, "cpu")
+    assert loaded.note is None
+    assert loaded.name is not None
+    assert adapter.name in loaded.name
+    other = tiny_model(seed=1)
+    other.bfloat16().save_pretrained(whole)
+    assert "trained on weights" in str(GridProposer.load(whole, adapter, "cpu").note)
+
+
+def test_another_shape_is_refused_from_its_description(whole: Path) -> None:
+    with pytest.raises(AdapterError, match="trained on another model"):
+        GridProposer.load(whole, shipped()["smollm2"], "cpu")
+
+
+def test_a_tokenizer_without_a_word_is_refused(whole: Path) -> None:
+    config = json.loads((whole / "config.json").read_text())
+    (whole / "config.json").write_text(json.dumps(config | {"vocab_size": 32}))
+    vocabulary = json.loads((whole / "tokenizer.json").read_text())
+    vocabulary["model"]["vocab"] = {"a": 0, "b": 1, "?": 2}
+    vocabulary["pre_tokenizer"] = None
+    vocabulary["added_tokens"] = []
+    vocabulary["model"]["unk_token"] = "[none]"
+    (whole / "tokenizer.json").write_text(json.dumps(vocabulary))
+    (whole / "tokenizer_config.json").write_text('{"tokenizer_class": "PreTrainedTokenizerFast"}')
+    with pytest.raises(GridModelError, match="expected one"):
+        base_word_ids(whole)
+
+
+def test_rounds_are_refused_with_an_adapter(capsys: pytest.CaptureFixture[str]) -> None:
+    setup = solving.Setup("qwen", "none", "cpu")
+    code = solving.run(samples("sudoku")[:1], setup, SearchConfig(rounds=1), Output(None, True, False))
+    assert code == solving.BAD_INPUT
+    assert "--rounds 1" in capsys.readouterr().err
+
+
+def test_a_cut_model_is_kept_and_loads_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HYBRID_CACHE", str(tmp_path / "cache"))
+    config = tiny_config()
+    config.vocab_size = 40
+    Qwen2ForCausalLM(config).bfloat16().save_pretrained(tmp_path / "base")
+    monkeypatch.setattr("hybrid.llm.grid.base_weights.base_word_ids", lambda folder: list(range(20, 36)))
+    first, digest = load_base_cached(tmp_path / "base")
+    assert list((tmp_path / "cache" / "grid").glob("base-*/cut.json"))
+    monkeypatch.setattr(
+        "hybrid.llm.grid.base_weights.base_word_ids", None
+    )  # the tokenizer is not needed again
+    second, same = load_base_cached(tmp_path / "base")
+    assert digest == same
+    assert first.get_input_embeddings().weight.shape[0] == 16
+    assert all((first.state_dict()[name] == weight).all() for name, weight in second.state_dict().items())
