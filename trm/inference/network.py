@@ -23,6 +23,22 @@ from trm.tasks.transforms import RestrictedTransform, draw_task_view
 
 
 @dataclass(frozen=True, eq=False)
+class Restart:
+    """Another attempt to be made. question: the puzzle, or one with more givens, to be asked in its place.
+
+    turn: how many restarts went before. noise: σ, in place of the task's own.
+    """
+
+    puzzle: Puzzle
+    question: Puzzle
+    draft: Grids | None
+    turn: int
+    rng: np.random.Generator
+    noise: float | None = None
+    trace: bool = False
+
+
+@dataclass(frozen=True, eq=False)
 class PuzzleNetwork(ABC):
     """The network, or the ensemble, that answers a puzzle. task: the puzzle's, on the canvas that it sees.
 
@@ -49,18 +65,8 @@ class PuzzleNetwork(ABC):
         return RolloutRequest(puzzle, puzzle, self.task, draft, trace=trace)
 
     @abstractmethod
-    def restart(
-        self,
-        puzzle: Puzzle,
-        question: Puzzle,
-        draft: Grids | None,
-        turn: int,
-        rng: np.random.Generator,
-        noise: float | None = None,
-        trace: bool = False,
-    ) -> RolloutRequest:
-        """Another attempt, unlike the ones before. question: the puzzle, or one with more givens, to be asked in its
-        place. turn: how many restarts went before. noise: σ, in place of the task's own."""
+    def restart(self, restart: Restart) -> RolloutRequest:
+        """Another attempt, unlike the ones before."""
 
     @abstractmethod
     def log_likelihood(self, puzzle: Puzzle, candidates: Sequence[Sequence[Grid]], steps: int) -> list[LogP]:
@@ -76,19 +82,11 @@ class PuzzleNetwork(ABC):
 class ExpertNetwork(PuzzleNetwork):
     """A task's expert as it is. Restarts add noise and draw a symmetry of the task."""
 
-    def restart(
-        self,
-        puzzle: Puzzle,
-        question: Puzzle,
-        draft: Grids | None,
-        turn: int,
-        rng: np.random.Generator,
-        noise: float | None = None,
-        trace: bool = False,
-    ) -> RolloutRequest:
-        seed = int(rng.integers(2**62))
+    def restart(self, restart: Restart) -> RolloutRequest:
+        puzzle, question, draft = restart.puzzle, restart.question, restart.draft
+        seed = int(restart.rng.integers(2**62))
         height, width = puzzle.grid.shape
-        symmetry = self.task.symmetries((height, width)).draw(rng)
+        symmetry = self.task.symmetries((height, width)).draw(restart.rng)
         transform = (
             symmetry if question is puzzle else RestrictedTransform(symmetry, puzzle.grid, question.grid)
         )
@@ -98,9 +96,9 @@ class ExpertNetwork(PuzzleNetwork):
             self.task,
             None if draft is None else tuple(transform.forward(g) for g in draft),
             transform,
-            noise=self.task.restart_noise if noise is None else noise,
+            noise=self.task.restart_noise if restart.noise is None else restart.noise,
             seed=seed,
-            trace=trace,
+            trace=restart.trace,
         )
 
     def log_likelihood(self, puzzle: Puzzle, candidates: Sequence[Sequence[Grid]], steps: int) -> list[LogP]:
@@ -127,20 +125,13 @@ class AdaptedNetwork(PuzzleNetwork):
     allowed_seconds: float = 0.0
     accuracy: float = 0.0
 
-    def restart(
-        self,
-        puzzle: Puzzle,
-        question: Puzzle,
-        draft: Grids | None,
-        turn: int,
-        rng: np.random.Generator,
-        noise: float | None = None,
-        trace: bool = False,
-    ) -> RolloutRequest:
-        config = self.config
+    def restart(self, restart: Restart) -> RolloutRequest:
+        puzzle, draft, config = restart.puzzle, restart.draft, self.config
         longest = max((max(grid.shape) for grid in draft or ()), default=0)
         side = self.task.width if config.moved else 0
-        view = draw_task_view(puzzle, rng, side, longest, config.color_permutation_prob, config.enlarged)
+        view = draw_task_view(
+            puzzle, restart.rng, side, longest, config.color_permutation_prob, config.enlarged
+        )
         return RolloutRequest(
             puzzle,
             Puzzle(puzzle.task, tuple(view.forward(g) for g in puzzle.inputs)),
@@ -148,8 +139,8 @@ class AdaptedNetwork(PuzzleNetwork):
             None if draft is None else tuple(view.forward(g) for g in draft),
             view,
             context=view.turn,
-            member=(turn + 1) % len(self.engines),  # the first request was the first member's
-            trace=trace,
+            member=(restart.turn + 1) % len(self.engines),  # the first request was the first member's
+            trace=restart.trace,
         )
 
     def log_likelihood(self, puzzle: Puzzle, candidates: Sequence[Sequence[Grid]], steps: int) -> list[LogP]:

@@ -14,6 +14,7 @@ import numpy as np
 
 from trm.grid import Grid, Grids, PuzzleError
 from trm.inference.config import SearchConfig
+from trm.inference.network import Restart
 from trm.inference.proposals import Blank, CheckedDraft, Feedback, Proposal, Proposer, ask
 from trm.inference.provider import ModelPool
 from trm.inference.rollouts import RolloutRequest, run_requests
@@ -239,7 +240,9 @@ class Search:
             return None
         state.restarts += 1
         start = state.restart_start(turn)
-        return state.network.restart(state.puzzle, question, start, turn, rng, config.noise, config.trace)
+        return state.network.restart(
+            Restart(state.puzzle, question, start, turn, rng, config.noise, config.trace)
+        )
 
     def _run(
         self, requests: Sequence[tuple[SolveState, RolloutRequest]], config: SearchConfig
