@@ -8,6 +8,7 @@ import threading
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hybrid.llm.base import Reply
 from hybrid.llm.chat.prompts import ChatProposer, conversation, read_draft
@@ -15,6 +16,9 @@ from trm import jsonl
 from trm.grid import PuzzleError
 from trm.inference.proposals import Draft, Feedback, ProposerError
 from trm.tasks import Puzzle, get
+
+if TYPE_CHECKING:
+    from hybrid.llm.grid.proposer import GridProposer
 
 Key = tuple[str, int]  # a fingerprint of the request, and the number of the sample
 Replies = tuple[Reply, ...]  # one for each input of a puzzle
@@ -50,7 +54,7 @@ class RecordedProposer:
     """
 
     path: Path | None
-    live: ChatProposer | None = None
+    live: ChatProposer | GridProposer | None = None
     drafts: int = 1
     seed: int = 0
     name: str | None = None
@@ -62,7 +66,7 @@ class RecordedProposer:
 
     def __post_init__(self) -> None:
         if self.live is not None:
-            self.name, self.parameters = self.live.name, self.live.llm.parameters
+            self.name, self.parameters = self.live.name, self.live.parameters
 
     def load(self, path: Path) -> int:
         """Take in a file of replies; returns how many drafts it holds. Raises PuzzleError for another model's.

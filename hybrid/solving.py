@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
@@ -23,6 +24,9 @@ from trm.inference.config import SearchConfig
 from trm.inference.proposals import Blank, Proposer, ProposerError
 from trm.inference.refiner import Refiner
 from trm.tasks import Puzzle, Status
+
+if TYPE_CHECKING:
+    from hybrid.llm.grid.proposer import GridProposer
 
 NOBODY = "none"
 DEFAULT_REFINER = "ckpt/trm.pt"
@@ -161,19 +165,28 @@ def _proposer(setup: Setup, display: render.Notes, adapter: Adapter | None, budg
     if setup.llm == NOBODY:
         return Blank()
     display.busy(f"loading {hide_password(setup.llm)}")
-    if adapter is None:
-        llm = connect(setup.llm, setup.device)
-        display.listen(llm)
-        return ChatProposer(llm)
-    folder = local.folder_of(setup.llm)
-    from hybrid.llm.grid.proposer import GridProposer  # transformers: seconds, paid once the weights are here
-
-    proposer = GridProposer.load(folder, adapter, setup.device)
+    proposer = connect_proposer(setup.llm, adapter, setup.device)
+    if isinstance(proposer, ChatProposer):
+        display.listen(proposer.llm)
+        return proposer
     proposer.budget_seconds = budget
     if proposer.note:
         display.warned(proposer.note)
     display.listen(proposer)
     return proposer
+
+
+def connect_proposer(llm: str, adapter: Adapter | None, device: str) -> ChatProposer | GridProposer:
+    """A language model that drafts on a grid vocabulary, or without an adapter in words.
+
+    Raises BackendError, and AdapterError where the adapter does not belong to the model.
+    """
+    if adapter is None:
+        return ChatProposer(connect(llm, device))
+    folder = local.folder_of(llm)
+    from hybrid.llm.grid.proposer import GridProposer  # transformers: seconds, paid once the weights are here
+
+    return GridProposer.load(folder, adapter, device)
 
 
 def _refiner(setup: Setup, display: render.Notes) -> Refiner | None:

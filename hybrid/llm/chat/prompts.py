@@ -38,6 +38,11 @@ class ChatProposer:
         self.name: str | None = llm.name
         self._max_tokens = max_tokens
 
+    @property
+    def parameters(self) -> int | None:
+        """How many weights the model has; None if unknown."""
+        return self.llm.parameters
+
     def propose(
         self, puzzle: Puzzle, drafts: int = 1, feedback: Feedback | None = None, seed: int = 0
     ) -> list[Draft]:

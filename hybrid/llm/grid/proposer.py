@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from hybrid.llm.base import BackendError
+from hybrid.llm.base import BackendError, Reply
+from hybrid.llm.chat.grid_text import write_grid
 from hybrid.llm.grid.base_weights import GridModelError
 from hybrid.llm.grid.candidates import Candidate, GridModel, ProposalConfig
 from hybrid.llm.grid.episodes import (
@@ -42,6 +43,7 @@ FITTED_VIEWS = 16
 TOKENS_ON_CPU, MOST_VIEWS_ON_CPU = 2400, 4
 FITTING_SHARE = 0.25  # of a budget; the network's adaptation comes after
 REMEMBERED = 16  # tasks whose candidates are kept, for further drafts
+Replies = tuple[Reply, ...]  # one for each input of a puzzle
 _FREE = MAZE_SYMBOLS.index(" ")
 
 
@@ -108,6 +110,37 @@ class GridProposer:
     def propose_many(self, puzzles: Sequence[Puzzle], seed: int = 0) -> list[Draft]:
         """One draft for each puzzle; Sudokus and mazes are filled in together."""
         return [drafts[0] for drafts in self._drafts(puzzles, 1, seed)]
+
+    def stop(self) -> None:
+        """Nothing is drafted in another thread."""
+
+    def replies(
+        self, puzzle: Puzzle, drafts: int = 1, feedback: Feedback | None = None, seed: int = 0
+    ) -> list[Replies]:
+        """The drafts as a chat model would write them, for records that every proposer shares."""
+        return self.replies_to([puzzle], drafts, feedback, seed)[0]
+
+    def replies_to(
+        self,
+        puzzles: Sequence[Puzzle],
+        drafts: int = 1,
+        feedback: Feedback | None = None,
+        seed: int = 0,
+        concurrency: int = 1,
+        done: Callable[[Puzzle, list[Replies]], None] = lambda puzzle, replies: None,
+    ) -> list[list[Replies]]:
+        """As `replies`, for many puzzles, with exactly `drafts` for each: those that there are not are errors.
+
+        done: called with each puzzle and its replies as soon as all of them are there.
+        """
+        every = []
+        for first in range(0, len(puzzles), self.model.decoder.most_rows):
+            some = puzzles[first : first + self.model.decoder.most_rows]
+            for puzzle, drafted in zip(some, self._drafts(some, drafts, seed), strict=True):
+                missing = [Draft(None, error="no further candidate")] * (drafts - len(drafted))
+                every.append([_replies(puzzle, draft) for draft in [*drafted, *missing]])
+                done(puzzle, every[-1])
+        return every
 
     def _drafts(self, puzzles: Sequence[Puzzle], drafts: int, seed: int) -> list[list[Draft]]:
         # Capturing a graph and another thread's work on the same GPU do not go together.
@@ -223,3 +256,14 @@ def _blanks(puzzle: Puzzle, seed: tuple[int, ...] | None) -> Blanks:
 
 def _draft(puzzle: Puzzle, grids: tuple[Grid, ...], tokens: int, seconds: float, prompt_tokens: int) -> Draft:
     return Draft(grids, get(puzzle.task).text(grids), None, tokens, seconds, prompt_tokens)
+
+
+def _replies(puzzle: Puzzle, draft: Draft) -> Replies:
+    inputs = len(puzzle.inputs)
+    shares = (draft.tokens // inputs, draft.seconds / inputs)
+    if draft.grids is None:
+        return (Reply("", 0, 0.0, draft.error),) * inputs
+    return tuple(
+        Reply(write_grid(grid, get(puzzle.task)), *shares, prompt_tokens=draft.prompt_tokens // inputs)
+        for grid in draft.grids
+    )

@@ -75,9 +75,10 @@ class RunFolder:
             "base_sha256": self.base_hash,
             **asdict(progress),
             "scores": dict(scores),
-            "config": asdict(self.config),
-            "data": self.data_hashes,
-            "command": sys.argv,
+            # Folders say where it was trained, and nothing about what.
+            "config": without_folders(asdict(self.config)),
+            "data": without_folders(self.data_hashes),
+            "command": without_folders(sys.argv),
             "code": code_version(),
             "environment": environment(),
         }

@@ -10,6 +10,7 @@ import pytest
 from transformers import PreTrainedModel, Qwen2ForCausalLM
 
 from hybrid import solving
+from hybrid.llm.chat.prompts import read_draft
 from hybrid.llm.grid.base_weights import GridModelError, base_word_ids, load_base_cached
 from hybrid.llm.grid.candidates import GridModel
 from hybrid.llm.grid.proposer import GridProposer
@@ -19,6 +20,7 @@ from hybrid.output import Output
 from tests.hybrid.llm.tiny import tiny_config, tiny_model, write_tiny
 from trm.inference.config import SearchConfig
 from trm.inference.proposals import BatchProposer
+from trm.inference.selection import same_grids
 from trm.tasks import Puzzle, get
 
 ROOT = Path(__file__).parents[3]
@@ -84,6 +86,15 @@ def test_many_puzzles_of_several_kinds_are_drafted_in_order(proposer: GridPropos
     assert isinstance(proposer, BatchProposer)
     together = proposer.propose_many(puzzles)
     assert [draft.text for draft in together] == [proposer.propose(p)[0].text for p in puzzles]
+
+
+@pytest.mark.parametrize("task", ["sudoku", "maze", "arc"])
+def test_drafts_on_file_are_the_drafts(proposer: GridProposer, task: str) -> None:
+    puzzle = samples(task)[0]
+    (first, *_), *_ = proposer.replies_to([puzzle], drafts=3)
+    read, (draft,) = read_draft(puzzle, first), proposer.propose(puzzle)
+    assert read.error is None
+    assert same_grids(read.grids, draft.grids)
 
 
 def test_a_kind_that_was_not_learned_has_no_draft(
