@@ -62,17 +62,13 @@ def from_dict(cls: type[T], raw: Mapping[str, Any], where: str = "config", secti
     for key in raw:
         if key not in known:
             close = difflib.get_close_matches(key, known, n=1)
-            hint = f"; did you mean '{close[0]}'?" if close else f"; known: {', '.join(known)}"
-            raise ConfigError(f"{prefix}unknown '{key}'{hint}")
+            hint = f"did you mean '{close[0]}'?" if close else f"known: {', '.join(known)}"
+            raise ConfigError(f"{prefix}unknown '{key}'; {hint}")
     for name, f in known.items():
         if f.default is MISSING and f.default_factory is MISSING and name not in raw:
             raise ConfigError(f"{prefix}'{name}' is missing")
-    return cls(
-        **{
-            name: _convert(value, hints[name], where, f"{section}.{name}" if section else name)
-            for name, value in raw.items()
-        }
-    )
+    parents = f"{section}." if section else ""
+    return cls(**{name: _convert(value, hints[name], where, parents + name) for name, value in raw.items()})
 
 
 def check_choices(config: object, where: str) -> None:
@@ -99,19 +95,18 @@ def _convert(value: Any, hint: Any, where: str, key: str) -> Any:
             raise ConfigError(f"{where}: '{key}' must be a table")
         return from_dict(hint, value, where, key)  # type: ignore[arg-type]
     origin, arguments = get_origin(hint), get_args(hint)
+    expected = getattr(origin or hint, "__name__", str(hint))
     if origin is Literal:
-        if value not in arguments or isinstance(value, bool):  # True equals 1
-            raise ConfigError(
-                f"{where}: {key} = {value!r}, expected one of {', '.join(map(repr, arguments))}"
-            )
-        return value
-    if origin is tuple:
-        if not isinstance(value, list | tuple) or len(value) != len(arguments):
-            raise ConfigError(f"{where}: {key} = {value!r}, expected {len(arguments)} numbers")
-        return tuple(_convert(v, float, where, key) for v in value)
-    expected = origin or hint
-    if expected is float and isinstance(value, int) and not isinstance(value, bool):
+        expected = f"one of {', '.join(map(repr, arguments))}"
+        fits = value in arguments and not isinstance(value, bool)  # True equals 1
+    elif origin is tuple:
+        expected = f"{len(arguments)} numbers"
+        if fits := isinstance(value, list | tuple) and len(value) == len(arguments):
+            return tuple(_convert(v, float, where, key) for v in value)
+    elif hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
-    if not isinstance(value, expected) or (expected is int and isinstance(value, bool)):
-        raise ConfigError(f"{where}: {key} = {value!r}, expected {getattr(expected, '__name__', expected)}")
+    else:
+        fits = isinstance(value, origin or hint) and not (hint is int and isinstance(value, bool))
+    if not fits:
+        raise ConfigError(f"{where}: {key} = {value!r}, expected {expected}")
     return value

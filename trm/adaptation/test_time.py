@@ -15,7 +15,6 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
 
 from trm.checkpoints.format import Expert, with_one_embedding
 from trm.config import ConfigError, from_dict
@@ -127,15 +126,6 @@ class Adapted(NamedTuple):
     accuracy: float
 
 
-class _OneProcess:
-    """What a training step asks of `accelerate.Accelerator`, where nothing is shared out."""
-
-    num_processes, process_index = 1, 0
-
-    def reduce(self, tensor: Tensor, reduction: str) -> Tensor:
-        return tensor
-
-
 class TestTimeTrainer:
     """Adapts one expert to one puzzle after the other, on one canvas.
 
@@ -241,7 +231,7 @@ class TestTimeTrainer:
         if self.learner is None or len(puzzle.demos) > len(self.learner.bank):
             share = self.config.color_permutation_prob
             bank = PairDataset(self.task, [puzzle], True, self.model.device, MOST_PAIRS, share)
-            self.learner = Learner(self.recipe, self.model, bank, _OneProcess(), self.stream)
+            self.learner = Learner(self.recipe, self.model, bank, None, self.stream)
             if self.compiled:
                 self.learner.warm_up(0, 0.0)
                 self.model.load_state_dict(self.start)

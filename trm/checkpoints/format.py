@@ -65,7 +65,6 @@ class Checkpoint:
     experts: dict[str, Expert]
 
 
-# -- reading ---------------------------------------------------------------------------------------------
 def load(source: str | Path) -> Checkpoint:
     """Experts from a `.pt` file, a `save_pretrained` folder or a hub id. Raises CheckpointError.
 
@@ -105,9 +104,8 @@ def read_tensors(path: Path, what: str, device: str | torch.device = "cpu") -> A
 def _load_file(path: Path, name: str) -> Checkpoint:
     raw = read_tensors(path, "a checkpoint")
     if not isinstance(raw, dict) or raw.get("format") != FORMAT or not isinstance(raw.get("experts"), dict):
-        raise CheckpointError(
-            f"{name}: not a checkpoint of format {FORMAT}; `trm convert` reads reference ones"
-        )
+        wrong = f"not a checkpoint of format {FORMAT}; `trm convert` reads reference ones"
+        raise CheckpointError(f"{name}: {wrong}")
     experts = {}
     for task, entry in raw["experts"].items():
         if not isinstance(entry, dict) or not {"config", "state"} <= set(entry):
@@ -131,11 +129,15 @@ def _load_folder(path: Path, name: str) -> Checkpoint:
         raise CheckpointError(f"{name}: not a checkpoint: {first_line(error)}") from None
     if not isinstance(raw, dict) or not isinstance(meta, dict):
         raise CheckpointError(f"{name}: expected config.json and {META} to hold an object each")
-    expert = _expert(str(meta.get("task", "")), raw.get("config", raw), state, meta, name)
-    if not expert.task and (task := _task_of_shape(expert.config)) is None:
-        raise CheckpointError(f"{name}: {META} names no task, expected one")
-    expert = expert if expert.task else replace(expert, task=str(task))
-    return Checkpoint(f"{name}@sha256:{_sha256(weights)[:16]}", {expert.task: expert})
+    task = str(meta.get("task", ""))
+    expert = _expert(task, raw.get("config", raw), state, meta, name)
+    if not task:  # its shape says what it is for, if there is only one task of that shape
+        shapes = {own: (tasks.get(own).seq_len, tasks.get(own).vocab_size) for own in tasks.names()}
+        own_shape = expert.config.seq_len, expert.config.vocab_size
+        task, *others = [own for own, shape in shapes.items() if shape == own_shape] or [""]
+        if not task or others:
+            raise CheckpointError(f"{name}: {META} names no task, expected one")
+    return Checkpoint(f"{name}@sha256:{_sha256(weights)[:16]}", {task: replace(expert, task=task)})
 
 
 def _load_hub(repo: str) -> Checkpoint:
@@ -145,9 +147,8 @@ def _load_hub(repo: str) -> Checkpoint:
     try:
         folder = Path(snapshot_download(repo, allow_patterns=["*.json", "*.safetensors"]))
     except (HfHubHTTPError, OSError, ValueError) as error:
-        raise CheckpointError(
-            f"{repo}: no such file, and the hub did not give it: {first_line(error)}"
-        ) from None
+        reason = f"no such file, and the hub did not give it: {first_line(error)}"
+        raise CheckpointError(f"{repo}: {reason}") from None
     return _load_folder(folder, f"{repo}@{folder.name[:12]}")
 
 
@@ -157,11 +158,8 @@ def _expert(task: str, config: object, state: object, meta: object, name: str) -
         raise CheckpointError(f"{name}: expert {task!r}: expected config and meta to be tables")
     if not isinstance(state, dict) or not all(isinstance(tensor, Tensor) for tensor in state.values()):
         raise CheckpointError(f"{name}: expert {task!r}: expected its state to be tensors by name")
-    for part, tensor in state.items():
-        if not tensor.isfinite().all():
-            raise CheckpointError(
-                f"{name}: {part} has weights that are no finite numbers: the file is damaged"
-            )
+    for part in (part for part, tensor in state.items() if not tensor.isfinite().all()):
+        raise CheckpointError(f"{name}: {part} has weights that are no finite numbers: the file is damaged")
     # Weight decay leaves some weights so small that a CPU multiplies them twenty times as slowly: they become 0.
     state = {k: F.hardshrink(v, VANISHED) if v.is_floating_point() else v for k, v in state.items()}
     try:
@@ -170,19 +168,11 @@ def _expert(task: str, config: object, state: object, meta: object, name: str) -
         raise CheckpointError(str(error)) from None
 
 
-def _task_of_shape(config: TRMConfig) -> str | None:
-    """The one task with this network's shape: what a folder without `trm.json` must be for."""
-    shapes = {task: (tasks.get(task).seq_len, tasks.get(task).vocab_size) for task in tasks.names()}
-    fitting = [task for task, shape in shapes.items() if shape == (config.seq_len, config.vocab_size)]
-    return fitting[0] if len(fitting) == 1 else None
-
-
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-# -- writing ---------------------------------------------------------------------------------------------
 def save(path: str | Path, experts: Mapping[str, Expert], dtype: torch.dtype | None = torch.bfloat16) -> None:
     """Write experts into one file that `torch.load(weights_only=True)` reads. The same weights give the same file.
 
@@ -221,12 +211,11 @@ def pack(out: str | Path, sources: list[str], cycles: int = 0) -> dict[str, Expe
     cycles: h_cycles of the packed experts, if not those of their training; no weight depends on it.
     """
     experts = dict(load(str(out)).experts) if Path(out).is_file() else {}
-    experts = {task: with_one_embedding(expert) for task, expert in experts.items()}
     for source in sources:
         for task, expert in load(source).experts.items():
-            packed = with_one_embedding(expert)
-            config = replace(packed.config, h_cycles=cycles or packed.config.h_cycles)
-            experts[task] = replace(packed, config=config)
+            config = replace(expert.config, h_cycles=cycles or expert.config.h_cycles)
+            experts[task] = replace(expert, config=config)
+    experts = {task: with_one_embedding(expert) for task, expert in experts.items()}
     save(out, experts)
     return experts
 

@@ -15,7 +15,6 @@ from trm.config import ConfigError, from_dict
 from trm.model.config import TRMConfig
 from trm.tasks import get as get_task
 
-_PREFIXES = ("_orig_mod.", "model.", "inner.")
 _NAMES = {
     "H_init": "y_init",
     "L_init": "z_init",
@@ -27,24 +26,20 @@ _NAMES = {
 }
 _PARTS = {
     "L_level.layers.": "net.blocks.",
-    ".self_attn.qkv_proj.": ".mix.qkv.",
     ".self_attn.o_proj.": ".mix.out.",
-    ".mlp_t.gate_up_proj.": ".mix.gate_up.",
-    ".mlp_t.down_proj.": ".mix.down.",
-    ".mlp.gate_up_proj.": ".mlp.gate_up.",
-    ".mlp.down_proj.": ".mlp.down.",
+    ".self_attn.": ".mix.",
+    ".mlp_t.": ".mix.",
+    "_proj.": ".",
 }
 
 
 def reference_name(key: str) -> str:
     """This project's name for a parameter of the reference implementation."""
-    for prefix in _PREFIXES:
+    for prefix in ("_orig_mod.", "model.", "inner."):
         key = key.removeprefix(prefix)
-    if key in _NAMES:
-        return _NAMES[key]
     for theirs, ours in _PARTS.items():
         key = key.replace(theirs, ours)
-    return key
+    return _NAMES.get(key, key)
 
 
 @dataclass(frozen=True)
@@ -88,11 +83,10 @@ def reference_config(state: Mapping[str, Tensor], task: str, overrides: Mapping[
     vocab, hidden = map(int, state["embed.tokens"].shape)
     token_mixer = "net.blocks.0.mix.down.weight" in state
     layers = 1 + max(int(k.split(".")[2]) for k in state if k.startswith("net.blocks."))
-    identities, identity_dim = (
-        map(int, state["embed.identities"].shape) if "embed.identities" in state else (0, 0)
-    )
     by_weights = {"vocab_size": vocab, "hidden_size": hidden, "L_layers": layers, "mlp_t": token_mixer}
-    if identities:
+    identities = identity_dim = 0
+    if "embed.identities" in state:
+        identities, identity_dim = map(int, state["embed.identities"].shape)
         by_weights |= {"num_puzzle_identifiers": identities, "puzzle_emb_ndim": identity_dim}
     for key, value in by_weights.items():
         if overrides.get(key, value) != value:

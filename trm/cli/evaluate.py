@@ -12,7 +12,7 @@ from trm.cli.common import Device, Json, Task, app, fail
 from trm.progress import bar
 
 if TYPE_CHECKING:
-    from trm.inference.refiner import Refiner
+    from trm.checkpoints.format import Checkpoint
     from trm.tasks import Puzzle
 
 COMPILE_FROM = 20_000  # supervision steps, from which on compiling costs less than it saves on a GPU
@@ -35,38 +35,41 @@ Records = Annotated[
 ]
 
 
-def _refiner(
-    checkpoint: str, task: str, adapt: list[str] | None, records: Path | None, device: str, steps: int
-) -> Refiner:
-    """The refiner to evaluate for so many supervision steps in all. Raises PuzzleError where an option is for
-    adapted experts, and this one is not.
+def _evaluate(
+    checkpoint: str,
+    puzzles: list[Puzzle],
+    steps: int,
+    restarts: int,
+    adapt: list[str] | None,
+    records: Path | None,
+    device: str,
+    adapting: bool,
+) -> tuple[Checkpoint, dict[str, Any]]:
+    """The checkpoint, and the figures of all puzzles, which are of one task. Shows a progress bar.
+
+    adapting: whether the expert must be one that adapts to puzzles.
     """
     from trm.adaptation.test_time import adaptation_config, default_adaptation
     from trm.checkpoints.format import load
     from trm.device import resolve_device
-    from trm.inference.refiner import Refiner
-
-    device = resolve_device(device)
-    adaptation = adaptation_config(adapt or [], "--adapt", default_adaptation(device))
-    compiled = device.startswith("cuda") and steps >= COMPILE_FROM
-    refiner = Refiner.from_checkpoint(load(checkpoint), device, adaptation=adaptation, compiled=compiled)
-    if (adapt or records) and not refiner.pool.adapts(task):
-        fail(f"--adapt, --records: {checkpoint} has no expert for {task} that adapts to puzzles")
-    return refiner
-
-
-def _figures(
-    refiner: Refiner, puzzles: list[Puzzle], steps: int, restarts: int, records: Path | None
-) -> dict[str, Any]:
-    """The figures of all puzzles, which are of one task. Shows a progress bar."""
     from trm.evaluation.accuracy import evaluate
     from trm.evaluation.records import evaluate_adapted
+    from trm.inference.refiner import Refiner
 
+    device, task = resolve_device(device), puzzles[0].task
+    adaptation = adaptation_config(adapt or [], "--adapt", default_adaptation(device))
+    compiled = device.startswith("cuda") and len(puzzles) * steps >= COMPILE_FROM
+    refiner = Refiner.from_checkpoint(load(checkpoint), device, adaptation=adaptation, compiled=compiled)
+    adapts = refiner.pool.adapts(task)
+    if (adapting or adapt or records) and not adapts:
+        why = "--adapt, --records: " if adapt or records else ""
+        fail(f"{why}{checkpoint} has no expert for {task} that adapts to puzzles")
     with bar("evaluating", len(puzzles)) as tick:
-        if not refiner.pool.adapts(puzzles[0].task):
-            return evaluate(refiner, puzzles, steps, restarts, progress=tick)
         try:
-            return evaluate_adapted(refiner, puzzles, steps, restarts, progress=tick, records=records)
+            if not adapts:
+                return refiner.pool.checkpoint, evaluate(refiner, puzzles, steps, restarts, progress=tick)
+            figures = evaluate_adapted(refiner, puzzles, steps, restarts, progress=tick, records=records)
+            return refiner.pool.checkpoint, figures
         except KeyboardInterrupt:
             more = "; the same command continues where it stopped" if records else ""
             raise KeyboardInterrupt(f"interrupted{more}") from None
@@ -103,8 +106,7 @@ def evaluate_command(
     if sample is not None:
         puzzles = [puzzles[i] for i in drawn(limit, len(puzzles), sample)]
     puzzles = part_of(puzzles, share)
-    refiner = _refiner(checkpoint, task, adapt, records, device, steps * len(puzzles))
-    result = _figures(refiner, puzzles, steps, restarts, records)
+    _, result = _evaluate(checkpoint, puzzles, steps, restarts, adapt, records, device, False)
     print(json.dumps(result) if as_json else "\n".join(format_report(result)))
 
 
@@ -140,9 +142,6 @@ def calibrate(
     if out.is_dir() or not out.parent.is_dir():
         fail(f"--out {out}: expected a file in a folder that exists")
     puzzles = part_of(leave_one_out(labelled(data, task, limit), left_out), share)
-    refiner = _refiner(checkpoint, task, adapt, records, device, steps * len(puzzles))
-    if not refiner.pool.adapts(task):
-        fail(f"{checkpoint} has no expert for {task} that adapts to puzzles, expected one to calibrate")
-    result = _figures(refiner, puzzles, steps, restarts, records)
+    source, result = _evaluate(checkpoint, puzzles, steps, restarts, adapt, records, device, True)
     print("\n".join(format_report(result)))
-    save(out, with_calibration(refiner.pool.checkpoint, task, result), None)
+    save(out, with_calibration(source, task, result), None)

@@ -60,25 +60,22 @@ def _train(settings: Config, folder: RunFolder, resumed: bool, device: str) -> N
             trainer.resume()
     except KeyboardInterrupt:
         fail("interrupted before the first step", 130)
+    ended = trainer.ended()
     try:
-        result = trainer.ended()
-        if ended := result is not None:
-            note = f"{folder.path} had ended at step {trainer.done_steps}; nothing was left to do"
-        else:
+        if ended is None:
             trainer.open_folder()
-            result = trainer.run()
+        result = trainer.run() if ended is None else ended
     except KeyboardInterrupt:
         trainer.save("last")
         fail(f"interrupted at step {trainer.done_steps}; go on with --resume {folder.path}", 130)
     if not trainer.accelerator.is_main_process:
         return
-    if ended:
+    if ended is not None:
+        note = f"{folder.path} had ended at step {trainer.done_steps}; nothing was left to do"
         print(f"trm: {note}", file=sys.stderr)
     best = folder.checkpoint("best")
-    if result:
-        print(f"held out {result['accuracy']:.1%} of {result['n']} exact; {best}")
-    else:
-        print(f"nothing held out to judge by; {best} is the last")
+    figures = f"held out {result['accuracy']:.1%} of {result['n']} exact; {best}" if result else ""
+    print(figures or f"nothing held out to judge by; {best} is the last")
 
 
 @app.command(epilog="Example: trm bench train --config configs/sudoku.toml --json")
@@ -116,9 +113,9 @@ def ablate(
     device: Device = "auto",
 ) -> None:
     """Train variants of a recipe one after the other and print their table. Rows that have ended are kept."""
-    from trm.evaluation.ablate import format_table, read_rows, select, train_rows
+    from trm.evaluation.ablate import format_table, read_rows, train_rows
 
-    chosen = select(read_rows(recipe, rows, overrides or [], out or Path("runs") / rows.stem), only)
+    chosen = read_rows(recipe, rows, overrides or [], out or Path("runs") / rows.stem, only)
     try:
         failed = train_rows(chosen, recipe, device)
     except KeyboardInterrupt:

@@ -26,12 +26,15 @@ class Row:
     folder: RunFolder
 
 
-def read_rows(recipe: Path, table: Path, overrides: Sequence[str], out: Path) -> list[Row]:
-    """The rows in a TOML file (`row = ["section.key=value", …]`), each a valid recipe. Raises ConfigError."""
+def read_rows(recipe: Path, table: Path, overrides: Sequence[str], out: Path, only: str = "") -> list[Row]:
+    """The rows in a TOML file (`row = ["section.key=value", …]`), each a valid recipe. Raises ConfigError.
+
+    only: the names of those to return, with commas between; all where it is empty.
+    """
     raw = read_toml(table)
     if not raw:
         raise ConfigError(f"{table} names no rows, expected ROW = ['section.key=value', …]")
-    rows = []
+    rows = {}
     for name, own in raw.items():
         if not (isinstance(own, list) and all(isinstance(text, str) for text in own)):
             raise ConfigError(f"{table}: {name} = {own!r}, expected a list of 'section.key=value'")
@@ -43,17 +46,11 @@ def read_rows(recipe: Path, table: Path, overrides: Sequence[str], out: Path) ->
             raise ConfigError(f"row {name}: {error}") from None
         if not (config.data.held_out_size or config.data.held_out):
             raise ConfigError(f"row {name}: data.held_out_size = 0, expected puzzles to compare the rows by")
-        rows.append(Row(name, (*overrides, *own), config, RunFolder(out / name)))
-    return rows
-
-
-def select(rows: Sequence[Row], only: str) -> list[Row]:
-    """The rows of a comma-separated list; all where it is empty. Raises ConfigError."""
-    known = {row.name: row for row in rows}
-    names = [name.strip() for name in only.split(",")] if only else list(known)
-    if unknown := [name for name in names if name not in known]:
-        raise ConfigError(f"--only {unknown[0]!r}: expected one of {', '.join(known)}")
-    return [known[name] for name in names]
+        rows[name] = Row(name, (*overrides, *own), config, RunFolder(out / name))
+    names = [name.strip() for name in only.split(",")] if only else list(rows)
+    if unknown := [name for name in names if name not in rows]:
+        raise ConfigError(f"--only {unknown[0]!r}: expected one of {', '.join(rows)}")
+    return [rows[name] for name in names]
 
 
 def result(row: Row) -> dict[str, Any] | None:

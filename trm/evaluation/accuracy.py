@@ -22,15 +22,11 @@ Progress = Callable[[int], None]  # takes how many puzzles are done
 
 
 class InputMetrics(TypedDict):
-    """Metrics of one cold rollout over one input.
+    """Metrics of one cold rollout over one input."""
 
-    right: after each step, whether the grid is right. halt: the step, from 0, at which learned halting would stop.
-    cells: share of the scored cells that are right at the end.
-    """
-
-    right: list[bool]
-    halt: int
-    cells: float
+    right: list[bool]  # after each step, whether the grid is right
+    halt: int  # the step, from 0, at which learned halting would stop
+    cells: float  # share of the scored cells that are right at the end
 
 
 def evaluate_held_out(
@@ -76,14 +72,13 @@ def input_metrics(task: Task, puzzle: Puzzle, runs: Sequence[Trajectory], steps:
     """The cold trajectories of a puzzle's inputs against its labels. task: on the canvas that the network saw."""
     metrics = []
     for index, run in enumerate(runs):
-        one = InputMetrics(right=[False] * steps, halt=run.first_halt(), cells=0.0)
-        # Answers larger than the canvas count as wrong.
+        right, cells = [False] * steps, 0.0  # of answers larger than the canvas
         if puzzle.answers is None or max(puzzle.answers[index].shape) <= max(task.height, task.width):
             label = task.encode_label(puzzle, index)
             scored = label != IGNORE
-            one["right"] = [bool((grid[scored] == label[scored]).all()) for grid in run.grids]
-            one["cells"] = float((run.grids[-1][scored] == label[scored]).mean())
-        metrics.append(one)
+            right = [bool((grid[scored] == label[scored]).all()) for grid in run.grids]
+            cells = float((run.grids[-1][scored] == label[scored]).mean())
+        metrics.append(InputMetrics(right=right, halt=run.first_halt(), cells=cells))
     return metrics
 
 

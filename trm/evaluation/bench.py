@@ -68,9 +68,7 @@ def bench_infer(path: Path | None, overrides: Sequence[str], device: str = "auto
     """Supervision steps of the engine with full slots. path: None for configs/tiny.toml."""
     config = _config(path, overrides)
     if any(text.startswith("train.batch=") for text in overrides):
-        raise ConfigError(
-            "train.batch: for training alone; inference runs as many puzzles as the engine has slots"
-        )
+        raise ConfigError("train.batch: for training alone; inference fills all slots of the engine")
     where = torch.device(resolve_device(device))
     model = TRM(config.model).to(where).eval()
     model.dtype = torch.bfloat16 if config.train.computes_in_bf16(where.type) else torch.float32

@@ -34,9 +34,9 @@ def point_of(line: Mapping[str, Any]) -> Point:
     return Point(line["step"], line["seconds"] / 60, 100 * share, 100 * low, 100 * high)
 
 
-def points(run: Run) -> list[Point]:
+def points(lines: Sequence[Mapping[str, Any]]) -> list[Point]:
     """The evaluations of a run."""
-    return [point_of(line) for line in run[1] if line.get("held_out")]
+    return [point_of(line) for line in lines if line.get("held_out")]
 
 
 def names_of(runs: Sequence[Path]) -> list[str]:
@@ -54,9 +54,9 @@ def read_runs(paths: Sequence[Path]) -> list[Run]:
 def format_table(runs: Sequence[Run]) -> list[str]:
     """The evaluations of all runs as lines."""
     return ["run                  step  minutes  held out, % exact"] + [
-        f"{run[0]:18} {point.step:6d} {point.minutes:8.1f}  {point.percent:5.1f} {point.interval}"
-        for run in runs
-        for point in points(run)
+        f"{name:18} {point.step:6d} {point.minutes:8.1f}  {point.percent:5.1f} {point.interval}"
+        for name, lines in runs
+        for point in points(lines)
     ]
 
 
@@ -70,11 +70,10 @@ def draw(runs: Sequence[Run], out: Path) -> None:
         raise ConfigError("no plots without matplotlib: pip install 'hybrid-trm[report]'") from None
     figure = Figure(figsize=(10, 4), layout="constrained")
     held_out, loss = figure.subplots(1, 2)
-    for run in runs:
-        name, lines = run
+    for name, lines in runs:
         if not lines:
             raise ConfigError(f"{name}: no line of a run's metrics, expected at least one")
-        if evaluations := points(run):
+        if evaluations := points(lines):
             _, minutes, percent, low, high = zip(*evaluations, strict=True)
             (drawn,) = held_out.plot(minutes, percent, marker="o", label=name)
             held_out.fill_between(minutes, low, high, alpha=0.15, color=drawn.get_color())

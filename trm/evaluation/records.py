@@ -20,7 +20,7 @@ from trm import jsonl
 from trm.adaptation.calibration import KEY, Calibration, calibrate, calibration_of
 from trm.evaluation.accuracy import InputMetrics, Progress, aggregate, input_metrics, roll_out
 from trm.evaluation.statistics import auroc
-from trm.grid import PuzzleError
+from trm.grid import Grid, PuzzleError
 from trm.inference.network import AdaptedNetwork
 from trm.inference.refiner import Refinement, Refiner
 from trm.inference.selection import smoothed_vote_share, tally
@@ -30,17 +30,13 @@ MOST_SCORED = 64  # candidates of an input that are scored for each network, tho
 
 
 class ScoredCandidate(TypedDict):
-    """A grid that views voted for as the answer to one input.
+    """A grid that views voted for as the answer to one input."""
 
-    votes: of all views; votes_of: of each network's views. score: its likelihood (`trm.inference.verifier`).
-    confidence: the highest halting probability of the views that voted for it. right: whether it is the answer.
-    """
-
-    votes: int
-    votes_of: list[int]
-    score: float
-    confidence: float
-    right: bool
+    votes: int  # of all views
+    votes_of: list[int]  # of each network's views
+    score: float  # its likelihood (`trm.inference.verifier`)
+    confidence: float  # the highest halting probability of the views that voted for it
+    right: bool  # whether it is the answer
 
 
 class Record(TypedDict):
@@ -79,11 +75,11 @@ def evaluate_adapted(
     known = {(one["id"], one["question"]): one for one in read_records(records)} if records else {}
     for one in known.values():
         if differ := [key for key, value in settings.items() if one["settings"].get(key) != value]:
-            key = differ[0]
-            raise PuzzleError(
-                f"the record of {one['id']} has {key} {one['settings'].get(key)}, expected {settings[key]}: "
-                "another file for another evaluation"
+            key, found = (
+                differ[0],
+                f"the record of {one['id']} has {differ[0]} {one['settings'].get(differ[0])}",
             )
+            raise PuzzleError(f"{found}, expected {settings[key]}: another file for another evaluation")
     if records is not None:
         jsonl.append(records, [])  # fails now if it cannot be written
         jsonl.repair(records)
@@ -144,25 +140,24 @@ def score_candidates(
     most = MOST_SCORED * len(network.engines)
     named = [tally([a.grids[i] for a in out.attempts])[:most] for i in range(len(puzzle.inputs))]
     log_p = network.log_likelihood(puzzle, [[grid for grid, _ in own] for own in named], steps)
-    scored: list[list[ScoredCandidate]] = []
-    for index, (own, scores, answer) in enumerate(zip(named, log_p, puzzle.answers or (), strict=True)):
-        scored.append([])
-        for (grid, votes), score in zip(own, scores, strict=True):
-            supporters = [a for a in out.attempts if np.array_equal(a.grids[index], grid)]
-            by_member = Counter(a.member for a in supporters)
-            scored[-1].append(
-                ScoredCandidate(
-                    votes=votes,
-                    votes_of=[by_member[member] for member in range(len(network.engines))],
-                    score=float(np.exp(score)),
-                    confidence=max(a.confidence for a in supporters),
-                    right=np.array_equal(grid, answer),
-                )
-            )
-    return scored
+
+    def scored(index: int, grid: Grid, votes: int, score: float) -> ScoredCandidate:
+        supporters = [a for a in out.attempts if np.array_equal(a.grids[index], grid)]
+        by_member = Counter(a.member for a in supporters)
+        return ScoredCandidate(
+            votes=votes,
+            votes_of=[by_member[member] for member in range(len(network.engines))],
+            score=float(np.exp(score)),
+            confidence=max(a.confidence for a in supporters),
+            right=np.array_equal(grid, puzzle.answers[index]) if puzzle.answers else False,
+        )
+
+    return [
+        [scored(i, grid, votes, score) for (grid, votes), score in zip(own, scores, strict=True)]
+        for i, (own, scores) in enumerate(zip(named, log_p, strict=True))
+    ]
 
 
-# -- figures -------------------------------------------------------------------------------------------------
 def summary(records: Sequence[Record], calibration: Calibration | None = None) -> dict[str, Any]:
     """Figures of all records: those of one view as `aggregate` has them, those of attempts, and of `ranking`.
 
@@ -251,7 +246,6 @@ def ranking(candidates: Sequence[Sequence[ScoredCandidate]]) -> dict[str, float]
     }
 
 
-# -- files ---------------------------------------------------------------------------------------------------
 def read_records(path: Path) -> list[Record]:
     """The records of a file; none where there is no file. Lines that were cut short by a kill are left out.
 
@@ -261,16 +255,10 @@ def read_records(path: Path) -> list[Record]:
     for number, text, value in jsonl.read(path) if path.exists() else ():
         if value is None and text.startswith("{"):  # a file of several machines has such lines in its middle
             continue
-        # Of candidates too, all must be there that this version says of them.
-        if (
-            not isinstance(value, dict)
-            or set(value) != set(Record.__annotations__)
-            or any(
-                set(one) != set(ScoredCandidate.__annotations__) for own in value["candidates"] for one in own
-            )
-        ):
-            raise PuzzleError(
-                f"{path}, line {number}: {text[:40]!r}, expected a record of this version's trm eval"
-            )
+        whole = isinstance(value, dict) and value.keys() == Record.__annotations__.keys()
+        candidates = [one for own in value["candidates"] for one in own] if whole else []
+        if not whole or any(one.keys() != ScoredCandidate.__annotations__.keys() for one in candidates):
+            where = f"{path}, line {number}: {text[:40]!r}"
+            raise PuzzleError(f"{where}, expected a record of this version's trm eval")
         records.append(cast(Record, value))
     return records

@@ -47,9 +47,7 @@ def use(choice: str, model: TRM) -> None:
         if not cuda:
             raise ConfigError("[train] kernels 'fused': expected a CUDA device")
         if not fuse(model):
-            raise ConfigError(
-                "[train] kernels 'fused': Triton is not installed, or no kernel fits this network"
-            )
+            raise ConfigError("[train] kernels 'fused': no Triton, or no kernel fits this network")
     elif choice == "auto" and cuda:
         # Only where they were measured (LOG.md): other GPUs have less shared memory, and float32 is slow.
         hopper = torch.cuda.get_device_capability(model.device)[0] == 9
@@ -133,12 +131,9 @@ def attend_backward(
 ) -> Tensor:
     """The gradient [B, n, 3D] of `attend`'s first argument, given that of its result [B, n, D]."""
     qkv, grad = qkv.contiguous(), grad.contiguous()
-    grad_qkv = torch.empty_like(qkv)
-    arguments = _arguments(qkv, group, cos, sin, norm)
-    grid = (len(qkv) * len(group),)
-    triton_kernels.attend_backward[grid](
-        **arguments, grad_out=grad, grad_qkv=grad_qkv, num_warps=8 if arguments["N"] > 64 else 4
-    )
+    grad_qkv, arguments = torch.empty_like(qkv), _arguments(qkv, group, cos, sin, norm)
+    warps, grid = 8 if arguments["N"] > 64 else 4, (len(qkv) * len(group),)
+    triton_kernels.attend_backward[grid](**arguments, grad_out=grad, grad_qkv=grad_qkv, num_warps=warps)
     return grad_qkv
 
 

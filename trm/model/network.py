@@ -73,13 +73,12 @@ class Embedding(nn.Module):
         elif config.prefix:
             self.prefix = table(config.prefix)
         if config.positions in ("rowcol", "rowcolbox"):
-            row, col, box = cell_groups(config)
+            groups = cell_groups(config)
             self.rows, self.cols = table(config.seq_len // config.canvas_width), table(config.canvas_width)
-            self.register_buffer("row_of", row, persistent=False)
-            self.register_buffer("col_of", col, persistent=False)
             if config.positions == "rowcolbox":
-                self.boxes = table(int(box.max()) + 1)
-                self.register_buffer("box_of", box, persistent=False)
+                self.boxes = table(int(groups[2].max()) + 1)
+            for name, group in zip(("row_of", "col_of", "box_of"), groups, strict=True):
+                self.register_buffer(name, group, persistent=False)
         if config.draft:
             # Zero, so that drafts have no effect until they are trained on. Row 0 ("unknown") is never used.
             self.draft = nn.Parameter(torch.zeros(places * config.vocab_size, width))
@@ -89,8 +88,8 @@ class Embedding(nn.Module):
         e = self._cells(tokens, self.tokens)
         if config.positions in ("rowcol", "rowcolbox"):
             e = e + self.rows[self.row_of] + self.cols[self.col_of]
-            if config.positions == "rowcolbox":
-                e = e + self.boxes[self.box_of]
+        if config.positions == "rowcolbox":
+            e = e + self.boxes[self.box_of]
         if draft is not None:
             if not config.draft:
                 raise ValueError("this network was not trained on drafts, expected draft=None")
@@ -137,13 +136,12 @@ class Network(nn.Module):
         self.rope = config.positions in ("rope", "rope2d")
         if self.rope:
             head_dim, prefix = config.hidden_size // config.heads, config.prefix
-            if config.positions == "rope":
-                cos, sin = rope_tables(config.length, head_dim)
-            else:
+            tables = rope_tables(config.length, head_dim)
+            if config.positions == "rope2d":
                 width = config.canvas_width // config.patch
-                cos, sin = rope2d_tables(prefix, (config.length - prefix) // width, width, head_dim)
-            self.register_buffer("cos", cos, persistent=False)
-            self.register_buffer("sin", sin, persistent=False)
+                tables = rope2d_tables(prefix, (config.length - prefix) // width, width, head_dim)
+            for name, table in zip(("cos", "sin"), tables, strict=True):
+                self.register_buffer(name, table, persistent=False)
 
     def forward(self, h: Tensor, which: int = 0) -> Tensor:
         rope = (self.cos, self.sin) if self.rope else None

@@ -88,10 +88,8 @@ class TrainConfig:
         check_range(self, "[train]", ("steps", "seconds", "ema_from", "save_every_seconds"))
         check_range(self, "[train]", ("seed",), 2**64 - 1)  # the seeds that PyTorch's generators take
         if not (0 <= self.ema < 1 and 0 <= self.exploration <= 1 and self.evaluate_every > 0):
-            raise ConfigError(
-                f"[train] ema {self.ema}, exploration {self.exploration}, evaluate_every {self.evaluate_every}: "
-                "expected 0 to 1, and the last above 0"
-            )
+            found = f"ema {self.ema}, exploration {self.exploration}, evaluate_every {self.evaluate_every}"
+            raise ConfigError(f"[train] {found}: expected 0 to 1, and the last above 0")
 
     def computes_in_bf16(self, device_type: str) -> bool:
         """Whether the recursion runs in bfloat16 on this type of device (`cpu`, `cuda`, `mps`)."""
@@ -137,9 +135,8 @@ def load_run(folder: str | Path, overrides: Sequence[str] = ()) -> Config:
     resumed = _overridden(raw, overrides, str(path))
     own = [(config.data, config.train.seed, config.optim.name) for config in (saved, resumed)]
     if own[0] != own[1]:
-        raise ConfigError(
-            f"{folder}: data, seed and optimiser are the run's own; train.init starts a new run from its weights"
-        )
+        others = "train.init starts a new run from its weights"
+        raise ConfigError(f"{folder}: data, seed and optimiser are the run's own; {others}")
     return resumed
 
 

@@ -19,20 +19,17 @@ class Losses(NamedTuple):
     right: Tensor  # [B] bool: every labelled cell is right
 
 
-def log_stablemax(logits: Tensor) -> Tensor:
-    """log s(v)/Σs, s(v) = v + 1 for v ≥ 0, else 1/(1 − v) (arXiv:2501.04697). [..., V]"""
-    s = torch.where(logits >= 0, logits + 1, 1 / (1 - logits.clamp(max=0)))
-    return s.log() - s.sum(-1, keepdim=True).log()
-
-
 def cell_losses(logits: Tensor, labels: Tensor, config: LossConfig) -> Tensor:
     """−log p of each labelled cell, 0 elsewhere. logits [B, L, V], labels [B, L]; returns [B, L]."""
-    log_p = log_stablemax(logits) if config.name == "stablemax" else F.log_softmax(logits, dim=-1)
-    scored = labels != IGNORE
+    if config.name == "stablemax":  # p = s(v)/Σs, s(v) = v + 1 for v ≥ 0, else 1/(1 − v) (arXiv:2501.04697)
+        s = torch.where(logits >= 0, logits + 1, 1 / (1 - logits.clamp(max=0)))
+        log_p = s.log() - s.sum(-1, keepdim=True).log()
+    else:
+        log_p = F.log_softmax(logits, dim=-1)
     picked = log_p.gather(-1, labels.clamp(min=0).unsqueeze(-1)).squeeze(-1)
     if config.label_smoothing:
         picked = (1 - config.label_smoothing) * picked + config.label_smoothing * log_p.mean(-1)
-    return torch.where(scored, -picked, 0.0)
+    return torch.where(labels != IGNORE, -picked, 0.0)
 
 
 def continue_target(later: Output, last: Tensor) -> Tensor:
@@ -41,8 +38,7 @@ def continue_target(later: Output, last: Tensor) -> Tensor:
     later: output of the next supervision step. last [B] bool: the puzzle leaves after this one, so
     that only halting counts.
     """
-    best = torch.where(last, later.halt, torch.maximum(later.halt, later.go_on))
-    return torch.sigmoid(best)
+    return torch.sigmoid(torch.where(last, later.halt, torch.maximum(later.halt, later.go_on)))
 
 
 def losses(
@@ -60,5 +56,4 @@ def losses(
     halt = F.binary_cross_entropy_with_logits(output.halt, right.float(), reduction="sum")
     if continue_value is not None:
         halt = halt + F.binary_cross_entropy_with_logits(output.go_on, continue_value, reduction="sum")
-    total = cells + config.halt_weight * halt
-    return Losses(total, cells.detach(), right)
+    return Losses(cells + config.halt_weight * halt, cells.detach(), right)

@@ -40,20 +40,13 @@ class Muon(torch.optim.Optimizer):
     """Orthogonalised momentum times √max(1, out/in), with decoupled weight decay. `lr` is a tensor [].
 
     half: orthogonalise in bfloat16, as the network; a step takes a third less time on CPUs that have it.
-    neurons: NorMuon (arXiv:2510.05491): decay of the mean square of each row, by whose root the row is divided, while
-    the matrix keeps its norm. 0: plain Muon, in which weight decay wins over rows with small gradients (LOG.md).
+    NorMuon (arXiv:2510.05491) also divides each row by the root of its mean square over time (`neurons`: the decay),
+    while the matrix keeps its norm. In plain Muon weight decay wins over rows with small gradients (LOG.md).
     """
 
-    def __init__(
-        self,
-        params: list[nn.Parameter],
-        lr: Tensor,
-        momentum: float,
-        weight_decay: float,
-        half: bool,
-        neurons: float = 0.0,
-    ) -> None:
-        settings = {"momentum": momentum, "weight_decay": weight_decay, "neurons": neurons}
+    def __init__(self, params: list[nn.Parameter], lr: Tensor, config: OptimConfig, half: bool) -> None:
+        neurons = config.betas[1] if config.name == "normuon" else 0.0
+        settings = {"momentum": config.momentum, "weight_decay": config.weight_decay, "neurons": neurons}
         super().__init__(params, {"lr": lr, **settings})
         self.half = half
         for p in params:
@@ -120,9 +113,7 @@ class Optimizer:
         ]
         if not alone:
             half = getattr(model, "dtype", torch.float32) == torch.bfloat16
-            memory = config.betas[1] if config.name == "normuon" else 0.0
-            lr, decay = self.lrs[1][1], config.weight_decay
-            self.parts.append(Muon(matrices, lr, config.momentum, decay, half, memory))
+            self.parts.append(Muon(matrices, self.lrs[1][1], config, half))
 
     def schedule(self, progress: float) -> float:
         """The learning rate as a share of its peak, when `progress` (0 to 1) of the run is done."""
@@ -155,30 +146,22 @@ class Optimizer:
         for value in (v for part in self.parts for own in part.state.values() for v in own.values()):
             value.zero_()
 
-    def zero_grad(self) -> None:
-        for part in self.parts:
-            part.zero_grad(set_to_none=True)
-
     def state_dict(self) -> list[dict[str, Any]]:
         return [part.state_dict() for part in self.parts]
 
     def load_state_dict(self, states: list[dict[str, Any]]) -> None:
-        for part, state in zip(self.parts, states, strict=True):
-            # Learning rates stay in this object's tensors, which the schedule sets.
-            lr = [group["lr"] for group in part.param_groups]
+        for part, state, (_, lr) in zip(self.parts, states, self.lrs, strict=True):
             part.load_state_dict(state)
-            for group, own in zip(part.param_groups, lr, strict=True):
-                group["lr"] = own
+            part.param_groups[0]["lr"] = lr  # this object's tensor, which the schedule sets
 
 
 class Ema:
-    """Exponential moving average of the weights; with `decay` 0 the weights themselves."""
+    """Exponential moving average of the weights, which keeps the share `keep` of itself at each update."""
 
-    def __init__(self, model: nn.Module, decay: float) -> None:
+    def __init__(self, model: nn.Module) -> None:
         self.live: list[Tensor] = [p for p in model.parameters() if p.requires_grad]
         self.mean = [p.detach().clone() for p in self.live]
         self.keep = torch.tensor(0.0, device=self.live[0].device)  # 0 copies: before `ema_from`
-        self.decay = decay
 
     @torch.no_grad()
     def update(self) -> None:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 import trm
 from trm import jsonl
-from trm.checkpoints.format import CheckpointError, Expert, load, read_tensors, save_folder
+from trm.checkpoints.format import CheckpointError, Expert, read_tensors, save_folder
 from trm.config import ConfigError
 from trm.files import recover, replacing
 from trm.training.config import Config
@@ -59,20 +59,12 @@ class RunFolder:
         for name, content in (("config", asdict(config)), ("environment", environment(processes))):
             (self.path / f"{name}.json").write_text(json.dumps(content, indent=1) + "\n")
 
-    # -- checkpoints -----------------------------------------------------------------------------------
     def save(self, name: str, expert: Expert, state: dict[str, Any] | None = None) -> None:
         """Replace checkpoints/NAME. state: what a resumed run needs beside the averaged weights."""
         with replacing(self.checkpoint(name)) as temporary:
             save_folder(temporary, expert)
             if state is not None:
                 torch.save(state, temporary / STATE)
-
-    def saved_step(self, name: str, task: str) -> int | None:
-        """The training step of checkpoints/NAME; None where there is no such checkpoint."""
-        if not self.checkpoint(name).is_dir():
-            return None
-        step: int | None = load(self.checkpoint(name)).experts[task].meta.get("step")
-        return step
 
     def load_state(self, device: torch.device) -> dict[str, Any]:
         """The training state in checkpoints/last. Raises CheckpointError."""
@@ -100,7 +92,6 @@ class RunFolder:
     def _pool(self, process: int) -> Path:
         return self.path / f"pool-{process}.pt"
 
-    # -- metrics ---------------------------------------------------------------------------------------
     def last_metrics(self) -> dict[str, Any]:
         """The last line of metrics.jsonl; empty where there is none."""
         return (read_metrics(self.path) or [{}])[-1] if self.metrics.is_file() else {}

@@ -100,7 +100,7 @@ def embedding_numbers(task: Task, puzzles: Sequence[Puzzle]) -> dict[str, int]:
 
 # Each device and each size has an error of its own in PyTorch.
 _TOO_LARGE = re.compile(
-    "allocate memory|out of memory|size calculation overflowed|overflow when unpacking", re.IGNORECASE
+    "(?i)allocate memory|out of memory|size calculation overflowed|overflow when unpacking"
 )
 
 
@@ -113,7 +113,6 @@ def within_memory() -> Iterator[None]:
         if not isinstance(error, MemoryError) and not _TOO_LARGE.search(str(error)):
             raise
         size = re.search(r"tried to allocate ([\d.]+ \w+)", str(error), re.IGNORECASE)
-        raise ConfigError(
-            f"not enough memory{f' ({size[1]} at once)' if size else ''}, expected a smaller [model], or less of "
-            "train.batch, train.pool"
-        ) from None
+        wanted = f" ({size[1]} at once)" if size else ""
+        expected = "expected a smaller [model], or less of train.batch, train.pool"
+        raise ConfigError(f"not enough memory{wanted}, {expected}") from None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -15,20 +15,13 @@ from trm.training.config import Config
 from trm.training.losses import continue_target, losses
 from trm.training.optim import Ema, Optimizer
 
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
 WARM_UP_STEPS = 3  # steps run one operation at a time before a CUDA graph is captured
 # What a step adds up, over the steps since the meters were zeroed: sums of the loss, of its part for the cells and of
 # the gradient norm; and of the puzzles that left: how many, how many of them right, and their supervision steps.
 METERS = ("loss", "cells", "norm", "finished", "right", "steps")
-
-
-class Processes(Protocol):
-    """The part of `accelerate.Accelerator` that a step needs."""
-
-    @property
-    def num_processes(self) -> int: ...
-    @property
-    def process_index(self) -> int: ...
-    def reduce(self, tensor: Tensor, reduction: str) -> Tensor: ...
 
 
 class Visit(NamedTuple):
@@ -87,28 +80,27 @@ class Learner:
         config: Config,
         model: TRM,
         bank: DeviceDataset,
-        processes: Processes,
+        accelerator: Accelerator | None = None,
         stream: torch.cuda.Stream | None = None,
     ) -> None:
-        """stream: where to capture the CUDA graph. Matrix products have scratch memory for each stream, so graphs
-        that are replayed at the same time need streams of their own."""
-        self.config, self.model, self.bank, self.processes = config, model, bank, processes
-        self.stream = stream
-        batch, world = config.train.batch, processes.num_processes
-        if batch % world:
-            raise ConfigError(f"[train] batch {batch} does not divide among {world} processes")
-        self.share = batch // world
-        first = processes.process_index * self.share
-        self.own = slice(first, first + self.share)
+        """accelerator: of several processes. stream: where to capture the CUDA graph. Matrix products have scratch
+        memory for each stream, so graphs that are replayed at the same time need streams of their own."""
+        self.config, self.model, self.bank, self.stream = config, model, bank, stream
+        self.accelerator = accelerator if accelerator is not None and accelerator.num_processes > 1 else None
+        world, index = (accelerator.num_processes, accelerator.process_index) if accelerator else (1, 0)
+        if config.train.batch % world:
+            raise ConfigError(f"[train] batch {config.train.batch} does not divide among {world} processes")
+        self.share = config.train.batch // world
+        self.own = slice(index * self.share, (index + 1) * self.share)
         self.optimizer = Optimizer(model, config.optim)
-        self.ema = Ema(model, config.train.ema)
+        self.ema = Ema(model)
         self.generator = torch.Generator(model.device).manual_seed(config.train.seed)
         self.pool = self._filled_pool()
         self.meters = torch.zeros(len(METERS), device=model.device)
         self.graph: torch.cuda.CUDAGraph | None = None
 
     def warm_up(self, step: int, progress: float) -> None:
-        """On CUDA: take WARM_UP_STEPS ordinary steps, which also compile the network, and then `capture`."""
+        """On CUDA: take WARM_UP_STEPS ordinary steps, which also compile the network, and capture the next."""
         stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
@@ -117,7 +109,12 @@ class Learner:
                 self.step()
         torch.cuda.current_stream().wait_stream(stream)
         torch.cuda.synchronize()
-        self.capture()
+        graph = torch.cuda.CUDAGraph()
+        graph.register_generator_state(self.generator)
+        capturing = torch.cuda.graph(graph, stream=self.stream, capture_error_mode="thread_local")
+        with GRAPH_CAPTURE_LOCK, capturing:
+            self._step()
+        self.graph = graph
 
     def reset(self, seed: int) -> None:
         """Start over with the model and the bank as they are: reset optimiser, average, slots and seed in place."""
@@ -133,12 +130,10 @@ class Learner:
         pool = Pool(self.model, self.share * train.pool)
         for turn in range(train.pool):
             rows = slice(turn * self.share, (turn + 1) * self.share)
-            drawn = self.bank.draw(train.batch, self.generator)
-            ages = torch.randint(
-                train.max_steps, (train.batch,), generator=self.generator, device=pool.steps.device
-            )
-            pool.tokens[rows], pool.labels[rows], pool.context[rows] = (part[self.own] for part in drawn)
-            pool.steps[rows] = ages[self.own]
+            drawn, size = self.bank.draw(train.batch, self.generator), (train.batch,)
+            ages = torch.randint(train.max_steps, size, generator=self.generator, device=pool.steps.device)
+            own = (part[self.own] for part in (*drawn, ages))
+            pool.tokens[rows], pool.labels[rows], pool.context[rows], pool.steps[rows] = own
         return pool
 
     def set_step(self, step: int, progress: float) -> None:
@@ -156,15 +151,6 @@ class Learner:
         else:
             self._step()
 
-    def capture(self) -> None:
-        """Record the whole step as one CUDA graph; ordinary steps must have run on another stream before."""
-        graph = torch.cuda.CUDAGraph()
-        graph.register_generator_state(self.generator)
-        capturing = torch.cuda.graph(graph, stream=self.stream, capture_error_mode="thread_local")
-        with GRAPH_CAPTURE_LOCK, capturing:
-            self._step()
-        self.graph = graph
-
     def _visit(self) -> Visit:
         """The next slots in turn, the free ones filled with new puzzles."""
         pool = self.pool
@@ -180,14 +166,13 @@ class Learner:
             draft=self._drafts(drawn, old, fresh) if self.model.config.draft else old.draft,
             context=torch.where(done, drawn.context[self.own], old.context),
         )
-        start = self.model.initial_state(1)
-        y, z = (
-            torch.where(fresh[:, :, None], *of)
-            for of in zip(start, (pool.y[rows], pool.z[rows]), strict=True)
+        y, z = self.model.initial_state(1)
+        state = State(
+            *(torch.where(fresh[:, :, None], new, was[rows]) for new, was in ((y, pool.y), (z, pool.z)))
         )
         steps = torch.where(done, 0, pool.steps[rows]) + 1
         least = torch.where(done, self._least_steps(), pool.least[rows])
-        return Visit(rows, batch, State(y, z), steps, least)
+        return Visit(rows, batch, state, steps, least)
 
     def _drafts(self, drawn: Drawn, old: Batch, fresh: Tensor) -> Tensor:
         """The drafts [B, L] of a visit: corrupted answers of `fresh` puzzles, fed-back grids with noise of others."""
@@ -214,7 +199,8 @@ class Learner:
         config, shape = self.config, self.model.config
         visit = self._visit()
         batch = visit.batch
-        self.optimizer.zero_grad()
+        for p in self.optimizer.params:
+            p.grad = None
         context, draft = batch.context if shape.identities else None, batch.draft if shape.draft else None
         state, out = self.model.step(visit.state, batch.tokens, context, draft)
         grid = out.logits.argmax(-1) if shape.feedback else torch.zeros_like(batch.tokens)
@@ -240,10 +226,10 @@ class Learner:
             self.meters += torch.stack(means + sums)
 
     def _reduce_gradients(self) -> None:
-        if self.processes.num_processes == 1:
+        if self.accelerator is None:
             return
         grads = [p.grad for p in self.optimizer.params if p.grad is not None]
-        flat = self.processes.reduce(torch.cat([g.flatten() for g in grads]), reduction="sum")
+        flat = self.accelerator.reduce(torch.cat([g.flatten() for g in grads]), reduction="sum")
         parts = torch.split(flat, [g.numel() for g in grads])
         for grad, part in zip(grads, parts, strict=True):
             grad.copy_(part.view_as(grad))

@@ -16,7 +16,7 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast
 
 from trm import jsonl
-from trm.checkpoints.format import CheckpointError, Expert
+from trm.checkpoints.format import CheckpointError, Expert, load
 from trm.config import ConfigError, from_dict
 from trm.data.pairs import fits
 from trm.data.stream import puzzle_stream
@@ -32,7 +32,6 @@ from trm.training.run_folder import RunFolder
 from trm.training.step import METERS, WARM_UP_STEPS, Learner
 
 REPORT_EVERY = 5.0  # seconds
-
 
 # Measures a network on held-out puzzles; `trm.evaluation.accuracy.evaluate_held_out`, a layer above training, is the
 # only one. Takes network, task, puzzles, supervision steps, the embedding under which each puzzle is seen, and
@@ -90,7 +89,6 @@ class Trainer:
         self.evaluated_step = -1  # the step of the last evaluation
         self._reported = (0, 0.0)  # steps and seconds at the last report
 
-    # -- the loop --------------------------------------------------------------------------------------
     def progress(self) -> float:
         """The share of the run that is done, 0 to 1."""
         train = self.config.train
@@ -165,7 +163,6 @@ class Trainer:
         self.seconds += time.perf_counter() - start
         self.done_steps += 1
 
-    # -- reports and evaluations -----------------------------------------------------------------------
     def _report(self, progress: float) -> None:
         """Print and write down the means of the meters since the last report."""
         sums = self.accelerator.reduce(self.learner.meters.clone(), reduction="sum").tolist()
@@ -233,7 +230,6 @@ class Trainer:
         if self.accelerator.is_main_process:
             self.say(text)
 
-    # -- the run folder --------------------------------------------------------------------------------
     def open_folder(self) -> None:
         """Write the configuration and the environment into the run folder."""
         if self.accelerator.is_main_process:
@@ -319,6 +315,8 @@ class Trainer:
         if self.progress() < 1:
             return None
         if not self.held_out:
-            return {} if self.folder.saved_step("best", self.task.name) == self.done_steps else None
+            best = self.folder.checkpoint("best")
+            step = load(best).experts[self.task.name].meta.get("step") if best.is_dir() else None
+            return {} if step == self.done_steps else None
         last = self.folder.last_metrics()
         return last.get("held_out") if last.get("step") == self.done_steps else None

@@ -131,7 +131,7 @@ def test_clip_bounds_the_norm_and_tells_it() -> None:
 
 def test_ema_follows_and_swaps() -> None:
     model = TRM(TINY)
-    ema = Ema(model, 0.9)
+    ema = Ema(model)
     first = [p.detach().clone() for p in ema.live]
     with torch.no_grad():
         for p in ema.live:
