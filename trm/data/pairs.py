@@ -85,9 +85,8 @@ class PairDataset(DeviceDataset):
         def zeros(*shape: int) -> Tensor:
             return torch.zeros(shape, dtype=torch.int64, device=device)
 
-        # Bytes, because these hold all grids of all tasks.
-        self.inputs, self.outputs = (zeros(places, side, side).to(torch.uint8) for _ in range(2))
-        self.input_sizes, self.output_sizes = zeros(places, 2), zeros(places, 2)
+        # Of inputs and outputs; bytes, because these hold all grids of all tasks.
+        self.grids, self.sizes = zeros(2, places, side, side).to(torch.uint8), zeros(2, places, 2)
         self.counts, self.first = zeros(len(puzzles)), zeros(len(puzzles))
         self.exchangeable = zeros(len(puzzles), COLOURS).bool()
         # The numbers of the tasks with a pair.
@@ -112,24 +111,22 @@ class PairDataset(DeviceDataset):
         if len(pairs) != len(self.counts) or len(flat) > len(self) or not all(pairs[n] for n in self.known):
             expected = f"expected {len(self.counts)} with at most {len(self)}"
             raise PuzzleError(f"{len(pairs)} tasks with {len(flat)} pairs, {expected}")
-        sides = (self.inputs, self.input_sizes), (self.outputs, self.output_sizes)
-        for which, (canvases, sizes) in enumerate(sides):
-            canvas = np.zeros((len(flat), self.side, self.side), dtype=np.uint8)
-            for cells, pair in zip(canvas, flat, strict=True):
-                cells[: pair[which].shape[0], : pair[which].shape[1]] = pair[which]
-            canvases[: len(flat)] = torch.from_numpy(canvas).to(self.device)
-            shapes = np.array([pair[which].shape for pair in flat], dtype=np.int64)
-            sizes[: len(flat)] = torch.from_numpy(shapes).to(self.device)
+        grids = np.zeros((2, len(flat), self.side, self.side), dtype=np.uint8)
+        for number, pair in enumerate(flat):
+            for which, grid in enumerate(pair):
+                grids[which, number, : grid.shape[0], : grid.shape[1]] = grid
+        sizes = [[grid.shape for grid in side] for side in zip(*flat, strict=True)]
+        self.grids[:, : len(flat)] = torch.from_numpy(grids).to(self.device)
+        self.sizes[:, : len(flat)] = torch.tensor(sizes, device=self.device)
         counts = torch.tensor([len(some) for some in pairs])
         self.counts.copy_(counts)
         self.first.copy_(counts.cumsum(0) - counts)
         chances = (self.counts[self.known].double() ** self.balance).cumsum(0)
         self.chances.copy_(chances / chances[-1])
-        exchangeable = np.array([exchangeable_colours(puzzle) for puzzle in puzzles])
-        self.exchangeable.copy_(torch.from_numpy(exchangeable))
+        self.exchangeable.copy_(torch.from_numpy(np.array(list(map(exchangeable_colours, puzzles)))))
 
     def __len__(self) -> int:
-        return len(self.inputs)
+        return self.grids.shape[1]
 
     def draw(self, batch: int, generator: torch.Generator) -> Drawn:
         """`batch` random pairs, each under its own random view; context: 8 · task + turn."""
@@ -146,7 +143,7 @@ class PairDataset(DeviceDataset):
         index = self.first[which] + under(self.counts[which])
         view = plain(batch, self.device)
         if self.augment:
-            largest = torch.maximum(self.input_sizes[index], self.output_sizes[index])  # [B, 2]
+            largest = self.sizes[:, index].amax(0)  # [B, 2]
             turn = below(generator, TURNS, batch)
             largest = torch.where((turn >= 4)[:, None], largest.flip(1), largest)
             fits = (self.side // largest.amax(1)).clamp(1, LARGEST_SCALE)
@@ -154,8 +151,8 @@ class PairDataset(DeviceDataset):
             room = self.side - largest * scale[:, None] + 1
             colours = self.recoloured(self.exchangeable[which], generator)
             view = View(turn, scale, under(room[:, 0]), under(room[:, 1]), colours)
-        tokens = place(self.inputs[index].long(), self.input_sizes[index], view)
-        answer = place(self.outputs[index].long(), self.output_sizes[index], view)
+        both = zip(self.grids[:, index].long(), self.sizes[:, index], strict=True)
+        tokens, answer = (place(grids, sizes, view) for grids, sizes in both)
         return Drawn(tokens, torch.where(answer == PAD, IGNORE, answer), which * TURNS + view.turn)
 
     def recoloured(self, free: Tensor, generator: torch.Generator) -> Tensor:

@@ -44,7 +44,7 @@ class PuzzleStream:
         workers: int = 0,
         avoid: Sequence[Puzzle] = (),
     ) -> None:
-        self._avoid = {_key(puzzle) for puzzle in avoid}
+        self._avoid = avoid
         # Raises for a mistake in the options, before workers start.
         generate(task_name, 0, seed, 0, **options)
         self._request = (task_name, seed, dict(options))
@@ -80,7 +80,7 @@ class PuzzleStream:
         return puzzles
 
     def _wanted(self, chunk: Future[list[Puzzle]]) -> list[Puzzle]:
-        return [puzzle for puzzle in chunk.result() if _key(puzzle) not in self._avoid]
+        return without(chunk.result(), self._avoid)
 
     def close(self) -> None:
         """End the workers without waiting for what they generate: a rare puzzle may take arbitrarily long."""
@@ -231,18 +231,12 @@ def without(puzzles: Sequence[Puzzle], others: Sequence[Puzzle]) -> list[Puzzle]
     Puzzles with demonstrations are the same if they share their id or any pair of grids. The id of other puzzles may
     be only their place in a file.
     """
-    ids, known = {p.id for p in others if p.demos}, {key for p in others for key in _identifying_keys(p)}
-    return [p for p in puzzles if p.id not in ids and not known & set(_identifying_keys(p))]
+    ids, known = {p.id for p in others if p.demos}, set().union(*map(_identifying_keys, others))
+    return [p for p in puzzles if p.id not in ids and not known & _identifying_keys(p)]
 
 
-def _identifying_keys(puzzle: Puzzle) -> Iterator[tuple[bytes, ...]]:
+def _identifying_keys(puzzle: Puzzle) -> set[tuple[bytes, ...]]:
     """The puzzle's question, or of one with demonstrations every pair of its grids."""
-    if not puzzle.demos:
-        yield _key(puzzle)
-        return
-    for pair in (*puzzle.demos, *zip(puzzle.inputs, puzzle.answers or (), strict=False)):
-        yield tuple(grid.tobytes() + bytes(grid.shape) for grid in pair)
-
-
-def _key(puzzle: Puzzle) -> tuple[bytes, ...]:
-    return tuple(grid.tobytes() for grid in puzzle.inputs)
+    tests = zip(puzzle.inputs, puzzle.answers or (), strict=False)
+    groups = (*puzzle.demos, *tests) if puzzle.demos else (puzzle.inputs,)
+    return {tuple(grid.tobytes() + bytes(grid.shape) for grid in grids) for grids in groups}

@@ -16,8 +16,7 @@ from trm.data.stream import training_puzzles
 from trm.evaluation.accuracy import evaluate_held_out
 from trm.grid import PuzzleError
 from trm.model.network import TURNS
-from trm.tasks import Puzzle, get
-from trm.tasks import IGNORE, Symmetry
+from trm.tasks import IGNORE, Puzzle, Symmetry, get
 from trm.training.config import load_config
 from trm.training.trainer import Trainer
 
@@ -229,10 +228,10 @@ def test_what_does_not_fit_the_canvas_is_left_out() -> None:
 
 def test_tasks_are_replaced_in_place() -> None:
     bank = PairDataset(ARC, [TASKS[0]], False, CPU, capacity=9)
-    held = bank.inputs
+    held = bank.grids
     bank.replace([TASKS[1]])
     fresh = PairDataset(ARC, [TASKS[1]], False, CPU)
-    assert bank.inputs is held
+    assert bank.grids is held
     assert bank.exchangeable.equal(fresh.exchangeable)
     drawn, expected = bank.draw(50, generator()), fresh.draw(50, generator())
     assert all(a.equal(b) for a, b in zip(drawn, expected, strict=True))
