@@ -99,9 +99,9 @@ def _dig(question: Grid, wanted: int, order: NDArray[np.int64]) -> Grid:
     for cell in order.tolist():
         if spare <= 0:
             break
-        clue, question.flat[cell] = question.flat[cell], 0
-        if len(solve_sudoku(question).solutions) == 1:
-            spare -= 1
-        else:
+        clue, question.flat[cell] = int(question.flat[cell]), 0
+        if solve_sudoku(question, 1, without=(cell, clue)).solutions:
             question.flat[cell] = clue
+        else:
+            spare -= 1
     return question

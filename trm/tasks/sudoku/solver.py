@@ -64,12 +64,17 @@ class SudokuSearch:
     guesses: int
 
 
-def solve_sudoku(grid: Grid, most: int = 2, rng: np.random.Generator | None = None) -> SudokuSearch:
+def solve_sudoku(
+    grid: Grid, most: int = 2, rng: np.random.Generator | None = None, without: tuple[int, int] | None = None
+) -> SudokuSearch:
     """Up to `most` solutions of grid [9, 9] (0 blank), by depth-first search that takes what is forced first.
 
     It branches on a constraint with the fewest candidates left. rng shuffles their order (for generators).
+    without: a cell from 0 to 80 and a digit that it does not hold.
     """
     state, chosen, tried = _ALL, 0, 0
+    if without:
+        state ^= 1 << 81 * (without[1] - 1) + without[0]
     found: list[Grid] = []
     for cell, digit in enumerate(grid.reshape(-1).tolist()):
         if digit:
