@@ -11,8 +11,11 @@ from eval.arms import Setting
 from eval.plan import Plan, UsageError, puzzles_for, sources_of
 from eval.recorded import RecordedProposer
 from eval.run import part, parts
+from hybrid.llm.chat.prompts import ChatProposer
+from hybrid.llm.grid.proposer import GridProposer
 from hybrid.llm.grid.shipped import adapter_for
-from hybrid.solving import AT_ONCE, AT_ONCE_ON_CPU, NOBODY, can_overlap, connect_proposer, refiner_path
+from hybrid.llm.registry import connect
+from hybrid.solving import AT_ONCE, AT_ONCE_ON_CPU, NOBODY, can_overlap, load_tuned, refiner_path
 from trm import tasks
 from trm.adaptation.test_time import adaptation_config, default_adaptation
 from trm.device import resolve_device
@@ -142,7 +145,11 @@ def _proposer(request: Request, process: int) -> RecordedProposer | None:
         adapter = adapter_for(request.llm)
         if adapter is not None and config.rounds:
             raise UsageError(f"--rounds {config.rounds}: {request.llm} drafts with an adapter, expected 0")
-        live = connect_proposer(request.llm, adapter, request.device)
+        live: ChatProposer | GridProposer
+        if adapter is None:
+            live = ChatProposer(connect(request.llm, request.device))
+        else:
+            live = load_tuned(request.llm, adapter, request.device)
         proposer = RecordedProposer(path, live, config.drafts, config.seed)
     for path in parts(request.out, "drafts"):
         proposer.load(path)

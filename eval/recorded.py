@@ -8,17 +8,14 @@ import threading
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from hybrid.llm.base import Reply
 from hybrid.llm.chat.prompts import ChatProposer, conversation, read_draft
+from hybrid.llm.grid.proposer import GridProposer
 from trm import jsonl
 from trm.grid import PuzzleError
 from trm.inference.proposals import Draft, Feedback, ProposerError
 from trm.tasks import Puzzle, get
-
-if TYPE_CHECKING:
-    from hybrid.llm.grid.proposer import GridProposer
 
 Key = tuple[str, int]  # a fingerprint of the request, and the number of the sample
 Replies = tuple[Reply, ...]  # one for each input of a puzzle

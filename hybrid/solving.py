@@ -17,7 +17,7 @@ from hybrid.llm.chat.prompts import ChatProposer
 from hybrid.llm.grid.shipped import AUTO, Adapter, AdapterError, adapter_for
 from hybrid.llm.registry import connect, hide_password
 from hybrid.output import Earlier, Output, OutputError, remaining
-from hybrid.pipeline import Pipeline
+from hybrid.pipeline import DEFAULT, Pipeline
 from trm.checkpoints.format import CheckpointError
 from trm.grid import PuzzleError
 from trm.inference.config import SearchConfig
@@ -112,7 +112,7 @@ def run(puzzles: Sequence[Puzzle], setup: Setup, config: SearchConfig, output: O
     return worst(codes)
 
 
-def build(setup: Setup, display: render.Notes, config: SearchConfig) -> Pipeline:
+def build(setup: Setup, display: render.Notes, config: SearchConfig = DEFAULT) -> Pipeline:
     """The pipeline for a setup. What is missing is a warning as long as something is left that can answer.
 
     Raises AdapterError for an adapter that cannot be used, and MissingError.
@@ -165,10 +165,11 @@ def _proposer(setup: Setup, display: render.Notes, adapter: Adapter | None, budg
     if setup.llm == NOBODY:
         return Blank()
     display.busy(f"loading {hide_password(setup.llm)}")
-    proposer = connect_proposer(setup.llm, adapter, setup.device)
-    if isinstance(proposer, ChatProposer):
-        display.listen(proposer.llm)
-        return proposer
+    if adapter is None:
+        llm = connect(setup.llm, setup.device)
+        display.listen(llm)
+        return ChatProposer(llm)
+    proposer = load_tuned(setup.llm, adapter, setup.device)
     proposer.budget_seconds = budget
     if proposer.note:
         display.warned(proposer.note)
@@ -176,13 +177,8 @@ def _proposer(setup: Setup, display: render.Notes, adapter: Adapter | None, budg
     return proposer
 
 
-def connect_proposer(llm: str, adapter: Adapter | None, device: str) -> ChatProposer | GridProposer:
-    """A language model that drafts on a grid vocabulary, or without an adapter in words.
-
-    Raises BackendError, and AdapterError where the adapter does not belong to the model.
-    """
-    if adapter is None:
-        return ChatProposer(connect(llm, device))
+def load_tuned(llm: str, adapter: Adapter, device: str) -> GridProposer:
+    """A language model with an adapter. Raises BackendError, and AdapterError where the two do not fit."""
     folder = local.folder_of(llm)
     from hybrid.llm.grid.proposer import GridProposer  # transformers: seconds, paid once the weights are here
 

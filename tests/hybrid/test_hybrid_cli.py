@@ -54,6 +54,7 @@ def parts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Parts]:
             raise part
         return part
 
+    monkeypatch.setattr(hybrid.solving, "adapter_for", lambda llm, wanted: None)
     monkeypatch.setattr(hybrid.solving, "connect", lambda spec, device: make("llm"))
     monkeypatch.setattr(hybrid.solving, "ChatProposer", lambda llm: llm)
     monkeypatch.setattr(hybrid.solving.Refiner, "from_pretrained", lambda source, device: make("refiner"))
