@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 
-
 # A CUDA graph under capture owns its device's random generator: sampling by another thread would fail, or would be
 # recorded into the graph. Whoever captures a graph or samples on an accelerator holds this lock meanwhile.
 GRAPH_CAPTURE_LOCK = threading.Lock()
