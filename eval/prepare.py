@@ -13,7 +13,7 @@ from eval.recorded import RecordedProposer
 from eval.run import part, parts
 from hybrid.llm.chat.prompts import ChatProposer
 from hybrid.llm.grid.proposer import GridProposer
-from hybrid.llm.grid.shipped import adapter_for
+from hybrid.llm.grid.shipped import AdapterError, adapter_for
 from hybrid.llm.registry import connect
 from hybrid.solving import AT_ONCE, AT_ONCE_ON_CPU, NOBODY, can_overlap, load_tuned, refiner_path
 from trm import tasks
@@ -142,9 +142,10 @@ def _proposer(request: Request, process: int) -> RecordedProposer | None:
     elif request.llm == NOBODY:
         return None
     else:
-        adapter = adapter_for(request.llm)
-        if adapter is not None and config.rounds:
-            raise UsageError(f"--rounds {config.rounds}: {request.llm} drafts with an adapter, expected 0")
+        try:
+            adapter = adapter_for(request.llm, rounds=config.rounds)
+        except AdapterError as error:
+            raise UsageError(str(error)) from error
         live: ChatProposer | GridProposer
         if adapter is None:
             live = ChatProposer(connect(request.llm, request.device))

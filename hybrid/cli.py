@@ -191,6 +191,12 @@ def _run(
     if not puzzles:
         raise typer.Exit(2)
     # torch takes seconds to import: bad input is said before.
+    from hybrid.llm.grid import shipped
+
+    try:
+        shipped.adapter_for(llm, adapter, config.rounds)
+    except shipped.AdapterError as error:
+        fail(error)
     from hybrid import solving
     from hybrid.output import Output
 

@@ -117,12 +117,7 @@ def build(setup: Setup, display: render.Notes, config: SearchConfig = DEFAULT) -
 
     Raises AdapterError for an adapter that cannot be used, and MissingError.
     """
-    adapter = adapter_for(setup.llm, setup.adapter)
-    if adapter is not None and config.rounds:
-        raise AdapterError(
-            f"--rounds {config.rounds}: a model with an adapter cannot be told what was wrong, "
-            "expected --rounds 0 or --adapter none"
-        )
+    adapter = adapter_for(setup.llm, setup.adapter, config.rounds)
     missing: list[str] = []
     proposer: Proposer = Blank()
     refiner: Refiner | None = None

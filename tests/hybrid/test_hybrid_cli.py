@@ -21,6 +21,7 @@ from doubles import Scripted, right, sudoku, wrong
 from small_networks import SMALL
 from typer.testing import CliRunner, Result
 
+import hybrid.llm.grid.shipped
 import hybrid.solving
 from hybrid.cli import app
 from hybrid.llm.base import BackendError
@@ -54,7 +55,8 @@ def parts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Parts]:
             raise part
         return part
 
-    monkeypatch.setattr(hybrid.solving, "adapter_for", lambda llm, wanted: None)
+    for module in (hybrid.solving, hybrid.llm.grid.shipped):
+        monkeypatch.setattr(module, "adapter_for", lambda llm, wanted, rounds: None)
     monkeypatch.setattr(hybrid.solving, "connect", lambda spec, device: make("llm"))
     monkeypatch.setattr(hybrid.solving, "ChatProposer", lambda llm: llm)
     monkeypatch.setattr(hybrid.solving.Refiner, "from_pretrained", lambda source, device: make("refiner"))

@@ -19,10 +19,20 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from hybrid.llm.grid.base_weights import GridModelError, empty_model, load_base
+from hybrid.llm.grid.base_weights import (
+    GridModelError,
+    empty_model,
+    is_kept,
+    keep,
+    kept_folder,
+    load_base,
+    load_kept,
+    to_device,
+)
 from hybrid.llm.grid.quantization import GROUP, pack_four_bits, unpack_four_bits
 from hybrid.llm.grid.shipped import CONFIG_FILE, INFO_FILE, WEIGHTS_FILE
-from hybrid.llm.grid.vocabulary import WORDS
+from hybrid.llm.grid.vocabulary import WORDS, table_weights
+from hybrid.llm.store.identity import DIGITS, sha256
 
 TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 QUANTIZATION = {"bits": 4, "group": GROUP, "symmetric": True, "scale": "absmax / 7, float16"}
@@ -88,6 +98,30 @@ def check_shape(base: Path, adapter: Path) -> None:
                     f"adapter {adapter}: trained on another model ({read_info(adapter).get('base')}): "
                     f"{target} of size {given}, the model in {base} {has}"
                 )
+
+
+def load_merged(base: Path, adapter: Path, device: str, dtype: torch.dtype) -> tuple[PreTrainedModel, str]:
+    """As `load_grid_model` of an adapter whose base may have other weights, with their hash.
+
+    The result is kept in the user's cache folder in bfloat16, half of the base model's size, and loads from there the
+    next time; embedding and head keep all their digits. Raises GridModelError where the adapter does not fit.
+    """
+    kept = kept_folder(base, sha256(adapter / WEIGHTS_FILE)[:DIGITS])
+    if is_kept(kept):
+        model, digest = load_kept(kept, device, dtype)
+    else:
+        check_shape(base, adapter)
+        model, digest = load_base(base, "cpu", torch.bfloat16)
+        merge_adapter(model, adapter)
+        keep(model, digest, kept)
+        for weight in model.parameters():  # `model.to(dtype)` would round the rotary frequencies
+            weight.data = weight.data.to(dtype)
+        to_device(model, device)
+    with safe_open(adapter / WEIGHTS_FILE, framework="pt") as stored, torch.no_grad():
+        for name, weight in model.named_parameters():
+            if any(weight is table for table in table_weights(model)):
+                weight.data = stored.get_tensor(_PREFIX + name).float().to(device)
+    return model, digest
 
 
 def merge_adapter(model: PreTrainedModel, folder: Path) -> None:

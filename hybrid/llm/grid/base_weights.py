@@ -31,7 +31,7 @@ from trm.grid import first_line
 logger = logging.getLogger(__name__)
 
 PARTS_FILE = "grid_base.json"  # says that a folder holds 8-bit parts
-CUT_FILE = "cut.json"  # says that a folder of the cache is complete
+KEPT_FILE = "kept.json"  # says that a folder of the cache is complete
 _NUMBERS, _SCALE = ".int8", ".scale"
 
 
@@ -97,28 +97,28 @@ def to_device(model: PreTrainedModel, device: str) -> PreTrainedModel:
     return model
 
 
-def load_base_cached(
-    folder: Path, device: str = "cpu", dtype: torch.dtype = torch.bfloat16
-) -> tuple[PreTrainedModel, str]:
-    """As `load_base`; a whole model is cut once, and what is left of it is kept in the user's cache folder.
+def kept_folder(base: Path, key: str) -> Path:
+    """Where the user's cache keeps what became of a base model. key: of what was done to it."""
+    return cache_folder() / "grid" / f"{base.resolve().name}-{_files_key(base)}-{key}"
 
-    Qwen2.5-Coder-0.5B loads in a fifth of the time. Where the cache cannot be written the model loads all the same.
-    """
-    cut = cache_folder() / "grid" / f"{folder.resolve().name}-{_files_key(folder)}"
-    if (cut / CUT_FILE).is_file():
-        description = json.loads((cut / CUT_FILE).read_text(encoding="utf-8"))
-        return to_device(set_cut_config(_from_pretrained(cut, dtype)), device), str(description["sha256"])
-    if base_word_ids(folder) is None:
-        return load_base(folder, device, dtype)
-    model, digest = load_base(folder, "cpu", torch.bfloat16)
+
+def is_kept(folder: Path) -> bool:
+    return (folder / KEPT_FILE).is_file()
+
+
+def load_kept(folder: Path, device: str, dtype: torch.dtype) -> tuple[PreTrainedModel, str]:
+    """A cut model that `keep` wrote, and the hash of the base model's weights."""
+    description = json.loads((folder / KEPT_FILE).read_text(encoding="utf-8"))
+    model = set_cut_config(_from_pretrained(folder, dtype))
+    return to_device(model, device), str(description["base_sha256"])
+
+
+def keep(model: PreTrainedModel, digest: str, folder: Path) -> None:
+    """Write a cut model whole or not at all; a cache that cannot be written is a warning."""
     try:
-        _keep(model, digest, cut)
+        _keep(model, digest, folder)
     except OSError as error:
-        logger.warning("%s: the cut model cannot be kept (%s)", cut, error.strerror or error)
-    # Not `model.to(dtype)`: that would round the rotary frequencies.
-    for weight in model.parameters():
-        weight.data = weight.data.to(dtype)
-    return to_device(model, device), digest
+        logger.warning("%s: the model cannot be kept (%s)", folder, error.strerror or error)
 
 
 def _keep(model: PreTrainedModel, digest: str, cut: Path) -> None:
@@ -130,7 +130,7 @@ def _keep(model: PreTrainedModel, digest: str, cut: Path) -> None:
         with TemporaryDirectory(dir=cut.parent) as temporary:
             new = Path(temporary) / cut.name
             model.save_pretrained(new)
-            (new / CUT_FILE).write_text(json.dumps({"sha256": digest}) + "\n", encoding="utf-8")
+            (new / KEPT_FILE).write_text(json.dumps({"base_sha256": digest}) + "\n", encoding="utf-8")
             new.rename(cut)
 
 

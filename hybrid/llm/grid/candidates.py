@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hybrid.llm.grid.adapter import check_shape, merge_adapter
-from hybrid.llm.grid.base_weights import load_base, load_base_cached
+from hybrid.llm.grid.adapter import check_shape, load_merged, merge_adapter
+from hybrid.llm.grid.base_weights import load_base
 from hybrid.llm.grid.decoding import Decoder, Prompt
 from hybrid.llm.grid.episodes import Pair
 from hybrid.llm.grid.rules import Limits
@@ -92,24 +92,29 @@ class GridModel:
         capture: bool = True,
         most_rows: int = 32,
         window: int = 11_264,
-        cached: bool = False,
+        kept: bool = False,
     ) -> GridModel:
         """From the folders of a base model and an adapter (see `adapter.load_grid_model`).
 
-        dtype: None for bfloat16 on CUDA and float32 elsewhere. cached: whether the cut model is kept for the next
-        time. Raises GridModelError where the adapter does not fit the model's shape.
+        dtype: None for bfloat16 on CUDA and float32 elsewhere. kept: whether a model that is not fitted is kept
+        for the next time. Raises GridModelError where the adapter does not fit the model's shape.
         """
         dtype = dtype or (torch.bfloat16 if device.startswith("cuda") else torch.float32)
-        check_shape(base, adapter)
-        model, digest = (load_base_cached if cached else load_base)(base, device, dtype)
-        for table in tables(model):
-            table.float()  # the two that are trained whole keep all their digits
         fitter = None
-        if fitted:
-            from hybrid.llm.grid.fitting import Fitter  # it imports peft, a second that only fitting is worth
+        if not fitted and kept:
+            model, digest = load_merged(base, adapter, device, dtype)
+        else:
+            check_shape(base, adapter)
+            model, digest = load_base(base, device, dtype)
+            for table in tables(model):
+                table.float()  # the two that are trained whole keep all their digits
+            if fitted:
+                from hybrid.llm.grid.fitting import (
+                    Fitter,  # it imports peft, a second that only fitting is worth
+                )
 
-            fitter = Fitter(copy.deepcopy(model), adapter)
-        merge_adapter(model, adapter)
+                fitter = Fitter(copy.deepcopy(model), adapter)
+            merge_adapter(model, adapter)
         return cls(Decoder(model, most_rows=most_rows, window=window, capture=capture), fitter, digest)
 
     def fit(

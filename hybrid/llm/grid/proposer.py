@@ -86,7 +86,7 @@ class GridProposer:
         dtype = torch.bfloat16 if bf16 else torch.float32
         try:
             model = GridModel.load(
-                base, adapter.folder, place, dtype=dtype, fitted=place.startswith("cuda"), cached=True
+                base, adapter.folder, place, dtype=dtype, fitted=place.startswith("cuda"), kept=True
             )
         except GridModelError as error:
             raise AdapterError(str(error)) from error

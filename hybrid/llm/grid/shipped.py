@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hybrid.llm.base import BackendError
+from hybrid.llm.registry import hide_password
 from hybrid.llm.store import fetch, hub
 from hybrid.llm.store.identity import DIGITS, Source, sha256
 
@@ -66,12 +67,22 @@ def shipped() -> dict[str, Adapter]:
     return found
 
 
-def adapter_for(llm: str, wanted: str = AUTO) -> Adapter | None:
+def adapter_for(llm: str, wanted: str = AUTO, rounds: int = 0) -> Adapter | None:
     """The adapter that a language model of that name drafts with; None for the model as it came.
 
     llm: as `--llm` takes it. wanted: `auto` for what ships for the model, `none`, a folder, or a hub id.
-    Raises AdapterError.
+    rounds: of repair, which a model with an adapter cannot do. Raises AdapterError.
     """
+    adapter = _adapter_for(llm, wanted)
+    if adapter is not None and rounds:
+        raise AdapterError(
+            f"--rounds {rounds}: a model with an adapter cannot be told what was wrong, "
+            "expected --rounds 0 or --adapter none"
+        )
+    return adapter
+
+
+def _adapter_for(llm: str, wanted: str) -> Adapter | None:
     if wanted == NO_ADAPTER:
         return None
     if wanted == AUTO:
@@ -80,7 +91,7 @@ def adapter_for(llm: str, wanted: str = AUTO) -> Adapter | None:
         return same[0] if same else None
     if model_id(llm) is None:
         raise AdapterError(
-            f"--adapter {wanted}: {llm.partition('://')[0] or llm} is not a model that runs here, "
+            f"--adapter {wanted}: --llm {hide_password(llm)} is no model that runs here, "
             "expected --adapter none or another --llm"
         )
     if Path(wanted).expanduser().is_dir():

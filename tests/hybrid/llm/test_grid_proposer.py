@@ -7,17 +7,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from transformers import PreTrainedModel, Qwen2ForCausalLM
+import torch
+from transformers import PreTrainedModel
 
 from hybrid import solving
 from hybrid.llm.chat.prompts import read_draft
-from hybrid.llm.grid.base_weights import GridModelError, base_word_ids, load_base_cached
+from hybrid.llm.grid.adapter import load_merged
+from hybrid.llm.grid.base_weights import GridModelError, base_word_ids
 from hybrid.llm.grid.candidates import GridModel
 from hybrid.llm.grid.proposer import GridProposer
 from hybrid.llm.grid.shipped import AdapterError, adapter_for, model_id, shipped
 from hybrid.llm.tuning.merging import tokenizer
 from hybrid.output import Output
-from tests.hybrid.llm.tiny import tiny_config, tiny_model, write_tiny
+from tests.hybrid.llm.tiny import tiny_model, write_tiny
 from trm.inference.config import SearchConfig
 from trm.inference.proposals import BatchProposer
 from trm.inference.selection import same_grids
@@ -37,8 +39,9 @@ def samples(task: str) -> list[Puzzle]:
 
 
 @pytest.fixture
-def whole(tmp_path: Path) -> Path:
+def whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A tiny model with a tokenizer, as a folder of one's own; its adapter lies beside it."""
+    monkeypatch.setenv("HYBRID_CACHE", str(tmp_path / "cache"))
     base, _ = write_tiny(tmp_path)
     model: PreTrainedModel = tiny_model()
     model.bfloat16().save_pretrained(base)
@@ -156,7 +159,7 @@ def test_a_folder_is_known_by_what_it_says_of_itself(tmp_path: Path) -> None:
     [
         ("qwen", "no/such/folder", "no such folder"),
         ("qwen", str(ROOT / "configs"), "adapter_config.json"),
-        ("http://localhost:8000/v1", "qwen", "does not|not a model"),
+        ("http://localhost:8000/v1", "qwen", "no model that runs here"),
     ],
 )
 def test_an_adapter_that_cannot_be_is_refused(llm: str, wanted: str, words: str) -> None:
@@ -203,18 +206,13 @@ def test_rounds_are_refused_with_an_adapter(capsys: pytest.CaptureFixture[str]) 
     assert "--rounds 1" in capsys.readouterr().err
 
 
-def test_a_cut_model_is_kept_and_loads_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_merged_model_is_kept_and_loads_the_same(
+    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("HYBRID_CACHE", str(tmp_path / "cache"))
-    config = tiny_config()
-    config.vocab_size = 40
-    Qwen2ForCausalLM(config).bfloat16().save_pretrained(tmp_path / "base")
-    monkeypatch.setattr("hybrid.llm.grid.base_weights.base_word_ids", lambda folder: list(range(20, 36)))
-    first, digest = load_base_cached(tmp_path / "base")
-    assert list((tmp_path / "cache" / "grid").glob("base-*/cut.json"))
-    monkeypatch.setattr(
-        "hybrid.llm.grid.base_weights.base_word_ids", None
-    )  # the tokenizer is not needed again
-    second, same = load_base_cached(tmp_path / "base")
+    first, digest = load_merged(whole, tmp_path / "adapter", "cpu", torch.float32)
+    assert list((tmp_path / "cache" / "grid").glob("base-*/kept.json"))
+    monkeypatch.setattr("hybrid.llm.grid.adapter.load_base", None)  # the base model is not needed again
+    second, same = load_merged(whole, tmp_path / "adapter", "cpu", torch.float32)
     assert digest == same
-    assert first.get_input_embeddings().weight.shape[0] == 16
     assert all((first.state_dict()[name] == weight).all() for name, weight in second.state_dict().items())
