@@ -65,7 +65,7 @@ def main(out: Path) -> None:
             style="green",
         )
     )
-    console.save_svg(str(out), title="hybrid solve --llm qwen", unique_id="solve")
+    console.save_svg(str(out), title="hybrid solve --llm qwen --adapter none", unique_id="solve")
 
 
 if __name__ == "__main__":
