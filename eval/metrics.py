@@ -53,7 +53,7 @@ def record(answer: Answer, arm: str, parameters: int | None, step_flops: float) 
 
 
 def solved(answer: Answer) -> bool:
-    """The rules hold; where none decides, one of two attempts equals the label, for every input."""
+    """The rules hold; where none decides, one of two guesses equals the label, for every input."""
     if answer.verdict.status is not Status.UNVERIFIED:
         return answer.verdict.status is Status.VERIFIED
     labels = answer.puzzle.answers

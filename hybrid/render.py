@@ -52,10 +52,15 @@ def summary(answer: Answer) -> str:
     if answer.confidence is not None:
         parts.append(f"confidence {answer.confidence:.3f}")
     if answer.steps:
-        parts.append(f"{answer.steps} steps")
+        parts.append(count(answer.steps, "step"))
     if answer.restarts:
-        parts.append(f"{answer.restarts} restarts")
+        parts.append(count(answer.restarts, "restart"))
     return ", ".join([*parts, f"{answer.seconds.total:.1f} s"])
+
+
+def count(number: int, noun: str) -> str:
+    """`1 step`, `2 steps`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _draft_words(draft: CheckedDraft) -> str:
@@ -183,6 +188,7 @@ class Live(Notes):
         self._words = ""
         self._puzzles: list[Puzzle] = []
         self._grid: RenderableType = Text("")
+        self._drafts = False  # whether a language model drafts
 
     def __rich__(self) -> RenderableType:
         seconds = time.monotonic() - self._begun
@@ -203,7 +209,7 @@ class Live(Notes):
     def started(self, puzzles: Sequence[Puzzle]) -> None:
         self._puzzles = list(puzzles)
         self._grid = _panel(_drawn(puzzles[0], None, self.colour), puzzles[0].id)
-        self.busy(f"{self._name()}: waiting for the draft")
+        self.busy(f"{self._name()}: {'waiting for the draft' if self._drafts else 'refining'}")
 
     def drafted(self, puzzle: Puzzle, draft: CheckedDraft) -> None:
         if draft.draft.grids is not None:
@@ -227,6 +233,7 @@ class Live(Notes):
             self._live = None
 
     def listen(self, llm: object) -> None:
+        self._drafts = True
         if hasattr(llm, "on_token"):
             llm.on_token = self._written
         if hasattr(llm, "on_fitting"):

@@ -17,7 +17,7 @@ from trm.grid import Grid, PuzzleError
 from trm.tasks import Cell, Task, get
 
 EXAMPLES = 2  # of solved and of failed puzzles for each task
-NOTES = """solved: the exact rules hold (ARC: one of two attempts equals the label), with Wilson's interval.
+NOTES = """solved: the exact rules hold (ARC: one of two guesses equals the label), with Wilson's interval.
 exact: % that equals the label. steps, TFLOP (network and LLM, by count), LLM tokens and seconds: means over puzzles.
 unread: drafts that held no grid. p: exact McNemar test against the hybrid on the same puzzles. trm+restarts has the
 hybrid's arithmetic, its LLM's included, as further restarts. The adaptation of an ARC expert to a task is not

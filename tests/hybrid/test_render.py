@@ -106,6 +106,7 @@ def test_the_live_display_follows_the_pipeline_and_leaves() -> None:
     console = Console(file=io.StringIO(), width=80, force_terminal=True)
     live = render.Live(console)
     live.busy("loading qwen")
+    live.listen(object())
     seen: list[str] = []
 
     class Camera(Callbacks):

@@ -51,7 +51,7 @@ Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps")]
 Json = Annotated[bool, typer.Option("--json", help="one JSON object")]
 Overrides = Annotated[list[str] | None, typer.Argument(metavar="[SECTION.KEY=VALUE]…")]
 Recipe = Annotated[Path, typer.Argument(help="configs/NAME.toml")]
-Task = Annotated[str, typer.Option(help="sudoku, maze or arc")]
+Task = Annotated[str, typer.Option(help="sudoku, maze, arc, or a task of an installed package")]
 
 
 def _version(wanted: bool) -> None:

@@ -16,7 +16,7 @@ from trm.cli.common import Task, app, fail
 
 @app.command(epilog="Example: trm data sudoku --n 1000 --seed 1 --out easy.csv clues=[40,50]")
 def data(
-    task: Annotated[str, typer.Argument(help="sudoku, maze or arc")],
+    task: Annotated[str, typer.Argument(help="sudoku, maze, arc, or a task of an installed package")],
     overrides: Annotated[
         list[str] | None, typer.Argument(metavar="[KEY=VALUE]…", help="options of the generator")
     ] = None,

@@ -131,8 +131,8 @@ def evaluate(
 
 # The shares that an evaluation of adapted networks adds, their words, and what each is a share of.
 ADAPTED_SHARES = (
-    ("tasks", "tasks, every test input in two attempts", "n_tasks"),
-    ("pass_2", "test inputs in two attempts", "n"),
+    ("tasks", "tasks, every test input in two guesses", "n_tasks"),
+    ("pass_2", "test inputs in two guesses", "n"),
     ("pass_1", "– in one", "n"),
     ("oracle", "– by any view", "n"),
 )

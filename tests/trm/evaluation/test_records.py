@@ -63,7 +63,7 @@ def test_what_is_on_record_is_not_done_again(measure: Callable[..., Result], ada
     assert figures(measure("--json", "--records", "r.jsonl")) == at_once
     assert adapted == tasks
     said = measure("--records", "r.jsonl").stdout
-    assert "test inputs in two attempts" in said
+    assert "test inputs in two guesses" in said
     assert "verified" not in said
 
 
