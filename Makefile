@@ -20,6 +20,9 @@ solve: $(STAMP)
 	-$(BIN)/hybrid pull qwen
 	$(BIN)/hybrid solve --llm qwen --refiner ckpt/trm.pt $(ARGS) < /dev/null || [ $$? -eq 1 ]
 
+# A process a core, with one thread each: more threads than cores wait for each other by spinning.
+test: export OMP_NUM_THREADS ?= 1
+test: export OMP_WAIT_POLICY ?= PASSIVE
 test: lint
 	$(BIN)/mypy
 	$(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder
