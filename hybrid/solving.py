@@ -164,20 +164,21 @@ def _proposer(setup: Setup, display: render.Notes, adapter: Adapter | None, budg
         llm = connect(setup.llm, setup.device)
         display.listen(llm)
         return ChatProposer(llm)
-    proposer = load_tuned(setup.llm, adapter, setup.device)
-    proposer.budget_seconds = budget
+    proposer = load_tuned(setup.llm, adapter, setup.device, budget)
     if proposer.note:
         display.warned(proposer.note)
     display.listen(proposer)
     return proposer
 
 
-def load_tuned(llm: str, adapter: Adapter, device: str) -> GridProposer:
+def load_tuned(
+    llm: str, adapter: Adapter, device: str, budget_seconds: float | None = None
+) -> GridProposer:
     """A language model with an adapter. Raises BackendError, and AdapterError where the two do not fit."""
     folder = local.folder_of(llm)
     from hybrid.llm.grid.proposer import GridProposer  # transformers: seconds, paid once the weights are here
 
-    return GridProposer.load(folder, adapter, device)
+    return GridProposer.load(folder, adapter, device, budget_seconds)
 
 
 def _refiner(setup: Setup, display: render.Notes) -> Refiner | None:

@@ -109,12 +109,9 @@ def _by_votes(
     trace: tuple[Grid, ...],
 ) -> Selection:
     read = [draft.draft.grids for draft in drafts if draft.draft.grids is not None]
-    ballots = [[a.grids[i] for a in attempts] + [g[i] for g in read] for i in range(len(puzzle.inputs))]
-    if scorer is None:  # then the confidence decides between equals
-        ballots = [
-            [a.grids[i] for a in sorted(attempts, key=lambda a: -a.confidence)] + [g[i] for g in read]
-            for i in range(len(puzzle.inputs))
-        ]
+    # Without a scorer the confidence decides between equal votes: among equals the first one named wins.
+    named = attempts if scorer is not None else sorted(attempts, key=lambda a: -a.confidence)
+    ballots = [[a.grids[i] for a in named] + [g[i] for g in read] for i in range(len(puzzle.inputs))]
     candidates = pool_candidates(ballots, scorer) if attempts or read else ()
     if not candidates:
         return Selection(None, _verdict(task, puzzle, None, drafts), SOURCE_DRAFT if drafts else None)

@@ -64,19 +64,22 @@ class GridProposer:
     on_token: called with the number of tokens that are written. on_fitting: with the steps taken and of all.
     """
 
-    def __init__(self, model: GridModel, name: str, note: str | None = None) -> None:
-        self.model, self.note = model, note
+    def __init__(
+        self, model: GridModel, name: str, note: str | None = None, budget_seconds: float | None = None
+    ) -> None:
+        self.model, self.note, self.budget_seconds = model, note, budget_seconds
         self.name: str | None = name
         self.device = model.decoder.device.type
         self.parameters = sum(weight.numel() for weight in model.decoder.model.parameters())
-        self.budget_seconds: float | None = None
         self.on_token: Callable[[int], None] = lambda tokens: None
         self.on_fitting: Callable[[int, int], None] = lambda done, total: None
         model.decoder.on_token = lambda tokens: self.on_token(tokens)
         self._ranked: dict[tuple[int, int], _Ranked] = {}
 
     @classmethod
-    def load(cls, base: Path, adapter: Adapter, device: str = "auto") -> GridProposer:
+    def load(
+        cls, base: Path, adapter: Adapter, device: str = "auto", budget_seconds: float | None = None
+    ) -> GridProposer:
         """From a base model's folder. Raises AdapterError where the two do not belong together, and BackendError."""
         try:
             place = resolve_device(device, automatic=("cuda", "mps"))
@@ -96,7 +99,8 @@ class GridProposer:
                 f"adapter {adapter.folder}: trained on weights {adapter.base_sha256[:DIGITS]} of {adapter.base}, "
                 f"{base.name} has {model.base_sha256[:DIGITS]}: drafts may be worse"
             )
-        return cls(model, f"{resolved_name(base, 'bf16' if bf16 else 'fp32')} + {adapter.name}", note)
+        name = f"{resolved_name(base, 'bf16' if bf16 else 'fp32')} + {adapter.name}"
+        return cls(model, name, note, budget_seconds)
 
     def propose(
         self, puzzle: Puzzle, drafts: int = 1, feedback: Feedback | None = None, seed: int = 0
