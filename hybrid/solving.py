@@ -171,9 +171,7 @@ def _proposer(setup: Setup, display: render.Notes, adapter: Adapter | None, budg
     return proposer
 
 
-def load_tuned(
-    llm: str, adapter: Adapter, device: str, budget_seconds: float | None = None
-) -> GridProposer:
+def load_tuned(llm: str, adapter: Adapter, device: str, budget_seconds: float | None = None) -> GridProposer:
     """A language model with an adapter. Raises BackendError, and AdapterError where the two do not fit."""
     folder = local.folder_of(llm)
     from hybrid.llm.grid.proposer import GridProposer  # transformers: seconds, paid once the weights are here
