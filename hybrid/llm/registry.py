@@ -15,7 +15,7 @@ from hybrid.llm.base import LLM, Backend, BackendError
 from hybrid.llm.store.fetch import catalogue
 
 ENTRY_POINTS = "hybrid.llms"
-_BUILT_IN = ("hybrid.llm.server", "hybrid.llm.local")  # each defines BACKEND
+_BUILT_IN = ("hybrid.llm.client", "hybrid.llm.local")  # each defines BACKEND
 
 
 def connect(spec: str, device: str = "auto") -> LLM:

@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 
 from hybrid.llm.base import Message, Reply, Request
-from hybrid.llm.server import ServerLLM
+from hybrid.llm.client import ServerLLM
 
 MESSAGES: list[Message] = [{"role": "user", "content": "2 + 2?"}]
 MODELS = {"data": [{"id": "first"}, {"id": "second"}]}

@@ -15,7 +15,7 @@ import pytest
 from hybrid.llm.base import LLM, BackendError, Message, Reply, Request
 from hybrid.llm.chat.prompts import ChatProposer
 from hybrid.llm.registry import backends, connect
-from hybrid.llm.server import ServerLLM
+from hybrid.llm.client import ServerLLM
 from tests.plugins.echo_llm import echo_llm
 from trm import tasks
 

@@ -17,7 +17,7 @@ import httpx
 import pytest
 
 from hybrid.llm.base import BackendError, Reply, Request
-from hybrid.llm.server import Patience, ServerLLM
+from hybrid.llm.client import Patience, ServerLLM
 from hybrid.llm.wire import retry_after
 from tests.hybrid.llm.fake_server import (
     MESSAGES,

@@ -19,7 +19,7 @@ import pytest
 from hybrid.llm.base import BackendError, Message, Request
 from hybrid.llm.chat.prompts import ChatProposer
 from hybrid.llm.registry import connect
-from hybrid.llm.server import Patience, ServerLLM
+from hybrid.llm.client import Patience, ServerLLM
 from hybrid.llm.store import fetch, wheels
 from trm import tasks
 
