@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from trm import tasks
-from trm.data.files import Loaded, load, solutions_of
+from trm.data.arc_files import solutions_of
+from trm.data.files import Loaded, load
 from trm.grid import PuzzleError
 from trm.tasks import Puzzle
 

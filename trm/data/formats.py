@@ -10,34 +10,17 @@ import csv
 import io
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable
 from itertools import groupby
 from typing import Any
 
+from trm.data import arc_files
+from trm.data.items import Item, Items, parse_json
 from trm.grid import PuzzleError, shorten
 
 LONGEST_ROW = 30  # cells: a longer line is a whole puzzle
 NUMBER = re.compile(r"-?\d{1,15}(\.\d{1,15})?")
 KEYS = ("id", "task", "question", "answer")  # of a record; its other fields become the puzzle's meta
-
-
-@dataclass(frozen=True)
-class Item:
-    """A puzzle as its source has it. where: its place, for messages. name: the puzzle's id.
-
-    question: text, or the parsed JSON of a puzzle with demonstrations, which is not written as text to be read again.
-    """
-
-    where: str
-    name: str
-    question: Any
-    answer: str | None = None
-    task: str | None = None
-    meta: dict[str, str | int | float] = field(default_factory=dict)
-
-
-Items = Iterator[Item | PuzzleError]
 
 
 def read_any(text: str, where: str, stem: str) -> Items:
@@ -123,32 +106,13 @@ def read_json(text: str, where: str, stem: str, solutions: Any = None) -> Items:
     solutions: the outputs by id, from the file beside a Kaggle challenges file.
     """
     data = parse_json(text, where)
-    if isinstance(data, list):
+    if isinstance(data, list) and not arc_files.holds_tasks(data):
         return read_records(enumerate(data, 1), where, stem, "item")
-    if not isinstance(data, dict) or not data:
-        raise PuzzleError(f"{where}: {shorten(text.strip())}, expected an ARC task or a dictionary of them")
-    if "question" in data:
+    if isinstance(data, dict) and "question" in data:
         return read_records([(1, data)], where, stem, "item")
-    if "train" in data or "test" in data:
-        return iter([Item(where, stem, data)])
-    return read_tasks(data, where, solutions)
-
-
-def read_tasks(tasks: Mapping[str, Any], where: str, solutions: Any = None) -> Items:
-    """ARC tasks by id, with the outputs that belong to them where they are known."""
-    for name, task in tasks.items():
-        place = f"{where}, task {name}"
-        if not isinstance(task, dict):
-            yield PuzzleError(f"{place}: no ARC task, expected an object with the lists 'train' and 'test'")
-            continue
-        try:
-            if (outputs := (solutions or {}).get(name)) is not None:
-                pairs = [{**pair, "output": out} for pair, out in zip(task["test"], outputs, strict=True)]
-                task = {**task, "test": pairs}
-        except (AttributeError, KeyError, TypeError, ValueError):
-            yield PuzzleError(f"{place}: its solutions do not fit, expected one output for each test input")
-            continue
-        yield Item(place, name, task)
+    if not arc_files.holds_tasks(data):
+        raise PuzzleError(f"{where}: {shorten(text.strip())}, expected an ARC task or a dictionary of them")
+    return arc_files.read(data, where, stem, solutions)
 
 
 def read_records(numbered: Iterable[tuple[int, Any]], where: str, stem: str, unit: str) -> Items:
@@ -163,28 +127,16 @@ def read_records(numbered: Iterable[tuple[int, Any]], where: str, stem: str, uni
         if isinstance(record, str):
             yield PuzzleError(f"{place}: {record}")
             continue
-        fields = record if isinstance(record, dict) else {}
+        fields = arc_files.as_record(record) if isinstance(record, dict) else {}
         own = fields.get("id")
         name = str(own) if _scalar(own) and str(own) not in ids else f"{stem}:{row}"
         ids.add(name)
-        if "question" not in fields and "train" in fields:
-            fields = {"id": fields.get("id"), "question": fields}
         question = fields.get("question")
         if not isinstance(question, str | dict | list) or question == "":
             yield PuzzleError(f"{place}: no question, expected text under that name")
             continue
         meta = {key: _number(value) for key, value in fields.items() if key not in KEYS and _scalar(value)}
         yield Item(place, name, question, _text(fields.get("answer")), fields.get("task"), meta)
-
-
-def parse_json(text: str, where: str = "") -> Any:
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        line = f"{where}, line {error.lineno}: " if where else ""
-        raise PuzzleError(f"{line}no JSON: {error.msg} at column {error.colno}") from None
-    except (RecursionError, ValueError) as error:
-        raise PuzzleError(f"{where}{': ' if where else ''}no JSON that can be read: {error}") from None
 
 
 def _scalar(value: Any) -> bool:
