@@ -70,6 +70,17 @@ class Pipeline:
                         self.callbacks.started([state.puzzle for state in some])
                     yield from self._in_order(some, config)
 
+    def solve_states(
+        self, states: Sequence[SolveState], config: SearchConfig
+    ) -> Iterator[tuple[SolveState, Answer]]:
+        """Answers to puzzles that are refined together, each as soon as it is there, in any order."""
+        self.callbacks.started([state.puzzle for state in states])
+        proposals = ask_first(self.proposer, [state.puzzle for state in states], config.seed)
+        for state, proposal in zip(states, proposals, strict=True):
+            self._search.add_drafts(state, proposal)
+        for state in self._search.solve(states, config):
+            yield state, self._answer(state, config)
+
     def _in_order(self, states: list[SolveState], config: SearchConfig) -> Iterator[Answer]:
         """The answers in order, each as soon as it and those before it are done. Ctrl-C loses none that is done."""
         waiting, ended = list(states), set[int]()

@@ -122,11 +122,11 @@ def build(setup: Setup, display: render.Notes, config: SearchConfig = DEFAULT) -
     proposer: Proposer = Blank()
     refiner: Refiner | None = None
     try:
-        refiner = _refiner(setup, display)
+        refiner = load_refiner(setup.refiner, setup.device, display)
     except (CheckpointError, PuzzleError) as error:
         missing.append(str(error))
     try:
-        proposer = _proposer(setup, display, adapter, config.budget_seconds)
+        proposer = load_proposer(setup, display, adapter, config.budget_seconds)
     except ProposerError as error:
         missing.append(str(error))
     display.rest()
@@ -156,7 +156,10 @@ def can_overlap(proposer: Proposer | None) -> bool:
     return llm is not None and getattr(llm, "device", None) != "cpu"
 
 
-def _proposer(setup: Setup, display: render.Notes, adapter: Adapter | None, budget: float | None) -> Proposer:
+def load_proposer(
+    setup: Setup, display: render.Notes, adapter: Adapter | None, budget: float | None = None
+) -> Proposer:
+    """The setup's language model; with `none` a proposer that drafts nothing. Raises ProposerError, AdapterError."""
     if setup.llm == NOBODY:
         return Blank()
     display.busy(f"loading {hide_password(setup.llm)}")
@@ -179,11 +182,12 @@ def load_tuned(llm: str, adapter: Adapter, device: str, budget_seconds: float | 
     return GridProposer.load(folder, adapter, device, budget_seconds)
 
 
-def _refiner(setup: Setup, display: render.Notes) -> Refiner | None:
-    if setup.refiner == NOBODY:
+def load_refiner(name: str, device: str, display: render.Notes) -> Refiner | None:
+    """None for `none`. Raises CheckpointError, and PuzzleError for an expert of another shape than its task."""
+    if name == NOBODY:
         return None
-    display.busy(f"loading {setup.refiner}")
-    refiner = Refiner.from_pretrained(refiner_path(setup.refiner), device=setup.device)
+    display.busy(f"loading {name}")
+    refiner = Refiner.from_pretrained(refiner_path(name), device=device)
     refiner.pool.check()
     return refiner
 

@@ -22,6 +22,8 @@ SOURCE_COLD, SOURCE_FROM_DRAFT = (
 
 # Called with the number of rollouts that have ended, their total, and the first puzzle's newest grid.
 RolloutProgress = Callable[[int, int, Grid | None], None]
+# Called after every step with the number of the owner and the step.
+RolloutWatcher = Callable[[int, "RolloutStep"], None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,6 +66,20 @@ class RolloutRequest:
 
 
 @dataclass(frozen=True, eq=False)
+class RolloutStep:
+    """A rollout after one supervision step. index: the puzzle's input; number: of the step, from 1.
+
+    grid: of the original puzzle. confidence: the halting probability.
+    """
+
+    request: RolloutRequest
+    index: int
+    number: int
+    grid: Grid
+    confidence: float
+
+
+@dataclass(frozen=True, eq=False)
 class Attempt:
     """What one request came to. confidence: the network's, in [0, 1]. trace: the first input's grid after each step.
 
@@ -90,13 +106,16 @@ def run_requests(
     steps: int,
     deadline: float | None = None,
     progress: RolloutProgress | None = None,
+    stopped: Callable[[int], bool] = lambda owner: False,
+    watch: RolloutWatcher | None = None,
 ) -> Iterator[tuple[int, list[Attempt]]]:
     """Run requests in one batch, each with the number of its owner; the requests of an owner stand together.
 
     Yields an owner and its attempts as soon as all of them have ended. A rollout ends when the network has halted
     and, where rules decide, a grid of it verifies: the rules never end it before the network does, so that the
     confidence does not depend on them. deadline: a `time.perf_counter()` after which every rollout ends at its
-    next step.
+    next step. stopped: whether an owner's rollouts end at their next step. watch: hears of every step of requests
+    that keep a trace.
     """
     rows = [(n, i) for n, (_, request) in enumerate(requests) for i in range(len(request.puzzle.inputs))]
     verified: set[int] = set()
@@ -105,13 +124,17 @@ def run_requests(
     def stop(row: int, run: Trajectory) -> bool:
         request, index = requests[rows[row][0]][1], rows[row][1]
         checks = request.task.has_checker
-        if row == 0 or (checks and row not in verified):
+        if row == 0 or request.trace or (checks and row not in verified):
             grid = request.decode(run.grids[-1], index)
             if row == 0:
                 newest[0] = grid
             if request.task.check(request.original, grid).status is Status.VERIFIED:
                 verified.add(row)
+            if watch is not None and request.trace:
+                confidence = float(sigmoid(np.array(run.halts[-1:], dtype=np.float64))[0])
+                watch(requests[rows[row][0]][0], RolloutStep(request, index, run.steps, grid, confidence))
         late = deadline is not None and time.perf_counter() > deadline
+        late = late or stopped(requests[rows[row][0]][0])
         return late or (run.halted and (row in verified or not checks))
 
     def tick(done: int) -> None:

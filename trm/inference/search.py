@@ -17,7 +17,7 @@ from trm.inference.config import SearchConfig
 from trm.inference.network import Restart
 from trm.inference.proposals import Blank, CheckedDraft, Feedback, Proposal, Proposer, ask
 from trm.inference.provider import ModelPool
-from trm.inference.rollouts import RolloutRequest, run_requests
+from trm.inference.rollouts import RolloutRequest, RolloutStep, run_requests
 from trm.inference.selection import CandidateScorer, Selection, same_grids, select_answer
 from trm.inference.state import SolveState
 from trm.tasks import Puzzle
@@ -37,6 +37,9 @@ class Callbacks:
 
     def refining(self, puzzle: Puzzle, done: int, total: int, grid: Grid | None = None) -> None:
         """`done` of `total` rollouts of a batch have ended. grid: the newest of its first one, this puzzle's."""
+
+    def stepped(self, puzzle: Puzzle, step: RolloutStep) -> None:
+        """A rollout of the puzzle took a step; called only in a search that keeps traces."""
 
     def warned(self, message: str) -> None:
         """Something is missing, yet there will be answers."""
@@ -265,7 +268,16 @@ class Search:
             deadline = None if left is None else time.perf_counter() + left
             progress = partial(self.callbacks.refining, first.puzzle)
             steps = network.steps(config.steps)
-            for owner, attempts in run_requests(network.engines[member], batch, steps, deadline, progress):
+            ended = run_requests(
+                network.engines[member],
+                batch,
+                steps,
+                deadline,
+                progress,
+                stopped=lambda owner: owners[owner].stopped,
+                watch=lambda owner, step: self.callbacks.stepped(owners[owner].puzzle, step),
+            )
+            for owner, attempts in ended:
                 state = owners[owner]
                 state.attempts += attempts
                 state.answered = True

@@ -20,6 +20,7 @@ class SolveState:
 
     cold: whether rollouts also start without a draft. draft_starts: the drafts from which the first rollouts and the
     restarts begin. attempts may be given: then the first pass is over. answered: a proposer replied or a network ran.
+    stopped: set, from any thread, to end the search: rollouts leave their slots at the next step.
     """
 
     puzzle: Puzzle
@@ -33,6 +34,7 @@ class SolveState:
     adaptation_seconds: float = 0.0
     network: PuzzleNetwork | None = None
     answered: bool = False
+    stopped: bool = False
 
     @property
     def task(self) -> Task:
@@ -50,8 +52,9 @@ class SolveState:
         return max(0.0, config.budget_seconds - (time.perf_counter() - self.begun))
 
     def open(self, config: SearchConfig) -> bool:
-        """Whether more is to be spent: too few verified answers yet, and seconds left."""
-        return self.seconds_left(config) != 0 and len(self.verified()) < config.answers
+        """Whether more is to be spent: not stopped, too few verified answers yet, and seconds left."""
+        in_time = not self.stopped and self.seconds_left(config) != 0
+        return in_time and len(self.verified()) < config.answers
 
     def verified(self) -> list[Grids]:
         """The distinct answers that the rules accept so far."""
