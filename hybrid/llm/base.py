@@ -41,6 +41,8 @@ class Reply:
     seconds: float  # its share of the call, so that the replies of a call add up to what was waited
     error: str | None = None  # "truncated at 512 tokens", "empty content", …
     prompt_tokens: int = 0  # read; 0 where a server does not say
+    # Grids as text with their shares of views and scores, of a model that names several (`ProposedGrid`).
+    candidates: Sequence[tuple[str, float, float | None]] = ()
 
 
 OnReplies = Callable[[int, list[Reply]], None]  # takes a request's number and its replies

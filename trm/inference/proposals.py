@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-from trm.grid import Grids
+from trm.grid import Grid, Grids
 from trm.tasks import Puzzle, Status, Task, Verdict
 
 
@@ -16,8 +16,25 @@ class ProposerError(RuntimeError):
 
 
 @dataclass(frozen=True, eq=False)
+class ProposedGrid:
+    """A grid that a proposer names for an input.
+
+    share: of its views (ways to show it the puzzle) that name the grid, in [0, 1]. score: the mean log-probability
+    of the whole grid; None where the proposer does not say.
+    """
+
+    grid: Grid
+    share: float
+    score: float | None = None
+
+
+@dataclass(frozen=True, eq=False)
 class Draft:
-    """A proposed answer. grids: one for each input in the task's symbols; None if none could be read."""
+    """A proposed answer. grids: one for each input in the task's symbols; None if none could be read.
+
+    candidates: of a proposer that names several grids, all of them for each input, the best first; they stand in its
+    first draft alone.
+    """
 
     grids: Grids | None
     text: str = ""  # the raw reply
@@ -25,6 +42,7 @@ class Draft:
     tokens: int = 0  # generated
     seconds: float = 0.0
     prompt_tokens: int = 0  # read
+    candidates: tuple[tuple[ProposedGrid, ...], ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,6 +102,16 @@ class BatchProposer(Proposer, Protocol):
 
     def propose_many(self, puzzles: Sequence[Puzzle], seed: int = 0) -> list[Draft]:
         """One draft for each puzzle. Raises ProposerError."""
+        ...
+
+
+@runtime_checkable
+class Judge(Protocol):
+    """A proposer that also says how likely it finds grids of others."""
+
+    def score(self, puzzle: Puzzle, index: int, grids: Sequence[Grid], seed: int = 0) -> list[float] | None:
+        """The log-probability of each grid as the answer to the puzzle's input number `index`, as in
+        `ProposedGrid.score`; None where it cannot say. Raises ProposerError."""
         ...
 
 

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import re
 
+import numpy as np
+
 from hybrid.llm.base import ReplyFormat
 from trm import tasks
 from trm.grid import Grid
@@ -40,6 +42,19 @@ def write_grid(grid: Grid, task: Task) -> str:
     blank = "." if has_blanks(task) else "0"
     rows = ("".join(character(cell) if cell else blank for cell in row) for row in grid.tolist())
     return "\n".join([FENCE, spread("\n".join(rows), task), FENCE])
+
+
+def write_cells(grid: Grid) -> str:
+    """A grid of digits, a line a row, for records."""
+    return "\n".join("".join(map(str, row)) for row in grid.tolist())
+
+
+def read_cells(text: str) -> Grid:
+    """The grid that `write_cells` wrote. Raises ValueError for any other text."""
+    grid = np.array([[int(cell) for cell in line] for line in text.split("\n")], np.uint8)
+    if grid.ndim != 2 or not grid.size:
+        raise ValueError(f"{text[:20]!r}, expected lines of digits of one length")
+    return grid
 
 
 def reply_format(puzzle: Puzzle, index: int = 0) -> ReplyFormat:

@@ -12,11 +12,11 @@ import numpy as np
 
 from hybrid import resources
 from hybrid.llm.base import LLM, Message, Reply, Request
-from hybrid.llm.chat.grid_text import has_blanks, reply_format, spread, write_grid
+from hybrid.llm.chat.grid_text import has_blanks, read_cells, reply_format, spread, write_grid
 from hybrid.llm.chat.parsing import Reading, read_grid
 from trm import tasks
 from trm.grid import Grid
-from trm.inference.proposals import Draft, Feedback
+from trm.inference.proposals import Draft, Feedback, ProposedGrid
 from trm.tasks import Puzzle, Task
 
 MOST_VIOLATIONS = 8  # named when asking again: small models lose the thread of long lists
@@ -175,6 +175,12 @@ def read_draft(puzzle: Puzzle, replies: Sequence[Reply]) -> Draft:
         sum(reply.tokens for reply in replies),
         sum(reply.seconds for reply in replies),
         sum(reply.prompt_tokens for reply in replies),
+        tuple(
+            tuple(ProposedGrid(read_cells(text), share, score) for text, share, score in reply.candidates)
+            for reply in replies
+        )
+        if all(reply.candidates for reply in replies)
+        else (),
     )
 
 

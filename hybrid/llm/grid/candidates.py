@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from hybrid.llm.grid.adapter import check_shape, load_merged, merge_adapter
 from hybrid.llm.grid.base_weights import load_base
 from hybrid.llm.grid.decoding import Decoder, Prompt
-from hybrid.llm.grid.episodes import Pair
+from hybrid.llm.grid.episodes import Pair, View
 from hybrid.llm.grid.rules import Limits
 from hybrid.llm.grid.scoring import score_candidates, score_held
 from hybrid.llm.grid.views import TaskView, draw_task_views, view_prompt
@@ -24,7 +24,7 @@ from hybrid.llm.grid.vocabulary import tables
 from trm.grid import Grid
 
 if TYPE_CHECKING:
-    from hybrid.llm.grid.fitting import Fitter, FittingConfig, FittingReport
+    from hybrid.llm.grid.fitting import FittedWeights, Fitter, FittingConfig, FittingReport
 
 SCORING_SEED = (
     8_000_003  # the views that score are the same for every candidate, and are not those that decode
@@ -45,12 +45,13 @@ class Proposal:
     """Candidates for one test input.
 
     candidates: those with most votes first, of equal ones the more probable. unfinished: views whose grid did not
-    end. left_out: demonstrations that did not fit into the window, at most, in any view.
+    end. left_out: demonstrations that did not fit into the window, at most, in any view. views: those decoded.
     """
 
     candidates: list[Candidate]
     unfinished: int
     left_out: int
+    views: list[TaskView]
 
     def by_score(self) -> list[Candidate]:
         return sorted(self.candidates, key=lambda candidate: -candidate.score)
@@ -79,6 +80,7 @@ class GridModel:
 
     def __init__(self, decoder: Decoder, fitter: Fitter | None = None, base_sha256: str = "") -> None:
         self.decoder, self.fitter, self.base_sha256 = decoder, fitter, base_sha256
+        self._held_views: list[TaskView] = []  # whose prompts the decoder holds
 
     @classmethod
     def load(
@@ -132,10 +134,10 @@ class GridModel:
         self.fitter.merge_into(self.decoder.model)
         return report
 
-    def reset(self) -> None:
-        """Decode and score with the adapter as it was trained again."""
+    def reset(self, fitted: FittedWeights | None = None) -> None:
+        """Decode and score with the adapter as it was trained again, or as it was fitted earlier."""
         if self.fitter is not None:
-            self.fitter.reset()
+            self.fitter.reset(fitted)
             self.fitter.merge_into(self.decoder.model)
 
     def propose(
@@ -180,16 +182,16 @@ class GridModel:
             elif len(shown) > len(views):
                 raise ValueError("several inputs and no scoring views, expected one or the other")
             else:
-                scores = self._mean(
-                    score_held(self.decoder, [view.view for view in views], list(grids.values()))
-                )
+                scores = self._mean(score_held(self.decoder, _turns(views), list(grids.values())))
             candidates = [
                 Candidate(grid, votes[key], score)
                 for (key, grid), score in zip(grids.items(), scores, strict=True)
             ]
             candidates.sort(key=lambda candidate: (-candidate.votes, -candidate.score))
             unfinished = sum(result.grid is None for result in decoded[part])
-            proposals.append(Proposal(candidates, unfinished, max(left for (_, left), _ in shown[part])))
+            left_out = max(left for (_, left), _ in shown[part])
+            proposals.append(Proposal(candidates, unfinished, left_out, views))
+        self._held_views = views if len(shown) == len(views) else []
         return proposals
 
     def score(
@@ -198,13 +200,21 @@ class GridModel:
         question: Grid,
         grids: Sequence[Grid],
         config: ProposalConfig | None = None,
+        views: list[TaskView] | None = None,
     ) -> list[float]:
-        """The mean log-probability of each grid over views that are the same whatever is scored, and whenever."""
-        config = config or ProposalConfig()
-        views = draw_task_views(config.scoring_views, len(pairs), np.random.default_rng(SCORING_SEED))
+        """The mean log-probability of each grid over views that are the same whatever is scored, and whenever.
+
+        views: those of a proposal for this very question, in place of the scoring views. Where it was the last thing
+        decoded, the prompts are not read again.
+        """
+        if views is not None and views is self._held_views and self.decoder.held is not None:
+            return self._mean(score_held(self.decoder, _turns(views), grids))
+        if views is None:
+            count = (config or ProposalConfig()).scoring_views
+            views = draw_task_views(count, len(pairs), np.random.default_rng(SCORING_SEED))
         room = self.decoder.window - Limits().most_tokens
         prompts = [view_prompt(pairs, question, view, room)[0] for view in views]
-        return self._mean(score_candidates(self.decoder, prompts, [view.view for view in views], grids))
+        return self._mean(score_candidates(self.decoder, prompts, _turns(views), grids))
 
     @staticmethod
     def _mean(scores: NDArray[np.float64]) -> list[float]:
@@ -214,6 +224,10 @@ class GridModel:
 
 def _key(grid: Grid) -> tuple[tuple[int, ...], ...]:
     return tuple(map(tuple, grid.tolist()))
+
+
+def _turns(views: Sequence[TaskView]) -> list[View]:
+    return [view.view for view in views]
 
 
 def _turned(limits: Limits, shown: TaskView) -> Limits:

@@ -95,6 +95,7 @@ class Decoder:
     @torch.inference_mode()
     def prefill(self, prompts: Sequence[Tokens], store: Store) -> Tensor:
         """Put prompt n into row n of the store; [n, V] log-probabilities of what follows each."""
+        self.held = None  # all stores share their memory
         last, first = [], 0
         while first < len(prompts):
             width, end = len(prompts[first]), first + 1

@@ -27,6 +27,7 @@ from hybrid.llm.grid.lora import ADAPTER, add_adapter, low_rank
 from hybrid.llm.grid.vocabulary import PADDING
 
 GRAIN = 64  # sequence lengths are padded to multiples of this
+FittedWeights = dict[str, Tensor]  # an adapter's parameters by name
 SYNCHRONISED_EVERY = 8  # steps, so that the clock that limits the seconds measures work that is done
 
 
@@ -104,10 +105,14 @@ class Fitter:
         self.reset()
 
     @torch.no_grad()
-    def reset(self) -> None:
-        """Forget the task: back to the adapter as it was read."""
+    def reset(self, fitted: FittedWeights | None = None) -> None:
+        """Forget the task: back to the adapter as it was read, or as it was fitted to an earlier task."""
         for name, parameter in self.parameters.items():
-            parameter.copy_(self.start[name])
+            parameter.copy_((fitted or self.start)[name])
+
+    def weights(self) -> FittedWeights:
+        """A copy of the adapter as it is now."""
+        return {name: parameter.detach().clone() for name, parameter in self.parameters.items()}
 
     @torch.no_grad()
     def merge_into(self, target: PreTrainedModel) -> None:

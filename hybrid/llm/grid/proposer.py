@@ -9,16 +9,17 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from hybrid.llm.base import BackendError, Reply
-from hybrid.llm.chat.grid_text import write_grid
+from hybrid.llm.chat.grid_text import write_cells, write_grid
 from hybrid.llm.grid.base_weights import GridModelError
-from hybrid.llm.grid.candidates import Candidate, GridModel, ProposalConfig
+from hybrid.llm.grid.candidates import Candidate, GridModel, Proposal, ProposalConfig
 from hybrid.llm.grid.episodes import (
     MAZE_SYMBOLS,
     input_length,
@@ -35,25 +36,38 @@ from hybrid.llm.store.identity import DIGITS, resolved_name
 from trm.device import GRAPH_CAPTURE_LOCK, DeviceError, resolve_device
 from trm.grid import Grid
 from trm.inference.engine import has_bf16
-from trm.inference.proposals import Draft, Feedback
+from trm.inference.proposals import Draft, Feedback, ProposedGrid
 from trm.tasks import Puzzle, get
 
-FITTED_VIEWS = 16
+if TYPE_CHECKING:
+    from hybrid.llm.grid.fitting import FittedWeights
+
+VIEWS = 16
 # Views on a CPU: as many as have that many tokens together, so that reading them takes a few seconds on two cores.
 TOKENS_ON_CPU, MOST_VIEWS_ON_CPU = 2400, 4
 FITTING_SHARE = 0.25  # of a budget; the network's adaptation comes after
-REMEMBERED = 16  # tasks whose candidates are kept, for further drafts
+REMEMBERED = 16  # tasks whose candidates and fitted weights are kept, for further drafts and scores
 Replies = tuple[Reply, ...]  # one for each input of a puzzle
 _FREE = MAZE_SYMBOLS.index(" ")
 
 
 @dataclass(frozen=True, eq=False)
 class _Ranked:
-    """An ARC task's candidates, the best first, for each of its inputs; tokens that were written and read."""
+    """What the model says of an ARC task. tokens, prompt_tokens: written and read.
 
+    proposals: for each input. candidates: their grids, the best first. fitted: the weights that it was fitted with;
+    None where it was not.
+    """
+
+    proposals: list[Proposal]
     candidates: list[list[Candidate]]
     tokens: int
     prompt_tokens: int
+    fitted: FittedWeights | None
+
+    def proposed(self, index: int) -> tuple[ProposedGrid, ...]:
+        views = len(self.proposals[index].views)
+        return tuple(ProposedGrid(c.grid, c.votes / views, c.score) for c in self.candidates[index])
 
 
 class GridProposer:
@@ -61,20 +75,35 @@ class GridProposer:
 
     name: model, arithmetic and adapter, for records. parameters: how many weights it has. note: a line for people,
     where the adapter was trained on other weights. budget_seconds: of a puzzle, of which fitting takes a share.
+    fits: whether the model is trained on each ARC task's demonstrations first, where it was loaded so. views: under
+    which an ARC task is asked on a GPU.
     on_token: called with the number of tokens that are written. on_fitting: with the steps taken and of all.
     """
 
     def __init__(
-        self, model: GridModel, name: str, note: str | None = None, budget_seconds: float | None = None
+        self,
+        model: GridModel,
+        name: str,
+        note: str | None = None,
+        budget_seconds: float | None = None,
+        *,
+        fits: bool = True,
+        views: int = VIEWS,
     ) -> None:
-        self.model, self.note, self.budget_seconds = model, note, budget_seconds
-        self.name: str | None = name
+        self.model, self.note, self.budget_seconds, self.views = model, note, budget_seconds, views
+        self.fits = fits and model.fitter is not None
+        self.name: str | None = f"{name}, fitted" if self.fits else name
+        self._plain_name = name
         self.device = model.decoder.device.type
         self.parameters = sum(weight.numel() for weight in model.decoder.model.parameters())
         self.on_token: Callable[[int], None] = lambda tokens: None
         self.on_fitting: Callable[[int, int], None] = lambda done, total: None
         model.decoder.on_token = lambda tokens: self.on_token(tokens)
         self._ranked: dict[tuple[int, int], _Ranked] = {}
+
+    def frozen(self) -> GridProposer:
+        """The same model as a proposer that is fitted to nothing."""
+        return GridProposer(self.model, self._plain_name, self.note, fits=False, views=self.views)
 
     @classmethod
     def load(
@@ -147,11 +176,9 @@ class GridProposer:
         return every
 
     def _drafts(self, puzzles: Sequence[Puzzle], drafts: int, seed: int) -> list[list[Draft]]:
-        # Capturing a graph and another thread's work on the same GPU do not go together.
-        alone: AbstractContextManager[object] = nullcontext() if self.device == "cpu" else GRAPH_CAPTURE_LOCK
         result: list[list[Draft]] = [[] for _ in puzzles]
         try:
-            with alone:
+            with self._alone():
                 for kind in ("sudoku", "maze"):
                     numbers = [number for number, puzzle in enumerate(puzzles) if puzzle.task == kind]
                     filled = self._fill([puzzles[number] for number in numbers], drafts, seed)
@@ -169,6 +196,14 @@ class GridProposer:
         except torch.OutOfMemoryError as error:
             raise BackendError(f"{self.name}: out of memory, expected more or --adapter none") from error
         return result
+
+    @property
+    def _on_gpu(self) -> bool:
+        return self.device != "cpu"
+
+    def _alone(self) -> AbstractContextManager[object]:
+        """Capturing a graph and another thread's work on the same GPU do not go together."""
+        return GRAPH_CAPTURE_LOCK if self._on_gpu else nullcontext()
 
     # -- puzzles with rules ------------------------------------------------------------------------------
     def _fill(self, puzzles: Sequence[Puzzle], drafts: int, seed: int) -> list[list[Draft]]:
@@ -191,46 +226,73 @@ class GridProposer:
         return [filled[first : first + drafts] for first in range(0, len(filled), drafts)]
 
     # -- ARC ---------------------------------------------------------------------------------------------
+    def score(self, puzzle: Puzzle, index: int, grids: Sequence[Grid], seed: int = 0) -> list[float] | None:
+        """The mean log-probability of each grid as an ARC task's answer, fitted to it where drafts are."""
+        if not get(puzzle.task).has_demonstrations:
+            return None
+        with self._alone():
+            ranked = self._rank(puzzle, seed)
+            if ranked.fitted is not None:
+                self.model.reset(ranked.fitted)
+            try:
+                views = None if self._on_gpu else ranked.proposals[index].views
+                return self.model.score(list(puzzle.demos), puzzle.inputs[index], grids, views=views)
+            finally:
+                if ranked.fitted is not None:
+                    self.model.reset()
+
     def _from_demonstrations(self, puzzle: Puzzle, drafts: int, seed: int) -> list[Draft]:
         begun = time.perf_counter()
-        key = (puzzle.checksum, seed)
-        if key not in self._ranked:
-            self._ranked[key] = self._rank(puzzle, seed)
-            while len(self._ranked) > REMEMBERED:
-                del self._ranked[next(iter(self._ranked))]
-        ranked = self._ranked[key]
+        ranked = self._rank(puzzle, seed)
+        if not all(ranked.candidates):
+            return [Draft(None, error="no grid came to its end", seconds=time.perf_counter() - begun)]
         count = min(drafts, max(map(len, ranked.candidates)))
         seconds = (time.perf_counter() - begun) / count
         grids = [
             tuple(choice[min(rank, len(choice) - 1)].grid for choice in ranked.candidates)
             for rank in range(count)
         ]
-        return [
+        result = [
             _draft(puzzle, drafted, ranked.tokens // count, seconds, ranked.prompt_tokens // count)
             for drafted in grids
         ]
+        return [
+            replace(result[0], candidates=tuple(map(ranked.proposed, range(len(puzzle.inputs))))),
+            *result[1:],
+        ]
 
     def _rank(self, puzzle: Puzzle, seed: int) -> _Ranked:
-        """Candidates for each input: on a GPU by their score after fitting, on a CPU by votes, then score."""
-        rng = np.random.default_rng([seed, puzzle.checksum])
-        pairs = list(puzzle.demos)
-        fitted = self.model.fitter is not None and bool(pairs)
-        if fitted:
+        """Candidates for each input: by their score after fitting, else by votes, then score."""
+        key = (puzzle.checksum, seed)
+        if key not in self._ranked:
+            self._ranked[key] = self._ask(puzzle, np.random.default_rng([seed, puzzle.checksum]))
+            while len(self._ranked) > REMEMBERED:
+                del self._ranked[next(iter(self._ranked))]
+        return self._ranked[key]
+
+    def _ask(self, puzzle: Puzzle, rng: np.random.Generator) -> _Ranked:
+        pairs, fitted = list(puzzle.demos), None
+        if self.fits and pairs:
             self._fit(puzzle, rng)
+            assert self.model.fitter is not None
+            fitted = self.model.fitter.weights()
         try:
-            found: list[list[Candidate]] = []
+            proposals: list[Proposal] = []
             tokens = prompt_tokens = 0
             for question in puzzle.inputs:
                 length = min(sum(map(pair_length, pairs)) + input_length(question), self.model.decoder.window)
-                config = ProposalConfig(views=FITTED_VIEWS) if fitted else _on_cpu(length)
-                (proposal,) = self.model.propose(pairs, [question], rng, config)
-                found.append(proposal.by_score() if fitted else proposal.candidates)
-                tokens += config.views * max(c.grid.size + len(c.grid) + 1 for c in proposal.candidates)
+                config = ProposalConfig(views=self.views) if self._on_gpu else _on_cpu(length)
+                proposals += self.model.propose(pairs, [question], rng, config)
+                longest = max((c.grid.size + len(c.grid) + 1 for c in proposals[-1].candidates), default=0)
+                tokens += config.views * longest
                 prompt_tokens += (config.views + config.scoring_views) * length
         finally:
-            if fitted:
+            if fitted is not None:
                 self.model.reset()
-        return _Ranked(found, tokens, prompt_tokens)
+        ranked = [
+            proposal.by_score() if fitted is not None else proposal.candidates for proposal in proposals
+        ]
+        return _Ranked(proposals, ranked, tokens, prompt_tokens, fitted)
 
     def _fit(self, puzzle: Puzzle, rng: np.random.Generator) -> None:
         from hybrid.llm.grid.fitting import FittingConfig  # it imports peft, which a CPU does not need
@@ -267,7 +329,13 @@ def _replies(puzzle: Puzzle, draft: Draft) -> Replies:
     shares = (draft.tokens // inputs, draft.seconds / inputs)
     if draft.grids is None:
         return (Reply("", 0, 0.0, draft.error),) * inputs
+    named = draft.candidates or ((),) * inputs
     return tuple(
-        Reply(write_grid(grid, get(puzzle.task)), *shares, prompt_tokens=draft.prompt_tokens // inputs)
-        for grid in draft.grids
+        Reply(
+            write_grid(grid, get(puzzle.task)),
+            *shares,
+            prompt_tokens=draft.prompt_tokens // inputs,
+            candidates=[(write_cells(c.grid), c.share, c.score) for c in some],
+        )
+        for grid, some in zip(draft.grids, named, strict=True)
     )
