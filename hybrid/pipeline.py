@@ -29,6 +29,7 @@ class Pipeline:
     refiner: None where drafts are judged alone. at_once: how many puzzles are refined together. drafted_at_once: for
     how many a proposer that can is asked in one go. prefetched: the next drafts are made in the background while
     these are refined; answers and their order stay the same. cold: whether the network also starts without a draft.
+    refines_drafts: whether it starts from drafts at all, which otherwise are candidates alone.
     """
 
     def __init__(
@@ -40,10 +41,11 @@ class Pipeline:
         drafted_at_once: int = 1,
         prefetched: bool = False,
         cold: bool = True,
+        refines_drafts: bool = True,
     ) -> None:
         self.proposer, self.refiner, self.at_once = proposer, refiner, at_once
         self.drafted_at_once = drafted_at_once if isinstance(proposer, BatchProposer) else 1
-        self.prefetched, self.cold = prefetched, cold
+        self.prefetched, self.cold, self.refines_drafts = prefetched, cold, refines_drafts
         self.callbacks = callbacks if callbacks is not None else Callbacks()
         self._search = Search(refiner.pool if refiner is not None else None, proposer, self.callbacks)
 
@@ -61,7 +63,7 @@ class Pipeline:
         with closing(drafting):
             for group, proposals in drafting:
                 self.callbacks.started(group)
-                states = [SolveState(puzzle, self.cold) for puzzle in group]
+                states = [SolveState(puzzle, self.cold, self.refines_drafts) for puzzle in group]
                 for state, proposal in zip(states, proposals(), strict=True):
                     self._search.add_drafts(state, proposal)
                 for first in range(0, len(states), refined):

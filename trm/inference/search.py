@@ -15,8 +15,18 @@ import numpy as np
 from trm.grid import Grid, Grids, PuzzleError
 from trm.inference.config import SearchConfig
 from trm.inference.network import Restart
-from trm.inference.proposals import Blank, CheckedDraft, Feedback, Proposal, Proposer, ask
+from trm.inference.proposals import (
+    Blank,
+    CheckedDraft,
+    Feedback,
+    Judge,
+    Proposal,
+    Proposer,
+    ProposerError,
+    ask,
+)
 from trm.inference.provider import ModelPool
+from trm.inference.ranking import JudgeScorer
 from trm.inference.rollouts import RolloutRequest, RolloutStep, run_requests
 from trm.inference.selection import CandidateScorer, Selection, same_grids, select_answer
 from trm.inference.state import SolveState
@@ -89,6 +99,7 @@ class Search:
             state.drafts,
             network.calibration if network is not None else None,
             self._tie_scorer(state, config),
+            self._judge_scorer(state, config),
         )
 
     def add_drafts(self, state: SolveState, proposal: Proposal, first: int = 0) -> None:
@@ -147,7 +158,7 @@ class Search:
             state.network.first(puzzle, None).rollout(0)  # refuses what its canvas cannot hold
             if state.cold:  # what the network cannot be shown must not cost the cold start
                 state.draft_starts = [draft for draft in state.draft_starts if state.network.holds(draft)]
-            if (draft := state.newest_draft()) is not None:
+            if state.refines_drafts and (draft := state.newest_draft()) is not None:
                 self._start_from(state, draft)
         except PuzzleError as error:
             if self.strict:
@@ -193,6 +204,8 @@ class Search:
         """A rollout from draft `number` of every open puzzle, unless it repeats one: that comes out the same."""
         requests = []
         for state in self._drafted_and_open(states, config):
+            if not state.refines_drafts:
+                continue
             draft = state.drafts[number].draft.grids if number < len(state.drafts) else None
             known = any(same_grids(draft, other) for other in (None, *state.draft_starts))
             if draft is not None and not known and self._start_from(state, draft):
@@ -300,6 +313,21 @@ class Search:
             return [float(score) for score in np.exp(scores)]
 
         return likely
+
+    def _judge_scorer(self, state: SolveState, config: SearchConfig) -> JudgeScorer | None:
+        """The proposer's probabilities of the network's grids, as long as there is time."""
+        judge = self.proposer
+        if not isinstance(judge, Judge) or state.seconds_left(config) == 0:
+            return None
+
+        def score(index: int, grids: Sequence[Grid]) -> list[float] | None:
+            try:
+                return judge.score(state.puzzle, index, grids, config.seed)
+            except ProposerError as error:
+                self._warn(str(error))
+                return None
+
+        return score
 
     def _warn(self, message: str) -> None:
         """Say it once, however many puzzles it holds for."""

@@ -14,6 +14,7 @@ import numpy as np
 from trm.adaptation.calibration import Calibration
 from trm.grid import Grid, Grids, PuzzleError
 from trm.inference.proposals import CheckedDraft
+from trm.inference.ranking import JudgeScorer, PoolRanking, pooled
 from trm.inference.rollouts import SOURCE_COLD, SOURCE_FROM_DRAFT, Attempt
 from trm.tasks import Puzzle, Status, Task, Verdict
 
@@ -49,16 +50,20 @@ def select_answer(
     drafts: Sequence[CheckedDraft] = (),
     calibration: Calibration | None = None,
     scorer: CandidateScorer | None = None,
+    judge: JudgeScorer | None = None,
 ) -> Selection:
     """Choose among what the network attempted and a proposer drafted. scorer: asked where votes are equal.
 
     With rules: a verified attempt of a cold start, else a verified draft, else a verified attempt from a draft, else
     the most confident attempt, else the newest draft that could be read. Without: for every input the two grids
-    that most attempts and drafts name.
+    that most attempts and drafts name; where the proposer named candidates, the two most probable of all that both
+    name, and `judge` is asked about the network's.
     """
     ranked = rank_attempts(attempts)
     trace = ranked[0].trace if ranked else ()
     if not task.has_checker:
+        if any(draft.draft.candidates for draft in drafts):
+            return _by_ranking(task, puzzle, attempts, drafts, judge, trace)
         return _by_votes(task, puzzle, attempts, drafts, calibration, scorer, trace)
     best = ranked[0] if ranked else None
     own = next((draft.draft.grids for draft in drafts if draft.verified), None)
@@ -126,6 +131,43 @@ def _by_votes(
             source, confidence = name, found
             break
     return Selection(grids, _verdict(task, puzzle, grids, drafts), source, confidence, candidates, (), trace)
+
+
+def _by_ranking(
+    task: Task,
+    puzzle: Puzzle,
+    attempts: Sequence[Attempt],
+    drafts: Sequence[CheckedDraft],
+    judge: JudgeScorer | None,
+    trace: tuple[Grid, ...],
+) -> Selection:
+    proposed = next(draft.draft.candidates for draft in drafts if draft.draft.candidates)
+    ranking = PoolRanking()
+    chosen, confidences = [], []
+    for index in range(len(puzzle.inputs)):
+        pool = pooled(index, attempts, proposed[index], judge)
+        pool.sort(key=ranking.probability, reverse=True)
+        chosen.append(tuple(candidate.grid for candidate in pool[:GRIDS_PER_INPUT]))
+        confidences.append(ranking.probability(pool[0]))
+    grids = tuple(choice[0] for choice in chosen)
+    return Selection(
+        grids,
+        _verdict(task, puzzle, grids, drafts),
+        _source_of_votes(attempts, grids),
+        min(confidences),
+        tuple(chosen),
+        (),
+        trace,
+    )
+
+
+def _source_of_votes(attempts: Sequence[Attempt], grids: Grids) -> str:
+    """A cold start's if for every input some cold attempt says so, else a draft's attempts', else the draft's."""
+    for source in (SOURCE_COLD, SOURCE_FROM_DRAFT):
+        own = [a for a in attempts if source in (a.source, SOURCE_FROM_DRAFT)]
+        if all(any(np.array_equal(a.grids[i], grid) for a in own) for i, grid in enumerate(grids)):
+            return source
+    return SOURCE_DRAFT
 
 
 def pool_candidates(ballots: Sequence[Sequence[Grid]], scorer: CandidateScorer | None = None) -> Candidates:

@@ -18,13 +18,15 @@ from trm.tasks import Puzzle, Task, get
 class SolveState:
     """A puzzle on its way through the search.
 
-    cold: whether rollouts also start without a draft. draft_starts: the drafts from which the first rollouts and the
-    restarts begin. attempts may be given: then the first pass is over. answered: a proposer replied or a network ran.
+    cold: whether rollouts also start without a draft. refines_drafts: whether any start from one. draft_starts: the
+    drafts from which the first rollouts and the restarts begin. attempts may be given: then the first pass is over.
+    answered: a proposer replied or a network ran.
     stopped: set, from any thread, to end the search: rollouts leave their slots at the next step.
     """
 
     puzzle: Puzzle
     cold: bool = True
+    refines_drafts: bool = True
     begun: float = field(default_factory=time.perf_counter)
     drafts: list[CheckedDraft] = field(default_factory=list)
     draft_starts: list[Grids] = field(default_factory=list)
