@@ -1,0 +1,91 @@
+"""How likely each candidate for an input is right, from what network and proposer say of it: where no rule decides.
+
+Votes of two solvers cannot be added: a proposer's sixteen views agree more easily than the network's. So each says
+what share of its views name a grid, the proposer also how probable it finds it, and a logistic model, fitted on
+held-out training tasks, weighs them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from trm.grid import Grid
+from trm.inference.proposals import ProposedGrid
+from trm.inference.rollouts import SOURCE_COLD, Attempt
+
+LEAST_SCORE = -40.0  # of a whole grid: what is less probable, or was not scored, counts as this
+# Scores grids for an input (its number first), as `trm.inference.proposals.Judge` does.
+JudgeScorer = Callable[[int, Sequence[Grid]], Sequence[float] | None]
+
+
+@dataclass(frozen=True, eq=False)
+class PooledGrid:
+    """A candidate for an input. cold, drafted: the share of the network's attempts without and with a draft that
+    name it; proposed: of the proposer's views. score: the proposer's, None where it has none."""
+
+    grid: Grid
+    cold: float = 0.0
+    drafted: float = 0.0
+    proposed: float = 0.0
+    score: float | None = None
+
+
+@dataclass(frozen=True)
+class PoolRanking:
+    """The weights of a logistic model: the log odds that a candidate is right are their sum with its values."""
+
+    offset: float = -3.0
+    cold: float = 4.0
+    drafted: float = 1.0
+    proposed: float = 4.0
+    score: float = 0.1
+
+    def probability(self, candidate: PooledGrid) -> float:
+        score = LEAST_SCORE if candidate.score is None else max(LEAST_SCORE, candidate.score)
+        log_odds = (
+            self.offset
+            + self.cold * candidate.cold
+            + self.drafted * candidate.drafted
+            + self.proposed * candidate.proposed
+            + self.score * score
+        )
+        return float(1 / (1 + np.exp(-log_odds)))
+
+
+def pooled(
+    index: int,
+    attempts: Sequence[Attempt],
+    proposed: Sequence[ProposedGrid],
+    judge: JudgeScorer | None = None,
+) -> list[PooledGrid]:
+    """The distinct grids that attempts and a proposer name for an input. judge: asked about those without a score."""
+    cold = [a.grids[index] for a in attempts if a.source == SOURCE_COLD]
+    drafted = [a.grids[index] for a in attempts if a.source != SOURCE_COLD]
+    known = {_key(candidate.grid): candidate for candidate in proposed}
+    grids = {_key(grid): grid for grid in (*(c.grid for c in proposed), *cold, *drafted)}
+    scores = {key: candidate.score for key, candidate in known.items()}
+    missing = [key for key in grids if scores.get(key) is None]
+    if judge is not None and missing:
+        found = judge(index, [grids[key] for key in missing])
+        scores |= dict(zip(missing, found, strict=True)) if found is not None else {}
+    return [
+        PooledGrid(
+            grid,
+            _share(key, cold),
+            _share(key, drafted),
+            known[key].share if key in known else 0.0,
+            scores.get(key),
+        )
+        for key, grid in grids.items()
+    ]
+
+
+def _key(grid: Grid) -> tuple[tuple[int, ...], bytes]:
+    return grid.shape, grid.tobytes()
+
+
+def _share(key: tuple[tuple[int, ...], bytes], named: Sequence[Grid]) -> float:
+    return sum(_key(grid) == key for grid in named) / len(named) if named else 0.0
