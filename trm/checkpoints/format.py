@@ -25,6 +25,7 @@ from trm.files import recover, replacing
 from trm.grid import first_line
 from trm.model.config import TRMConfig
 from trm.model.network import TRM
+from trm.tasks.own_grid import lacks_symbols
 
 FORMAT = 1
 VANISHED = 1e-9  # weights are about 1e-2
@@ -63,6 +64,19 @@ class Checkpoint:
 
     name: str
     experts: dict[str, Expert]
+
+    def task_named(self, name: str) -> str:
+        """The task that a name means: of `grid`, or `grid:3x4`, the one such task that there is an expert for.
+
+        Raises CheckpointError where that is not clear.
+        """
+        if not lacks_symbols(name):
+            return name
+        own = [task for task in self.experts if f"{task}:".startswith(f"{name}:")]
+        if len(own) != 1:
+            found = ", ".join(own or self.experts)
+            raise CheckpointError(f"{self.name}: expected one expert for a {name}, found {found}")
+        return own[0]
 
 
 def load(source: str | Path) -> Checkpoint:

@@ -10,6 +10,7 @@ import typer
 
 from trm.cli.common import Device, Json, Task, app, fail
 from trm.progress import bar
+from trm.tasks.own_grid import lacks_symbols
 
 if TYPE_CHECKING:
     from trm.checkpoints.format import Checkpoint
@@ -97,9 +98,12 @@ def evaluate_command(
     as_json: Json = False,
 ) -> None:
     """Accuracy on labelled puzzles: of a cold pass, after each step, with learned halting, and by the exact rules."""
+    from trm.checkpoints.format import load
     from trm.data.datasets import drawn, labelled, part_of
     from trm.evaluation.accuracy import format_report
 
+    if lacks_symbols(task):
+        task = load(checkpoint).task_named(task)
     if sample is not None and not limit:
         fail("--sample: --limit must say how many puzzles to draw")
     puzzles = labelled(data, task, limit if sample is None else 0)

@@ -38,6 +38,11 @@ def load(spec: str | Path, task: str | None = None) -> Loaded:
         return [_one_line(error)]
 
 
+def items(spec: str | Path) -> Items:
+    """The records of a file as they are, before any task reads them. Raises PuzzleError."""
+    return _open(spec)
+
+
 def hub(dataset_id: str, split: str, task: str | None = None) -> Loaded:
     """Rows of a dataset on the hub, or in a local folder, with the columns of our CSV files."""
     import datasets

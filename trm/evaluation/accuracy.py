@@ -146,7 +146,8 @@ def format_report(result: Mapping[str, Any]) -> Iterator[str]:
         return f"{share:.2%} [{low:.1%}, {high:.1%}]"
 
     n = result["n"]
-    verified = "" if "tasks" in result else f"  verified {result['verified']:.2%}"  # there no rule decides
+    decidable = get(result["task"]).has_checker
+    verified = f"  verified {result['verified']:.2%}" if decidable else "  (no rules verify)"
     yield f"{result['task']}: n {n}  exact {exact(result['accuracy'], n)}{verified}"
     for key, words, of in ADAPTED_SHARES:
         if key in result:

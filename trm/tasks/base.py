@@ -20,6 +20,8 @@ PAD = 0  # the token for "no cell" in questions and for "unknown" in drafts
 IGNORE = -100  # the label of a cell that is not scored
 
 Tokens: TypeAlias = NDArray[np.int64]
+# A start and a goal as (row, column), and from which number they count: None where a source does not say.
+Ends = tuple[tuple[int, int], tuple[int, int], int | None]
 Candidates = Sequence[Sequence[Grid]]  # for every input one or two grids, the best first
 
 
@@ -44,15 +46,15 @@ class Task(ABC):
     token i + 1 + `reserved`.
     """
 
-    name: ClassVar[str]
+    name: str
     height: int  # of the canvas, in cells
     width: int
-    symbols: ClassVar[tuple[int, ...]]  # in token order
+    symbols: tuple[int, ...]  # in token order
     reserved: ClassVar[int] = 0  # tokens between PAD and the first symbol (ARC's end marker)
     # The symbols of a question that an answer may change, and to what. Every other cell is given. Empty: nothing is
     # given, and the answer's shape is free.
-    fills: ClassVar[Mapping[int, tuple[int, ...]]] = {}
-    rules: ClassVar[str]  # in words, for prompts: what is asked, which symbols, how the answer is written
+    fills: Mapping[int, tuple[int, ...]] = {}
+    rules: str  # in words, for prompts: what is asked, which symbols, how the answer is written
     characters: ClassVar[str] = ""  # the visible characters of a question's text, by which `detect` knows it
     has_checker: ClassVar[bool]  # whether exact rules can verify an answer
     has_demonstrations: ClassVar[bool] = False  # each puzzle has demonstrations of its own in place of rules
@@ -103,6 +105,22 @@ class Task(ABC):
         """The share of the text's visible characters that are this task's; 0 if it is no question of this task."""
         visible = "".join(text.split())
         return sum(map(visible.count, self.characters)) / max(1, len(visible))
+
+    def is_certain(self, text: str) -> bool:
+        """Whether a question's text can be nothing else, told quickly: files hold millions of them."""
+        return False
+
+    def in_line(self, line: str) -> tuple[str, str | None] | None:
+        """The question, and the answer if known, that a line of a file holds beside other fields; None if it does not."""
+        return None
+
+    def parts(self, blocks: Sequence[Sequence[tuple[int, str]]]) -> list[tuple[int, str]]:
+        """The puzzles in blocks of numbered lines that empty lines part: each with its first line's number."""
+        return [(block[0][0], "\n".join(line for _, line in block)) for block in blocks]
+
+    def with_ends(self, puzzle: Puzzle, ends: Ends) -> Puzzle:
+        """The puzzle from one cell to another, for tasks that have a start and a goal. Raises PuzzleError."""
+        raise PuzzleError(f"{self.name}: start and goal are given, expected none: only mazes have them")
 
     def accepts_grid(self, grid: Grid) -> bool:
         """Whether an array alone, without a task's name, is a question of this task."""
@@ -169,6 +187,10 @@ class Task(ABC):
         return puzzle
 
     # -- tokens ----------------------------------------------------------------------------------------
+    def fits(self, grid: Grid) -> bool:
+        """Whether a grid has its place on the canvas."""
+        return grid.ndim == 2 and grid.shape[0] <= self.height and grid.shape[1] <= self.width
+
     @property
     def seq_len(self) -> int:
         return self.height * self.width
@@ -196,7 +218,7 @@ class Task(ABC):
 
     def encode(self, grid: Grid) -> Tokens:
         """Grid [h, w] of the task's symbols to tokens [L], padded. Raises PuzzleError if it does not fit."""
-        if grid.ndim != 2 or not grid.size or grid.shape[0] > self.height or grid.shape[1] > self.width:
+        if not grid.size or not self.fits(grid):
             most = f"{self.height}x{self.width}"
             raise PuzzleError(f"{self.name}: grid of {shape_words(grid)}, expected at most {most}")
         table = np.full(256, -1, dtype=np.int64)

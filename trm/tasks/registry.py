@@ -9,7 +9,6 @@ Another package adds a task by an entry point of the group `trm.tasks`: the task
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import suppress
 from functools import cache
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
@@ -18,6 +17,7 @@ from typing import TypeAlias, cast
 
 from trm.grid import Grid, Grids, PuzzleError, first_line, shape_words, shorten
 from trm.tasks.base import Task
+from trm.tasks.own_grid import OwnGrid, is_own
 from trm.tasks.puzzle import Puzzle
 
 Solver: TypeAlias = Callable[[Puzzle], Grids | None]
@@ -39,7 +39,12 @@ def names() -> list[str]:
 
 @cache
 def get(name: str) -> Task:
-    """The task of this name. Raises PuzzleError if there is none, naming the choices, or if it cannot be loaded."""
+    """The task of this name, which may describe a grid of one's own (`trm.tasks.own_grid`).
+
+    Raises PuzzleError if there is none, naming the choices, or if it cannot be loaded.
+    """
+    if is_own(name):
+        return OwnGrid(name)
     if name not in names():
         raise PuzzleError(f"unknown task {name!r}, expected one of {', '.join(names())}")
     if name in BUILT_IN:
@@ -61,21 +66,47 @@ def _in_order() -> list[Task]:
     return [get(name) for name in (*BUILT_IN, *_outside())]
 
 
-def detect(text: str) -> str:
-    """The name of the task that a question is of. Raises PuzzleError if fewer than half of its characters are any's.
+def recognise(text: str) -> Puzzle:
+    """The puzzle that a text is, of the task that it is most like. Raises PuzzleError: what is wrong with it for that
+    task, or, where fewer than half of its characters are any task's, that it is none.
 
-    Of several tasks with the same characters it is the first that can read the question.
+    Of the tasks that it may be, it is the first that can read it and finds nothing wrong with the puzzle.
     """
-    shares = {task.name: task.detect(text) for task in _in_order()}
-    most = max(shares.values())
-    if most < 0.5:
+    tasks = _in_order()
+    if (certain := next((task for task in tasks if task.is_certain(text)), None)) is not None:
+        tasks = [certain]
+    shares = [(task.detect(text), task) for task in tasks]
+    likely = sorted((share for share in shares if share[0] >= 0.5), key=lambda share: -share[0])
+    if not likely:
         raise PuzzleError(f"{shorten(text)} is no puzzle, expected one of {', '.join(names())}")
-    best = [name for name, share in shares.items() if share == most]
-    for name in best if len(best) > 1 else ():
-        with suppress(PuzzleError):
-            get(name).parse(text)
-            return name
-    return best[0]
+    first_error = None
+    for _, task in likely:
+        try:
+            puzzle = task.parse(text)
+            task.validate(puzzle)
+            return puzzle
+        except PuzzleError as error:
+            first_error = first_error or TakenFor(task, error)
+    assert first_error is not None
+    raise first_error
+
+
+class TakenFor(PuzzleError):
+    """What is wrong with a puzzle whose task nobody named. task: the one that it was taken for."""
+
+    def __init__(self, task: Task, error: PuzzleError) -> None:
+        self.task, self.error = task, error
+        words = str(error).removeprefix(f"{task.name}: ")
+        others = ", ".join(name for name in names() if name != task.name)
+        super().__init__(f"taken for {task.noun}: {words}; other tasks: {others}")
+
+
+def detect(text: str) -> str:
+    """The name of the task that a question is of. Raises PuzzleError if it is none's."""
+    try:
+        return recognise(text).task
+    except TakenFor as error:
+        return error.task.name
 
 
 def detect_grid(grid: Grid) -> str:

@@ -13,8 +13,10 @@ from trm import tasks
 from trm.config import ConfigError, apply_override, check_choices, check_range, from_dict, read_toml
 from trm.data.config import DataConfig as DataConfig
 from trm.data.config import DraftConfig as DraftConfig
+from trm.data.own_grids import describe_own_grid
 from trm.grid import PuzzleError
 from trm.model.config import TRMConfig
+from trm.tasks.own_grid import is_own, lacks_symbols
 
 # A run has one key of each pair: if the command line gives one, the file's other is dropped.
 ALTERNATIVES = (("train.steps", "train.seconds"), ("data.train", "data.generate"))
@@ -153,7 +155,12 @@ def config_from(raw: Mapping[str, Any], where: str) -> Config:
                 data[new] = data.pop(old)
         if isinstance(model, dict) and "task" in data:
             try:
+                if lacks_symbols(str(data["task"])):
+                    sources = str(data.get("train", "")), str(data.get("held_out", ""))
+                    data["task"] = describe_own_grid(str(data["task"]), *sources)
                 task = tasks.get(str(data["task"]))
+                if is_own(task.name):
+                    model.setdefault("canvas_width", task.width)
                 if task.has_demonstrations and isinstance(side := model.get("canvas_width"), int) and side:
                     task = task.on(side)
             except PuzzleError as error:

@@ -1,0 +1,37 @@
+"""What the modules of the `hybrid` command share: errors as one line, and the task's name."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, NoReturn
+
+import typer
+
+from trm import tasks
+from trm.grid import PuzzleError
+from trm.tasks.own_grid import lacks_symbols
+
+TaskName = Annotated[
+    str,
+    typer.Option(
+        "--task", metavar="auto|sudoku|maze|arc|grid", help="Kind of puzzle; grid: the checkpoint's own"
+    ),
+]
+
+
+def fail(message: object, code: int = 2) -> NoReturn:
+    """One line on standard error, and out."""
+    print(f"hybrid: {message}", file=sys.stderr)
+    raise typer.Exit(code)
+
+
+def task_named(name: str) -> str | None:
+    """The task's name; None for `auto`. Ends the command for a name that means nothing."""
+    if name == "auto":
+        return None
+    if not lacks_symbols(name):
+        try:
+            tasks.get(name)
+        except PuzzleError as error:
+            fail(f"--task: {error}")
+    return name
