@@ -21,6 +21,7 @@ class ModelConfig:
     base: str  # folder, name in configs/llms.toml, or `random`: a small Llama-like model with random weights
     name: str = ""  # how the adapter names its base model; empty: as `base`
     method: Literal["lora", "full"] = "lora"  # full: all weights, without an adapter
+    adapter: str = ""  # an adapter to start from: its folder, or the name of one that ships; empty: a new one
     rank: int = 48
     alpha: float = 32.0  # what the adapter adds is scaled by alpha / rank
     hidden_size: int = 128  # of a random base
@@ -30,6 +31,8 @@ class ModelConfig:
     def __post_init__(self) -> None:
         check_choices(self, "[model]")
         check_range(self, "[model]", ("rank", "hidden_size", "layers", "heads"), least=1)
+        if self.adapter and self.method != "lora":
+            raise ConfigError(f'[model] adapter "{self.adapter}": expected method = "lora" with it')
         if self.hidden_size % (2 * self.heads):
             raise ConfigError(f"[model] hidden_size {self.hidden_size}: expected a multiple of 2 · heads")
 
@@ -43,6 +46,7 @@ class DataConfig:
     sudoku: str = ""  # CSV with question and answer; the last `held_out_puzzles` are held out
     maze: str = ""  # the same for mazes
     held_out_puzzles: int = 32  # of each kind
+    held_out_tokens: int = 8192  # of a held-out task; demonstrations that do not fit are left out
     puzzle_rate: float = 0.1  # share of tokens that are Sudokus and mazes, where there are tasks too
     least_pairs: int = 3
     most_pairs: int = 6
@@ -52,11 +56,14 @@ class DataConfig:
     recolored_apart: float = 0.15
     scaled: float = 0.05  # outputs enlarged two or three times
     framed: float = 0.05  # outputs with a border of one cell
+    enlarged: float = (
+        0.05  # inputs and outputs alike enlarged two or three times: the same task in larger grids
+    )
     learned_inputs: float = 0.2  # episodes whose inputs are predicted too
     group: int = 512  # episodes that are sorted by length and split into batches together
 
     def __post_init__(self) -> None:
-        check_range(self, "[data]", ("least_pairs", "most_tokens", "group"), least=1)
+        check_range(self, "[data]", ("least_pairs", "most_tokens", "held_out_tokens", "group"), least=1)
         check_range(self, "[data]", ("held_out_puzzles",))
         rates = (
             "puzzle_rate",
@@ -64,6 +71,7 @@ class DataConfig:
             "recolored_apart",
             "scaled",
             "framed",
+            "enlarged",
             "learned_inputs",
             "balance",
         )

@@ -10,7 +10,7 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from hybrid.llm.grid.episodes import Episode
-from hybrid.llm.tuning.data import Batch, to_batches
+from hybrid.llm.tuning.drawing import Batch, to_batches
 from hybrid.llm.tuning.model import GridTrainer
 
 
@@ -25,7 +25,7 @@ class SetScores:
 
 @dataclass(frozen=True)
 class Scores:
-    """By set: `arc`, `sudoku`, `maze`, those of them that there are."""
+    """By set: `arc`, `arc_large` (tasks of `arc` with a grid larger than 20x20), `sudoku`, `maze`."""
 
     sets: dict[str, SetScores]
 

@@ -11,13 +11,15 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
-from hybrid.llm.grid.adapter import LoraShape
-from hybrid.llm.grid.base_weights import load_base, weights_hash
+from hybrid.llm.grid.adapter import LoraShape, read_adapter
+from hybrid.llm.grid.base_weights import GridModelError, load_base, weights_hash
 from hybrid.llm.grid.episodes import IGNORE
-from hybrid.llm.grid.lora import add_adapter
+from hybrid.llm.grid.lora import ADAPTER, add_adapter
+from hybrid.llm.grid.shipped import shipped
 from hybrid.llm.grid.vocabulary import WORDS, set_cut_config
 from hybrid.llm.store.fetch import pull
 from hybrid.llm.tuning.config import ModelConfig
+from trm.config import ConfigError
 
 
 class GridTrainer(nn.Module):
@@ -69,8 +71,48 @@ def build(config: ModelConfig, device: torch.device, bf16: bool, seed: int) -> t
     else:
         model, digest = load_base(base_folder(config.base), str(device), dtype)
     if config.method == "lora":
-        add_adapter(model, LoraShape(config.rank, config.alpha))
+        shape = LoraShape(config.rank, config.alpha)
+        add_adapter(model, shape)
+        if config.adapter:
+            start_from(model, adapter_folder(config.adapter), shape)
     return model, digest
+
+
+def start_from(model: PreTrainedModel, folder: Path, shape: LoraShape) -> None:
+    """Give a model's new adapter, embedding and head the values of an adapter in a folder. Raises GridModelError."""
+    found, weights = read_adapter(folder)
+    if found != shape:
+        raise GridModelError(
+            f"{folder}: rank {found.rank} and alpha {found.alpha:g}, "
+            f"[model] has rank {shape.rank} and alpha {shape.alpha:g}"
+        )
+    trained = {
+        name.replace(f".{ADAPTER}.", ".").replace(".base_layer.", "."): parameter
+        for name, parameter in model.named_parameters()
+        if parameter.requires_grad
+    }
+    unlike = [
+        name
+        for name in sorted(set(trained) | set(weights))
+        if name not in trained or name not in weights or trained[name].shape != weights[name].shape
+    ]
+    if unlike:
+        raise GridModelError(f"{folder}: trained on another model; {unlike[0]} is missing or of another size")
+    with torch.no_grad():
+        for name, parameter in trained.items():
+            parameter.copy_(weights[name])
+
+
+def adapter_folder(adapter: str) -> Path:
+    """The folder of an adapter that is named by it, or that ships under this name. Raises ConfigError."""
+    if Path(adapter).is_dir():
+        return Path(adapter)
+    known = shipped()
+    if adapter not in known:
+        raise ConfigError(
+            f'[model] adapter "{adapter}": no such folder, expected one or {", ".join(known) or "none"}'
+        )
+    return known[adapter].folder
 
 
 def random_model(config: ModelConfig, seed: int) -> PreTrainedModel:

@@ -13,6 +13,7 @@ import argparse
 import gzip
 import hashlib
 import json
+import lzma
 import sys
 import warnings
 from collections.abc import Iterable, Sequence
@@ -91,23 +92,23 @@ def _grid(cells: np.ndarray) -> np.ndarray:
 
 
 def write_tasks(tasks: Iterable[ArcTask], file: Path) -> None:
-    """Tasks in the public JSON form, compressed, the same bytes for the same tasks."""
+    """Tasks in the public JSON form, compressed as the file's name says, the same bytes for the same tasks."""
 
     def plain(pairs: list[Pair]) -> list[dict[str, list[list[int]]]]:
         return [{"input": before.tolist(), "output": after.tolist()} for before, after in pairs]
 
     content = {task.name: {"train": plain(task.train), "test": plain(task.test)} for task in tasks}
     text = json.dumps(content, separators=(",", ":")).encode()
-    file.write_bytes(gzip.compress(text, 6, mtime=0))
+    file.write_bytes(lzma.compress(text) if file.suffix == ".xz" else gzip.compress(text, 6, mtime=0))
 
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description="ARC tasks to learn from, without those that evaluation is about."
     )
-    parser.add_argument("files", nargs="+", type=Path, help="tasks in the public form, .json or .json.gz")
+    parser.add_argument("files", nargs="+", type=Path, help="tasks in the public form, .json, .gz or .xz")
     parser.add_argument("--held-out", type=Path, required=True, help="tasks that decide, left out as well")
-    parser.add_argument("--out", type=Path, required=True, help=".json.gz")
+    parser.add_argument("--out", type=Path, required=True, help=".json.gz or .json.xz")
     given = parser.parse_args(arguments)
     try:
         sources = [task for file in given.files for task in read_tasks(file)]

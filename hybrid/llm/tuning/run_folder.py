@@ -21,7 +21,9 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from hybrid.llm.grid.adapter import LoraShape, save_adapter
+from hybrid.llm.grid.shipped import WEIGHTS_FILE
 from hybrid.llm.tuning.config import MODEL_FILE, TuneConfig
+from hybrid.llm.tuning.model import adapter_folder
 from trm import __version__
 from trm.config import ConfigError
 
@@ -135,14 +137,16 @@ def without_folders(content: object) -> object:
 
 
 def data_files(config: TuneConfig) -> list[str]:
-    """The files that a run reads its data from."""
+    """The files that a run reads: data, and the weights of the adapter that it starts from."""
     data = config.data
-    return [
+    files = [
         file
         for spec in (data.tasks, data.held_out, data.sudoku, data.maze)
         if spec
         for file in spec.split("+")
     ]
+    start = config.model.adapter
+    return [*files, str(adapter_folder(start) / WEIGHTS_FILE)] if start else files
 
 
 def sha256(file: Path) -> str:

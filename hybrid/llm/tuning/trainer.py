@@ -14,15 +14,8 @@ from torch import Tensor
 
 from hybrid.llm.grid.base_weights import GridModelError
 from hybrid.llm.tuning.config import TrainConfig, TuneConfig
-from hybrid.llm.tuning.data import (
-    Batch,
-    EpisodeSource,
-    Puzzles,
-    held_out_episodes,
-    read_puzzles,
-    read_tasks,
-    stream,
-)
+from hybrid.llm.tuning.data import Puzzles, held_out_episodes, is_large, read_puzzles, read_tasks
+from hybrid.llm.tuning.drawing import Batch, EpisodeSource, stream
 from hybrid.llm.tuning.evaluation import HeldOut, Scores
 from hybrid.llm.tuning.model import GridTrainer, build, compile_layers
 from hybrid.llm.tuning.run_folder import Progress, RunFolder
@@ -80,7 +73,10 @@ class Tuner:
         learned: list[Puzzles] = []
         sets = {}
         if data.held_out:
-            sets["arc"] = held_out_episodes(read_tasks(Path(data.held_out)), data.most_tokens)
+            held_out = read_tasks(Path(data.held_out))
+            sets["arc"] = held_out_episodes(held_out, data.held_out_tokens)
+            if large := [task for task in held_out if is_large(task)]:
+                sets["arc_large"] = held_out_episodes(large, data.held_out_tokens)
         for kind, files in (("sudoku", data.sudoku), ("maze", data.maze)):
             if files:
                 puzzles, unseen = read_puzzles([Path(file) for file in files.split("+")], kind).split(

@@ -14,10 +14,13 @@ from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 from typer.testing import CliRunner
 
 from hybrid.cli import app
-from hybrid.llm.grid.adapter import load_grid_model, read_adapter
+from hybrid.llm.grid.adapter import load_grid_model, read_adapter, read_info
 from hybrid.llm.grid.episodes import turn_grid
+from hybrid.llm.grid.quantization import simulate_four_bits
+from hybrid.llm.grid.vocabulary import WORDS
 from hybrid.llm.tuning.config import DataConfig, TrainConfig, load_config
-from hybrid.llm.tuning.data import ArcTask, EpisodeSource, pad, stream, to_batches
+from hybrid.llm.tuning.data import ArcTask, read_tasks
+from hybrid.llm.tuning.drawing import EpisodeSource, pad, stream, to_batches
 from hybrid.llm.tuning.prepare import merged, pair_key, without, write_tasks
 from hybrid.llm.tuning.trainer import Tuner, schedule
 from tests.hybrid.llm.tiny import write_tiny
@@ -37,7 +40,7 @@ def files(tmp_path: Path) -> list[str]:
     write_tasks([copying_task(f"learned{n}", n) for n in range(8)], tmp_path / "tasks.json.gz")
     write_tasks([copying_task("unseen", 99, 4)], tmp_path / "unseen.json.gz")
     data = [f"data.tasks={tmp_path / 'tasks.json.gz'}", f"data.held_out={tmp_path / 'unseen.json.gz'}"]
-    rates = [f"data.{name}=0" for name in ("turned_apart", "recolored_apart", "scaled", "framed")]
+    rates = [f"data.{name}=0" for name in ("turned_apart", "recolored_apart", "scaled", "framed", "enlarged")]
     return [*data, *rates, "train.device=cpu", "train.report_seconds=0"]
 
 
@@ -125,6 +128,90 @@ def test_a_resumed_run_is_the_run(files: list[str], tmp_path: Path) -> None:
     assert weights
 
 
+def test_a_run_starts_from_an_adapter(files: list[str], tmp_path: Path) -> None:
+    """The weights at the start are the adapter's, and count as its four bits keep them."""
+    lora = ["model.method=lora", "model.rank=4", "model.alpha=4", "data.group=8", "train.tokens=512"]
+    first = tuner(files, tmp_path / "first", *lora, "train.steps=3")
+    first.run()
+    adapter = tmp_path / "first" / "checkpoints" / "last"
+    second = tuner(files, tmp_path / "second", *lora, "train.steps=3", f"model.adapter={adapter}")
+    _, weights = read_adapter(adapter)
+    again = {name.replace(".default.", "."): weight for name, weight in second.trained.items()}
+    assert all(torch.equal(weight, again[name]) for name, weight in weights.items())
+    for name in weights:
+        if ".lora_" in name:
+            torch.testing.assert_close(simulate_four_bits(weights[name]), weights[name])
+    assert second.evaluate().decisive == pytest.approx(first.evaluate().decisive, abs=2e-3)
+    second.run()
+    assert read_info(tmp_path / "second" / "checkpoints" / "last")["data"]["adapter_model.safetensors"]  # type: ignore[index]
+    code, said = hybrid_tune(
+        "configs/tune_tiny.toml", *files, *lora, "model.rank=8", f"model.adapter={adapter}"
+    )
+    assert (code, said.count("\n")) == (2, 1), said
+
+
+def big_task(side: int) -> ArcTask:
+    grids = [np.full((side, side), n, dtype=np.uint8) for n in range(9)]
+    return ArcTask("big", [(grid, grid) for grid in grids], [])
+
+
+def drawn_sides(task: ArcTask, **rates: float) -> list[set[int]]:
+    """The rows of the inputs, and of the outputs, in many episodes of one task."""
+    settings = dict.fromkeys(("turned_apart", "recolored_apart", "scaled", "framed", "enlarged"), 0.0) | rates
+    source = EpisodeSource(DataConfig(tasks="-", most_tokens=8192, **settings), [task], [])  # type: ignore[arg-type]
+    rng = np.random.default_rng(0)
+    sides: list[set[int]] = [set(), set()]
+    for _ in range(30):
+        drawn = source.draw_task(rng)
+        assert drawn is not None
+        assert len(drawn) <= 8192
+        for pair in "".join(WORDS[token] for token in drawn.tokens).split("E")[:-1]:
+            for kind, rows in enumerate(pair[1:].split("O")):
+                sides[kind].add(rows.count("\n"))
+    return sides
+
+
+@pytest.mark.parametrize(
+    ("changes", "inputs", "outputs"),
+    [
+        ({}, {10}, {10}),
+        ({"enlarged": 1}, {20, 30}, {20, 30}),
+        ({"scaled": 1}, {10}, {20, 30}),
+        ({"framed": 1}, {10}, {12}),
+        ({"scaled": 1, "framed": 1}, {10}, {22, 30}),
+    ],
+)
+def test_composed_tasks_have_larger_grids(
+    changes: dict[str, float], inputs: set[int], outputs: set[int]
+) -> None:
+    assert drawn_sides(big_task(10), **changes) == [inputs, outputs]
+
+
+def test_grids_stay_as_they_are_where_a_change_does_not_fit() -> None:
+    assert drawn_sides(big_task(29), enlarged=1, scaled=1, framed=1) == [{29}, {29}]
+
+
+def test_tasks_are_read_as_they_are_packed(tmp_path: Path) -> None:
+    task = copying_task("a", 1)
+    for suffix in ("gz", "xz"):
+        file = tmp_path / f"tasks.json.{suffix}"
+        write_tasks([task], file)
+        assert len(read_tasks(file)[0].train) == len(task.train)
+        file.write_bytes(file.read_bytes()[:-9])
+        with pytest.raises(ConfigError, match=suffix):
+            read_tasks(file)
+
+
+def test_larger_tasks_are_held_out_with_the_others_and_scored_apart(files: list[str], tmp_path: Path) -> None:
+    task = big_task(21)
+    write_tasks(
+        [copying_task("unseen", 99, 4), replace(task, test=task.train[:1])], tmp_path / "unseen.json.gz"
+    )
+    sets = tuner(files, tmp_path / "run").held_out.sets
+    assert [len(sets[name]) for name in ("arc", "arc_large")] == [2, 1]
+    assert len(sets["arc_large"][0]) > 4096  # whatever data.most_tokens is
+
+
 def test_batches_do_not_depend_on_the_number_of_workers_and_go_on_where_they_stood() -> None:
     source = EpisodeSource(DataConfig(tasks="-", group=8), [copying_task("a", 1), copying_task("b", 2)], [])
     plain = list(itertools.islice(stream(source, 256, 0, 0, 0, (0, 0)), 9))
@@ -172,7 +259,14 @@ def test_pairs_of_one_task_are_put_together_without_repetition() -> None:
 
 @pytest.mark.parametrize(
     "override",
-    ["train.stepz=3", "train.seconds=1e9x", "data.puzzle_rate=2", "model.method=half", "train.steps=-1"],
+    [
+        "train.stepz=3",
+        "train.seconds=1e9x",
+        "data.puzzle_rate=2",
+        "model.method=half",
+        "train.steps=-1",
+        "model.adapter=qwen",
+    ],
 )
 def test_what_a_run_cannot_mean_is_refused(override: str) -> None:
     with pytest.raises(ConfigError):
