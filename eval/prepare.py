@@ -40,6 +40,7 @@ class Request:
     fit: list[str]
     concurrency: int
     device: str
+    adapter: str
     out: Path
     resume: bool
 
@@ -80,7 +81,17 @@ def prepare(request: Request, process: int, callbacks: Callbacks) -> Comparison:
     every = [puzzle for task in kinds for puzzle in puzzles[task]]
     used = proposer if any(map(arms_of.needs_llm, names)) else None
     warnings = _draft_warnings(used, every, request)
-    arms, skipped = skipped_arms(names, puzzles, proposer, refiner)
+    on_cpu = refiner is None or refiner.device == "cpu"
+    setting = Setting(
+        proposer,
+        refiner,
+        request.config,
+        at_once=AT_ONCE_ON_CPU if on_cpu else AT_ONCE,
+        prefetched=can_overlap(proposer.live if proposer is not None else None),
+        callbacks=callbacks,
+        variants=_variants(names, proposer, request, process),
+    )
+    arms, skipped = skipped_arms(names, puzzles, setting)
     plan = Plan(
         tasks=tuple(kinds),
         n=request.n,
@@ -90,15 +101,6 @@ def prepare(request: Request, process: int, callbacks: Callbacks) -> Comparison:
         refiner=refiner.name if refiner is not None else None,
         adaptation=refiner.pool.adaptation if refiner is not None and request.fit else None,
     )
-    on_cpu = refiner is None or refiner.device == "cpu"
-    setting = Setting(
-        proposer,
-        refiner,
-        request.config,
-        at_once=AT_ONCE_ON_CPU if on_cpu else AT_ONCE,
-        prefetched=can_overlap(proposer.live if proposer is not None else None),
-        callbacks=callbacks,
-    )
     return Comparison(plan, puzzles, arms, setting, [*skipped, *warnings])
 
 
@@ -107,11 +109,11 @@ def _split(text: str, every: Sequence[str]) -> list[str]:
 
 
 def _arm_names(text: str) -> list[str]:
-    """The arms, the hybrid first: the control of equal compute is measured against it."""
+    """The arms, the hybrid first: controls are measured against it."""
     names = [arms_of.check(name) for name in _split(text, arms_of.MAIN + arms_of.CONTROLS)]
     if not names:
         raise UsageError("--arms: names none")
-    if "trm+restarts" in names and "hybrid" not in names:
+    if set(arms_of.AGAINST_HYBRID) & set(names) and "hybrid" not in names:
         names = ["hybrid", *names]
     return sorted(names, key=lambda name: name != "hybrid")
 
@@ -134,25 +136,50 @@ def _refiner(request: Request, kinds: Sequence[str]) -> Refiner | None:
 
 def _proposer(request: Request, process: int) -> RecordedProposer | None:
     """The drafts on file and the live model: either is enough."""
-    path, config = part(request.out / "drafts.jsonl", process), request.config
+    config = request.config
     if request.drafts_from is not None:
+        path = part(request.out / "drafts.jsonl", process)
         proposer = RecordedProposer(path, None, config.drafts, config.seed)
         if not proposer.load(request.drafts_from):
             raise UsageError(f"{request.drafts_from}: no drafts")
-    elif request.llm == NOBODY:
+        return _with_drafts_on_file(proposer, request, "drafts")
+    if request.llm == NOBODY:
         return None
-    else:
-        try:
-            adapter = adapter_for(request.llm, rounds=config.rounds)
-        except AdapterError as error:
-            raise UsageError(str(error)) from error
-        live: ChatProposer | GridProposer
-        if adapter is None:
-            live = ChatProposer(connect(request.llm, request.device))
-        else:
-            live = load_tuned(request.llm, adapter, request.device)
-        proposer = RecordedProposer(path, live, config.drafts, config.seed)
-    for path in parts(request.out, "drafts"):
+    try:
+        adapter = adapter_for(request.llm, request.adapter, config.rounds)
+    except AdapterError as error:
+        raise UsageError(str(error)) from error
+    if adapter is None:
+        return _recorded(ChatProposer(connect(request.llm, request.device)), request, process, "drafts")
+    return _recorded(load_tuned(request.llm, adapter, request.device), request, process, "drafts")
+
+
+def _variants(
+    names: Sequence[str], proposer: RecordedProposer | None, request: Request, process: int
+) -> dict[str, RecordedProposer]:
+    """The language model in the other states that arms ask it in: as it came, and tuned but fitted to nothing."""
+    found: dict[str, RecordedProposer] = {}
+    live = proposer.live if proposer is not None else None
+    if not isinstance(live, GridProposer):
+        return found
+    if arms_of.TUNED in names and live.fits:
+        found[arms_of.TUNED] = _recorded(live.frozen(), request, process, "tuned_drafts")
+    if arms_of.PLAIN in names:
+        plain = ChatProposer(connect(request.llm, request.device))
+        found[arms_of.PLAIN] = _recorded(plain, request, process, "plain_drafts")
+    return found
+
+
+def _recorded(
+    live: ChatProposer | GridProposer, request: Request, process: int, kind: str
+) -> RecordedProposer:
+    path = part(request.out / f"{kind}.jsonl", process)
+    proposer = RecordedProposer(path, live, request.config.drafts, request.config.seed)
+    return _with_drafts_on_file(proposer, request, kind)
+
+
+def _with_drafts_on_file(proposer: RecordedProposer, request: Request, kind: str) -> RecordedProposer:
+    for path in parts(request.out, kind):
         proposer.load(path)
     return proposer
 
@@ -180,8 +207,7 @@ def _draft_warnings(
 def skipped_arms(
     names: Sequence[str],
     puzzles: Mapping[str, Sequence[Puzzle]],
-    proposer: RecordedProposer | None,
-    refiner: Refiner | None,
+    setting: Setting,
 ) -> tuple[dict[str, list[str]], list[str]]:
     """The arms that can answer each task's puzzles, and a line for each reason why others cannot.
 
@@ -191,7 +217,7 @@ def skipped_arms(
     reasons: dict[str, list[str]] = {}
     for task, some in puzzles.items():
         for name in names:
-            reason = arms_of.missing_requirement(name, some, proposer, refiner)
+            reason = arms_of.missing_requirement(name, some, setting)
             if reason is None:
                 kept[task].append(name)
             elif name not in reasons.setdefault(reason, []):

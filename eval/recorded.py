@@ -10,10 +10,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from hybrid.llm.base import Reply
+from hybrid.llm.chat.grid_text import write_cells
 from hybrid.llm.chat.prompts import ChatProposer, conversation, read_draft
 from hybrid.llm.grid.proposer import GridProposer
 from trm import jsonl
-from trm.grid import PuzzleError
+from trm.grid import Grid, PuzzleError
 from trm.inference.proposals import Draft, Feedback, ProposerError
 from trm.tasks import Puzzle, get
 
@@ -57,6 +58,7 @@ class RecordedProposer:
     name: str | None = None
     parameters: int | None = None
     replies: dict[Key, Replies] = field(default_factory=dict)
+    scores: dict[str, float] = field(default_factory=dict)  # of grids that others named for a puzzle's input
     failed: set[str] = field(default_factory=set)
     # First drafts may come in the background, while an arm asks for a repair of another puzzle's.
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -77,6 +79,9 @@ class RecordedProposer:
         for line in lines:
             try:
                 row = line.value
+                if "scored" in row:
+                    self.scores[str(row["scored"])] = float(row["score"])
+                    continue
                 replies = tuple(Reply(**reply) for reply in row["replies"])
                 key, name, parameters = (
                     (str(row["asked"]), int(row["sample"])),
@@ -131,6 +136,35 @@ class RecordedProposer:
             self.failed |= {fingerprint(p) for p in missing if not self.has_drafts(p)}
             return str(error)
         return None
+
+    @property
+    def has_views(self) -> bool:
+        """Whether a puzzle can be shown to the model in further ways."""
+        return isinstance(self.live, GridProposer)
+
+    def with_more_views(self, puzzle: Puzzle, seconds: float, seed: int = 0) -> Draft:
+        """A draft for which the model is asked again and again for so many seconds. Raises ProposerError."""
+        assert isinstance(self.live, GridProposer)
+        return self.live.with_more_views(puzzle, seconds, seed)
+
+    def score(self, puzzle: Puzzle, index: int, grids: Sequence[Grid], seed: int = 0) -> list[float] | None:
+        """Grids of others as the model finds them, those on file or new ones; None where no such model is there."""
+        keys = [f"{fingerprint(puzzle)} {index} {write_cells(grid)}" for grid in grids]
+        missing = [n for n, key in enumerate(keys) if key not in self.scores]
+        if missing and not isinstance(self.live, GridProposer):
+            return None
+        if missing:
+            assert isinstance(self.live, GridProposer)
+            found = self.live.score(puzzle, index, [grids[n] for n in missing], self.seed)
+            if found is None:
+                return None
+            new = {keys[n]: value for n, value in zip(missing, found, strict=True)}
+            with self.lock:
+                self.scores |= new
+                if self.path is not None:
+                    rows = [{"scored": key, "score": value, "llm": self.name} for key, value in new.items()]
+                    jsonl.append(self.path, rows)
+        return [self.scores[key] for key in keys]
 
     def unavailable(self, puzzle: Puzzle) -> bool:
         """Whether the live model failed on this puzzle, so that it is to be asked again by another run."""

@@ -15,9 +15,14 @@ from eval import arms, metrics
 from eval.arms import Setting
 from eval.metrics import Record
 from eval.plan import Plan, UsageError
+from eval.recorded import RecordedProposer
+from hybrid.llm.grid.demonstrations import REMEMBERED
 from hybrid.prefetch import in_turn, prefetch
 from trm import jsonl
-from trm.tasks import Puzzle
+from trm.tasks import Puzzle, get
+
+# Files of drafts: of the language model, of the same fitted to nothing, and of the same as it came.
+DRAFTS = ("drafts", "tuned_drafts", "plain_drafts")
 
 
 class Run:
@@ -69,42 +74,48 @@ class Run:
     def _chunks(self, task: str, puzzles: Sequence[Puzzle]) -> list[Sequence[Puzzle]]:
         # As many puzzles as are to be asked of a server at once, else it would wait for the next chunk.
         size, refiner = max(self.setting.at_once, self.concurrency), self.setting.refiner
+        # All arms of a puzzle are answered by the same adapted network, and by the same fitted language model.
         if refiner is not None and refiner.pool.adapts(task):
-            size = min(
-                size, refiner.pool.kept
-            )  # all arms of a puzzle are answered by the same adapted network
+            size = min(size, refiner.pool.kept)
+        if (
+            self.setting.proposer is not None
+            and self.setting.proposer.has_views
+            and get(task).has_demonstrations
+        ):
+            size = min(size, REMEMBERED)
         return [puzzles[first : first + size] for first in range(0, len(puzzles), size)]
 
     def _draft(self, chunk: Sequence[Puzzle]) -> None:
         """See to it that the drafts which the arms will take of a chunk are there."""
-        names = [name for name in self.arms_of[chunk[0].task] if arms.needs_llm(name)]
-        proposer = self.setting.proposer
-        wanted = [p for p in chunk if any(self._open(name, p) for name in names)]
-        if proposer is None or not wanted:
-            return
-        error = proposer.prepare(wanted, self.concurrency)
-        if error is not None and self.setting.callbacks is not None:
-            self.setting.callbacks.warned(error)
+        wanted: dict[int, tuple[RecordedProposer, dict[str, Puzzle]]] = {}
+        for name in self.arms_of[chunk[0].task]:
+            if (proposer := self.setting.proposer_of(name)) is not None:
+                open_ones = {p.id: p for p in chunk if self._open(name, p)}
+                wanted.setdefault(id(proposer), (proposer, {}))[1].update(open_ones)
+        for proposer, puzzles in wanted.values():
+            error = proposer.prepare(list(puzzles.values()), self.concurrency) if puzzles else None
+            if error is not None and self.setting.callbacks is not None:
+                self.setting.callbacks.warned(error)
 
     def _open(self, name: str, puzzle: Puzzle) -> bool:
         """Whether an arm is still to answer a puzzle, or to do so again for want of the draft that it had."""
-        proposer = self.setting.proposer
+        proposer = self.setting.proposer_of(name)
         if (puzzle.task, puzzle.id, name) not in self.done:
             return True
-        drafted = proposer is None or proposer.live is None or proposer.has_drafts(puzzle)
-        return arms.needs_llm(name) and not drafted
+        return proposer is not None and proposer.live is not None and not proposer.has_drafts(puzzle)
 
     def _unavailable(self, name: str, puzzle: Puzzle) -> bool:
         """Whether an arm needs a draft that could not be asked for: another run may get it."""
-        proposer = self.setting.proposer
-        return arms.needs_llm(name) and proposer is not None and proposer.unavailable(puzzle)
+        proposer = self.setting.proposer_of(name)
+        return proposer is not None and proposer.unavailable(puzzle)
 
     def _answer(self, name: str, chunk: Sequence[Puzzle]) -> None:
         left = [p for p in chunk if self._open(name, p) and not self._unavailable(name, p)]
         if not left:
             return
-        spent = [self._spent(puzzle) for puzzle in left] if name == "trm+restarts" else []
-        parameters = self.setting.proposer.parameters if self.setting.proposer is not None else None
+        spent = [self._spent(name, puzzle) for puzzle in left] if name in arms.AGAINST_HYBRID else []
+        proposer = self.setting.proposer_of(name)
+        parameters = proposer.parameters if proposer is not None else None
         for answer in arms.run(name, left, self.setting, spent):
             if self._unavailable(name, answer.puzzle):  # a later draft of it failed
                 continue
@@ -113,9 +124,11 @@ class Run:
             self.done[answer.puzzle.task, answer.puzzle.id, name] = record
             jsonl.append(self.path, [record])
 
-    def _spent(self, puzzle: Puzzle) -> float:
-        """What the hybrid spent on a puzzle, in supervision steps."""
+    def _spent(self, name: str, puzzle: Puzzle) -> float:
+        """What the hybrid spent on a puzzle: in supervision steps for `trm+restarts`, else in seconds."""
         record = self.done[puzzle.task, puzzle.id, "hybrid"]
+        if name != arms.EQUAL_STEPS:
+            return float(sum(record["seconds"].values()))
         step_flops = arms.step_flops(self.setting.refiner, puzzle)
         return float(record["steps"] + record["tflop"]["llm"] * 1e12 / step_flops)
 
@@ -145,10 +158,12 @@ def merge(folder: Path) -> None:
     """Move the lines of further processes' files to the first one's, without damaged lines and old records."""
     records = {(r["task"], r["id"], r["arm"]): r for r in read_records(folder)}
     jsonl.write(folder / "records.jsonl", records.values())
-    if parts(folder, "drafts"):
-        jsonl.write(folder / "drafts.jsonl", list(_values(folder, "drafts")))
-    for path in [*folder.glob("drafts.*.jsonl"), *folder.glob("records.*.jsonl")]:
-        path.unlink()
+    for kind in DRAFTS:
+        if parts(folder, kind):
+            jsonl.write(folder / f"{kind}.jsonl", list(_values(folder, kind)))
+    for kind in ("records", *DRAFTS):
+        for path in folder.glob(f"{kind}.*.jsonl"):
+            path.unlink()
 
 
 def open_folder(folder: Path, plan: Plan, resume: bool) -> None:

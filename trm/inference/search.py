@@ -217,9 +217,12 @@ class Search:
         """Turn after turn another attempt at every open puzzle; hands each back when nothing more is tried."""
         left, turn = list(states), 0
         while left:
-            # Views that vote are one batch: no rule ends them, and only a budget can cut them short.
-            whole = config.budget_seconds is None and all(s.network and s.network.votes for s in left)
-            turns = range(turn, config.restarts if whole else min(turn + 1, config.restarts))
+            # Views that vote are one batch: no rule ends them, and only a budget can cut them short. So under a
+            # budget every batch has as many as there were before.
+            voting = all(s.network and s.network.votes for s in left)
+            whole = voting and config.budget_seconds is None
+            more = max(1, turn) if voting else 1
+            turns = range(turn, config.restarts if whole else min(turn + more, config.restarts))
             # Judged once a turn and for each puzzle alone, so that restarts do not depend on the other puzzles.
             requests = [
                 (state, request)

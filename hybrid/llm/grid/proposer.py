@@ -9,9 +9,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -19,13 +18,12 @@ import torch
 from hybrid.llm.base import BackendError, Reply
 from hybrid.llm.chat.grid_text import write_cells, write_grid
 from hybrid.llm.grid.base_weights import GridModelError
-from hybrid.llm.grid.candidates import Candidate, GridModel, Proposal, ProposalConfig
+from hybrid.llm.grid.candidates import GridModel
+from hybrid.llm.grid.demonstrations import VIEWS, DemonstrationSolver, TaskCandidates
 from hybrid.llm.grid.episodes import (
     MAZE_SYMBOLS,
-    input_length,
     maze_cells,
     maze_grid,
-    pair_length,
     puzzle_prompt,
     sudoku_cells,
 )
@@ -36,38 +34,11 @@ from hybrid.llm.store.identity import DIGITS, resolved_name
 from trm.device import GRAPH_CAPTURE_LOCK, DeviceError, resolve_device
 from trm.grid import Grid
 from trm.inference.engine import has_bf16
-from trm.inference.proposals import Draft, Feedback, ProposedGrid
+from trm.inference.proposals import Draft, Feedback
 from trm.tasks import Puzzle, get
 
-if TYPE_CHECKING:
-    from hybrid.llm.grid.fitting import FittedWeights
-
-VIEWS = 16
-# Views on a CPU: as many as have that many tokens together, so that reading them takes a few seconds on two cores.
-TOKENS_ON_CPU, MOST_VIEWS_ON_CPU = 2400, 4
-FITTING_SHARE = 0.25  # of a budget; the network's adaptation comes after
-REMEMBERED = 16  # tasks whose candidates and fitted weights are kept, for further drafts and scores
 Replies = tuple[Reply, ...]  # one for each input of a puzzle
 _FREE = MAZE_SYMBOLS.index(" ")
-
-
-@dataclass(frozen=True, eq=False)
-class _Ranked:
-    """What the model says of an ARC task. tokens, prompt_tokens: written and read.
-
-    proposals: for each input. candidates: their grids, the best first. fitted: the weights that it was fitted with;
-    None where it was not.
-    """
-
-    proposals: list[Proposal]
-    candidates: list[list[Candidate]]
-    tokens: int
-    prompt_tokens: int
-    fitted: FittedWeights | None
-
-    def proposed(self, index: int) -> tuple[ProposedGrid, ...]:
-        views = len(self.proposals[index].views)
-        return tuple(ProposedGrid(c.grid, c.votes / views, c.score) for c in self.candidates[index])
 
 
 class GridProposer:
@@ -90,20 +61,25 @@ class GridProposer:
         fits: bool = True,
         views: int = VIEWS,
     ) -> None:
-        self.model, self.note, self.budget_seconds, self.views = model, note, budget_seconds, views
-        self.fits = fits and model.fitter is not None
+        self.model, self.note = model, note
+        self._solver = DemonstrationSolver(model, fits, views, budget_seconds)
         self.name: str | None = f"{name}, fitted" if self.fits else name
         self._plain_name = name
         self.device = model.decoder.device.type
         self.parameters = sum(weight.numel() for weight in model.decoder.model.parameters())
         self.on_token: Callable[[int], None] = lambda tokens: None
         self.on_fitting: Callable[[int, int], None] = lambda done, total: None
+        self._solver.on_fitting = lambda done, total: self.on_fitting(done, total)
         model.decoder.on_token = lambda tokens: self.on_token(tokens)
-        self._ranked: dict[tuple[int, int], _Ranked] = {}
+
+    @property
+    def fits(self) -> bool:
+        """Whether the model is fitted to each task with demonstrations."""
+        return self._solver.fits
 
     def frozen(self) -> GridProposer:
         """The same model as a proposer that is fitted to nothing."""
-        return GridProposer(self.model, self._plain_name, self.note, fits=False, views=self.views)
+        return GridProposer(self.model, self._plain_name, self.note, fits=False, views=self._solver.views)
 
     @classmethod
     def load(
@@ -186,7 +162,8 @@ class GridProposer:
                         result[number] = some
                 for number, puzzle in enumerate(puzzles):
                     if get(puzzle.task).has_demonstrations:
-                        result[number] = self._from_demonstrations(puzzle, drafts, seed)
+                        found = self._solver.candidates(puzzle, seed)
+                        result[number] = _from_candidates(puzzle, found, drafts)
                     elif not result[number]:
                         result[number] = [
                             Draft(
@@ -197,13 +174,9 @@ class GridProposer:
             raise BackendError(f"{self.name}: out of memory, expected more or --adapter none") from error
         return result
 
-    @property
-    def _on_gpu(self) -> bool:
-        return self.device != "cpu"
-
     def _alone(self) -> AbstractContextManager[object]:
         """Capturing a graph and another thread's work on the same GPU do not go together."""
-        return GRAPH_CAPTURE_LOCK if self._on_gpu else nullcontext()
+        return GRAPH_CAPTURE_LOCK if self.device != "cpu" else nullcontext()
 
     # -- puzzles with rules ------------------------------------------------------------------------------
     def _fill(self, puzzles: Sequence[Puzzle], drafts: int, seed: int) -> list[list[Draft]]:
@@ -227,83 +200,17 @@ class GridProposer:
 
     # -- ARC ---------------------------------------------------------------------------------------------
     def score(self, puzzle: Puzzle, index: int, grids: Sequence[Grid], seed: int = 0) -> list[float] | None:
-        """The mean log-probability of each grid as an ARC task's answer, fitted to it where drafts are."""
+        """The mean log-probability of each grid as an ARC task's answer, by the weights that drafted."""
         if not get(puzzle.task).has_demonstrations:
             return None
         with self._alone():
-            ranked = self._rank(puzzle, seed)
-            if ranked.fitted is not None:
-                self.model.reset(ranked.fitted)
-            try:
-                views = None if self._on_gpu else ranked.proposals[index].views
-                return self.model.score(list(puzzle.demos), puzzle.inputs[index], grids, views=views)
-            finally:
-                if ranked.fitted is not None:
-                    self.model.reset()
+            return self._solver.score(puzzle, index, grids, seed)
 
-    def _from_demonstrations(self, puzzle: Puzzle, drafts: int, seed: int) -> list[Draft]:
-        begun = time.perf_counter()
-        ranked = self._rank(puzzle, seed)
-        if not all(ranked.candidates):
-            return [Draft(None, error="no grid came to its end", seconds=time.perf_counter() - begun)]
-        count = min(drafts, max(map(len, ranked.candidates)))
-        seconds = (time.perf_counter() - begun) / count
-        grids = [
-            tuple(choice[min(rank, len(choice) - 1)].grid for choice in ranked.candidates)
-            for rank in range(count)
-        ]
-        result = [
-            _draft(puzzle, drafted, ranked.tokens // count, seconds, ranked.prompt_tokens // count)
-            for drafted in grids
-        ]
-        return [
-            replace(result[0], candidates=tuple(map(ranked.proposed, range(len(puzzle.inputs))))),
-            *result[1:],
-        ]
-
-    def _rank(self, puzzle: Puzzle, seed: int) -> _Ranked:
-        """Candidates for each input: by their score after fitting, else by votes, then score."""
-        key = (puzzle.checksum, seed)
-        if key not in self._ranked:
-            self._ranked[key] = self._ask(puzzle, np.random.default_rng([seed, puzzle.checksum]))
-            while len(self._ranked) > REMEMBERED:
-                del self._ranked[next(iter(self._ranked))]
-        return self._ranked[key]
-
-    def _ask(self, puzzle: Puzzle, rng: np.random.Generator) -> _Ranked:
-        pairs, fitted = list(puzzle.demos), None
-        if self.fits and pairs:
-            self._fit(puzzle, rng)
-            assert self.model.fitter is not None
-            fitted = self.model.fitter.weights()
-        try:
-            proposals: list[Proposal] = []
-            tokens = prompt_tokens = 0
-            for question in puzzle.inputs:
-                length = min(sum(map(pair_length, pairs)) + input_length(question), self.model.decoder.window)
-                config = ProposalConfig(views=self.views) if self._on_gpu else _on_cpu(length)
-                proposals += self.model.propose(pairs, [question], rng, config)
-                longest = max((c.grid.size + len(c.grid) + 1 for c in proposals[-1].candidates), default=0)
-                tokens += config.views * longest
-                prompt_tokens += (config.views + config.scoring_views) * length
-        finally:
-            if fitted is not None:
-                self.model.reset()
-        ranked = [
-            proposal.by_score() if fitted is not None else proposal.candidates for proposal in proposals
-        ]
-        return _Ranked(proposals, ranked, tokens, prompt_tokens, fitted)
-
-    def _fit(self, puzzle: Puzzle, rng: np.random.Generator) -> None:
-        from hybrid.llm.grid.fitting import FittingConfig  # it imports peft, which a CPU does not need
-
-        seconds = None if self.budget_seconds is None else FITTING_SHARE * self.budget_seconds
-        self.model.fit(list(puzzle.demos), rng, FittingConfig(seconds=seconds), self.on_fitting)
-
-
-def _on_cpu(length: int) -> ProposalConfig:
-    """Without fitting: few views, by the prompt's length and no clock, so that a seed always gives one answer."""
-    return ProposalConfig(views=max(1, min(MOST_VIEWS_ON_CPU, TOKENS_ON_CPU // length)), scoring_views=0)
+    def with_more_views(self, puzzle: Puzzle, seconds: float, seed: int = 0) -> Draft:
+        """An ARC task's draft after as many further views as fit into so many seconds."""
+        with self._alone():
+            found = self._solver.with_more_views(puzzle, seconds, seed)
+        return _from_candidates(puzzle, found, 1)[0]
 
 
 def _blanks(puzzle: Puzzle, seed: tuple[int, ...] | None) -> Blanks:
@@ -318,6 +225,20 @@ def _blanks(puzzle: Puzzle, seed: tuple[int, ...] | None) -> Blanks:
             tokens = [MAZE_SYMBOLS.index(chr(symbol)) for symbol in allowed] if maze else list(allowed)
             choices[row, column, tokens] = True
     return Blanks(puzzle_prompt(cells), choices, _FREE if maze else None, seed)
+
+
+def _from_candidates(puzzle: Puzzle, found: TaskCandidates, drafts: int) -> list[Draft]:
+    """The best candidates of every input, the second best, and so on: at most `drafts`, and as many as there are."""
+    ranked = found.ranked
+    if not all(ranked):
+        return [Draft(None, error="no grid came to its end", seconds=found.seconds)]
+    count = min(drafts, max(map(len, ranked)))
+    shares = found.tokens // count, found.seconds / count, found.prompt_tokens // count
+    made = [
+        _draft(puzzle, tuple(choice[min(rank, len(choice) - 1)].grid for choice in ranked), *shares)
+        for rank in range(count)
+    ]
+    return [replace(made[0], candidates=found.proposed), *made[1:]]
 
 
 def _draft(puzzle: Puzzle, grids: tuple[Grid, ...], tokens: int, seconds: float, prompt_tokens: int) -> Draft:
