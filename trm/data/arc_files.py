@@ -1,26 +1,54 @@
-"""ARC's tasks as they are published: JSON of one task or of many by id, with their solutions beside, and folders."""
+"""ARC's tasks as they are published and shared: of one file or of many, by id, in lists, with solutions beside."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from trm.data.items import Item, Items
-from trm.grid import PuzzleError
+from trm.grid import PuzzleError, shorten
+
+_CHALLENGES = re.compile(r"([-_])challenges(?=\.json)")
+_SOLUTIONS = re.compile(r"(^|[-_])solutions\.json")
+_SUBMISSION = re.compile(r"(^|[-_])submission([-_.]|$)")
+_IDS = ("id", "task_id", "puzzle_id")
+# What data sets on hubs call the demonstrations and the tests.
+_OTHER_NAMES = {"train": "fewshots", "test": "question"}
+EXPECTED = "expected tasks with the lists 'train' and 'test'"
 
 
 def task_files(folder: Path) -> list[Path]:
-    """The files of a folder that hold tasks, sorted. Raises PuzzleError if there are none."""
-    files = sorted(file for file in folder.glob("*.json") if not file.name.endswith("_solutions.json"))
+    """The files of a folder, and of the folders in it, that hold tasks, sorted. Raises PuzzleError if there are none.
+
+    Solutions and submissions, which lie beside tasks in a competition's folder, are left out.
+    """
+    files = sorted(file for file in folder.rglob("*.json") if not _beside_tasks(file.name))
     if not files:
         raise PuzzleError(f"{folder}: a folder without .json files, expected ARC tasks")
     return files
 
 
+def _beside_tasks(name: str) -> bool:
+    return bool(name.startswith(".") or _SOLUTIONS.search(name) or _SUBMISSION.search(name))
+
+
 def solutions_of(path: Path) -> Path:
     """The file with the answers to a Kaggle challenges file; for any other file the file itself."""
-    return path.with_name(path.name.replace("_challenges.json", "_solutions.json"))
+    return path.with_name(_CHALLENGES.sub(r"\1solutions", path.name))
+
+
+def is_task(data: object) -> bool:
+    """Whether a JSON value is one task: lists of pairs under `train` or `test`, or a single list of pairs."""
+    if isinstance(data, Mapping):
+        parts = [data[key] for key in ("train", "test") if key in data]
+        return bool(parts) and not any(isinstance(part, Mapping) for part in parts)
+    return isinstance(data, list) and bool(data) and all(_is_pair(pair) for pair in data)
+
+
+def _is_pair(pair: object) -> bool:
+    return isinstance(pair, Mapping) and {"input", "output"} <= pair.keys()
 
 
 def holds_tasks(data: object) -> bool:
@@ -28,7 +56,7 @@ def holds_tasks(data: object) -> bool:
 
     What it is not may still be a list of records, each of which `as_record` knows for a task or not.
     """
-    return isinstance(data, Mapping) and bool(data)
+    return is_task(data) or (isinstance(data, Mapping) and bool(data))
 
 
 def read(data: Any, where: str, stem: str, solutions: Any = None) -> Items:
@@ -37,24 +65,46 @@ def read(data: Any, where: str, stem: str, solutions: Any = None) -> Items:
     where: the file, for messages. stem: its name, the id of a task that has none. solutions: the outputs by id, from
     the file beside a Kaggle challenges file.
     """
-    if "train" in data or "test" in data:
-        return iter([Item(where, stem, data)])
+    if is_task(data):
+        own = _own_id(data) if isinstance(data, Mapping) else None
+        return iter([Item(where, own or stem, data)])
     return read_tasks(data, where, solutions)
+
+
+def _own_id(task: Mapping[str, Any]) -> str | None:
+    """The id that a task itself names."""
+    return next(
+        (str(task[key]) for key in _IDS if isinstance(task.get(key), str | int) and task[key] != ""), None
+    )
 
 
 def as_record(record: Mapping[str, Any]) -> Mapping[str, Any]:
     """A record of a list or of JSON lines: a task becomes the question of a record; any other stays as it is."""
-    if "question" not in record and "train" in record:
-        return {"id": record.get("id"), "question": record}
+    tests = record.get(_OTHER_NAMES["test"])
+    if _OTHER_NAMES["train"] in record and isinstance(tests, list):
+        return {"id": _own_id(record), "question": {key: record[name] for key, name in _OTHER_NAMES.items()}}
+    if "question" not in record and is_task(record):
+        return {"id": _own_id(record), "question": record}
+    if len(record) == 1 and is_task(task := next(iter(record.values()))):
+        return {"id": next(iter(record)), "question": task}
     return record
 
 
 def read_tasks(tasks: Mapping[str, Any], where: str, solutions: Any = None) -> Items:
-    """ARC tasks by id, with the outputs that belong to them where they are known."""
+    """ARC tasks by id, or by part and id, with the outputs that belong to them where they are known."""
+    if all(isinstance(part, Mapping) and part and not is_task(part) for part in tasks.values()):
+        tasks = {name: task for part in tasks.values() for name, task in part.items()}
+    if not any(map(is_task, tasks.values())):
+        submitted = (
+            all(isinstance(outputs, list) for outputs in tasks.values()) and "attempt_1" in str(tasks)[:200]
+        )
+        found = "a submission, which `hybrid grade` scores" if submitted else f"{shorten(', '.join(tasks))}"
+        yield PuzzleError(f"{where}: no ARC task: {found}; {EXPECTED}")
+        return
     for name, task in tasks.items():
         place = f"{where}, task {name}"
-        if not isinstance(task, dict):
-            yield PuzzleError(f"{place}: no ARC task, expected an object with the lists 'train' and 'test'")
+        if not is_task(task):
+            yield PuzzleError(f"{place}: no ARC task, {EXPECTED}")
             continue
         try:
             if (outputs := (solutions or {}).get(name)) is not None:

@@ -21,19 +21,36 @@ PALETTE = ("000000", "0074d9", "ff4136", "2ecc40", "ffdc00", "aaaaaa", "f012be",
 
 # -- text: the public JSON of a task, and answers as rows of colours or as JSON ------------------------
 def read_grid(rows: object) -> Grid:
-    """A list of lists of colours to a grid. Raises GridParseError."""
-    if not isinstance(rows, list) or not rows or not all(isinstance(row, list) and row for row in rows):
+    """A list of rows, each a list of colours or a string of digits, to a grid. Raises GridParseError."""
+    if not isinstance(rows, list) or not rows or not all(isinstance(row, list | str) and row for row in rows):
         raise GridParseError(f"{json.dumps(rows)[:40]}, expected a list of rows of colours")
-    width = len(rows[0])
-    for number, row in enumerate(rows, 1):
+    cells = [[_colour(cell) for cell in row] for row in rows]
+    width = len(cells[0])
+    for number, row in enumerate(cells, 1):
         for column, colour in enumerate(row, 1):
             if type(colour) is not int or not 0 <= colour <= 9:
                 raise GridParseError(f"row {number}, cell {column}: {colour!r}, expected a colour 0 to 9")
         if len(row) != width:
             raise GridParseError(f"row {number}: {len(row)} cells, expected {width} as in row 1")
-    if len(rows) > MOST or width > MOST:
+    if _too_large(rows):
         raise GridParseError(f"grid of {len(rows)}x{width}, expected at most {MOST}x{MOST}")
-    return np.array(rows, dtype=np.uint8)
+    return np.array(cells, dtype=np.uint8)
+
+
+def _colour(cell: object) -> object:
+    """The whole number that a cell writes as `1.0` or as a digit in a string; any other cell as it is."""
+    if isinstance(cell, float) and cell.is_integer():
+        return int(cell)
+    return int(cell) if isinstance(cell, str) and len(cell) == 1 and cell in "0123456789" else cell
+
+
+def _too_large(rows: object) -> bool:
+    sides = (
+        [len(side) for side in (rows, *rows[:1]) if isinstance(side, list | str)]
+        if isinstance(rows, list)
+        else []
+    )
+    return max(sides, default=0) > MOST
 
 
 def _read_json(text: str, what: str) -> object:
@@ -125,20 +142,34 @@ class Arc(Task):
         return self.read(_read_json(text, "ARC task"))
 
     def read(self, question: object) -> Puzzle:
-        """A puzzle from its public JSON, as text or parsed; with answers if all are given. Raises GridParseError."""
+        """A puzzle from its public JSON, as text or parsed; with answers if all are given. Raises GridParseError.
+
+        A list of pairs, as generators of examples write them, has its last pair as the test. Demonstrations that are
+        too large are left out. Both are noted.
+        """
         if isinstance(question, str):
             return self.parse(question)
-        data = question if isinstance(question, dict) else {}
+        notes: list[str] = []
+        if isinstance(question, list) and len(question) > 1:
+            question = {"train": question[:-1], "test": question[-1:]}
+            notes.append(f"a list of {len(question['train']) + 1} pairs: the last one is taken for the test")
+        data = question if isinstance(question, Mapping) else {}
         if not all(isinstance(data.get(key), list) for key in ("train", "test")):
             raise GridParseError("no ARC task: expected an object with the lists 'train' and 'test'")
-        train, test = (
-            [(pair, f"{key} pair {n}") for n, pair in enumerate(data[key], 1)] for key in ("train", "test")
-        )
-        demos = tuple((_side(pair, "input", where), _side(pair, "output", where)) for pair, where in train)
+        demos = []
+        for number, pair in enumerate(data["train"], 1):
+            if isinstance(pair, Mapping) and any(_too_large(pair.get(key)) for key in ("input", "output")):
+                notes.append(f"train pair {number} is left out: its grids are larger than {MOST}x{MOST}")
+            else:
+                where = f"train pair {number}"
+                demos.append((_side(pair, "input", where), _side(pair, "output", where)))
+        if data["train"] and not demos:
+            raise GridParseError(f"every train pair has a grid larger than {MOST}x{MOST}")
+        test = [(pair, f"test pair {number}") for number, pair in enumerate(data["test"], 1)]
         inputs = tuple(_side(pair, "input", where) for pair, where in test)
         known = all(pair.get("output") is not None for pair, _ in test)
         answers = tuple(_side(pair, "output", where) for pair, where in test) if known else None
-        return Puzzle("arc", inputs, answers=answers, demos=demos)
+        return Puzzle("arc", inputs, answers=answers, demos=tuple(demos), notes=tuple(notes))
 
     def parse_answer(self, puzzle: Puzzle, text: str) -> Grids:
         """Rows of digits as `text` writes them, or JSON: a grid, or a list with for each test input a grid or a list
