@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -31,14 +31,43 @@ class Drawn(NamedTuple):  # as in Batch
 MOST_REVEALED = 0.3  # share of the free cells of a puzzle that may be given too
 
 
-def uniform(generator: torch.Generator, *shape: int) -> Tensor:
-    """Random numbers from 0 to 1 on the generator's device."""
-    return torch.rand(shape, generator=generator, device=generator.device)
+class Share(NamedTuple):
+    """Random numbers for some of a batch's rows. They are drawn for the whole batch, and the other rows left out.
+
+    So processes whose generators have the same seed draw the same batch, each its own part of it.
+    """
+
+    generator: torch.Generator
+    batch: int
+    rows: slice | Tensor  # places in the batch, all processes'
+
+    @property
+    def device(self) -> torch.device:
+        return self.generator.device
 
 
-def below(generator: torch.Generator, most: int, *shape: int) -> Tensor:
-    """Random whole numbers from 0 to most - 1 on the generator's device."""
-    return torch.randint(most, shape, generator=generator, device=generator.device)
+Source = torch.Generator | Share  # a generator's own numbers are those of a whole batch
+
+
+def _drawn(
+    source: Source, shape: tuple[int, ...], dim: int, draw: Callable[[Sequence[int], torch.Generator], Tensor]
+) -> Tensor:
+    if isinstance(source, torch.Generator):
+        return draw(shape, source)
+    whole = draw((*shape[:dim], source.batch, *shape[dim + 1 :]), source.generator)
+    return whole[(slice(None),) * dim + (source.rows,)]
+
+
+def uniform(source: Source, *shape: int, dim: int = 0, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Random numbers from 0 to 1 on the source's device. dim: which one counts the rows of the batch."""
+    return _drawn(
+        source, shape, dim, lambda size, g: torch.rand(size, generator=g, device=g.device, dtype=dtype)
+    )
+
+
+def below(source: Source, most: int, *shape: int) -> Tensor:
+    """Random whole numbers from 0 to most - 1 on the source's device; the first dimension counts the rows."""
+    return _drawn(source, shape, 0, lambda size, g: torch.randint(most, size, generator=g, device=g.device))
 
 
 class DeviceDataset:
@@ -95,7 +124,7 @@ class DeviceDataset:
     def __len__(self) -> int:
         return len(self.tokens)
 
-    def draw(self, batch: int, generator: torch.Generator) -> Drawn:
+    def draw(self, batch: int, generator: Source) -> Drawn:
         """`batch` random puzzles, each under its own random symmetry."""
         index = below(generator, len(self), batch)
         tokens, labels, context = self.tokens[index], self.labels[index], torch.zeros_like(index)
@@ -108,14 +137,14 @@ class DeviceDataset:
             tokens = self._revealed(tokens, labels, generator)
         return Drawn(tokens, labels, context)
 
-    def _revealed(self, tokens: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
+    def _revealed(self, tokens: Tensor, labels: Tensor, generator: Source) -> Tensor:
         """Questions [B, L], some with further cells given, drawn anew for each copy of a puzzle."""
-        chance, of_all = uniform(generator, 2, len(tokens), 1)
+        chance, of_all = uniform(generator, 2, len(tokens), 1, dim=1)
         chance = torch.where(of_all < self.reveal, MOST_REVEALED * chance, 0)
         given = uniform(generator, *tokens.shape) < chance
         return torch.where(given & (labels != IGNORE) & self.changeable[tokens], labels, tokens)
 
-    def draw_symmetries(self, batch: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    def draw_symmetries(self, batch: int, generator: Source) -> tuple[Tensor, Tensor]:
         """Where each cell comes from [B, L] and what each token becomes [B, V]."""
         row, col = (orders[below(generator, len(orders), batch)] for orders in (self.rows, self.cols))
         cells = row[:, :, None] * self.task.width + col[:, None, :]
@@ -127,11 +156,11 @@ class DeviceDataset:
             renaming[:, self.renamed] = self.renamed[order]
         return cells.reshape(batch, -1), renaming
 
-    def random_answers(self, like: Tensor, generator: torch.Generator) -> Tensor:
+    def random_answers(self, like: Tensor, generator: Source) -> Tensor:
         """Uniformly random answer tokens, shaped like `like` [B, L]."""
         return self.answer_tokens[below(generator, len(self.answer_tokens), *like.shape)]
 
-    def given_drafts(self, tokens: Tensor, labels: Tensor, rate: float, generator: torch.Generator) -> Tensor:
+    def given_drafts(self, tokens: Tensor, labels: Tensor, rate: float, generator: Source) -> Tensor:
         """Drafts [B, L] to start from: for a share `rate` of the puzzles the answer, corrupted; else 0.
 
         The shares of known and of wrong cells are drawn for each puzzle. Half of the drafts are complete. A quarter
@@ -161,7 +190,7 @@ class DeviceDataset:
         draft = torch.where(free & (uniform(generator, *shape) < known), draft, torch.where(free, 0, tokens))
         return torch.where((uniform(generator, *each) < rate) & (labels != IGNORE), draft, 0)
 
-    def noisy(self, draft: Tensor, batch: Batch, config: DraftConfig, generator: torch.Generator) -> Tensor:
+    def noisy(self, draft: Tensor, batch: Batch, config: DraftConfig, generator: Source) -> Tensor:
         """The fed-back grids [B, L], a share of them with random free cells: the network must not trust them."""
         chosen = uniform(generator, len(draft), 1) < config.noise_rate
         cell = uniform(generator, *draft.shape) < config.noise_cells

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trm.data.device import DeviceDataset, Drawn, below, uniform
+from trm.data.device import DeviceDataset, Drawn, Source, below, uniform
 from trm.grid import Grid, PuzzleError
 from trm.model.network import TURNS
 from trm.tasks import Puzzle, Task
@@ -128,14 +128,14 @@ class PairDataset(DeviceDataset):
     def __len__(self) -> int:
         return self.grids.shape[1]
 
-    def draw(self, batch: int, generator: torch.Generator) -> Drawn:
+    def draw(self, batch: int, generator: Source) -> Drawn:
         """`batch` random pairs, each under its own random view; context: 8 · task + turn."""
 
         def under(most: Tensor) -> Tensor:
             return (uniform(generator, len(most)) * most).long().clamp(max=most - 1)
 
         if self.balance:
-            share = torch.rand(batch, generator=generator, device=self.device, dtype=torch.float64)
+            share = uniform(generator, batch, dtype=torch.float64)
             drawn = torch.searchsorted(self.chances, share, right=True).clamp(max=len(self.known) - 1)
         else:
             drawn = below(generator, len(self.known), batch)
@@ -155,7 +155,7 @@ class PairDataset(DeviceDataset):
         tokens, answer = (place(grids, sizes, view) for grids, sizes in both)
         return Drawn(tokens, torch.where(answer == PAD, IGNORE, answer), which * TURNS + view.turn)
 
-    def recoloured(self, free: Tensor, generator: torch.Generator) -> Tensor:
+    def recoloured(self, free: Tensor, generator: Source) -> Tensor:
         """What each colour becomes [B, 10]: those that are `free` (bool [B, 10]) are permuted at random."""
         # Both orders begin with the free colours: in ascending order, and in random order.
         last = torch.arange(COLOURS, device=self.device) + 2.0

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
-from itertools import islice
+from itertools import islice, takewhile
 from multiprocessing.connection import Connection
 
 import numpy as np
@@ -32,7 +32,8 @@ _GENERATING = threading.Semaphore(0)
 class PuzzleStream:
     """The puzzles number start, start + 1, … of a seed (see `generate`), the same for any number of workers.
 
-    workers: processes; 0 means one for each core but one. avoid: puzzles that are left out.
+    workers: processes; 0 means one for each core but one. avoid: puzzles that are left out. process: of several
+    `processes` that train together, each of which has a stream; it generates every `processes`-th chunk.
     """
 
     def __init__(
@@ -43,13 +44,17 @@ class PuzzleStream:
         start: int = 0,
         workers: int = 0,
         avoid: Sequence[Puzzle] = (),
+        process: int = 0,
+        processes: int = 1,
     ) -> None:
         self._avoid = avoid
         # Raises for a mistake in the options, before workers start.
         generate(task_name, 0, seed, 0, **options)
         self._request = (task_name, seed, dict(options))
-        self._next = start
-        count = workers or max(1, (os.cpu_count() or 1) - 1)
+        self._next, self._stride = start + process * CHUNK, processes * CHUNK
+        # `accelerate launch` and torchrun say how many processes of the run share this machine's cores.
+        cores = (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+        count = workers or max(1, cores - 1)
         context = multiprocessing.get_context("spawn")  # a process with CUDA or threads cannot be forked
         # The sending end closes with the stream, or with this process however that ends. Then the workers end.
         receiver, self._lifeline = context.Pipe(duplex=False)
@@ -62,7 +67,7 @@ class PuzzleStream:
         with _interrupts_blocked():  # submitting starts the workers
             while len(self._chunks) < self._most_chunks:
                 self._chunks.append(self._pool.submit(_generate_chunk, *self._request, self._next))
-                self._next += CHUNK
+                self._next += self._stride
 
     def __iter__(self) -> Iterator[Puzzle]:
         """The puzzles in order, waiting for each."""
@@ -71,13 +76,15 @@ class PuzzleStream:
             self._request_chunks()
             yield from self._wanted(chunk)
 
-    def ready(self) -> list[Puzzle]:
-        """The next puzzles that are already generated, without waiting."""
-        puzzles: list[Puzzle] = []
-        while self._chunks and self._chunks[0].done():
-            puzzles += self._wanted(self._chunks.popleft())
+    def count_ready(self) -> int:
+        """How many of the next chunks are generated."""
+        return sum(1 for _ in takewhile(Future.done, self._chunks))
+
+    def take(self, count: int) -> list[list[Puzzle]]:
+        """The next chunks of puzzles; no waiting for `count_ready` of them."""
+        chunks = [self._wanted(self._chunks.popleft()) for _ in range(count)]
         self._request_chunks()
-        return puzzles
+        return chunks
 
     def _wanted(self, chunk: Future[list[Puzzle]]) -> list[Puzzle]:
         return without(chunk.result(), self._avoid)
@@ -209,11 +216,17 @@ def _relabelled(task: Task, puzzles: list[Puzzle]) -> list[Puzzle]:
 
 
 def puzzle_stream(
-    config: DataConfig, seed: int, done_steps: int = 0, held_out: Sequence[Puzzle] = ()
+    config: DataConfig,
+    seed: int,
+    done_steps: int = 0,
+    held_out: Sequence[Puzzle] = (),
+    process: int = 0,
+    processes: int = 1,
 ) -> PuzzleStream | None:
     """The stream of puzzles that follow those of `training_puzzles`, other ones after a resume; None without one.
 
-    With `config.train` they are like its puzzles, except for those that are held out.
+    With `config.train` they are like its puzzles, except for those that are held out. process, processes: as in
+    `PuzzleStream`.
     """
     if not config.stream:
         return None
@@ -222,7 +235,10 @@ def puzzle_stream(
         question = get(config.task).question_text
         options = options | {"like": config.train, "exclude": tuple(question(puzzle) for puzzle in held_out)}
     start = config.generate + config.held_out_size
-    return PuzzleStream(config.task, seed, options, start + (done_steps << 20), avoid=held_out)
+    start += done_steps << 20
+    return PuzzleStream(
+        config.task, seed, options, start, avoid=held_out, process=process, processes=processes
+    )
 
 
 def without(puzzles: Sequence[Puzzle], others: Sequence[Puzzle]) -> list[Puzzle]:

@@ -1,19 +1,21 @@
 """Muon or NorMuon for matrices, AdamW for the rest, and the moving average of weights.
 
 `torch.optim.Muon` reads its learning rate on the host, which a captured CUDA graph cannot do. This one keeps it in a
-tensor, and orthogonalises matrices of the same shape together.
+tensor, orthogonalises matrices of the same shape together, and shares them out among the processes of a run.
 """
 
 from __future__ import annotations
 
 import math
 from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from trm.training.config import OptimConfig
+from trm.training.distributed import Processes
 
 # Quintic Newton–Schulz coefficients and five steps (Keller Jordan's Muon, 2024).
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
@@ -22,7 +24,7 @@ NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 def orthogonalise(updates: Tensor, half: bool = False, steps: int = 5) -> Tensor:
     """Approximately the nearest semi-orthogonal matrices: singular values become 0.7 to 1.2.
 
-    updates: [K, out, in]. half: compute in bfloat16, as always on CUDA.
+    updates: [K, out, in]. half: compute, and return the result, in bfloat16, as always on CUDA.
     """
     a, b, c = NEWTON_SCHULZ
     x = updates.bfloat16() if half or updates.is_cuda else updates
@@ -33,7 +35,7 @@ def orthogonalise(updates: Tensor, half: bool = False, steps: int = 5) -> Tensor
         gram = x @ x.mT
         x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
     result: Tensor = x.mT if tall else x
-    return result.to(updates.dtype)
+    return result
 
 
 class Muon(torch.optim.Optimizer):
@@ -44,35 +46,68 @@ class Muon(torch.optim.Optimizer):
     while the matrix keeps its norm. In plain Muon weight decay wins over rows with small gradients (LOG.md).
     """
 
-    def __init__(self, params: list[nn.Parameter], lr: Tensor, config: OptimConfig, half: bool) -> None:
+    def __init__(
+        self,
+        params: list[nn.Parameter],
+        lr: Tensor,
+        config: OptimConfig,
+        half: bool,
+        processes: Processes,
+    ) -> None:
         neurons = config.betas[1] if config.name == "normuon" else 0.0
         settings = {"momentum": config.momentum, "weight_decay": config.weight_decay, "neurons": neurons}
         super().__init__(params, {"lr": lr, **settings})
-        self.half = half
+        self.half, self.processes = half, processes
         for p in params:
             self.state[p]["momentum"] = torch.zeros_like(p)
             if neurons:
                 self.state[p]["squares"] = p.new_zeros(len(p))
+        self.shares = shared_out(params, processes.count)
+        if processes.count > 1:
+            longest = max(sum(p.numel() for same in share for p in same) for share in self.shares)
+            dtype = torch.bfloat16 if half or params[0].is_cuda else params[0].dtype
+            # The updates of this process's share, and of everyone's.
+            self.own = torch.zeros(longest, dtype=dtype, device=params[0].device)
+            self.whole = self.own.new_zeros(processes.count, longest)
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
         (group,) = self.param_groups
-        by_shape: dict[torch.Size, list[nn.Parameter]] = defaultdict(list)
-        for p in group["params"]:
-            by_shape[p.shape].append(p)
-        for shape, params in by_shape.items():
-            self._step(params, group, math.sqrt(max(1.0, shape[0] / shape[1])))
+        grads = [p.grad for p in group["params"] if p.grad is not None]
+        momenta = [self.state[p]["momentum"] for p in group["params"]]
+        torch._foreach_lerp_(momenta, grads, 1 - group["momentum"])
+        own = [self._orthogonalised(same, group["momentum"]) for same in self.shares[self.processes.index]]
+        for same, updates in self._everyones(own):
+            self._apply(same, updates.to(same[0].dtype), group)
 
-    def _step(self, params: list[nn.Parameter], group: dict[str, Any], scale: float) -> None:
+    def _orthogonalised(self, params: list[nn.Parameter], momentum: float) -> Tensor:
+        """The orthogonalised updates [K, out, in] of matrices of one shape."""
         buffers = [self.state[p]["momentum"] for p in params]
         grads = [p.grad for p in params if p.grad is not None]
+        return orthogonalise(
+            torch.stack(torch._foreach_lerp(grads, buffers, momentum)), self.half
+        )  # Nesterov
+
+    def _everyones(self, own: list[Tensor]) -> Iterator[tuple[list[nn.Parameter], Tensor]]:
+        """All matrices, by shape, with their updates [K, out, in], of which this process has its `own`."""
+        if self.processes.count == 1:
+            yield from zip(self.shares[0], own, strict=True)
+            return
+        sizes = [updates.numel() for updates in own]
+        for part, updates in zip(torch.split(self.own[: sum(sizes)], sizes), own, strict=True):
+            part.view_as(updates).copy_(updates)
+        self.processes.join(self.whole, self.own)
+        for share, row in zip(self.shares, self.whole, strict=True):
+            end = 0
+            for same in share:
+                start, end = end, end + len(same) * same[0].numel()
+                yield same, row[start:end].view(len(same), *same[0].shape)
+
+    def _apply(self, params: list[nn.Parameter], updates: Tensor, group: dict[str, Any]) -> None:
         weights: list[Tensor] = list(params)
-        torch._foreach_lerp_(buffers, grads, 1 - group["momentum"])
-        ahead = torch._foreach_lerp(grads, buffers, group["momentum"])  # Nesterov
-        updates = orthogonalise(torch.stack(ahead), self.half)
         if group["neurons"]:
             updates = self._even_rows(updates, params, group["neurons"])
-        updates = updates * (group["lr"] * scale)
+        updates = updates * (group["lr"] * math.sqrt(max(1.0, updates.shape[1] / updates.shape[2])))
         torch._foreach_mul_(weights, 1 - group["lr"] * group["weight_decay"])
         torch._foreach_sub_(weights, list(updates.unbind()))
 
@@ -88,10 +123,37 @@ class Muon(torch.optim.Optimizer):
         return result
 
 
+def shared_out(params: Sequence[nn.Parameter], processes: int) -> list[list[list[nn.Parameter]]]:
+    """For each process the matrices that it orthogonalises, those of one shape together; the work is about the same.
+
+    Small matrices of one shape take hardly longer than one of them, so they stay together unless processes would be
+    left without work.
+    """
+    by_shape: dict[torch.Size, list[nn.Parameter]] = defaultdict(list)
+    for p in params:
+        by_shape[p.shape].append(p)
+    if processes == 1:
+        return [list(by_shape.values())]
+    groups = list(by_shape.values())
+    if len(groups) < processes:
+        groups = [[p] for p in params]
+    shares: list[list[list[nn.Parameter]]] = [[] for _ in range(processes)]
+    loads = [0] * processes
+
+    def work(same: list[nn.Parameter]) -> int:
+        return len(same) * same[0].numel() * min(same[0].shape)
+
+    for same in sorted(groups, key=work, reverse=True):
+        least = loads.index(min(loads))
+        shares[least].append(same)
+        loads[least] += work(same)
+    return shares
+
+
 class Optimizer:
     """The optimisers of a run, their schedule and gradient clipping; usable in a CUDA graph."""
 
-    def __init__(self, model: nn.Module, config: OptimConfig) -> None:
+    def __init__(self, model: nn.Module, config: OptimConfig, processes: Processes | None = None) -> None:
         self.config, alone = config, config.name == "adamw"
         self.params = [p for p in model.parameters() if p.requires_grad]
         device = self.params[0].device
@@ -113,7 +175,7 @@ class Optimizer:
         ]
         if not alone:
             half = getattr(model, "dtype", torch.float32) == torch.bfloat16
-            self.parts.append(Muon(matrices, self.lrs[1][1], config, half))
+            self.parts.append(Muon(matrices, self.lrs[1][1], config, half, processes or Processes()))
 
     def schedule(self, progress: float) -> float:
         """The learning rate as a share of its peak, when `progress` (0 to 1) of the run is done."""

@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 from filelock import FileLock, Timeout
-from torch import Tensor
 
 import trm
 from trm import jsonl
@@ -76,21 +75,6 @@ class RunFolder:
             lacking = f": it has no {', '.join(sorted(missing))}" if isinstance(state, dict) else ""
             raise CheckpointError(f"{path}: not the state of a training run{lacking}")
         return state
-
-    def save_pool(self, process: int, step: int, pool: dict[str, Tensor]) -> None:
-        """Save the slots of one of several processes."""
-        with replacing(self._pool(process)) as temporary:
-            torch.save({"step": step, **pool}, temporary)
-
-    def load_pool(self, process: int, step: int, device: torch.device) -> dict[str, Tensor] | None:
-        """The slots of one of several processes, if they were saved at this step."""
-        if not self._pool(process).is_file():
-            return None
-        saved = torch.load(self._pool(process), map_location=device, weights_only=True)
-        return saved if saved.pop("step") == step else None
-
-    def _pool(self, process: int) -> Path:
-        return self.path / f"pool-{process}.pt"
 
     def last_metrics(self) -> dict[str, Any]:
         """The last line of metrics.jsonl; empty where there is none."""

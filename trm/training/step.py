@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from trm.config import ConfigError
-from trm.data.device import Batch, DeviceDataset, Drawn
-from trm.device import GRAPH_CAPTURE_LOCK
+from trm.data.device import Batch, DeviceDataset, Drawn, Share, Source, below, uniform
 from trm.model.network import TRM, State
 from trm.training.config import Config
+from trm.training.distributed import Capture, FlatGradients, Processes
 from trm.training.losses import continue_target, losses
 from trm.training.optim import Ema, Optimizer
-
-if TYPE_CHECKING:
-    from accelerate import Accelerator
 
 WARM_UP_STEPS = 3  # steps run one operation at a time before a CUDA graph is captured
 # What a step adds up, over the steps since the meters were zeroed: sums of the loss, of its part for the cells and of
@@ -71,8 +68,8 @@ class Pool:
 class Learner:
     """Trains a model on the puzzles of a bank, step by step, on the device alone: the host waits for nothing.
 
-    Every process draws random numbers for the whole batch from the same seed and keeps its share, so that any number
-    of processes trains on the same puzzles.
+    Every process draws random numbers for the whole batch from the same seed and keeps those of its own rows, so that
+    any number of processes trains on the same puzzles.
     """
 
     def __init__(
@@ -80,24 +77,33 @@ class Learner:
         config: Config,
         model: TRM,
         bank: DeviceDataset,
-        accelerator: Accelerator | None = None,
+        processes: Processes | None = None,
         stream: torch.cuda.Stream | None = None,
     ) -> None:
-        """accelerator: of several processes. stream: where to capture the CUDA graph. Matrix products have scratch
-        memory for each stream, so graphs that are replayed at the same time need streams of their own."""
+        """stream: where to capture the CUDA graph. Matrix products have scratch memory for each stream, so graphs
+        that are replayed at the same time need streams of their own."""
         self.config, self.model, self.bank, self.stream = config, model, bank, stream
-        self.accelerator = accelerator if accelerator is not None and accelerator.num_processes > 1 else None
-        world, index = (accelerator.num_processes, accelerator.process_index) if accelerator else (1, 0)
-        if config.train.batch % world:
-            raise ConfigError(f"[train] batch {config.train.batch} does not divide among {world} processes")
-        self.share = config.train.batch // world
-        self.own = slice(index * self.share, (index + 1) * self.share)
-        self.optimizer = Optimizer(model, config.optim)
+        self.processes = processes or Processes()
+        world, batch = self.processes.count, config.train.batch
+        if batch % world:
+            raise ConfigError(f"[train] batch {batch} does not divide among {world} processes")
+        self.share = batch // world
+        self.optimizer = Optimizer(model, config.optim, self.processes)
         self.ema = Ema(model)
         self.generator = torch.Generator(model.device).manual_seed(config.train.seed)
+        self.own: Source = self.generator
+        self.drawn: Source = self.generator
+        self.before = 0  # rows that are drawn besides, before this process's own
+        if world > 1:
+            first = self.processes.index * self.share
+            self.own = self.drawn = Share(self.generator, batch, slice(first, first + self.share))
+            if model.config.draft and not len(bank.renamed):  # the row before may be mixed into a draft
+                rows = torch.arange(first - 1, first + self.share, device=model.device) % batch
+                self.drawn, self.before = Share(self.generator, batch, rows), 1
         self.pool = self._filled_pool()
         self.meters = torch.zeros(len(METERS), device=model.device)
-        self.graph: torch.cuda.CUDAGraph | None = None
+        self.gradients: FlatGradients | None = None  # with several processes, from the first step on
+        self.graph: Capture | None = None
 
     def warm_up(self, step: int, progress: float) -> None:
         """On CUDA: take WARM_UP_STEPS ordinary steps, which also compile the network, and capture the next."""
@@ -109,11 +115,9 @@ class Learner:
                 self.step()
         torch.cuda.current_stream().wait_stream(stream)
         torch.cuda.synchronize()
-        graph = torch.cuda.CUDAGraph()
-        graph.register_generator_state(self.generator)
-        capturing = torch.cuda.graph(graph, stream=self.stream, capture_error_mode="thread_local")
-        with GRAPH_CAPTURE_LOCK, capturing:
-            self._step()
+        self.processes.wait()  # some compile for longer than others
+        graph = Capture(self.generator, self.processes, self.stream)
+        graph.record(self._step)
         self.graph = graph
 
     def reset(self, seed: int) -> None:
@@ -130,11 +134,15 @@ class Learner:
         pool = Pool(self.model, self.share * train.pool)
         for turn in range(train.pool):
             rows = slice(turn * self.share, (turn + 1) * self.share)
-            drawn, size = self.bank.draw(train.batch, self.generator), (train.batch,)
-            ages = torch.randint(train.max_steps, size, generator=self.generator, device=pool.steps.device)
-            own = (part[self.own] for part in (*drawn, ages))
-            pool.tokens[rows], pool.labels[rows], pool.context[rows], pool.steps[rows] = own
+            drawn = self._draw()
+            ages = below(self.own, train.max_steps, self.share)
+            own = (part[self.before :] for part in drawn)
+            pool.tokens[rows], pool.labels[rows], pool.context[rows], pool.steps[rows] = *own, ages
         return pool
+
+    def _draw(self) -> Drawn:
+        """New puzzles for this process's rows, and first those of `before`."""
+        return self.bank.draw(self.before + self.share, self.drawn)
 
     def set_step(self, step: int, progress: float) -> None:
         """Set what depends on how far the run is: learning rates, and how much the average keeps."""
@@ -158,13 +166,15 @@ class Learner:
         pool.turn.copy_((pool.turn + 1) % self.config.train.pool)
         done = pool.done[rows]
         fresh = done[:, None]
-        drawn = self.bank.draw(self.config.train.batch, self.generator)
+        drawn = self._draw()
         old = Batch(pool.tokens[rows], pool.labels[rows], pool.draft[rows], pool.context[rows])
+        draft = self._drafts(drawn, old, fresh) if self.model.config.draft else old.draft
+        tokens, labels, context = (part[self.before :] for part in drawn)
         batch = Batch(
-            tokens=torch.where(fresh, drawn.tokens[self.own], old.tokens),
-            labels=torch.where(fresh, drawn.labels[self.own], old.labels),
-            draft=self._drafts(drawn, old, fresh) if self.model.config.draft else old.draft,
-            context=torch.where(done, drawn.context[self.own], old.context),
+            tokens=torch.where(fresh, tokens, old.tokens),
+            labels=torch.where(fresh, labels, old.labels),
+            draft=draft,
+            context=torch.where(done, context, old.context),
         )
         y, z = self.model.initial_state(1)
         state = State(
@@ -177,30 +187,29 @@ class Learner:
     def _drafts(self, drawn: Drawn, old: Batch, fresh: Tensor) -> Tensor:
         """The drafts [B, L] of a visit: corrupted answers of `fresh` puzzles, fed-back grids with noise of others."""
         settings = self.config.draft
-        given = self.bank.given_drafts(drawn.tokens, drawn.labels, settings.start_rate, self.generator)
-        # Noise is drawn for the whole batch and used for this process's share of it.
-        whole = Batch(drawn.tokens.clone(), drawn.labels.clone(), torch.zeros_like(given), old.context)
-        whole.tokens[self.own], whole.labels[self.own], whole.draft[self.own] = old[:3]
-        fed_back = self.bank.noisy(whole.draft, whole, settings, self.generator)
-        return torch.where(fresh, given[self.own], fed_back[self.own])
+        given = self.bank.given_drafts(drawn.tokens, drawn.labels, settings.start_rate, self.drawn)
+        fed_back = self.bank.noisy(old.draft, old, settings, self.own)
+        return torch.where(fresh, given[self.before :], fed_back)
 
     def _least_steps(self) -> Tensor:
         """How long new puzzles stay at least [B]: the explored share 2 to max_steps, the others 0.
 
         So the network also learns from states in which it has already found the answer.
         """
-        train, device = self.config.train, self.pool.steps.device
-        chosen = torch.rand(train.batch, generator=self.generator, device=device) < train.exploration
-        most = max(3, train.max_steps + 1)
-        least = torch.randint(2, most, (train.batch,), generator=self.generator, device=device)
-        return torch.where(chosen, least, 0)[self.own]
+        train = self.config.train
+        chosen = uniform(self.own, self.share) < train.exploration
+        least = 2 + below(self.own, max(3, train.max_steps + 1) - 2, self.share)
+        return torch.where(chosen, least, 0)
 
     def _step(self) -> None:
         config, shape = self.config, self.model.config
         visit = self._visit()
         batch = visit.batch
-        for p in self.optimizer.params:
-            p.grad = None
+        if self.gradients is not None:
+            self.gradients.flat.zero_()
+        else:
+            for p in self.optimizer.params:
+                p.grad = None
         context, draft = batch.context if shape.identities else None, batch.draft if shape.draft else None
         state, out = self.model.step(visit.state, batch.tokens, context, draft)
         grid = out.logits.argmax(-1) if shape.feedback else torch.zeros_like(batch.tokens)
@@ -212,43 +221,67 @@ class Learner:
                 continue_value = continue_target(later, last)
         loss = losses(out, batch.labels, config.loss, continue_value)
         (loss.total / config.train.batch).backward()  # type: ignore[no-untyped-call]
-        self._reduce_gradients()
+        if self.gradients is None and self.processes.count > 1:
+            self.gradients = FlatGradients(self.optimizer.params)
+        reduced = self.processes.add_up(self.gradients.flat) if self.gradients is not None else None
+        with (
+            torch.no_grad()
+        ):  # while the gradients are added up; they are complete only now, for weights are shared
+            halted = (out.halt > out.go_on) & (visit.steps >= visit.least)
+            done = last | halted if config.train.halting else last
+            self.pool.store(visit, state, grid, done)
+        if reduced is not None:
+            reduced()
         norm = self.optimizer.clip()
         self.optimizer.step()
         self.ema.update()
         with torch.no_grad():
-            halted = (out.halt > out.go_on) & (visit.steps >= visit.least)
-            done = last | halted if config.train.halting else last
-            self.pool.store(visit, state, grid, done)
             left = done.float()
             means = loss.total.detach() / len(left), loss.cells / len(left), norm
             sums = left.sum(), (left * loss.right).sum(), (left * visit.steps).sum()
             self.meters += torch.stack(means + sums)
 
-    def _reduce_gradients(self) -> None:
-        if self.accelerator is None:
-            return
-        grads = [p.grad for p in self.optimizer.params if p.grad is not None]
-        flat = self.accelerator.reduce(torch.cat([g.flatten() for g in grads]), reduction="sum")
-        parts = torch.split(flat, [g.numel() for g in grads])
-        for grad, part in zip(grads, parts, strict=True):
-            grad.copy_(part.view_as(grad))
+    def whole_pool(self) -> dict[str, Tensor] | None:
+        """The slots of all processes as those of one, on the main process; None elsewhere. Every process must ask."""
+        slots = self.pool.state_dict()
+        if self.processes.count == 1:
+            return slots
+        whole = {"turn": slots.pop("turn")}
+        for name, own in slots.items():
+            if (parts := self.processes.gathered(own)) is not None:
+                whole[name] = torch.cat([self._by_turn(part) for part in parts], 1).flatten(0, 1)
+        return whole if self.processes.index == 0 else None
+
+    def _own_slots(self, whole: dict[str, Tensor]) -> dict[str, Tensor]:
+        """This process's slots among those of all."""
+        first = self.processes.index * self.share
+        own = slice(first, first + self.share)
+        slots = {name: x for name, x in whole.items() if name != "turn"}
+        return {
+            "turn": whole["turn"],
+            **{n: self._by_turn(x)[:, own].flatten(0, 1) for n, x in slots.items()},
+        }
+
+    def _by_turn(self, slots: Tensor) -> Tensor:
+        """[S, …] as [turns, batch, …], whatever part of a batch they are."""
+        return slots.view(self.config.train.pool, -1, *slots.shape[1:])
 
     def state_dict(self) -> dict[str, Any]:
+        """Everything but the slots (see `whole_pool`); the same on every process."""
         return {
             "model": self.model.state_dict(),
             "ema": self.ema.mean,
             "optimizer": self.optimizer.state_dict(),
-            "pool": self.pool.state_dict(),
             "generator": self.generator.get_state(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        """state: as from `state_dict`, on any number of processes; pool: that of `whole_pool`, or None."""
         self.model.load_state_dict(state["model"])
         for mean, saved in zip(self.ema.mean, state["ema"], strict=True):
             mean.copy_(saved)
         self.optimizer.load_state_dict(state["optimizer"])
         if state.get("pool"):
-            self.pool.load_state_dict(state["pool"])
+            self.pool.load_state_dict(self._own_slots(state["pool"]))
         if state.get("generator") is not None:
             self.generator.set_state(state["generator"].cpu())

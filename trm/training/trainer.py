@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import math
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import broadcast
 
 from trm import jsonl
 from trm.checkpoints.format import CheckpointError, Expert, load
 from trm.config import ConfigError, from_dict
 from trm.data.pairs import fits
-from trm.data.stream import puzzle_stream
+from trm.data.stream import PuzzleStream, puzzle_stream
 from trm.device import resolve_device
 from trm.grid import first_line
 from trm.model.config import TRMConfig
@@ -28,6 +29,7 @@ from trm.progress import interruptions
 from trm.tasks import Puzzle, Task
 from trm.training import setup
 from trm.training.config import Config
+from trm.training.distributed import Processes
 from trm.training.run_folder import RunFolder
 from trm.training.step import METERS, WARM_UP_STEPS, Learner
 
@@ -70,18 +72,18 @@ class Trainer:
             raise ConfigError(f"device {device}: {chosen}")
         self.accelerator = Accelerator(cpu=device == "cpu", mixed_precision="no")
         self.config, self.folder, self.say, self.evaluate = config, RunFolder(folder), say, evaluate
-        if config.data.stream and self.accelerator.num_processes > 1:
-            raise ConfigError("[data] stream: for one process alone, for all must see the same puzzles")
+        self.processes = Processes(self.accelerator.num_processes, self.accelerator.process_index)
+        if self.processes.count > 1:
+            atexit.register(self._leave)
         self.task = setup.canvas_task(config)
         self.held_out = [p for p in held_out if not self.task.has_demonstrations or fits(self.task, p)]
         self.contexts = setup.embedding_numbers(self.task, train)
         model = setup.first_network(config, self.task, self.accelerator.device)
         bank = setup.training_bank(config, self.task, train, model.device)
-        self.learner = Learner(config, model, bank, self.accelerator)
+        self.learner = Learner(config, model, bank, self.processes)
         self.train_size = len(train)
-        # Whether a CUDA graph is captured at the first step; communication between processes cannot be in it.
-        single = self.accelerator.num_processes == 1
-        self.captures = model.device.type == "cuda" and setup.is_compiled(config, model.device) and single
+        # Whether a CUDA graph is captured at the first step.
+        self.captures = model.device.type == "cuda" and setup.is_compiled(config, model.device)
         self.done_steps, self.seconds = 0, 0.0  # optimiser steps, and seconds of training proper
         self._step_end: torch.cuda.Event | None = None  # of the last step on the device
         self.best = -1.0  # accuracy of checkpoints/best
@@ -104,23 +106,23 @@ class Trainer:
         train = self.config.train
         next_report, saved = 0.0, time.monotonic()
         result: Mapping[str, Any] = {}
-        stream = puzzle_stream(self.config.data, train.seed, self.done_steps, self.held_out)
+        own = self.processes.index, self.processes.count
+        stream = puzzle_stream(self.config.data, train.seed, self.done_steps, self.held_out, *own)
         with interruptions() as interrupted, stream or contextlib.nullcontext():
             while True:
-                now = time.monotonic()
+                now, start = time.monotonic(), time.perf_counter()
                 due = now >= next_report, now - saved > train.save_every_seconds
                 progress, report, save, stop = self._agreed(self.progress(), *due, interrupted())
                 if stop:
                     raise KeyboardInterrupt
                 if progress >= 1:
                     break
-                self.advance(progress)
+                self.advance(progress, start)
                 if report:
                     self._report(progress)
                     next_report = now + REPORT_EVERY
                     if stream is not None:
-                        self.learner.bank.replace(fresh := stream.ready())
-                        self.train_size += len(fresh)
+                        self._refresh(stream)
                 if progress >= self.next_evaluation:
                     result = self._evaluate()
                     self.next_evaluation += train.evaluate_every
@@ -137,22 +139,28 @@ class Trainer:
 
         By clocks of their own they would report and save at different steps, and wait for each other forever.
         """
-        if self.accelerator.num_processes > 1:
-            values = tuple(broadcast(torch.tensor(values, device=self.accelerator.device)).tolist())
-        return list(values)
+        return self.processes.of_main(values)
 
-    def advance(self, progress: float) -> None:
+    def _refresh(self, stream: PuzzleStream) -> None:
+        """Put the puzzles that every process has generated meanwhile in the place of the oldest, on all of them."""
+        chunks = stream.take(self.processes.least(stream.count_ready()))
+        fresh = list(chain.from_iterable(self.processes.interleaved(chunks)))
+        self.learner.bank.replace(fresh)
+        self.train_size += len(fresh)
+
+    def advance(self, progress: float, start: float | None = None) -> None:
         """Take one step, with the learning rate of this share of the run, and time it.
 
-        The first steps on CUDA, which compile and capture, are not timed.
+        start: when the time of the step began, on `time.perf_counter`; None: now. The first steps on CUDA, which
+        compile and capture, are not timed.
         """
+        start = time.perf_counter() if start is None else start
         learner = self.learner
         learner.set_step(self.done_steps, progress)
         if self.captures and learner.graph is None:
             learner.warm_up(self.done_steps, progress)
             self.done_steps += WARM_UP_STEPS
             return
-        start = time.perf_counter()
         learner.step()
         if learner.model.device.type == "cuda":
             # The host stays one step ahead of the device, so that the clock is right and the device never waits.
@@ -165,9 +173,9 @@ class Trainer:
 
     def _report(self, progress: float) -> None:
         """Print and write down the means of the meters since the last report."""
-        sums = self.accelerator.reduce(self.learner.meters.clone(), reduction="sum").tolist()
+        sums = self.processes.total(self.learner.meters)
         self.learner.meters.zero_()
-        meters, processes = dict(zip(METERS, sums, strict=True)), self.accelerator.num_processes
+        meters, processes = dict(zip(METERS, sums, strict=True)), self.processes.count
         steps, seconds = max(1, self.done_steps - self._reported[0]), self.seconds - self._reported[1]
         self._reported, finished = (self.done_steps, self.seconds), max(1.0, meters["finished"])
         line = {
@@ -205,7 +213,7 @@ class Trainer:
             self._say(f"step {self.done_steps}  held out {result['accuracy']:.1%} of {result['n']}")
         elif not self.held_out:
             self.save("best")
-        self.accelerator.wait_for_everyone()
+        self.processes.wait()
         self.evaluated_step = self.done_steps
         return result
 
@@ -233,7 +241,7 @@ class Trainer:
     def open_folder(self) -> None:
         """Write the configuration and the environment into the run folder."""
         if self.accelerator.is_main_process:
-            self.folder.create(self.config, self.accelerator.num_processes)
+            self.folder.create(self.config, self.processes.count)
 
     def _reopen_folder(self) -> None:
         """Create a folder that was removed meanwhile once more: what was learned is worth more than stopping."""
@@ -243,11 +251,7 @@ class Trainer:
 
     def save(self, name: str, metrics: Mapping[str, Any] | None = None) -> None:
         """Write checkpoints/NAME: averaged weights, and in `last` everything that a resume needs."""
-        several, save_pool = self.accelerator.num_processes > 1, self.config.train.save_pool
-        if name == "last" and several and save_pool:
-            slots = self.learner.pool.state_dict()
-            self.folder.save_pool(self.accelerator.process_index, self.done_steps, slots)
-            self.accelerator.wait_for_everyone()
+        slots = self.learner.whole_pool() if name == "last" and self.config.train.save_pool else None
         if not self.accelerator.is_main_process:
             return
         self._reopen_folder()
@@ -270,9 +274,8 @@ class Trainer:
             "evaluation_due": self.progress() >= self.next_evaluation
             and self.evaluated_step != self.done_steps,
             **self.learner.state_dict(),
+            "pool": slots,
         }
-        if several or not save_pool:
-            state["pool"] = None
         expert = Expert(self.task.name, self.config.model, weights, meta)
         self.folder.save(name, expert, state if name == "last" else None)
 
@@ -293,11 +296,8 @@ class Trainer:
         if from_dict(TRMConfig, state["config"]["model"]) != self.config.model:
             raise CheckpointError(f"{self.folder.path}: its network has another shape than [model] says")
         pool = state["pool"]
-        if pool is None:
-            device = self.learner.model.device
-            pool = self.folder.load_pool(self.accelerator.process_index, state["step"], device)
-        if pool is not None and len(pool["done"]) != len(self.learner.pool.done):
-            pool = None  # another batch, pool or number of processes
+        if pool is not None and len(pool["done"]) != self.config.train.batch * self.config.train.pool:
+            pool = None  # another batch or pool
         if pool is None:
             self._say("resuming without the saved slots: every slot starts a fresh puzzle")
         self.learner.load_state_dict({**state, "pool": pool})
@@ -306,6 +306,11 @@ class Trainer:
         every, progress = self.config.train.evaluate_every, self.progress()
         due = state.get("evaluation_due", False)  # runs of before this key do not say
         self.next_evaluation = progress if due else (math.floor(progress / every + 1e-9) + 1) * every
+
+    def _leave(self) -> None:
+        """At the end of one of several processes, however that came."""
+        self.learner.graph = None
+        self.processes.close()
 
     def ended(self) -> Mapping[str, Any] | None:
         """The last evaluation of a run with nothing left to do (empty where nothing is held out), else None.

@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from itertools import islice
+from itertools import chain, islice
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -60,11 +60,11 @@ def test_the_stream_is_the_same_whatever_the_number_of_workers(workers: int) -> 
 
 def test_what_is_ready_comes_in_order_without_waiting() -> None:
     with PuzzleStream("sudoku", 3, EASY, workers=1) as stream:
-        assert stream.ready() == []  # the worker has not even started
+        assert stream.count_ready() == 0  # the worker has not even started
         came: list[Puzzle] = []
         deadline = time.monotonic() + 60
         while len(came) < 3 * CHUNK and time.monotonic() < deadline:
-            came += stream.ready()
+            came += chain.from_iterable(stream.take(stream.count_ready()))
             time.sleep(0.01)
     assert texts(came) == texts(list(generate("sudoku", len(came), 3, **EASY)))
     assert len(came) >= 3 * CHUNK
