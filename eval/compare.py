@@ -13,11 +13,15 @@ from __future__ import annotations
 import json
 import platform
 import shutil
+import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C while packages load ends it without a traceback
 
 import torch
 import typer
@@ -39,11 +43,13 @@ from hybrid.llm.base import BackendError
 from hybrid.llm.grid.shipped import AUTO
 from hybrid.render import Notes
 from hybrid.solving import BAD_INPUT, DEFAULT_REFINER, MISSING
+from trm import streams
 from trm.checkpoints.format import CheckpointError
 from trm.config import ConfigError
 from trm.device import DeviceError
 from trm.grid import PuzzleError
 from trm.inference.config import SearchConfig
+from trm.text import message_line
 
 DEFAULT_OUT = Path("results") / "compare"
 INCOMPLETE = 1
@@ -119,7 +125,7 @@ def compare(
         _fail(error, MISSING)
     if state.is_main_process:
         for line in comparison.warnings:
-            print(f"compare: warning: {line}", file=sys.stderr)
+            print(f"compare: warning: {message_line(line)}", file=sys.stderr)
     run = Run(out, comparison.arms, comparison.setting, concurrency, state.process_index, state.num_processes)
     deadline = time.monotonic() + limit_seconds if limit_seconds else float("inf")
     try:
@@ -185,9 +191,10 @@ def finish(folder: Path, environment: dict[str, Any]) -> None:
 
 
 def _fail(error: Exception, code: int) -> NoReturn:
-    print(f"compare: {error}", file=sys.stderr)
+    print(f"compare: {message_line(error)}", file=sys.stderr)
     raise typer.Exit(code) from error
 
 
 if __name__ == "__main__":
-    app()
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    streams.run("compare", app)

@@ -24,6 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from eval.report.plots import by_tenths, draw_calibration
 from eval.synthetic import corrupt, label_symbols
+from trm import streams
 from trm.checkpoints.format import CheckpointError
 from trm.data.datasets import drawn, labelled
 from trm.device import DeviceError
@@ -215,4 +216,4 @@ def main(
 
 
 if __name__ == "__main__":
-    app()
+    streams.run("quality", app)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import sys
 from pathlib import Path
 from typing import Annotated, NoReturn
@@ -11,10 +10,11 @@ import typer
 
 from hybrid import cli_scores, inputs
 from hybrid.cli_common import TaskName, fail, task_named
-from trm import __version__, tasks
+from trm import __version__, streams, tasks
 from trm.grid import PuzzleError
 from trm.inference.config import SearchConfig
 from trm.tasks.own_grid import lacks_symbols
+from trm.text import message_line
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 
@@ -191,7 +191,7 @@ def _run(
     loaded = inputs.read(names or [], kind)
     for item in loaded:
         if isinstance(item, PuzzleError):
-            print(f"hybrid: {item}", file=sys.stderr)
+            print(f"hybrid: {message_line(item)}", file=sys.stderr)
     puzzles = [item for item in loaded if isinstance(item, tasks.Puzzle)]
     if not puzzles:
         raise typer.Exit(2)
@@ -280,13 +280,7 @@ def env(
 
 def main() -> None:
     """Entry point of the `hybrid` command."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # names of files may be no text
-    try:
-        app()
-    except KeyboardInterrupt:  # outside of what a command guards
-        raise SystemExit(130) from None
+    streams.run("hybrid", app)
 
 
 if __name__ == "__main__":

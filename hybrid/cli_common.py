@@ -10,6 +10,7 @@ import typer
 from trm import tasks
 from trm.grid import PuzzleError
 from trm.tasks.own_grid import lacks_symbols
+from trm.text import message_line
 
 TaskName = Annotated[
     str,
@@ -21,7 +22,7 @@ TaskName = Annotated[
 
 def fail(message: object, code: int = 2) -> NoReturn:
     """One line on standard error, and out."""
-    print(f"hybrid: {message}", file=sys.stderr)
+    print(f"hybrid: {message_line(message)}", file=sys.stderr)
     raise typer.Exit(code)
 
 

@@ -19,6 +19,7 @@ from trm.inference.proposals import CheckedDraft
 from trm.inference.search import Callbacks
 from trm.inference.selection import same_grids
 from trm.tasks import Puzzle, Status, describe
+from trm.text import message_line, printable
 
 STYLES = {Status.VERIFIED: "green", Status.UNVERIFIED: "yellow", Status.UNSOLVED: "red"}
 ASCII = 32  # symbols from here on are characters, those below are numbers
@@ -34,9 +35,9 @@ def has_colours(console: Console) -> bool:
 def plain(answer: Answer, trace: bool = False) -> str:
     """Every part under a line of its own, grids as the task writes them."""
     text = tasks.get(answer.puzzle.task).text
-    lines = [f"== {answer.puzzle.id}: {summary(answer)}"]
+    lines = [f"== {printable(answer.puzzle.id)}: {printable(summary(answer))}"]
     for number, draft in enumerate(answer.drafts, 1):
-        lines.append(f"-- draft {number}: {_draft_words(draft)}")
+        lines.append(f"-- draft {number}: {printable(_draft_words(draft))}")
         if draft.draft.grids is not None:
             lines.append(text(draft.draft.grids))
     for step, grid in enumerate(answer.trace if trace else (), 1):
@@ -102,9 +103,10 @@ def drawing(answer: Answer, colour: bool = True, trace: bool = False) -> Rendera
     for number, grids in enumerate(_choices(answer), 1):
         name = f"answer {number}" if number > 1 else "draft = answer" if drafted else "answer"
         panels.append(_panel(_drawn(puzzle, grids, colour), name, str(answer.verdict.status), style))
-    lines = [Text(f"{puzzle.id}: {summary(answer)}", style=style)]
+    lines = [Text(printable(f"{puzzle.id}: {summary(answer)}"), style=style)]
     lines += [
-        Text(f"  draft {n}: {_draft_words(draft)}", style="dim") for n, draft in enumerate(answer.drafts, 1)
+        Text(printable(f"  draft {n}: {_draft_words(draft)}"), style="dim")
+        for n, draft in enumerate(answer.drafts, 1)
     ]
     return Group(Columns(panels), *lines, Text(""))
 
@@ -148,8 +150,8 @@ def _drawn(puzzle: Puzzle, grids: Grids | None, colour: bool) -> Text:
 
 def _panel(body: RenderableType, title: str, subtitle: str | None = None, style: str = "none") -> Panel:
     # Names are people's: what looks like markup in them is none.
-    below = None if subtitle is None else Text(subtitle)
-    return Panel.fit(body, title=Text(title), subtitle=below, border_style=style)
+    below = None if subtitle is None else Text(printable(subtitle))
+    return Panel.fit(body, title=Text(printable(title)), subtitle=below, border_style=style)
 
 
 # -- meanwhile -----------------------------------------------------------------------------------------------
@@ -162,9 +164,8 @@ class Notes(Callbacks):
         self.console = console
 
     def warned(self, message: str) -> None:
-        self.console.print(
-            f"{self.command}: warning: {message}", markup=False, highlight=False, soft_wrap=True
-        )
+        line = f"{self.command}: warning: {message_line(message)}"
+        self.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def busy(self, words: str) -> None:
         """Show that something slow begins which belongs to no puzzle, such as loading a model."""
@@ -192,7 +193,7 @@ class Live(Notes):
 
     def __rich__(self) -> RenderableType:
         seconds = time.monotonic() - self._begun
-        self._spinner.update(text=Text(f"{self._words}  {seconds:.0f} s", style="cyan"))
+        self._spinner.update(text=Text(printable(f"{self._words}  {seconds:.0f} s"), style="cyan"))
         return Group(self._spinner, self._grid)
 
     def busy(self, words: str) -> None:

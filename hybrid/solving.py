@@ -24,6 +24,7 @@ from trm.inference.config import SearchConfig
 from trm.inference.proposals import Blank, Proposer, ProposerError
 from trm.inference.refiner import Refiner
 from trm.tasks import Puzzle, Status
+from trm.text import message_line
 
 if TYPE_CHECKING:
     from hybrid.llm.grid.proposer import GridProposer
@@ -70,7 +71,7 @@ def code_of_earlier(earlier: Earlier) -> int:
 
 def complain(message: object) -> None:
     """One line on standard error."""
-    print(f"hybrid: {message}", file=sys.stderr)
+    print(f"hybrid: {message_line(message)}", file=sys.stderr)
 
 
 def run(puzzles: Sequence[Puzzle], setup: Setup, config: SearchConfig, output: Output) -> int:

@@ -17,7 +17,16 @@ PACKAGES = ("trm", "hybrid", "eval")
 
 # Lowest first: a module imports only modules of its own layer and of those below.
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("trm.grid", "trm.config", "trm.files", "trm.progress", "trm.jsonl", "trm.device"),
+    (
+        "trm.grid",
+        "trm.config",
+        "trm.files",
+        "trm.progress",
+        "trm.jsonl",
+        "trm.text",
+        "trm.streams",
+        "trm.device",
+    ),
     ("trm.tasks",),
     ("trm.model",),
     ("trm.checkpoints",),

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import difflib
 import math
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+
+from trm.text import DEEPEST, parse_toml
 
 T = TypeVar("T")
 
@@ -20,10 +21,10 @@ class ConfigError(ValueError):
 def read_toml(path: Path) -> dict[str, Any]:
     """The tables of a TOML file. Raises ConfigError where it cannot be read or is no TOML."""
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return parse_toml(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror or error}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:  # no TOML, or not text
         raise ConfigError(f"{path}: {error}") from None
 
 
@@ -31,11 +32,11 @@ def apply_override(raw: dict[str, Any], text: str) -> None:
     """Set one value in `raw`, from `section.key=value`; the value is TOML, or else a plain string."""
     key, equals, value = text.partition("=")
     section, dot, name = key.strip().partition(".")
-    if not (equals and dot and name):
+    if not (equals and dot and name) or name.count(".") > DEEPEST:
         raise ConfigError(f"override {text!r}: expected section.key=value")
     try:
-        parsed: Any = tomllib.loads(f"v = {value}")["v"]
-    except tomllib.TOMLDecodeError:
+        parsed: Any = parse_toml(f"v = {value}")["v"]
+    except ValueError:
         parsed = value.strip()
     *parents, leaf = name.split(".")
     table: Any = raw

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from trm.files import replacing
+from trm.text import parse_json
 
 
 class Line(NamedTuple):
@@ -20,8 +21,9 @@ class Line(NamedTuple):
 
 
 def dump(value: object) -> str:
-    """A value as a line, with its line end."""
-    return json.dumps(value, ensure_ascii=False) + "\n"
+    """A value as a line, with its line end. What is not printable is escaped: a terminal may show it."""
+    text = json.dumps(value, ensure_ascii=False)
+    return (text if text.isprintable() else json.dumps(value)) + "\n"
 
 
 def read(path: Path) -> list[Line]:
@@ -53,9 +55,13 @@ def repair(path: Path) -> None:
 
 
 def append(path: Path, values: Iterable[object]) -> None:
-    """Add lines to a file, all in one write. Raises OSError."""
-    with path.open("a", encoding="utf-8", errors="backslashreplace") as file:
-        file.write("".join(map(dump, values)))
+    """Add lines to a file, all in one write. Raises OSError, which names the file."""
+    lines = "".join(map(dump, values))
+    try:
+        with path.open("a", encoding="utf-8", errors="backslashreplace") as file:
+            file.write(lines)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from None
 
 
 def write(path: Path, values: Iterable[object]) -> None:
@@ -66,6 +72,6 @@ def write(path: Path, values: Iterable[object]) -> None:
 
 def _value(text: str) -> Any:
     try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
+        return parse_json(text)
+    except ValueError:
         return None

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import time
-import tomllib
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -23,6 +22,7 @@ from trm.model.config import TRMConfig
 from trm.model.network import TRM
 from trm.tasks import Puzzle, get
 from trm.tasks.transforms import longest_test_side
+from trm.text import parse_toml
 from trm.training.config import Config, DataConfig, DraftConfig, LossConfig, OptimConfig, TrainConfig
 from trm.training.step import METERS, Learner
 
@@ -91,8 +91,8 @@ def adaptation_config(pairs: Sequence[str], where: str, base: AdaptationConfig) 
     raw: dict[str, Any] = {}
     for pair in pairs:
         try:
-            raw |= tomllib.loads(pair)
-        except tomllib.TOMLDecodeError:
+            raw |= parse_toml(pair)
+        except ValueError:
             raise ConfigError(f"{where} {pair}: expected KEY=VALUE, a number or true or false") from None
     for key in raw:
         if key in RENAMED:

@@ -14,11 +14,12 @@ from trm.checkpoints import CheckpointError
 from trm.config import ConfigError
 from trm.device import DeviceError
 from trm.grid import PuzzleError
+from trm.text import message_line
 
 
 def fail(error: object, code: int = 2) -> NoReturn:
     """Print one line on standard error and exit with a code."""
-    print(f"trm: {error}", file=sys.stderr)
+    print(f"trm: {message_line(error)}", file=sys.stderr)
     raise typer.Exit(code)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import cache
@@ -16,6 +15,7 @@ import numpy as np
 from trm.data.datasets import labelled
 from trm.grid import PuzzleError
 from trm.tasks import Puzzle, Status, Task, get
+from trm.text import parse_toml
 
 GROUP = 32  # consecutive puzzles that share a random generator
 
@@ -93,7 +93,7 @@ def parse_options(pairs: Iterable[str]) -> dict[str, object]:
         if not equals:
             raise PuzzleError(f"option {pair!r}: expected key=value")
         try:
-            result[key] = tomllib.loads(f"v = {value}")["v"]
-        except tomllib.TOMLDecodeError:
+            result[key] = parse_toml(f"v = {value}")["v"]
+        except ValueError:
             result[key] = value
     return result

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ from trm.data.own_grids import describe_own_grid
 from trm.grid import PuzzleError
 from trm.model.config import TRMConfig
 from trm.tasks.own_grid import is_own, lacks_symbols
+from trm.text import parse_json
 
 # A run has one key of each pair: if the command line gives one, the file's other is dropped.
 ALTERNATIVES = (("train.steps", "train.seconds"), ("data.train", "data.generate"))
@@ -126,7 +126,7 @@ def load_run(folder: str | Path, overrides: Sequence[str] = ()) -> Config:
     """The saved configuration of a run folder, to resume it. Raises ConfigError if overrides make it another run."""
     path = Path(folder) / "config.json"
     try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
+        raw = parse_json(path.read_text(encoding="utf-8"))
         if raw["train"]["seconds"]:
             raw["train"]["steps"] = 0  # older runs may have both, of which seconds counted
     except OSError as error:
@@ -170,6 +170,8 @@ def config_from(raw: Mapping[str, Any], where: str) -> Config:
 
 
 def _overridden(raw: dict[str, Any], overrides: Sequence[str], where: str) -> Config:
+    for name in (name for name, table in raw.items() if not isinstance(table, dict)):
+        raise ConfigError(f"{where}: '{name}' must be a table")
     given = {key.strip(): value for key, _, value in (text.partition("=") for text in overrides)}
     if given.get("data.train") and raw.get("data", {}).get("generate"):
         for key in ("generate", "stream", "options"):  # all that the file says of its generator

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from trm.config import ConfigError, apply_override, check_choices, check_range, from_dict
+from trm.text import parse_json, parse_toml
 
 MODEL_FILE = "model.safetensors"  # in a checkpoint, where all weights are trained
 
@@ -134,11 +133,13 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> TuneConfig:
     """Read a TOML file, or a run folder's config.json, and apply `section.key=value`. Raises ConfigError."""
     try:
         text = path.read_text(encoding="utf-8")
-        raw = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
+        raw = parse_json(text) if path.suffix == ".json" else parse_toml(text)
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror or error}") from None
     except ValueError as error:
         raise ConfigError(f"{path}: {error}") from None
+    for name in (name for name, table in raw.items() if not isinstance(table, dict)):
+        raise ConfigError(f"{path}: '{name}' must be a table")
     keys = {override.partition("=")[0].strip() for override in overrides}
     for given, other in (("steps", "seconds"), ("seconds", "steps")):
         if f"train.{given}" in keys and f"train.{other}" not in keys:

@@ -1,0 +1,59 @@
+"""Text that comes from elsewhere: parsed within bounds, and printed without what steers a terminal."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Callable
+from typing import Any
+
+DEEPEST = 100  # lists and tables within one another; what is nested deeper is no data of this project
+LONGEST_MESSAGE = 2000  # characters
+
+
+def parse_json(text: str | bytes) -> Any:
+    """What JSON text holds. Raises ValueError where it is none, or is nested more than `DEEPEST` deep."""
+    return _bounded(json.loads, text)
+
+
+def parse_toml(text: str) -> dict[str, Any]:
+    """The tables of TOML text. Raises ValueError where it is none, or is nested more than `DEEPEST` deep."""
+    tables: dict[str, Any] = _bounded(tomllib.loads, text)
+    return tables
+
+
+def _bounded(parse: Callable[[Any], Any], text: str | bytes) -> Any:
+    too_deep = ValueError(f"nested more than {DEEPEST} deep")
+    try:
+        value = parse(text)
+    except RecursionError:
+        raise too_deep from None
+    level = [value]
+    for _ in range(DEEPEST + 1):  # a loop, since what recurses would fail where the parser did not
+        level = [
+            inner
+            for outer in level
+            if isinstance(outer, dict | list)
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+            if isinstance(inner, dict | list)
+        ]
+        if not level:
+            return value
+    raise too_deep
+
+
+def printable(text: str) -> str:
+    """The text on one line, with an escape such as `\\x1b` for each character that is not printable.
+
+    Line ends, terminal sequences and what turns the direction of writing are escaped too.
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def message_line(message: object) -> str:
+    """A message for standard error: printable, on one line, and at most `LONGEST_MESSAGE` characters long."""
+    text = str(message)
+    line = printable(text[:LONGEST_MESSAGE])
+    return line if len(text) <= LONGEST_MESSAGE else f"{line}…"
