@@ -1,0 +1,72 @@
+"""Candidates of network and proposer in one ranking."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from trm.grid import Grid
+from trm.inference.proposals import CheckedDraft, Draft, ProposedGrid
+from trm.inference.ranking import PooledGrid, PoolRanking, pooled
+from trm.inference.rollouts import SOURCE_COLD, SOURCE_FROM_DRAFT, Attempt
+from trm.inference.selection import select_answer
+from trm.tasks import Puzzle, Status, Verdict, get
+
+UNVERIFIED = Verdict(Status.UNVERIFIED)
+A, B, C = (np.full((2, 2), colour, np.uint8) for colour in (1, 2, 3))
+PUZZLE = Puzzle("arc", (np.zeros((2, 2), np.uint8),), demos=((A, B),))
+
+
+def attempt(grid: Grid, source: str = SOURCE_COLD) -> Attempt:
+    return Attempt(source, (grid,), 0.5, UNVERIFIED, 1)
+
+
+def draft(*candidates: ProposedGrid) -> CheckedDraft:
+    drafted = Draft((candidates[0].grid,), candidates=(candidates,))
+    return CheckedDraft.of(get("arc"), PUZZLE, drafted)
+
+
+def test_a_pool_counts_the_views_of_each_side_and_asks_the_judge_about_grids_without_a_score() -> None:
+    asked: list[Grid] = []
+
+    def judge(index: int, grids: Sequence[Grid]) -> list[float]:
+        asked.extend(grids)
+        return [-7.0] * len(grids)
+
+    attempts = [attempt(A), attempt(A), attempt(B), attempt(C, SOURCE_FROM_DRAFT)]
+    pool = pooled(0, attempts, [ProposedGrid(A, 0.75, -0.5), ProposedGrid(C, 0.25, -3.0)], judge)
+    by_colour = {int(c.grid[0, 0]): c for c in pool}
+    assert (by_colour[1].cold, by_colour[1].drafted, by_colour[1].proposed) == (2 / 3, 0.0, 0.75)
+    assert (by_colour[3].cold, by_colour[3].drafted, by_colour[3].score) == (0.0, 1.0, -3.0)
+    assert by_colour[2].score == -7.0
+    assert [int(grid[0, 0]) for grid in asked] == [2]
+
+
+def test_more_votes_and_higher_scores_are_more_probable() -> None:
+    ranking = PoolRanking()
+    least = ranking.probability(PooledGrid(A, score=-30.0))
+    for better in (
+        PooledGrid(A, cold=0.5, score=-30.0),
+        PooledGrid(A, proposed=0.5, score=-30.0),
+        PooledGrid(A, score=-1.0),
+    ):
+        assert 0 < least < ranking.probability(better) < 1
+    assert ranking.probability(PooledGrid(A)) <= least  # no score is no better than a low one
+
+
+def test_a_draft_of_many_views_is_not_outvoted_by_the_networks_scattered_ones() -> None:
+    attempts = [attempt(np.full((2, 2), colour, np.uint8)) for colour in (4, 4, 5, 6, 7, 8)]
+    found = select_answer(get("arc"), PUZZLE, attempts, [draft(ProposedGrid(A, 0.9, -0.2))], judge=None)
+    assert found.grids is not None and np.array_equal(found.grids[0], A)
+    assert found.source == "llm"
+    assert len(found.candidates[0]) == 2
+    assert found.confidence is not None and 0 < found.confidence < 1
+
+
+def test_agreement_of_both_is_a_refiners_answer_and_more_certain() -> None:
+    alone = select_answer(get("arc"), PUZZLE, [attempt(B)], [draft(ProposedGrid(A, 0.9, -0.2))])
+    both = select_answer(get("arc"), PUZZLE, [attempt(A)], [draft(ProposedGrid(A, 0.9, -0.2))])
+    assert both.source == SOURCE_COLD
+    assert both.confidence is not None and alone.confidence is not None
+    assert both.confidence > alone.confidence
