@@ -58,15 +58,18 @@ def test_more_votes_and_higher_scores_are_more_probable() -> None:
 def test_a_draft_of_many_views_is_not_outvoted_by_the_networks_scattered_ones() -> None:
     attempts = [attempt(np.full((2, 2), colour, np.uint8)) for colour in (4, 4, 5, 6, 7, 8)]
     found = select_answer(get("arc"), PUZZLE, attempts, [draft(ProposedGrid(A, 0.9, -0.2))], judge=None)
-    assert found.grids is not None and np.array_equal(found.grids[0], A)
+    assert found.grids is not None
+    assert np.array_equal(found.grids[0], A)
     assert found.source == "llm"
     assert len(found.candidates[0]) == 2
-    assert found.confidence is not None and 0 < found.confidence < 1
+    assert found.confidence is not None
+    assert 0 < found.confidence < 1
 
 
 def test_agreement_of_both_is_a_refiners_answer_and_more_certain() -> None:
     alone = select_answer(get("arc"), PUZZLE, [attempt(B)], [draft(ProposedGrid(A, 0.9, -0.2))])
     both = select_answer(get("arc"), PUZZLE, [attempt(A)], [draft(ProposedGrid(A, 0.9, -0.2))])
     assert both.source == SOURCE_COLD
-    assert both.confidence is not None and alone.confidence is not None
+    assert both.confidence is not None
+    assert alone.confidence is not None
     assert both.confidence > alone.confidence
