@@ -67,7 +67,9 @@ def _train(settings: Config, folder: RunFolder, resumed: bool, device: str) -> N
         result = trainer.run() if ended is None else ended
     except KeyboardInterrupt:
         trainer.save("last")
+        trainer.close()
         fail(f"interrupted at step {trainer.done_steps}; go on with --resume {folder.path}", 130)
+    trainer.close()
     if not trainer.accelerator.is_main_process:
         return
     if ended is not None:

@@ -42,7 +42,7 @@ class Processes:
             self.capture.split(lambda: dist.all_reduce(values))
             return lambda: None
         work = dist.all_reduce(values, async_op=True)
-        return work.wait  # type: ignore[no-any-return, union-attr]
+        return work.wait  # type: ignore[no-any-return]
 
     def join(self, whole: Tensor, own: Tensor) -> None:
         """Fill `whole` [count, n] with what each process has in `own` [n]."""
@@ -102,8 +102,8 @@ class Processes:
             dist.barrier(self.host)
 
     def close(self) -> None:
-        """Leave the others. Graphs with collectives must be gone before, or NCCL waits for them forever."""
-        if self.host is not None and dist.is_initialized():
+        """End the process groups."""
+        if self.count > 1:
             dist.destroy_process_group()
 
 

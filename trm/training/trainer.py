@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import math
 import sys
@@ -73,8 +72,6 @@ class Trainer:
         self.accelerator = Accelerator(cpu=device == "cpu", mixed_precision="no")
         self.config, self.folder, self.say, self.evaluate = config, RunFolder(folder), say, evaluate
         self.processes = Processes(self.accelerator.num_processes, self.accelerator.process_index)
-        if self.processes.count > 1:
-            atexit.register(self._leave)
         self.task = setup.canvas_task(config)
         self.held_out = [p for p in held_out if not self.task.has_demonstrations or fits(self.task, p)]
         self.contexts = setup.embedding_numbers(self.task, train)
@@ -307,9 +304,9 @@ class Trainer:
         due = state.get("evaluation_due", False)  # runs of before this key do not say
         self.next_evaluation = progress if due else (math.floor(progress / every + 1e-9) + 1) * every
 
-    def _leave(self) -> None:
-        """At the end of one of several processes, however that came."""
-        self.learner.graph = None
+    def close(self) -> None:
+        """Leave the other processes of the run, if there are any; not after an error, when they may never come."""
+        self.learner.graph = None  # NCCL would wait forever for graphs that hold its collectives
         self.processes.close()
 
     def ended(self) -> Mapping[str, Any] | None:
