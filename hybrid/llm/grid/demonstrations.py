@@ -33,7 +33,8 @@ REMEMBERED = 16  # tasks
 class TaskCandidates:
     """What the model says of a task. proposals: for each input.
 
-    tokens, prompt_tokens: written and read. fitted: the weights that it was fitted with; None where it was not.
+    tokens, prompt_tokens: written and read; one that was fitted on counts as three, for it goes through the model
+    forward and backward. fitted: the weights that it was fitted with; None where it was not.
     """
 
     proposals: list[Proposal]
@@ -89,10 +90,11 @@ class DemonstrationSolver:
         if key not in self._known:
             rng = np.random.default_rng([seed, puzzle.checksum])
             begun = time.perf_counter()
-            fitted = self._fit(puzzle, rng) if self.fits and puzzle.demos else None
+            fitted, tokens = self._fit(puzzle, rng) if self.fits and puzzle.demos else (None, 0)
             fitting = time.perf_counter() - begun
             asked = self._ask(puzzle, rng, fitted)
-            self._known[key] = replace(asked, seconds=asked.seconds + fitting)
+            read = asked.prompt_tokens + 3 * tokens
+            self._known[key] = replace(asked, seconds=asked.seconds + fitting, prompt_tokens=read)
             while len(self._known) > REMEMBERED:
                 del self._known[next(iter(self._known))]
         return self._known[key]
@@ -129,13 +131,15 @@ class DemonstrationSolver:
         finally:
             self.model.reset()
 
-    def _fit(self, puzzle: Puzzle, rng: np.random.Generator) -> FittedWeights:
+    def _fit(self, puzzle: Puzzle, rng: np.random.Generator) -> tuple[FittedWeights, int]:
+        """The weights after fitting, and the tokens that it took."""
         from hybrid.llm.grid.fitting import FittingConfig  # it imports peft, which a CPU does not need
 
         assert self.model.fitter is not None
         seconds = None if self.budget_seconds is None else FITTING_SHARE * self.budget_seconds
-        self.model.fit(list(puzzle.demos), rng, FittingConfig(seconds=seconds), self.on_fitting)
-        return self.model.fitter.weights()
+        config = FittingConfig(seconds=seconds)
+        report = self.model.fit(list(puzzle.demos), rng, config, self.on_fitting)
+        return self.model.fitter.weights(), report.tokens
 
     def _ask(self, puzzle: Puzzle, rng: np.random.Generator, fitted: FittedWeights | None) -> TaskCandidates:
         begun, pairs = time.perf_counter(), list(puzzle.demos)

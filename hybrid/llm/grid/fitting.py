@@ -53,13 +53,17 @@ class FittingConfig:
 
 @dataclass(frozen=True)
 class FittingReport:
-    """loss and accuracy: of the last step, on tokens that are learned. left_out: demonstrations that never fit."""
+    """loss and accuracy: of the last step, on tokens that are learned. left_out: demonstrations that never fit.
+
+    tokens: of all steps, padding left out.
+    """
 
     steps: int
     loss: float
     accuracy: float
     seconds: float
     left_out: int
+    tokens: int
 
 
 class PlainLinear(PeftLinear):
@@ -151,7 +155,7 @@ class Fitter:
             fused=self.device.type == "cuda",
         )
         self.model.train()
-        result, step = torch.full((2,), float("nan")), 0
+        result, step, trained = torch.full((2,), float("nan")), 0, 0
         while step < config.steps:
             progress = step / config.steps
             if config.seconds is not None:
@@ -162,7 +166,9 @@ class Fitter:
                     break
             for group in optimizer.param_groups:
                 group["lr"] = group["peak"] * min(1.0, (step + 1) / config.warmup_steps) * (1 - progress)
-            tokens, labels = _batch(draw_episodes(pairs, rng, config))
+            episodes = draw_episodes(pairs, rng, config)
+            trained += sum(map(len, episodes))
+            tokens, labels = _batch(episodes)
             loss, accuracy = self._loss(tokens.to(self.device), labels.to(self.device))
             optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
@@ -174,7 +180,8 @@ class Fitter:
         optimizer.zero_grad(set_to_none=True)
         last_loss, last_accuracy = result.tolist()
         left_out = len(pairs) - len(choose_pairs(pairs, range(len(pairs)), config.longest))
-        return FittingReport(step, last_loss, last_accuracy, time.perf_counter() - begun, left_out)
+        seconds = time.perf_counter() - begun
+        return FittingReport(step, last_loss, last_accuracy, seconds, left_out, trained)
 
     def _loss(self, tokens: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Mean cross-entropy and accuracy over the labelled tokens of a batch [B, T]."""
