@@ -17,9 +17,11 @@ from trm.training.trainer import Trainer
 ROOT = Path(__file__).parent.parent
 CONFIGS = ROOT / "configs"
 GOLDEN = ROOT / "tests" / "golden"
-# The other files name language models, variants of a recipe, or recipes of a proposer.
+# The other files name language models, variants of a recipe, recipes of a proposer, or need a file of puzzles.
 RECIPES = sorted(
-    path for path in CONFIGS.glob("*.toml") if not path.stem.startswith(("llms", "literature", "tune"))
+    path
+    for path in CONFIGS.glob("*.toml")
+    if not path.stem.startswith(("grid", "llms", "literature", "tune"))
 )
 
 SUDOKU = "53..7....6..195....98....6.8...6...34..8.3..17...2...6.6....28....419..5....8..79"

@@ -30,6 +30,9 @@ from trm.tasks.own_grid import lacks_symbols
 FORMAT = 1
 VANISHED = 1e-9  # weights are about 1e-2
 TASK_EMBEDDINGS = "embed.identities"  # name of the tensor with a row for every task
+IDENTIFIERS = (
+    "identifiers"  # in an expert's meta: the number of each training puzzle's embedding, by the puzzle's id
+)
 META = "trm.json"  # beside config.json and model.safetensors in a folder
 
 

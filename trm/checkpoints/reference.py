@@ -7,13 +7,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import yaml
 from torch import Tensor
 
 from trm.checkpoints import CheckpointError
-from trm.checkpoints.format import Expert, read_tensors
+from trm.checkpoints.format import IDENTIFIERS, Expert, read_tensors
 from trm.config import ConfigError, from_dict
+from trm.grid import first_line
 from trm.model.config import TRMConfig
+from trm.tasks import Task, names
 from trm.tasks import get as get_task
+from trm.text import parse_json
+
+_WRAPPERS = ("model", "state_dict", "model_state_dict")  # under which training scripts keep the weights
+# In the names of a data folder's identifiers.json: no puzzle at all, and a puzzle under another view.
+_BLANK, _AUGMENTED = "<blank>", "|||"
 
 _NAMES = {
     "H_init": "y_init",
@@ -115,20 +123,90 @@ def reference_config(state: Mapping[str, Tensor], task: str, overrides: Mapping[
     )
 
 
-def convert(upstream: str | Path, task: str, overrides: Mapping[str, Any] | None = None) -> Expert:
-    """Read a checkpoint of the reference implementation (a state dict saved by torch). Raises CheckpointError."""
-    get_task(task)
-    raw = read_tensors(Path(upstream), "a torch state dict")
-    if not isinstance(raw, dict) or not all(isinstance(v, Tensor) for v in raw.values()):
-        raise CheckpointError(f"{upstream}: expected a state dict of tensors")
-    state = {reference_name(k): v.float() for k, v in raw.items()}
-    missing = {"embed.tokens", "head.weight", "halt.weight", "y_init", "z_init"} - set(state)
-    if missing:
-        raise CheckpointError(f"{upstream}: {', '.join(sorted(missing))} missing; not a reference TRM")
+def convert(
+    upstream: str | Path,
+    task: str,
+    overrides: Mapping[str, Any] | None = None,
+    identifiers: Mapping[str, int] | None = None,
+) -> Expert:
+    """Read a checkpoint of the reference implementation (a state dict saved by torch). Raises CheckpointError.
+
+    overrides: keys of ReferenceConfig; where they name the vocabulary or the length, `task` is recorded and not
+    checked. identifiers: the embedding of each puzzle of its training, as `read_identifiers` has them.
+    """
+    spec = get_task(task)
+    state = _state_of(read_tensors(Path(upstream), "a torch state dict"), str(upstream))
     try:
         config = reference_config(state, task, overrides or {})
     except ConfigError as error:
         raise CheckpointError(f"{upstream}: {error}") from None
-    expert = Expert(task, config, state, {"task": task, "origin": f"converted from {Path(upstream).name}"})
+    if not {"vocab_size", "seq_len"} & set(overrides or {}):
+        _check_vocabulary(len(state["embed.tokens"]), spec, str(upstream))
+    meta: dict[str, Any] = {"task": task, "origin": f"converted from {Path(upstream).name}"}
+    if known := {name: number for name, number in (identifiers or {}).items() if number < config.identities}:
+        meta[IDENTIFIERS] = known
+    expert = Expert(task, config, state, meta)
     expert.model()  # weights that do not fit are refused here
     return expert
+
+
+def _state_of(raw: object, where: str) -> dict[str, Tensor]:
+    """The tensors under this project's names, also of a file that holds more than them. Raises CheckpointError."""
+    inner = (
+        next((raw[key] for key in _WRAPPERS if isinstance(raw.get(key), dict)), raw)
+        if isinstance(raw, dict)
+        else {}
+    )
+    if not inner or not all(isinstance(value, Tensor) for value in inner.values()):
+        raise CheckpointError(f"{where}: expected a state dict of tensors")
+    state = {reference_name(key): value.float() for key, value in inner.items()}
+    if any(key.startswith("H_level.") for key in state):
+        kind = "a Hierarchical Reasoning Model (HRM), with a network for each of its two levels"
+        raise CheckpointError(f"{where}: {kind}; expected a Tiny Recursive Model, which has one")
+    missing = {"embed.tokens", "head.weight", "halt.weight", "y_init", "z_init"} - set(state)
+    if missing:
+        raise CheckpointError(f"{where}: {', '.join(sorted(missing))} missing; not a reference TRM")
+    return state
+
+
+def _check_vocabulary(found: int, task: Task, where: str) -> None:
+    """Raise CheckpointError where weights were trained on another task's tokens."""
+    if found != task.vocab_size:
+        others = [name for name in names() if get_task(name).vocab_size == found]
+        hint = f" (it is that of {' or '.join(others)})" if others else ""
+        expected = f"expected {task.vocab_size} for {task.name}"
+        raise CheckpointError(f"{where}: a vocabulary of {found} tokens{hint}, {expected}")
+
+
+def read_run_config(path: Path) -> dict[str, Any]:
+    """The keys of ReferenceConfig in a JSON or YAML file: alone, or as `arch` in a run's all_config.yaml.
+
+    Raises CheckpointError for what is no such file, and for the configuration of another architecture; OSError.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        data = parse_json(text) if text.lstrip().startswith("{") else yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path}: neither JSON nor YAML: {first_line(error)}") from None
+    keys = data.get("arch", data) if isinstance(data, dict) else None
+    if not isinstance(keys, dict):
+        raise CheckpointError(f"{path}: expected an object, with keys of the reference implementation")
+    if "hrm" in (name := str(keys.get("name", ""))).lower() or "Hierarchical" in name:
+        raise CheckpointError(
+            f"{path}: the configuration of an HRM ({name}), expected a Tiny Recursive Model's"
+        )
+    return keys
+
+
+def read_identifiers(path: Path) -> dict[str, int]:
+    """The number of each puzzle's embedding, from the identifiers.json of a data folder; augmented ones left out.
+
+    Raises CheckpointError, and OSError.
+    """
+    try:
+        names = parse_json(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise CheckpointError(f"{path}: no JSON: {first_line(error)}") from None
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise CheckpointError(f"{path}: expected a list of the puzzles' names")
+    return {name: number for number, name in enumerate(names) if name != _BLANK and _AUGMENTED not in name}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import sys
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
@@ -56,27 +56,43 @@ def convert(
     out: Annotated[Path, typer.Argument(help="folder to write")],
     task: Task,
     config: Annotated[
-        Path | None, typer.Option(help="JSON file with keys of the reference implementation")
+        Path | None,
+        typer.Option(
+            help="JSON or YAML with the reference implementation's keys; all_config.yaml if it lies beside"
+        ),
+    ] = None,
+    identifiers: Annotated[
+        Path | None,
+        typer.Option(
+            help="identifiers.json of the training data (ARC): which embedding is whose; if not beside"
+        ),
     ] = None,
 ) -> None:
     """Turn reference weights into a folder that `TRM.from_pretrained` and `--refiner` accept."""
     from trm.checkpoints.format import save_folder
     from trm.checkpoints.reference import convert as convert_weights
+    from trm.checkpoints.reference import read_identifiers, read_run_config
     from trm.files import replacing
 
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         fail(f"{out} exists and is not an empty folder")
-    try:
-        overrides = json.loads(config.read_text()) if config is not None else {}
-    except ValueError as error:  # not JSON, or not text
-        fail(f"{config}: {error}")
-    if not isinstance(overrides, dict):
-        fail(f"{config}: expected a JSON object")
-    expert = convert_weights(upstream, task, overrides)
+    config = config or _beside(upstream, "all_config.yaml")
+    identifiers = identifiers or _beside(upstream, "identifiers.json")
+    overrides = read_run_config(config) if config is not None else {}
+    known = read_identifiers(identifiers) if identifiers is not None else {}
+    expert = convert_weights(upstream, task, overrides, known)
     with replacing(out) as temporary:
         save_folder(temporary, expert)
     shape = expert.config
     print(f"{out}: {shape.mixer}, {shape.layers} layers of width {shape.hidden_size}, {shape.seq_len} cells")
+    if shape.identities > 1 and not known:
+        print("trm: no --identifiers: which embedding belongs to which puzzle is not known", file=sys.stderr)
+
+
+def _beside(file: Path, name: str) -> Path | None:
+    """The file of this name in the folder of another one; None where there is none."""
+    path = file.with_name(name)
+    return path if path.is_file() else None
 
 
 @app.command(epilog="Example: trm pack ckpt/trm.pt runs/sudoku/checkpoints/best runs/maze/checkpoints/best")

@@ -73,7 +73,7 @@ def input_metrics(task: Task, puzzle: Puzzle, runs: Sequence[Trajectory], steps:
     metrics = []
     for index, run in enumerate(runs):
         right, cells = [False] * steps, 0.0  # of answers larger than the canvas
-        if puzzle.answers is None or max(puzzle.answers[index].shape) <= max(task.height, task.width):
+        if puzzle.answers is None or task.fits(puzzle.answers[index]):
             label = task.encode_label(puzzle, index)
             scored = label != IGNORE
             right = [bool((grid[scored] == label[scored]).all()) for grid in run.grids]
@@ -112,7 +112,8 @@ def evaluate(
     Restarts change `accuracy` and `verified` alone; the other figures are of the cold pass.
     """
     begun, task = time.perf_counter(), get(puzzles[0].task)
-    runs = roll_out(refiner.pool.engine(task.name), task, puzzles, steps, progress)
+    contexts = [refiner.pool.context(puzzle) or 0 for puzzle in puzzles]
+    runs = roll_out(refiner.pool.engine(task.name), task, puzzles, steps, progress, contexts)
     result = {"task": task.name, **measure(task, puzzles, runs, steps)}
     if restarts:
         remaining, states = iter(runs), []

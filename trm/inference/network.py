@@ -43,7 +43,8 @@ class PuzzleNetwork(ABC):
     """The network, or the ensemble, that answers a puzzle. task: the puzzle's, on the canvas that it sees.
 
     most_steps: supervision steps of a rollout at most; 0 is no limit. votes: whether further attempts are views of
-    the puzzle that vote, so that no rule ends them.
+    the puzzle that vote, so that no rule ends them. context: which of the network's embeddings is the puzzle's.
+    warning: what a person should know before trusting an answer.
     """
 
     engines: tuple[Engine, ...]
@@ -52,17 +53,19 @@ class PuzzleNetwork(ABC):
     calibration: Calibration | None = None
     accepts_drafts: bool = False
     votes: bool = False
+    context: int = 0
+    warning: str = ""
 
     def steps(self, requested: int) -> int:
         return min(requested, self.most_steps) if self.most_steps else requested
 
     def holds(self, grids: Grids) -> bool:
         """Whether grids fit on the canvas."""
-        return all(g.shape[0] <= self.task.height and g.shape[1] <= self.task.width for g in grids)
+        return all(map(self.task.fits, grids))
 
     def first(self, puzzle: Puzzle, draft: Grids | None, trace: bool = False) -> RolloutRequest:
         """The puzzle as it is, from a cold start or from a draft."""
-        return RolloutRequest(puzzle, puzzle, self.task, draft, trace=trace)
+        return RolloutRequest(puzzle, puzzle, self.task, draft, context=self.context, trace=trace)
 
     @abstractmethod
     def restart(self, restart: Restart) -> RolloutRequest:
@@ -96,6 +99,7 @@ class ExpertNetwork(PuzzleNetwork):
             self.task,
             None if draft is None else tuple(transform.forward(g) for g in draft),
             transform,
+            context=self.context,
             noise=self.task.restart_noise if restart.noise is None else restart.noise,
             seed=seed,
             trace=restart.trace,

@@ -6,12 +6,13 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import replace
+from typing import cast
 
 import torch
 
 from trm.adaptation.calibration import calibration_of
 from trm.adaptation.test_time import AdaptationConfig, TestTimeTrainer, canvas_side, default_adaptation
-from trm.checkpoints.format import Checkpoint, CheckpointError, Expert
+from trm.checkpoints.format import IDENTIFIERS, Checkpoint, CheckpointError, Expert
 from trm.device import DeviceError, resolve_device
 from trm.grid import PuzzleError
 from trm.inference.engine import Engine, gains_from_bf16
@@ -25,6 +26,10 @@ ADAPTATION_SHARE = 0.8  # of a budget
 ENOUGH = 0.9
 # Adapted networks that are kept for puzzles that come again: drafts, scores, arms of a comparison. 14 MB each.
 KEPT_ON_GPU, KEPT_ON_CPU = 256, 32
+UNKNOWN_PUZZLE = (
+    "this expert knows a puzzle by an embedding that it learned for it, and sees no demonstrations: "
+    "for a puzzle that it did not learn the answer is a guess"
+)
 
 
 class ModelPool:
@@ -111,6 +116,16 @@ class ModelPool:
             return task.on(expert.config.canvas_width or task.width)
         return task.on(canvas_side(puzzle, expert.config, self.adaptation.smallest_canvas))
 
+    def context(self, puzzle: Puzzle) -> int | None:
+        """The number of the embedding of a puzzle that the expert learned by name; None if it did not learn it.
+
+        0 where the embedding does not stand for the puzzle.
+        """
+        expert = self.expert(puzzle.task)
+        if not get(puzzle.task).has_demonstrations or not expert.config.identities:
+            return 0
+        return cast(dict[str, int], expert.meta.get(IDENTIFIERS, {})).get(puzzle.id)
+
     def network(
         self,
         puzzle: Puzzle,
@@ -127,8 +142,14 @@ class ModelPool:
         """
         task = puzzle.task
         if not self.adapts(task):
-            engine = self.engine(task)
-            return ExpertNetwork((engine,), self.canvas(puzzle), accepts_drafts=self.accepts_drafts(task))
+            drafts, context = self.accepts_drafts(task), self.context(puzzle)
+            return ExpertNetwork(
+                (self.engine(task),),
+                self.canvas(puzzle),
+                accepts_drafts=drafts,
+                context=context or 0,
+                warning=UNKNOWN_PUZZLE if context is None else "",
+            )
         key, config = self._key(puzzle), self.adaptation
         if budget_seconds is not None:
             config = replace(config, seconds=ADAPTATION_SHARE * budget_seconds)

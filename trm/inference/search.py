@@ -156,6 +156,8 @@ class Search:
             state.network = self.provider.network(puzzle, state.seconds_left(config), adapting)
             state.adaptation_seconds = time.perf_counter() - begun
             state.network.first(puzzle, None).rollout(0)  # refuses what its canvas cannot hold
+            if state.network.warning:
+                self._warn(f"{self.provider.checkpoint.name}: {state.network.warning}")
             if state.cold:  # what the network cannot be shown must not cost the cold start
                 state.draft_starts = [draft for draft in state.draft_starts if state.network.holds(draft)]
             if state.refines_drafts and (draft := state.newest_draft()) is not None:

@@ -182,11 +182,15 @@ def test_bench_counts_and_measures(trm: Callable[..., Result]) -> None:
         (["data", "sudoku", "--out", "x.csv", "like=wrong.csv"], 2, "the answer breaks the rules"),
         (["data", "sudoku", "--out", "x.csv", "like=half.csv", "swaps=0"], 2, "the answer breaks the rules"),
         (["convert", "none", "out", "--task", "sudoku"], 2, "No such file"),
-        (["convert", "none", "out", "--task", "sudoku", "--config", "list.json"], 2, "a JSON object"),
+        (
+            ["convert", "none", "out", "--task", "sudoku", "--config", "list.json"],
+            2,
+            "list.json: expected an object",
+        ),
         (
             ["convert", "none", "out", "--task", "sudoku", "--config", "binary.json"],
             2,
-            "binary.json: 'utf-8' codec",
+            "binary.json: neither JSON nor YAML: 'utf-8' codec",
         ),
         (["pack", "folder.csv", "one.pt"], 2, "folder.csv"),
         (["train", TINY, "--out", "list.json"], 2, "list.json is a file"),
