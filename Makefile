@@ -41,7 +41,7 @@ install: $(STAMP)
 # Touched last, so that an installation cut short is taken up again. The warning silenced is of folders named as
 # packages are, which is what an editable installation is about.
 $(STAMP): pyproject.toml constraints.txt | $(BIN)/python
-	PYTHONWARNINGS=ignore $(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt -e '.[dev,report]'
+	PYTHONWARNINGS=ignore $(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt -e '.[dev,report,serve]'
 	touch $@
 
 $(BIN)/python:

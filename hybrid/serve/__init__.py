@@ -1,0 +1,1 @@
+"""`hybrid serve`: a page and an HTTP API over one engine."""

@@ -1,0 +1,157 @@
+"""What happens to a puzzle, as the JSON that a stream of events sends."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hybrid.answer import Answer, draft_json
+from trm.grid import Grid, Grids
+from trm.inference.proposals import CheckedDraft
+from trm.inference.rollouts import Attempt, RolloutStep
+from trm.inference.selection import tally
+from trm.tasks import Puzzle, get
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Event:
+    """name: `started`, `drafting`, `draft`, `adapting`, `step`, `answer` or `error`. The last two end a puzzle.
+
+    status: of an error, the HTTP status that says the same.
+    """
+
+    name: str
+    data: Json
+    status: int = 200
+
+    @property
+    def last(self) -> bool:
+        return self.name in ("answer", "error")
+
+
+def error_event(status: int, message: str) -> Event:
+    return Event("error", {"message": message}, status)
+
+
+def draft_event(puzzle: Puzzle, draft: CheckedDraft, number: int) -> Event:
+    grids = draft.draft.grids
+    data = {"draft": number, **draft_json(get(puzzle.task), draft)}
+    return Event("draft", data | {"grids": texts(puzzle, grids), "broken": broken(puzzle, grids)})
+
+
+def step_event(puzzle: Puzzle, step: RolloutStep, attempt: int) -> Event:
+    """attempt: the number of the rollout, from 1, in the order in which rollouts began."""
+    task = get(puzzle.task)
+    wrong = violations(puzzle, step.grid, step.index)
+    return Event(
+        "step",
+        {
+            "attempt": attempt,
+            "source": step.request.source,
+            "input": step.index + 1,
+            "step": step.number,
+            "grid": task.text((step.grid,)),
+            "confidence": round(step.confidence, 6),
+            "broken": wrong,
+        },
+    )
+
+
+def answer_event(answer: Answer, with_trace: bool, detailed: bool) -> Event:
+    """The contract's record; detailed: also where rules are broken, every attempt, and the votes for candidates."""
+    record = record_of(answer, with_trace)
+    if not detailed:
+        return Event("answer", record)
+    puzzle = answer.puzzle
+    return Event(
+        "answer",
+        {
+            "record": record,
+            "grids": texts(puzzle, answer.grids),
+            "broken": broken(puzzle, answer.grids),
+            "attempts": [attempt_json(puzzle, attempt) for attempt in answer.attempts],
+            "votes": [] if answer.task.has_checker else votes(answer),
+        },
+    )
+
+
+def record_of(answer: Answer, with_trace: bool) -> Json:
+    record = answer.to_json(answers=bool(answer.alternatives), trace=with_trace)
+    return record | {name: _without_folders(record[name]) for name in ("llm", "refiner")}
+
+
+def _without_folders(name: str | None) -> str | None:
+    """A resolved model's name, which may begin with the path of a file of this machine, without its folders."""
+    where, mark, revision = (name or "").partition("@")
+    return f"{Path(where).name}{mark}{revision}" if name and Path(where).exists() else name
+
+
+def attempt_json(puzzle: Puzzle, attempt: Attempt) -> Json:
+    return {
+        "source": attempt.source,
+        "grids": texts(puzzle, attempt.grids),
+        "confidence": round(attempt.confidence, 6),
+        "status": str(attempt.verdict.status),
+        "steps": attempt.steps,
+    }
+
+
+def votes(answer: Answer) -> list[list[Json]]:
+    """For every input the distinct grids that attempts and drafts named, most votes first, with who named them."""
+    found = []
+    for index in range(len(answer.puzzle.inputs)):
+        named = [(a.grids[index], a.source, a.confidence) for a in answer.attempts]
+        named += [(d.draft.grids[index], "llm", None) for d in answer.drafts if d.draft.grids is not None]
+        found.append(
+            [
+                {
+                    "grid": answer.task.text((grid,)),
+                    "votes": count,
+                    "sources": _sources(grid, named),
+                    "confidence": max(
+                        (c for g, _, c in named if c is not None and _same(g, grid)), default=None
+                    ),
+                }
+                for grid, count in tally([grid for grid, _, _ in named])
+            ]
+        )
+    return found
+
+
+def _sources(grid: Grid, named: Sequence[tuple[Grid, str, float | None]]) -> dict[str, int]:
+    """How many votes each source gave a grid."""
+    sources: dict[str, int] = {}
+    for other, source, _ in named:
+        if _same(other, grid):
+            sources[source] = sources.get(source, 0) + 1
+    return sources
+
+
+def _same(first: Grid, second: Grid) -> bool:
+    return first.shape == second.shape and bool((first == second).all())
+
+
+def texts(puzzle: Puzzle, grids: Grids | None) -> list[str]:
+    """Each grid of an answer as its task writes it."""
+    return [get(puzzle.task).text((grid,)) for grid in grids or ()]
+
+
+def broken(puzzle: Puzzle, grids: Grids | None) -> list[list[Json]]:
+    """For every input the broken rules; nothing where there is no answer of as many grids."""
+    if grids is None or len(grids) != len(puzzle.inputs):
+        return []
+    return [violations(puzzle, grid, index) for index, grid in enumerate(grids)]
+
+
+def violations(puzzle: Puzzle, grid: Grid, index: int) -> list[Json]:
+    """The rules that a grid breaks, in words, and the cells that break them as [row, column] from 0."""
+    task, question = get(puzzle.task), puzzle.inputs[index]
+    if task.fills and grid.shape != question.shape:
+        return [{"words": "the grid has another shape than the question", "cells": []}]
+    return [
+        {"words": v.words, "cells": [list(cell) for cell in v.cells]} for v in task.violations(question, grid)
+    ]

@@ -1,0 +1,170 @@
+"""What every request passes before it is read: host, origin, token, size; and the headers of every response."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import ipaddress
+import json
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+MOST_BYTES = 1 << 20  # of a request's body
+BODY_SECONDS = 30.0  # that a client may take to send it
+CONTENT_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+HEADERS = {
+    "Content-Security-Policy": CONTENT_POLICY,
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+}
+PROTECTED = ("/v1/", "/metrics")  # by the token; the page's own files hold nothing that is secret
+
+
+@dataclass(frozen=True)
+class Policy:
+    """Who may ask. token: None where none is needed. hosts: names under which the server is known, beside `localhost`.
+
+    loopback: whether only this machine can reach the server; then addresses of other machines are no names of it.
+    """
+
+    token: str | None = None
+    hosts: tuple[str, ...] = ()
+    loopback: bool = True
+
+    def knows_host(self, header: str) -> bool:
+        """Whether a Host header names this server. A foreign name that was pointed at this machine does not
+        (DNS rebinding); an address cannot be pointed anywhere."""
+        try:
+            name = (urlsplit(f"//{header}").hostname or "").rstrip(".")
+            urlsplit(f"//{header}").port  # noqa: B018  raises for what is no port
+        except ValueError:
+            return False
+        if name == "localhost" or name in self.hosts:
+            return True
+        try:
+            address = ipaddress.ip_address(name)
+        except ValueError:
+            return False
+        return address.is_loopback or not self.loopback
+
+
+def error_body(
+    status: int, message: str, code: str | None = None, param: str | None = None
+) -> dict[str, object]:
+    """An error as OpenAI's API writes it."""
+    kinds = {
+        401: "authentication_error",
+        403: "permission_error",
+        404: "not_found_error",
+        429: "rate_limit_error",
+    }
+    kind = kinds.get(status, "server_error" if status >= 500 else "invalid_request_error")
+    return {"error": {"message": message, "type": kind, "param": param, "code": code}}
+
+
+class Guard:
+    """Refuses what must not reach the application, and reads the body of what may: whole, bounded, in time."""
+
+    def __init__(self, app: ASGIApp, policy: Policy) -> None:
+        self.app, self.policy = app, policy
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            if scope["type"] == "lifespan":
+                await self.app(scope, receive, send)
+            return
+
+        async def send_guarded(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in HEADERS.items():
+                    headers[name] = value
+                headers.setdefault("Cache-Control", "no-store")
+            await send(message)
+
+        headers = Headers(scope=scope)
+        if (refusal := self._refusal(scope, headers)) is not None:
+            await _refuse(send_guarded, *refusal)
+            return
+        try:
+            async with asyncio.timeout(BODY_SECONDS):
+                body = await _body(headers, receive)
+        except TimeoutError:
+            await _refuse(send_guarded, 408, f"the body took longer than {BODY_SECONDS:.0f} s")
+            return
+        except ValueError as error:
+            await _refuse(send_guarded, 413, str(error))
+            return
+        if body is not None:  # else the client is gone
+            await self.app(scope, _replay(body, receive), send_guarded)
+
+    def _refusal(self, scope: Scope, headers: Headers) -> tuple[int, str] | None:
+        """Status and message for a request that is refused."""
+        host = headers.get("host", "")
+        if not self.policy.knows_host(host):
+            return 403, "unknown Host, expected a name or address of this server"
+        origin, site = headers.get("origin"), headers.get("sec-fetch-site", "none")
+        if origin is not None and urlsplit(origin).netloc != host:
+            return 403, "the request comes from another page, expected this server's own"
+        if site not in ("none", "same-origin") and headers.get("sec-fetch-mode") != "navigate":
+            return 403, "the request comes from another page, expected this server's own"
+        if self.policy.token is not None and scope["path"].startswith(PROTECTED):
+            scheme, _, given = headers.get("authorization", "").partition(" ")
+            right = hmac.compare_digest(given.strip().encode(), self.policy.token.encode())
+            if scheme.lower() != "bearer" or not right:
+                return 401, "expected the server's token: Authorization: Bearer TOKEN"
+        return None
+
+
+async def _body(headers: Headers, receive: Receive) -> bytes | None:
+    """The whole body; None if the client left. Raises ValueError where it is too large."""
+    too_large = f"the body is larger than {MOST_BYTES} bytes"
+    declared = headers.get("content-length", "0")
+    if not (declared.isascii() and declared.isdigit()) or int(declared) > MOST_BYTES:
+        raise ValueError(too_large)
+    parts, size = [], 0
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return None
+        parts.append(message.get("body", b""))
+        size += len(parts[-1])
+        if size > MOST_BYTES:
+            raise ValueError(too_large)
+        if not message.get("more_body", False):
+            return b"".join(parts)
+
+
+def _replay(body: bytes, receive: Receive) -> Receive:
+    """A `receive` that gives the body first, then whatever comes, such as the client's leaving."""
+    given = False
+
+    async def replayed() -> Message:
+        nonlocal given
+        if given:
+            return await receive()
+        given = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return replayed
+
+
+async def _refuse(send: Send, status: int, message: str) -> None:
+    body = json.dumps(error_body(status, message)).encode()
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    if status == 401:
+        headers.append((b"www-authenticate", b"Bearer"))
+    if status in (408, 413):
+        headers.append((b"connection", b"close"))  # the rest of the body is not read
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

@@ -1,0 +1,65 @@
+"""Puzzles from requests, by the readers of text alone: nothing here opens a file."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
+from itertools import groupby
+from typing import Any
+
+from trm import tasks
+from trm.grid import PuzzleError
+from trm.inference.refiner import as_puzzle
+from trm.tasks import Puzzle
+from trm.tasks.registry import demonstrated
+
+LONGEST_MESSAGE = 20_000  # characters of a message that are searched for a puzzle
+_FENCED = re.compile(r"```[^\n]*\n(.*?)```", re.S)
+
+
+def read_puzzle(question: str | dict[str, Any], task: str | None, name: str) -> Puzzle:
+    """A puzzle, validated. Raises PuzzleError."""
+    if isinstance(question, dict):
+        kind = tasks.get(task or demonstrated())
+        puzzle = kind.read(question)
+        kind.validate(puzzle)
+    else:
+        puzzle = as_puzzle(question, task)
+    # The answer that an ARC task may hold is not for those who answer.
+    return replace(puzzle, id=name, answers=None)
+
+
+def find_puzzle(text: str, name: str) -> Puzzle:
+    """The puzzle in a chat message, which may have words around it. Raises PuzzleError if there is none."""
+    failure: PuzzleError | None = None
+    for part in _parts(text[-LONGEST_MESSAGE:]):
+        try:
+            return read_puzzle(part, None, name)
+        except PuzzleError as error:
+            failure = failure or error
+    raise failure or PuzzleError("an empty message, expected a puzzle")
+
+
+def _parts(text: str) -> Iterator[str]:
+    """What may be the puzzle of a message, the likeliest first."""
+    for block in _FENCED.findall(text):
+        yield block.strip("\n")
+    if 0 <= (start := text.find("{")) < (end := text.rfind("}")):
+        yield text[start : end + 1]
+    lines = text.replace("\r\n", "\n").split("\n")
+    for is_row, block in groupby(lines, _is_row):
+        if is_row:
+            yield "\n".join(block)
+    for word in text.split():
+        if len(word) >= 81:
+            yield word
+    with suppress(IndexError):
+        yield text.strip("\n")
+
+
+def _is_row(line: str) -> bool:
+    """Whether a line may be a row of some task's grid: it has no letters but those that a task knows."""
+    known = {"G", "S", "o"}
+    return bool(line) and not any(c.isalpha() and c not in known for c in line)

@@ -1,0 +1,225 @@
+"""What the routes do: read puzzles, hand them to the worker, and write what comes back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+
+from hybrid.serve import chat
+from hybrid.serve.catalogue import Catalogue, Model, UnknownModelError
+from hybrid.serve.events import Event
+from hybrid.serve.guard import Policy, error_body
+from hybrid.serve.inbox import Inbox, events, last_events
+from hybrid.serve.metrics import Metrics
+from hybrid.serve.reading import find_puzzle, read_puzzle
+from hybrid.serve.schemas import ChatRequest, ScoreRequest, SolveRequest
+from hybrid.serve.worker import Call, Emit, Job, Work, Worker
+from hybrid.solving import NOBODY
+from trm.grid import PuzzleError
+from trm.inference.config import SearchConfig
+from trm.inference.refiner import as_draft
+from trm.tasks import Puzzle
+
+EVENT_STREAM = "text/event-stream"
+ALIVE = ": still here\n\n"  # a comment of a stream in which nothing happens
+
+
+@dataclass(frozen=True)
+class Settings:
+    """policy: who may ask. limit_seconds: after them a search is stopped, and the answer is what there is by then."""
+
+    policy: Policy = Policy()
+    limit_seconds: float = 300.0
+
+
+class RequestError(Exception):
+    """A request that cannot be answered: one line for people."""
+
+    def __init__(self, status: int, message: str, code: str | None = None, param: str | None = None) -> None:
+        super().__init__(message)
+        self.status, self.code, self.param = status, code, param
+
+
+class Service:
+    """The models, the worker that owns them, and the routes' work."""
+
+    def __init__(self, catalogue: Catalogue, worker: Worker, settings: Settings) -> None:
+        self.catalogue, self.worker, self.settings = catalogue, worker, settings
+        self.metrics = Metrics(worker)
+
+    # -- solve ---------------------------------------------------------------------------------------------
+    async def solve(self, body: SolveRequest, request: Request) -> Response:
+        model = self.model(body.llm, body.refiner)
+        read = [
+            _read(item.question, item.task, item.id or f"puzzle-{number}")
+            for number, item in enumerate(body.items(), 1)
+        ]
+        if body.question is not None and isinstance(read[0], PuzzleError):
+            raise RequestError(422, str(read[0]), "bad_puzzle", "question")
+        if body.stream:
+            return self._stream(model, body, read)
+        make = [partial(self._job, model, p, body.config(), body) for p in read if isinstance(p, Puzzle)]
+        ended = await last_events(self.worker, make, self.settings.limit_seconds, request)
+        if ended is None:
+            return Response(status_code=499)  # nobody reads it
+        for event in ended:
+            self.count(event)
+        if body.question is not None:
+            return JSONResponse(*_reply(ended[0]))
+        waiting = iter(ended)
+        results = [
+            {"id": item.id or f"puzzle-{number}", **error_body(422, str(puzzle), "bad_puzzle")}
+            if isinstance(puzzle, PuzzleError)
+            else {"id": puzzle.id, **_reply(next(waiting))[0]}
+            for number, (item, puzzle) in enumerate(zip(body.items(), read, strict=True), 1)
+        ]
+        return JSONResponse({"object": "list", "data": results})
+
+    def _job(
+        self, model: Model, puzzle: Puzzle, config: SearchConfig, body: SolveRequest, emit: Emit
+    ) -> Work:
+        return Job(
+            model, puzzle, config, emit, watched=body.stream, detailed=body.stream, with_trace=body.trace
+        )
+
+    def _stream(
+        self, model: Model, body: SolveRequest, read: Sequence[Puzzle | PuzzleError]
+    ) -> StreamingResponse:
+        inbox = Inbox()
+        names = [p.id if isinstance(p, Puzzle) else f"puzzle-{n}" for n, p in enumerate(read, 1)]
+        good = [number for number, puzzle in enumerate(read) if isinstance(puzzle, Puzzle)]
+        works: list[Work] = []
+        for place, number in enumerate(good):
+            puzzle = read[number]
+            assert isinstance(puzzle, Puzzle)
+            works.append(self._job(model, puzzle, body.config(), body, inbox.emit(place)))
+        ahead = self.worker.waiting + self.worker.running
+        self.worker.submit(works)
+
+        async def lines() -> AsyncIterator[str]:
+            for name, puzzle in zip(names, read, strict=True):
+                if isinstance(puzzle, PuzzleError):
+                    yield _line("error", {"puzzle": name, "message": str(puzzle)})
+                else:
+                    yield _line("queued", {"puzzle": name, "ahead": ahead})
+            async for item in events(self.worker, works, inbox, self.settings.limit_seconds):
+                if item is None:
+                    yield ALIVE
+                    continue
+                place, event = item
+                self.count(event)
+                yield _line(event.name, {"puzzle": names[good[place]], **event.data})
+            yield _line("done", {})
+
+        return StreamingResponse(lines(), media_type=EVENT_STREAM)
+
+    # -- score ---------------------------------------------------------------------------------------------
+    async def score(self, body: ScoreRequest, request: Request) -> Response:
+        refiner = self.model(NOBODY, body.refiner).pipeline.refiner
+        assert refiner is not None  # nobody for both is no model
+        puzzle = _read(body.question, body.task, "puzzle-1")
+        if isinstance(puzzle, PuzzleError):
+            raise RequestError(422, str(puzzle), "bad_puzzle", "question")
+        try:
+            candidates = [as_draft(puzzle, text) for text in body.candidates]
+        except PuzzleError as error:
+            raise RequestError(422, str(error), "bad_candidate", "candidates") from None
+
+        def scores() -> Event:
+            found = refiner.score(puzzle, candidates)
+            return Event("answer", {"scores": [round(float(score), 6) for score in found]})
+
+        ended = await last_events(self.worker, [partial(Call, scores)], self.settings.limit_seconds, request)
+        if ended is None:
+            return Response(status_code=499)
+        data, status = _reply(ended[0])
+        return JSONResponse(
+            data | {"refiner": body.refiner or self.catalogue.refiners[0]} if status == 200 else data, status
+        )
+
+    # -- chat ----------------------------------------------------------------------------------------------
+    async def chat(self, body: ChatRequest, request: Request) -> Response:
+        try:
+            chat.refuse_unsupported(body)
+            model = self.catalogue.named(body.model) if body.model else self.catalogue.models[0]
+        except chat.UnsupportedError as error:
+            raise RequestError(400, str(error), "unsupported_value", error.param) from None
+        except UnknownModelError as error:
+            raise RequestError(404, str(error), "model_not_found", "model") from None
+        completion = chat.Completion(model.name)
+        with_usage = body.stream_options is not None and body.stream_options.include_usage
+        try:
+            puzzle = find_puzzle(chat.question_of(body), "message")
+        except PuzzleError as error:
+            text = chat.NO_PUZZLE.format(reason=error)
+            if body.stream:
+                chunks = [completion.first_chunk(), *completion.last_chunks(text, None, with_usage)]
+                return StreamingResponse(iter(chunks), media_type=EVENT_STREAM)
+            return JSONResponse(completion.whole(text, None))
+        config = SearchConfig(restarts=8, seed=body.seed or 0, score_ties=True)
+        if body.stream:
+            inbox = Inbox()
+            works: list[Work] = [Job(model, puzzle, config, inbox.emit(0))]
+            self.worker.submit(works)
+
+            async def chunks_of() -> AsyncIterator[str]:
+                yield completion.first_chunk()
+                async for item in events(self.worker, works, inbox, self.settings.limit_seconds):
+                    if item is None:
+                        yield ALIVE
+                    elif item[1].last:
+                        self.count(item[1])
+                        record, status = _reply(item[1])
+                        if status != 200:
+                            yield f"data: {json.dumps(record)}\n\n"
+                            return
+                        text = chat.reply_text(body, puzzle, record)
+                        for chunk in completion.last_chunks(text, record, with_usage):
+                            yield chunk
+
+            return StreamingResponse(chunks_of(), media_type=EVENT_STREAM)
+        make = [partial(Job, model, puzzle, config)]
+        ended = await last_events(self.worker, make, self.settings.limit_seconds, request)
+        if ended is None:
+            return Response(status_code=499)
+        self.count(ended[0])
+        record, status = _reply(ended[0])
+        if status != 200:
+            return JSONResponse(record, status)
+        return JSONResponse(completion.whole(chat.reply_text(body, puzzle, record), record))
+
+    # -- shared --------------------------------------------------------------------------------------------
+    def model(self, llm: str | None, refiner: str | None) -> Model:
+        try:
+            return self.catalogue.model(llm, refiner)
+        except UnknownModelError as error:
+            raise RequestError(404, str(error), "model_not_found") from None
+
+    def count(self, event: Event) -> None:
+        if event.name == "answer" and "scores" not in event.data:
+            self.metrics.answered(event.data.get("record", event.data))
+
+
+def _read(question: str | dict[str, Any], task: str | None, name: str) -> Puzzle | PuzzleError:
+    try:
+        return read_puzzle(question, task, name)
+    except PuzzleError as error:
+        return error
+
+
+def _reply(event: Event) -> tuple[dict[str, Any], int]:
+    """The body and the status that say what the last event of a puzzle says."""
+    if event.name == "error":
+        return error_body(event.status, event.data["message"]), event.status
+    return event.data, 200
+
+
+def _line(name: str, data: dict[str, Any]) -> str:
+    """An event of a stream."""
+    return f"event: {name}\ndata: {json.dumps(data, ensure_ascii=False, separators=(',', ':'))}\n\n"

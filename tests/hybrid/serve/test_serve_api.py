@@ -1,0 +1,178 @@
+"""The HTTP API: records, streams, errors, and what a request cannot reach."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import doubles
+import pytest
+from conftest import Serve
+from small_networks import SMALL
+from starlette.testclient import TestClient
+
+from hybrid.serve.reading import read_puzzle
+from trm.checkpoints.format import Checkpoint, Expert
+from trm.inference.provider import ModelPool
+from trm.inference.refiner import Refiner
+from trm.model.network import TRM
+
+ARC = {"train": [{"input": [[1, 0]], "output": [[0, 1]]}], "test": [{"input": [[2, 0]]}]}
+
+
+def events(text: str) -> list[tuple[str, dict[str, Any]]]:
+    """The events of a stream: names and data."""
+    found = []
+    for block in text.strip().split("\n\n"):
+        if not block.startswith(":"):
+            name, data = block.split("\n")
+            found.append((name.removeprefix("event: "), json.loads(data.removeprefix("data: "))))
+    return found
+
+
+def tiny() -> Refiner:
+    """A real network, untrained."""
+    model = TRM(SMALL)
+    return Refiner(
+        ModelPool(Checkpoint("tiny", {"sudoku": Expert("sudoku", SMALL, model.state_dict())}), "cpu")
+    )
+
+
+# -- solve -------------------------------------------------------------------------------------------------
+def test_a_puzzle_becomes_the_record_of_the_contract(client: TestClient) -> None:
+    record = client.post("/v1/solve", json={"question": doubles.SUDOKU, "id": "mine"}).json()
+    assert (record["id"], record["status"], record["answer"]) == ("mine", "verified", doubles.SOLUTION)
+    assert record["source"] == "refiner"
+    assert record["drafts"][0]["valid"] is False
+    assert "trace" not in record
+
+
+def test_several_puzzles_keep_their_order_and_a_bad_one_spoils_no_other(client: TestClient) -> None:
+    puzzles = [
+        {"question": doubles.SUDOKU},
+        {"question": "no puzzle"},
+        {"question": doubles.SUDOKU, "id": "c"},
+    ]
+    reply = client.post("/v1/solve", json={"puzzles": puzzles})
+    first, second, third = reply.json()["data"]
+    assert reply.status_code == 200
+    assert (first["status"], third["status"]) == ("verified", "verified")
+    assert [first["id"], second["id"], third["id"]] == ["puzzle-1", "puzzle-2", "c"]
+    assert second["error"]["code"] == "bad_puzzle"
+
+
+def test_a_stream_tells_of_the_draft_every_step_and_the_answer(client: TestClient) -> None:
+    reply = client.post("/v1/solve", json={"question": doubles.SUDOKU, "stream": True})
+    assert reply.headers["content-type"].startswith("text/event-stream")
+    found = events(reply.text)
+    assert [name for name, _ in found] == ["queued", "started", "draft", *["step"] * 4, "answer", "done"]
+    draft = next(data for name, data in found if name == "draft")
+    assert [0, 7] in draft["broken"][0][0]["cells"]
+    steps = [data for name, data in found if name == "step"]
+    assert {(s["attempt"], s["source"], s["step"]) for s in steps} == {
+        (1, "refiner", 1), (1, "refiner", 2), (2, "refiner+draft", 1), (2, "refiner+draft", 2),
+    }  # fmt: skip
+    assert steps[1]["grid"] == doubles.SOLUTION
+    assert steps[1]["confidence"] == pytest.approx(0.75, abs=0.001)
+    assert steps[1]["broken"] == []
+    answer = next(data for name, data in found if name == "answer")
+    assert answer["record"]["status"] == "verified"
+    assert [attempt["status"] for attempt in answer["attempts"]] == ["verified", "verified"]
+
+
+def test_candidates_of_arc_come_with_their_votes(serve: Serve) -> None:
+    client = serve(network=doubles.refiner(doubles.echoes))
+    body = {"question": ARC, "llm": "none", "stream": True}
+    answer = next(d for n, d in events(client.post("/v1/solve", json=body).text) if n == "answer")
+    assert answer["votes"] == [
+        [{"grid": "2 0", "votes": 1, "sources": {"refiner": 1}, "confidence": pytest.approx(0.75, abs=0.001)}]
+    ]
+    assert answer["record"]["status"] == "unverified"
+
+
+def test_models_are_chosen_by_name(client: TestClient) -> None:
+    listed = client.get("/v1/models").json()
+    assert listed["llms"] == ["scripted", "none"]
+    assert {model["id"] for model in listed["data"]} == {"scripted+network", "scripted", "network"}
+    alone = client.post("/v1/solve", json={"question": doubles.SUDOKU, "refiner": "none"}).json()
+    assert (alone["status"], alone["refiner"], alone["source"]) == ("unsolved", None, "llm")
+
+
+@pytest.mark.parametrize(
+    ("change", "status"),
+    [
+        ({"llm": "https://elsewhere/v1"}, 404),
+        ({"refiner": "/etc/passwd"}, 404),
+        ({"llm": "none", "refiner": "none"}, 404),
+        ({"steps": 0}, 422),
+        ({"steps": "many"}, 422),
+        ({"unknown": 1}, 422),
+        ({"task": "chess"}, 422),
+        ({"question": "55" + doubles.SUDOKU[2:]}, 422),
+        ({"question": {"train": []}}, 422),
+        ({"puzzles": []}, 422),
+    ],
+)
+def test_a_wrong_value_is_one_line(client: TestClient, change: dict[str, object], status: int) -> None:
+    reply = client.post("/v1/solve", json={"question": doubles.SUDOKU} | change)
+    assert reply.status_code == status
+    message = reply.json()["error"]["message"]
+    assert message
+    assert "\n" not in message
+    assert "Traceback" not in message
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"[" * 200_000, b'{"question": "\xff"}', b"null", b"[]"])
+def test_a_body_that_is_no_request_is_refused(client: TestClient, body: bytes) -> None:
+    reply = client.post("/v1/solve", content=body, headers={"content-type": "application/json"})
+    assert reply.status_code in (400, 422)
+    assert reply.json()["error"]["type"] == "invalid_request_error"
+
+
+def test_a_question_is_never_opened_as_a_file(client: TestClient, tmp_path: Path) -> None:
+    file = tmp_path / "puzzle.txt"
+    file.write_text(doubles.SUDOKU)
+    for question in (str(file), f"file://{file}", "-", "ckpt/trm.pt"):
+        assert client.post("/v1/solve", json={"question": question}).status_code == 422
+
+
+# -- score, and the rest -----------------------------------------------------------------------------------
+def test_scores_come_in_the_order_of_the_candidates(serve: Serve) -> None:
+    client = serve(network=tiny())
+    body = {"question": doubles.SUDOKU, "candidates": [doubles.SOLUTION, doubles.SUDOKU]}
+    scores = client.post("/v1/score", json=body).json()["scores"]
+    assert 0 < scores[0] <= 1
+    assert scores[1] == 0  # open cells answer nothing
+
+
+def test_a_candidate_of_another_shape_is_refused(client: TestClient) -> None:
+    reply = client.post("/v1/score", json={"question": doubles.MAZE, "candidates": ["S G"]})
+    assert reply.status_code == 422
+    assert reply.json()["error"]["param"] == "candidates"
+
+
+def test_samples_are_puzzles_of_every_task(client: TestClient) -> None:
+    samples = client.get("/v1/samples").json()
+    for sample in samples:
+        assert read_puzzle(sample["question"], sample["task"], "sample").task == sample["task"]
+    assert {sample["task"] for sample in samples} >= {"sudoku", "maze", "arc"}
+
+
+def test_metrics_count_puzzles(client: TestClient) -> None:
+    client.post("/v1/solve", json={"question": doubles.SUDOKU})
+    text = client.get("/metrics").text
+    assert 'hybrid_puzzles_total{status="verified",task="sudoku"} 1.0' in text
+    assert 'hybrid_requests_total{route="/v1/solve",status="200"} 1.0' in text
+    assert "hybrid_queue_waiting 0.0" in text
+
+
+def test_an_internal_error_shows_nothing_of_the_inside(serve: Serve) -> None:
+    def breaks(asked: doubles.Asked) -> list[Any]:
+        raise RuntimeError("secret of the inside")
+
+    client = serve(network=doubles.refiner(breaks))
+    reply = client.post("/v1/solve", json={"question": doubles.SUDOKU})
+    assert reply.status_code == 500
+    assert "secret" not in reply.text
+    assert client.post("/v1/solve", json={"question": doubles.SUDOKU, "refiner": "none"}).status_code == 200
