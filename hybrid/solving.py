@@ -14,6 +14,7 @@ from hybrid import render
 from hybrid.answer import Answer
 from hybrid.llm import local
 from hybrid.llm.chat.prompts import ChatProposer
+from hybrid.llm.client import ServerLLM
 from hybrid.llm.grid.shipped import AUTO, Adapter, AdapterError, adapter_for
 from hybrid.llm.registry import connect, hide_password
 from hybrid.output import Earlier, Output, OutputError, remaining
@@ -166,6 +167,8 @@ def load_proposer(
     display.busy(f"loading {hide_password(setup.llm)}")
     if adapter is None:
         llm = connect(setup.llm, setup.device)
+        if budget is not None and isinstance(llm, ServerLLM):
+            llm.connection.patience = llm.connection.patience.within(budget)
         display.listen(llm)
         return ChatProposer(llm)
     proposer = load_tuned(setup.llm, adapter, setup.device, budget)

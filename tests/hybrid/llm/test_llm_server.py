@@ -16,9 +16,12 @@ from typing import Any
 import httpx
 import pytest
 
+from hybrid import solving
 from hybrid.llm.base import BackendError, Reply, Request
-from hybrid.llm.client import Patience, ServerLLM
+from hybrid.llm.client import ServerLLM
+from hybrid.llm.connection import Patience
 from hybrid.llm.wire import retry_after
+from hybrid.output import Output
 from tests.hybrid.llm.fake_server import (
     MESSAGES,
     MODELS,
@@ -32,6 +35,8 @@ from tests.hybrid.llm.fake_server import (
     fault,
     listening,
 )
+from trm import tasks
+from trm.inference.config import SearchConfig
 
 
 def test_a_good_server() -> None:
@@ -84,11 +89,7 @@ def test_a_request_that_fails_costs_only_its_own_replies(failure: Any) -> None:
     )
     for concurrency in (7, 1):
         told: dict[int, list[Reply]] = {}
-        try:
-            replies = llm.complete(requests, samples=2, concurrency=concurrency, on_replies=told.__setitem__)
-        except BackendError:  # nothing else was answered while it was tried: the server itself may be busy
-            assert (failure.status_code, concurrency) == (429, 1)
-            continue
+        replies = llm.complete(requests, samples=2, concurrency=concurrency, on_replies=told.__setitem__)
         assert told == dict(enumerate(replies))
         failed = replies.pop(3)
         assert [[reply.text for reply in of_request] for of_request in replies] == [["4", "4"]] * 6
@@ -102,6 +103,39 @@ def test_a_server_that_fails_every_request_is_given_up() -> None:
     with pytest.raises(BackendError, match="500"):
         llm.complete([Request(MESSAGES)] * 50)
     assert len(server.bodies) < 10
+
+
+@pytest.mark.parametrize("failure", [fault(httpx.ReadError), httpx.Response(500), httpx.Response(403)])
+def test_failures_that_come_first_do_not_end_what_is_under_way(failure: Any) -> None:
+    """Five requests are refused at once, while the server still writes its first reply."""
+
+    async def serve(request: httpx.Request) -> httpx.Response:
+        if request.method == "GET":
+            return httpx.Response(200, json=MODELS)
+        bad = BAD in request.content.decode()
+        await asyncio.sleep(0.01 if bad else 0.1)
+        if not bad:
+            return httpx.Response(200, json=completion())
+        return await Server._answer(failure, request)
+
+    llm = ServerLLM(
+        "http://localhost/v1", transport=httpx.MockTransport(serve), patience=Patience(first_wait=0)
+    )
+    bad = Request([{"role": "user", "content": BAD}])
+    told: dict[int, list[Reply]] = {}
+    replies = llm.complete([bad] * 5 + [Request(MESSAGES)], concurrency=6, on_replies=told.__setitem__)
+    assert [reply.text for (reply,) in replies] == [""] * 5 + ["4"]
+    assert all(reply.error for (reply,) in replies[:5])
+    assert told == dict(enumerate(replies))
+
+
+def test_replies_of_a_call_without_an_answer_are_not_told() -> None:
+    told: list[int] = []
+    with pytest.raises(BackendError):
+        Server(httpx.Response(500)).connect().complete(
+            [Request(MESSAGES)] * 3, on_replies=lambda number, _: told.append(number)
+        )
+    assert told == []
 
 
 def test_a_failed_sample_among_good_ones_is_a_value() -> None:
@@ -234,6 +268,18 @@ def test_a_deadline_is_for_the_whole_reply(answer: Any) -> None:
     with pytest.raises(BackendError, match="no reply within"):
         ask(llm)
     assert time.monotonic() - started < 5
+
+
+def test_a_budget_bounds_the_wait_for_a_draft(capsys: pytest.CaptureFixture[str]) -> None:
+    puzzle, config = tasks.get("sudoku").samples()[0], SearchConfig(budget_seconds=0.2)
+    gate = threading.Event()
+    with listening(lambda handler: gate.wait(30)) as url:
+        started = time.monotonic()
+        code = solving.run([puzzle], solving.Setup(url, "none", "cpu", "none"), config, Output())
+        assert time.monotonic() - started < 10
+        gate.set()
+    assert code == solving.MISSING
+    assert "no reply within 0.2 s" in capsys.readouterr().err
 
 
 def test_stop_ends_a_call_in_another_thread() -> None:

@@ -18,8 +18,9 @@ import pytest
 
 from hybrid.llm.base import BackendError, Message, Request
 from hybrid.llm.chat.prompts import ChatProposer
+from hybrid.llm.client import ServerLLM
+from hybrid.llm.connection import Patience
 from hybrid.llm.registry import connect
-from hybrid.llm.client import Patience, ServerLLM
 from hybrid.llm.store import fetch, wheels
 from trm import tasks
 
