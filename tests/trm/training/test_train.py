@@ -1,26 +1,22 @@
-"""The trainer: what a step does, exact resume, processes that match one, and a real little training."""
+"""The trainer: what a step does, exact resume, and a real little training."""
 
 from __future__ import annotations
 
 import json
 import math
-import os
 import shutil
 import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from small_networks import ROOT, same, settings, trainer, weights
+from small_networks import same, settings, trainer, weights
 
 from trm.checkpoints.format import CheckpointError, load
-from trm.config import ConfigError, from_dict
+from trm.config import ConfigError
 from trm.data.stream import training_puzzles
 from trm.device import DeviceError
-from trm.training.config import Config
 from trm.training.step import Learner
 from trm.training.trainer import Trainer
 
@@ -273,88 +269,3 @@ def test_what_cannot_be_meant_is_refused(change: dict[str, Any]) -> None:
     section, _, key = next(iter(change)).partition("__")
     with pytest.raises(ConfigError, match=rf"{section}.*{key}"):
         settings(**change)
-
-
-@pytest.mark.slow
-def test_two_processes_match_one(tmp_path: Path) -> None:
-    """`accelerate launch` with two CPU processes: the same losses and weights as one, to rounding."""
-    recipe = tmp_path / "recipe.toml"
-    recipe.write_text(TWO)
-    states, losses = [], []
-    two = "-m accelerate.commands.launch --num_processes 2 --num_machines 1 --main_process_port 0"
-    two += " --multi_gpu --mixed_precision no --dynamo_backend no"  # the flag starts processes, on CPUs too
-    for world, launch in (("1", ""), ("2", two)):
-        out = tmp_path / world
-        command = [sys.executable, *launch.split(), "-m", "trm", "train", str(recipe)]
-        env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "default"}
-        done = subprocess.run(
-            [*command, "--out", str(out), "--device", "cpu"],
-            cwd=ROOT, env=env, capture_output=True, text=True, timeout=300, check=False,
-        )  # fmt: skip
-        assert done.returncode == 0, done.stderr
-        states.append(torch.load(out / "checkpoints/last/training.pt", weights_only=True))
-        lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
-        losses.append([line["loss"] for line in lines if "loss" in line])
-    assert json.loads((tmp_path / "2" / "environment.json").read_text())["processes"] == 2
-    assert losses[0][0] == pytest.approx(losses[1][0], rel=1e-5)
-    for name, tensor in states[0]["model"].items():
-        torch.testing.assert_close(tensor, states[1]["model"][name], rtol=1e-3, atol=1e-4)
-
-
-@pytest.mark.slow
-def test_two_processes_report_and_save_at_the_same_steps(tmp_path: Path) -> None:
-    """Each has a clock of its own: only one may say when. And one process goes on with what two have left."""
-    recipe, script = tmp_path / "recipe.toml", tmp_path / "often.py"
-    recipe.write_text(TWO.replace("steps = 5\n", "steps = 60\nsave_every_seconds = 0.05\n"))
-    script.write_text(
-        "import sys, time, trm.training.trainer\nfrom accelerate import PartialState\nfrom trm.cli import app\n"
-        "trm.training.trainer.REPORT_EVERY = 0.03\nlate = time.monotonic\n"
-        "if PartialState(cpu=True).process_index: time.monotonic = lambda: 1.7 * late()\napp()\n"
-    )
-    launch = "-m accelerate.commands.launch --num_processes 2 --num_machines 1 --main_process_port 0"
-    launch += " --multi_gpu --mixed_precision no --dynamo_backend no"
-    out = tmp_path / "out"
-    asked = [str(script), "train", str(recipe), "--out", str(out), "--device", "cpu"]
-    env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "default", "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        [sys.executable, *launch.split(), *asked],
-        cwd=ROOT, env=env, capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-3000:]
-    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
-    assert sum("loss" in line for line in lines) > 3
-    said: list[str] = []
-    config = from_dict(Config, json.loads((out / "config.json").read_text()))
-    puzzles, held_out = training_puzzles(config.data, config.train.seed)
-    alone = Trainer(config, out, puzzles, held_out, device="cpu", say=said.append)
-    alone.resume()
-    assert alone.done_steps == 60
-    assert said == []  # with every slot
-
-
-TWO = """
-[model]
-seq_len = 81
-vocab_size = 11
-canvas_width = 9
-hidden_size = 32
-heads = 2
-prefix = 1
-positions = "rowcolbox"
-h_cycles = 1
-l_cycles = 1
-draft = true
-feedback = true
-[data]
-task = "sudoku"
-generate = 40
-held_out_size = 8
-options = { clues = [60, 70] }
-[draft]
-start_rate = 0.3
-[train]
-steps = 5
-batch = 8
-max_steps = 3
-eval_steps = 2
-"""
