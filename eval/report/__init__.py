@@ -20,8 +20,8 @@ EXAMPLES = 2  # of solved and of failed puzzles for each task
 NOTES = """solved: the exact rules hold (ARC: one of two guesses equals the label), with Wilson's interval.
 exact: % that equals the label. steps, TFLOP (network and LLM, by count), LLM tokens and seconds: means over puzzles.
 unread: drafts that held no grid. p: exact McNemar test against the hybrid on the same puzzles. trm+restarts has the
-hybrid's arithmetic, its LLM's included, as further restarts; trm+seconds and llm+views have its seconds. The adaptation of an ARC expert to a task is not
-counted: all arms of the network share it."""
+hybrid's arithmetic, its LLM's included, as further restarts; trm+seconds and llm+views have its seconds. The
+adaptation of an ARC expert to a task is not counted: all arms of the network share it."""
 
 # The columns of a task's table: a heading, and the cell for an arm's results `r` and its test `p` against the hybrid.
 COLUMNS: dict[str, Callable[[Record, Record | None], str]] = {

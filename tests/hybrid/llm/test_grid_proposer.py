@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from hybrid.llm.chat.prompts import read_draft
 from hybrid.llm.grid.adapter import load_merged
 from hybrid.llm.grid.base_weights import GridModelError, base_word_ids
 from hybrid.llm.grid.candidates import GridModel
+from hybrid.llm.grid.fitting import FittingConfig
 from hybrid.llm.grid.proposer import GridProposer
 from hybrid.llm.grid.shipped import AdapterError, adapter_for, model_id, shipped
 from hybrid.llm.tuning.merging import tokenizer
@@ -216,3 +218,69 @@ def test_a_merged_model_is_kept_and_loads_the_same(
     second, same = load_merged(whole, tmp_path / "adapter", "cpu", torch.float32)
     assert digest == same
     assert all((first.state_dict()[name] == weight).all() for name, weight in second.state_dict().items())
+
+
+# -- judging -------------------------------------------------------------------------------------------------
+def small_task(seed: int) -> Puzzle:
+    rng = np.random.default_rng(seed)
+    pairs = [tuple(rng.integers(0, 10, (2, 2), dtype=np.uint8) for _ in range(2)) for _ in range(3)]
+    return Puzzle("arc", (pairs[0][0],), demos=((pairs[1][0], pairs[1][1]), (pairs[2][0], pairs[2][1])))
+
+
+def test_the_first_arc_draft_names_all_candidates_and_replies_keep_them(proposer: GridProposer) -> None:
+    puzzle = small_task(1)
+    drafts = proposer.propose(puzzle, drafts=3)
+    (named,) = drafts[0].candidates
+    assert drafts[0].grids is not None
+    assert np.array_equal(named[0].grid, drafts[0].grids[0])
+    assert all(0 < candidate.share <= 1 for candidate in named)
+    assert not any(draft.candidates for draft in drafts[1:])
+    read = read_draft(puzzle, proposer.replies(puzzle, 1)[0])
+    (again,) = read.candidates
+    assert [(c.share, c.score) for c in again] == [(c.share, c.score) for c in named]
+    assert all(np.array_equal(a.grid, b.grid) for a, b in zip(again, named, strict=True))
+
+
+def test_scores_are_those_of_the_drafts_whether_or_not_their_prompts_are_still_held(
+    proposer: GridProposer,
+) -> None:
+    puzzle = small_task(1)
+    named = proposer.propose(puzzle)[0].candidates[0]
+    grids = [candidate.grid for candidate in named]
+    held = proposer.score(puzzle, 0, grids)
+    proposer.propose(samples("sudoku")[0])  # the decoder has read something else since
+    again = proposer.score(puzzle, 0, grids)
+    expected = [candidate.score for candidate in named]
+    assert held == pytest.approx(expected, abs=1e-3)
+    assert again == pytest.approx(expected, abs=1e-3)
+    assert proposer.score(samples("sudoku")[0], 0, grids) is None
+
+
+def test_more_views_add_votes_until_the_seconds_are_spent(proposer: GridProposer) -> None:
+    puzzle = small_task(1)
+    first = proposer.with_more_views(puzzle, 0.0)
+    more = proposer.with_more_views(puzzle, first.seconds + 1e-6)
+    assert more.seconds > first.seconds
+    assert more.tokens > first.tokens
+    assert len(more.candidates[0]) >= len(first.candidates[0])
+
+
+def test_a_fitted_model_scores_a_task_as_it_was_fitted_to_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few_steps = partial(FittingConfig, steps=3, learning_rate=0.01, sequences=2)
+    monkeypatch.setattr("hybrid.llm.grid.fitting.FittingConfig", few_steps)
+    base, adapter = write_tiny(tmp_path)
+    fitting = GridProposer(
+        GridModel.load(base, adapter, fitted=True, most_rows=8, window=2500), "tiny", views=2
+    )
+    frozen = fitting.frozen()
+    first, second = small_task(1), small_task(2)
+    assert fitting.fits
+    assert not frozen.fits
+    assert fitting.name != frozen.name
+    drafted = fitting.propose(first)[0].candidates[0]
+    fitting.propose(second)  # the weights are now another task's, or as they were trained
+    grids = [candidate.grid for candidate in drafted]
+    assert fitting.score(first, 0, grids) == pytest.approx([c.score for c in drafted], abs=1e-2)
+    assert frozen.score(first, 0, grids) != pytest.approx([c.score for c in drafted], abs=1e-2)
