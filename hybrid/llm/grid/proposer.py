@@ -233,12 +233,13 @@ def _from_candidates(puzzle: Puzzle, found: TaskCandidates, drafts: int) -> list
     if not all(ranked):
         return [Draft(None, error="no grid came to its end", seconds=found.seconds)]
     count = min(drafts, max(map(len, ranked)))
-    shares = found.tokens // count, found.seconds / count, found.prompt_tokens // count
-    made = [
-        _draft(puzzle, tuple(choice[min(rank, len(choice) - 1)].grid for choice in ranked), *shares)
-        for rank in range(count)
+    grids = [tuple(choice[min(rank, len(choice) - 1)].grid for choice in ranked) for rank in range(count)]
+    # What all of them cost together stands in the first one.
+    first = _draft(puzzle, grids[0], found.tokens, found.seconds, found.prompt_tokens)
+    return [
+        replace(first, candidates=found.proposed),
+        *(_draft(puzzle, some, 0, 0.0, 0) for some in grids[1:]),
     ]
-    return [replace(made[0], candidates=found.proposed), *made[1:]]
 
 
 def _draft(puzzle: Puzzle, grids: tuple[Grid, ...], tokens: int, seconds: float, prompt_tokens: int) -> Draft:
