@@ -8,8 +8,8 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from hybrid import cli_scores, inputs
-from hybrid.cli_common import TaskName, fail, task_named
+from hybrid import cli_scores, cli_serve, inputs
+from hybrid.cli_common import Goal, Start, TaskName, fail, task_named
 from trm import __version__, streams, tasks
 from trm.grid import PuzzleError
 from trm.inference.config import SearchConfig
@@ -27,6 +27,7 @@ app = typer.Typer(
 )
 
 app.add_typer(cli_scores.app)
+app.add_typer(cli_serve.app)
 
 Puzzles = Annotated[
     list[str] | None, typer.Argument(metavar="[PUZZLE]…", help="File, inline puzzle, or - for standard input")
@@ -124,6 +125,8 @@ def solve(
     out: Out = None,
     resume: Resume = False,
     trace: Trace = False,
+    start: Start = None,
+    goal: Goal = None,
 ) -> None:
     """Answer puzzles: the LLM drafts, the network refines beside a cold start, the rules verify.
 
@@ -140,7 +143,7 @@ def solve(
         trace=trace,
         score_ties=True,
     )
-    _run(puzzles, task, llm, adapter, refiner, device, config, as_json, out, resume)
+    _run(puzzles, task, llm, adapter, refiner, device, config, as_json, out, resume, (start, goal))
 
 
 @app.command(epilog="Example: hybrid draft --llm smollm2 --drafts 4 puzzles.txt")
@@ -173,6 +176,7 @@ def _run(
     as_json: bool,
     out: Path | None,
     resume: bool,
+    ends: tuple[str | None, str | None] = (None, None),
 ) -> NoReturn:
     if llm == refiner == "none":
         fail("neither an LLM nor a refiner, expected one of them to answer")
@@ -188,10 +192,12 @@ def _run(
             kind = own_task(refiner, kind)
         except MissingError as error:
             fail(error, 3)
-    loaded = inputs.read(names or [], kind)
-    for item in loaded:
-        if isinstance(item, PuzzleError):
-            print(f"hybrid: {message_line(item)}", file=sys.stderr)
+    try:
+        loaded = inputs.read(names or [], kind, inputs.ends_of(*ends))
+    except PuzzleError as error:
+        fail(error)
+    for line in inputs.messages(loaded):
+        print(f"hybrid: {message_line(line)}", file=sys.stderr)
     puzzles = [item for item in loaded if isinstance(item, tasks.Puzzle)]
     if not puzzles:
         raise typer.Exit(2)

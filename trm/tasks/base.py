@@ -47,6 +47,7 @@ class Task(ABC):
     """
 
     name: str
+    noun: ClassVar[str] = "a puzzle"  # what a message calls it: "taken for a Sudoku: …"
     height: int  # of the canvas, in cells
     width: int
     symbols: tuple[int, ...]  # in token order
@@ -58,6 +59,8 @@ class Task(ABC):
     characters: ClassVar[str] = ""  # the visible characters of a question's text, by which `detect` knows it
     has_checker: ClassVar[bool]  # whether exact rules can verify an answer
     has_demonstrations: ClassVar[bool] = False  # each puzzle has demonstrations of its own in place of rules
+    has_ends: ClassVar[bool] = False  # whether a question goes from a start to a goal
+    flat_is_certain: ClassVar[bool] = True  # whether a question in one line tells the grid's shape
     # False if labels follow a tie-break that symmetries do not preserve: then puzzles are not augmented.
     labels_equivariant: ClassVar[bool] = True
     restart_noise: ClassVar[float] = 0.3  # σ of the noise on y in restarts, the best in PTRM's experiments
@@ -111,7 +114,7 @@ class Task(ABC):
         return False
 
     def in_line(self, line: str) -> tuple[str, str | None] | None:
-        """The question, and the answer if known, that a line of a file holds beside other fields; None if it does not."""
+        """The question, and the answer if known, that a file's line holds among other fields; None if it has none."""
         return None
 
     def parts(self, blocks: Sequence[Sequence[tuple[int, str]]]) -> list[tuple[int, str]]:

@@ -31,6 +31,7 @@ class Puzzle:
     answers: the labels, one grid per input, where they are known.
     demos: demonstration pairs (input, output), of tasks that have them (ARC).
     meta: whatever else the source says: rating, length of the path, file and line.
+    notes: what a person should know of how the question was read, one sentence each.
     """
 
     task: str
@@ -39,6 +40,7 @@ class Puzzle:
     answers: Grids | None = None
     demos: tuple[tuple[Grid, Grid], ...] = ()
     meta: dict[str, str | int | float] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     @property
     def grid(self) -> Grid:

@@ -22,6 +22,7 @@ from trm.tasks.puzzle import Puzzle
 
 Solver: TypeAlias = Callable[[Puzzle], Grids | None]
 GROUP = "trm.tasks"
+LEAST_SHARE = 0.5  # of the characters of a text that a task may have written
 BUILT_IN = sorted(path.parent.name for path in Path(__file__).parent.glob("*/task.py"))
 
 
@@ -66,22 +67,32 @@ def _in_order() -> list[Task]:
     return [get(name) for name in (*BUILT_IN, *_outside())]
 
 
-def recognise(text: str) -> Puzzle:
+def recognise(text: str, flat: bool = True) -> Puzzle:
     """The puzzle that a text is, of the task that it is most like. Raises PuzzleError: what is wrong with it for that
     task, or, where fewer than half of its characters are any task's, that it is none.
 
     Of the tasks that it may be, it is the first that can read it and finds nothing wrong with the puzzle.
+    flat: whether a single line may be a grid whose shape the line alone does not tell.
     """
     tasks = _in_order()
     if (certain := next((task for task in tasks if task.is_certain(text)), None)) is not None:
         tasks = [certain]
     shares = [(task.detect(text), task) for task in tasks]
-    likely = sorted((share for share in shares if share[0] >= 0.5), key=lambda share: -share[0])
+    listed = text.lstrip().startswith("[")  # as no puzzle with demonstrations is
+    likely = sorted(
+        (share for share in shares if share[0] >= LEAST_SHARE),
+        key=lambda share: (listed and share[1].has_demonstrations, -share[0]),
+    )
     if not likely:
         raise PuzzleError(f"{shorten(text)} is no puzzle, expected one of {', '.join(names())}")
     first_error = None
     for _, task in likely:
         try:
+            if not (flat or task.flat_is_certain or "\n" in text or text.lstrip().startswith("[")):
+                words = (
+                    f"a single line of {len(text)} cells, expected lines; --task {task.name} reads a flat one"
+                )
+                raise PuzzleError(words)
             puzzle = task.parse(text)
             task.validate(puzzle)
             return puzzle
@@ -109,6 +120,13 @@ def detect(text: str) -> str:
         return error.task.name
 
 
+def looks_like_puzzle(text: str) -> bool:
+    """Whether a text is a puzzle, be it with mistakes, and no name of a file."""
+    return any(
+        task.detect(text) >= LEAST_SHARE or any(map(task.in_line, text.split("\n"))) for task in _in_order()
+    )
+
+
 def detect_grid(grid: Grid) -> str:
     """The name of the task that an array [H, W] is a question of. Raises PuzzleError if it is none's."""
     if name := next((task.name for task in _in_order() if task.accepts_grid(grid)), None):
@@ -120,6 +138,11 @@ def detect_grid(grid: Grid) -> str:
 def demonstrated() -> str:
     """The name of the task whose puzzles files hold in ARC's public JSON form, with demonstrations."""
     return next(task.name for task in _in_order() if task.has_demonstrations)
+
+
+def task_with_ends() -> str:
+    """The name of the task whose puzzles go from a start to a goal."""
+    return next(task.name for task in _in_order() if task.has_ends)
 
 
 def solver_of(task: Task) -> Solver | None:

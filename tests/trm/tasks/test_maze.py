@@ -38,7 +38,7 @@ def test_a_flat_square_is_a_maze(puzzle: Puzzle) -> None:
     [
         ("S  \n G", "row 2: 2 cells, expected 3 as in row 1: ' G'"),
         ("S x\n  G", "row 1, cell 3: 'x', expected one of '# SG'"),
-        ("So\n G", "row 1, cell 2: 'o'"),
+        ("S  o\n    \nG   ", "row 1, cell 4: 'o'"),
         ("S G", "maze of 1x3, expected 2x2 to 30x30"),
         ("\n".join(["S" + " " * 30, "G" + " " * 30]), "maze of 2x31"),
         ("S \n\n G", "row 2: 0 cells, expected 2"),
@@ -110,7 +110,7 @@ def test_answers_regain_the_spaces_that_transit_took() -> None:
     [
         ("S   \n ## ", "2 rows, expected 4"),
         ("S   \n ##  \n    \n ##G", "row 2: 5 cells, expected 4"),
-        ("S  x\n ## \n    \n ##G", "row 1, cell 4: 'x'"),
+        ("S  ?\n ## \n    \n ##G", "row 1, cell 4: '?'"),
     ],
 )
 def test_unreadable_answers_are_named(puzzle: Puzzle, text: str, message: str) -> None:

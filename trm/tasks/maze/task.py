@@ -1,4 +1,7 @@
-"""Mazes up to 30x30. A grid is [H, W] of ASCII codes of `# SGo`; an answer marks a shortest path with `o`."""
+"""Mazes up to 30x30, and up to 32x32 where a closed wall, which the network need not see, surrounds them.
+
+A grid is [H, W] of ASCII codes of `# SGo`; an answer marks a shortest path with `o`.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +12,13 @@ from math import isqrt
 import numpy as np
 
 from trm.grid import Grid, GridParseError, Grids, PuzzleError, shape_words
-from trm.tasks.base import Cell, Task, bucket
+from trm.tasks.base import Cell, Ends, Task, Tokens, bucket
+from trm.tasks.maze import text as written
 from trm.tasks.maze.rules import FREE, GOAL, LEAST, MOST, PATH, START, WALL, Field, find, wall_up_paths
+from trm.tasks.maze.text import ANSWER, lines_of
 from trm.tasks.puzzle import Puzzle, Violation, place
 from trm.tasks.transforms import SymmetryGroup
 
-QUESTION, ANSWER = "# SG", "# SGo"  # the characters of each
 CELLS = {
     WALL: (Cell("", "wall"), "\x1b[90m██\x1b[0m"),
     FREE: (Cell("", "free"), "  "),
@@ -23,12 +27,16 @@ CELLS = {
     PATH: (Cell("o", "path"), "\x1b[32m██\x1b[0m"),
 }  # each symbol's cell, and how a terminal shows it in colour, two columns wide
 OTHER, WRONG = (Cell("?", "free"), "  "), "\x1b[31m██\x1b[0m"
-SIDES = f"{LEAST}x{LEAST} to {MOST}x{MOST}"
+SIDES = f"{LEAST}x{LEAST} to {MOST}x{MOST} ({MOST + 2}x{MOST + 2} with a closed outer wall)"
 
 
-def _lines(text: str) -> list[str]:
-    """The lines of a grid without the empty lines around it. Spaces are cells, never stripped."""
-    return text.replace("\r\n", "\n").strip("\n").split("\n")
+def inner(grid: Grid) -> tuple[slice, slice]:
+    """The part of a maze that a network sees: all of it, or what a closed outer wall surrounds if it is too large."""
+    walls = grid == WALL
+    closed = walls[0].all() and walls[-1].all() and walls[:, 0].all() and walls[:, -1].all()
+    if max(grid.shape) <= MOST or not closed:
+        return slice(None), slice(None)
+    return slice(1, -1), slice(1, -1)
 
 
 def read_rows(lines: Sequence[str], allowed: str) -> Grid:
@@ -82,16 +90,18 @@ def _path_violations(question: Grid, answer: Grid) -> list[Violation]:
 
 class Maze(Task):
     name = "maze"
+    noun = "a maze"
     rules = (
         "Find a shortest path from S to G in the maze. # is a wall, a space is free. A step goes up, down, "
         "left or right to a cell that is no wall. The answer is the whole maze, line by line, with every "
         "free cell of one shortest path marked with the letter o; walls, S, G and all other cells stay."
     )
-    characters = "#SG"
     height = width = MOST
     symbols = (WALL, FREE, START, GOAL, PATH)
     fills = {FREE: (FREE, PATH)}  # noqa: RUF012
     has_checker = True
+    has_ends = True
+    flat_is_certain = False
     restart_noise = 0.0  # restarts of mazes are transformed, and need no noise (LOG.md)
     # Of equally short paths the label is the one that a search trying Down, Left, Right, Up finds.
     labels_equivariant = False
@@ -100,21 +110,42 @@ class Maze(Task):
     comparison_options = {"height": (5, 7), "min_path": 6}  # noqa: RUF012
 
     def parse(self, text: str) -> Puzzle:
-        """A maze by lines, or a square one as a single line."""
-        lines = _lines(text)
+        """A maze by lines, or a square one as a single line; in any notation that leaves a single meaning."""
+        lines = lines_of(text)
         if lines == [""]:
-            raise GridParseError(f"an empty maze, expected lines of {QUESTION!r}")
-        side = isqrt(len(lines[0]))
-        if len(lines) == 1 and side >= LEAST and side * side == len(lines[0]):  # no maze has one row: flat
-            lines = [lines[0][i : i + side] for i in range(0, side * side, side)]
-        grid = read_rows(lines, QUESTION)
-        if not all(LEAST <= n <= MOST for n in grid.shape):
+            raise GridParseError(f"an empty maze, expected lines of {written.QUESTION!r}")
+        if len(lines) == 1 and (side := self.flat_shape(lines[0])):  # no maze has one row: flat
+            text = "\n".join(lines[0][i : i + side] for i in range(0, len(lines[0]), side))
+        grid, notes = written.read(text)
+        self._refuse_size(grid)
+        return Puzzle(self.name, (grid,), notes=notes)
+
+    def flat_shape(self, line: str) -> int:
+        """How long the rows of a maze in one line are: those of a square, or of the only closed wall; 0 if none."""
+        side = isqrt(len(line))
+        if side >= LEAST and side * side == len(line):
+            return side
+        closed = [
+            width
+            for width in range(3, len(line) // 3 + 1)
+            if not len(line) % width
+            and set(line[:width] + line[-width:] + line[::width] + line[width - 1 :: width]) == {"#"}
+        ]
+        return closed[0] if len(closed) == 1 else 0
+
+    def _refuse_size(self, grid: Grid) -> None:
+        if grid.ndim != 2 or min(grid.shape) < LEAST or not self.fits(grid):
             raise GridParseError(f"maze of {shape_words(grid)}, expected {SIDES}")
-        return Puzzle(self.name, (grid,))
+
+    def detect(self, text: str) -> float:
+        return written.share(text)
+
+    def with_ends(self, puzzle: Puzzle, ends: Ends) -> Puzzle:
+        return replace(puzzle, inputs=(written.with_ends(puzzle.grid, ends),), notes=())
 
     def parse_answer(self, puzzle: Puzzle, text: str) -> Grids:
         """By lines or as a single line. Spaces lost at the ends of rows are put back; leading ones count."""
-        (height, width), lines = puzzle.grid.shape, _lines(text)
+        (height, width), lines = puzzle.grid.shape, lines_of(text)
         if len(lines) == 1 and len(lines[0]) > width:
             flat = lines[0].ljust(height * width)
             lines = [flat[i : i + width] for i in range(0, len(flat), width)]
@@ -126,7 +157,8 @@ class Maze(Task):
         for number, line in enumerate(lines, 1):
             if len(line) > width:
                 raise GridParseError(f"row {number}: {len(line)} cells, expected {width}: {line[:40]!r}")
-        return (read_rows([line.ljust(width) for line in lines], ANSWER),)
+        lines = written.translated([line.ljust(width) for line in lines], puzzle.grid)
+        return (read_rows(lines, ANSWER),)
 
     def text(self, grids: Grids) -> str:
         return "\n".join("".join(map(chr, row)) for row in grids[0].tolist())
@@ -151,10 +183,10 @@ class Maze(Task):
 
     def validate(self, puzzle: Puzzle) -> None:
         grid = puzzle.grid
-        if len(puzzle.inputs) != 1 or grid.ndim != 2 or not all(LEAST <= n <= MOST for n in grid.shape):
-            raise PuzzleError(
-                f"maze of {' and '.join(map(shape_words, puzzle.inputs))}, expected one of {SIDES}"
-            )
+        if len(puzzle.inputs) != 1:
+            found = " and ".join(map(shape_words, puzzle.inputs))
+            raise PuzzleError(f"mazes of {found}, expected one of {SIDES}")
+        self._refuse_size(grid)
         for row, column in np.argwhere(~np.isin(grid, (WALL, FREE, START, GOAL))).tolist():
             symbol = _shown(int(grid[row, column]))
             raise PuzzleError(f"maze: {place(row, column)} holds {symbol}, expected one of '# SG'")
@@ -182,6 +214,27 @@ class Maze(Task):
         paths = [[(row, col) for row, col in np.argwhere(grids[0] == PATH).tolist()] for grids in known]
         grid = wall_up_paths(puzzle.grid, paths, rng)
         return None if grid is None else replace(puzzle, inputs=(grid,))
+
+    # -- tokens: a wall around a maze that is too large with it is left out, and put back ------------------
+    def fits(self, grid: Grid) -> bool:
+        return grid.ndim == 2 and super().fits(grid[inner(grid)] if grid.size else grid)
+
+    def encode(self, grid: Grid) -> Tokens:
+        return super().encode(grid[inner(grid)] if grid.ndim == 2 and grid.size else grid)
+
+    def encode_draft(self, puzzle: Puzzle, draft: Grid, index: int = 0) -> Tokens:
+        question, part = puzzle.inputs[index], inner(puzzle.inputs[index])
+        if draft.shape != question.shape:
+            return super().encode_draft(puzzle, draft, index)
+        return super().encode_draft(replace(puzzle, inputs=(question[part],)), draft[part])
+
+    def decode(self, puzzle: Puzzle, tokens: Tokens, index: int = 0) -> Grid:
+        question = puzzle.inputs[index]
+        part = inner(question)
+        seen = replace(puzzle, inputs=(question[part],))
+        answer = question.copy()
+        answer[part] = super().decode(seen, tokens)
+        return answer
 
     def symmetries(self, shape: tuple[int, int]) -> SymmetryGroup:
         h, w = np.arange(shape[0]), np.arange(shape[1])

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from itertools import permutations, product
 
 import numpy as np
 
-from trm.grid import Grid, GridParseError, Grids, PuzzleError, shape_words, shorten
+from trm.grid import Grid, Grids, PuzzleError, shape_words
 from trm.tasks.base import Cell, Task, bucket
+from trm.tasks.grid_text import plain
 from trm.tasks.puzzle import Puzzle, Violation, place
+from trm.tasks.sudoku import text as written
 from trm.tasks.transforms import SymmetryGroup
 
 # -- rules ---------------------------------------------------------------------------------------------
@@ -17,6 +20,8 @@ _INDEX = np.arange(81).reshape(9, 9)
 _BOXES = _INDEX.reshape(3, 3, 3, 3).swapaxes(1, 2).reshape(9, 9)
 UNITS = np.concatenate([_INDEX, _INDEX.T, _BOXES])  # [27, 9] flat cell numbers: rows, columns, boxes
 _UNIT_NAMES = tuple(f"{kind} {i + 1}" for kind in ("row", "column", "box") for i in range(9))
+# For every cell of every unit its place in a table [27, 10] of units and digits, and the cell itself.
+_PLACES, _CELLS = (np.arange(27)[:, None] * 10 + 0 * UNITS).reshape(-1), UNITS.reshape(-1)
 _ORDERS = list(permutations(range(3)))
 # [1296, 9]: the orders of nine rows that move bands, and rows inside their bands.
 MOVES = np.array(
@@ -29,55 +34,31 @@ MOVES = np.array(
 
 def repeated_digits(grid: Grid) -> list[Violation]:
     """The digits that a row, column or box of grid [9, 9] holds more than once. Symbols above 9 are left out."""
+    if (
+        grid.dtype == np.uint8 and grid.max() <= 9
+    ):  # a short cut: files hold millions of puzzles without a mistake
+        found = np.bincount(_PLACES + grid.reshape(-1)[_CELLS], minlength=270).reshape(27, 10)
+        if found[:, 1:].max() < 2:
+            return []
     inside = grid[UNITS // 9, UNITS % 9]  # [27, 9]
     counts = np.stack([(inside == digit).sum(axis=1) for digit in range(1, 10)], axis=1)  # [27, 9]
-    found = []
+    violations = []
     for unit, column in np.argwhere(counts > 1).tolist():
         count, digit = counts[unit, column], column + 1
         times = "twice" if count == 2 else f"{count} times"
         cells = tuple(divmod(cell, 9) for cell in UNITS[unit][inside[unit] == digit].tolist())
-        found.append(Violation(f"{_UNIT_NAMES[unit]} has {digit} {times}", cells))
-    return found
-
-
-# -- text ----------------------------------------------------------------------------------------------
-_DIGITS = {**dict.fromkeys("._0", 0), **{str(digit): digit for digit in range(1, 10)}}
-_CODES = np.full(128, 255, dtype=np.uint8)  # the digit of each ASCII code
-_CODES[[ord(character) for character in _DIGITS]] = list(_DIGITS.values())
-
-
-def read_grid(text: str) -> Grid:
-    """81 characters, or nine lines with or without rulers, to a grid [9, 9]. Raises GridParseError."""
-    if len(text) == 81 and text.isascii():  # a short cut: files hold millions of puzzles in this form
-        grid = _CODES[np.frombuffer(text.encode(), dtype=np.uint8)]
-        if grid.max() <= 9:
-            return grid.reshape(9, 9)
-    lines = [cells for line in text.splitlines() if (cells := re.sub(r"[ \t|+-]", "", line))]
-    if len(lines) == 1:
-        if len(lines[0]) != 81:
-            found = f"{len(lines[0])} cells, expected 81 (or nine lines)"
-            raise GridParseError(f"{found}: {shorten(lines[0], 24)}")
-        lines = re.findall(".{9}", lines[0])
-    for row, line in enumerate(lines, 1):
-        for column, symbol in enumerate(line, 1):
-            if symbol not in _DIGITS:
-                where = f"row {row}, cell {column}"
-                raise GridParseError(f"{where}: {symbol!r}, expected 1 to 9, or . 0 _ for a blank")
-        if len(line) != 9:
-            raise GridParseError(f"row {row}: {len(line)} cells, expected 9: {shorten(line, 24)}")
-    if len(lines) != 9:
-        raise GridParseError(f"{len(lines)} rows, expected 9 (or 81 characters)")
-    return np.array([[_DIGITS[symbol] for symbol in line] for line in lines], dtype=np.uint8)
+        violations.append(Violation(f"{_UNIT_NAMES[unit]} has {digit} {times}", cells))
+    return violations
 
 
 class Sudoku(Task):
     name = "sudoku"
+    noun = "a Sudoku"
     rules = (
         "Fill the blank cells (.) of the 9x9 grid with the digits 1 to 9, so that every row, every column "
         "and every 3x3 box holds each digit exactly once. The given digits stay as they are. The answer is "
         "the whole grid: nine lines of nine digits."
     )
-    characters = "0123456789._|+-"
     height = width = 9
     symbols = tuple(range(10))
     fills = {0: tuple(range(1, 10))}  # noqa: RUF012
@@ -87,10 +68,30 @@ class Sudoku(Task):
     comparison_options = {"clues": (22, 25), "guesses": (15, 2000)}  # noqa: RUF012
 
     def parse(self, text: str) -> Puzzle:
-        return Puzzle(self.name, (read_grid(text),))
+        grid, notes = written.read(text)
+        return Puzzle(self.name, (grid,), notes=notes)
 
     def parse_answer(self, puzzle: Puzzle, text: str) -> Grids:
-        return (read_grid(text),)
+        return (written.read_grid(text),)
+
+    def detect(self, text: str) -> float:
+        """The share of digits and blanks; frames count for nothing."""
+        if self.is_certain(text):
+            return 1.0
+        visible = re.sub(r"[\s|+\[\](),;'\"-]", "", plain(text))
+        others = "*xX?" if re.search(r"[1-9]", visible) else ""
+        share = sum(map(visible.count, "123456789" + written.BLANKS + others)) / max(1, len(visible))
+        walls = visible.count("1") > 9 and not set(visible) - set("0123")  # of a matrix that is a maze
+        return 0.9 * share if walls else share
+
+    def is_certain(self, text: str) -> bool:
+        return len(text) == 81 and text.isascii() and not text.strip("0123456789.")
+
+    def in_line(self, line: str) -> tuple[str, str | None] | None:
+        return written.in_line(line)
+
+    def parts(self, blocks: Sequence[Sequence[tuple[int, str]]]) -> list[tuple[int, str]]:
+        return written.parts(blocks)
 
     def text(self, grids: Grids) -> str:
         return "".join(str(symbol or ".") for symbol in grids[0].reshape(-1).tolist())
@@ -168,7 +169,7 @@ class Sudoku(Task):
         return {"givens": givens, **super().difficulty(puzzle)}
 
     def samples(self) -> list[Puzzle]:
-        grids = [read_grid(text) for text in _SAMPLES.split()]
+        grids = [written.read_grid(text) for text in _SAMPLES.split()]
         pairs = enumerate(zip(grids[::2], grids[1::2], strict=True), 1)
         return [Puzzle("sudoku", (grid,), f"sudoku-sample-{n}", (answer,)) for n, (grid, answer) in pairs]
 

@@ -1,0 +1,116 @@
+"""Puzzles in text: one a line, or grids over several lines, among titles, comments and counts."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from trm.data.items import Item, Items
+from trm.grid import PuzzleError, shorten
+from trm.tasks import Task, detect, get, names
+from trm.tasks.grid_text import has_words, is_ruler
+
+Line = tuple[int, str]  # with its number, from 1
+Block = list[Line]  # without empty lines
+FLAT_MAY_BE = 33  # cells: a shorter line of a list is a grid's row
+_NUMBERS = re.compile(r"\s*(\d{1,3})(?:\s*[x×,;\s]\s*(\d{1,3}))?\s*")
+
+
+def read_text(text: str, where: str, stem: str, task_name: str | None) -> Items:
+    """The puzzles of a text. task_name: what all of them are, which may then be a single line each."""
+    markup = text.lstrip().startswith("<")
+    lines = text.split("\n")
+    found = list(_pieces(lines, None if task_name is None else get(task_name), markup))
+    if not found:
+        raise PuzzleError(
+            f"{where}: {shorten(text.strip())}: no puzzle found, expected one of {', '.join(names())}"
+        )
+    for number, question, answer in found:
+        place = where if len(found) == 1 and not markup else f"{where}, line {number}"
+        if isinstance(question, PuzzleError):
+            yield PuzzleError(f"{place}: {question}")
+        else:
+            yield Item(place, f"{stem}:{number}", question, answer, flat=task_name is not None)
+
+
+def _pieces(
+    lines: list[str], task: Task | None, markup: bool
+) -> Iterator[tuple[int, str | PuzzleError, str | None]]:
+    """Each puzzle with the number of its first line and its answer, in the order of the lines."""
+    in_lines = [task] if task else [get(name) for name in names()]
+    groups: list[list[Block]] = [[[]]]
+    pieces: list[tuple[int, str | PuzzleError, str | None]] = []
+    listed = False
+    for number, line in enumerate(lines, 1):
+        pair = next((pair for each in in_lines if (pair := each.in_line(line)) is not None), None)
+        if pair is not None:
+            pieces.append((number, *pair))
+            groups.append([[]])
+            listed = True
+        elif markup or _is_title(lines, number - 1):
+            groups.append([[]])
+        elif _is_empty(lines, number - 1):
+            groups[-1].append([])
+        else:
+            groups[-1][-1].append((number, line))
+    for group in groups:
+        pieces += _grids([block for block in group if block], task, listed)
+    return iter(sorted(pieces, key=lambda piece: piece[0]))
+
+
+def _is_title(lines: list[str], at: int) -> bool:
+    """Whether a line is a title, a comment, a fence, a count or a line that parts grids, and no row of one."""
+    line = lines[at]
+    if has_words(line) or line.lstrip().startswith(("```", "//", ";")):
+        return True
+    if (numbers := _NUMBERS.fullmatch(line)) is not None:
+        rows = next((n for n, later in enumerate(lines[at + 1 :]) if not later.strip()), len(lines) - at - 1)
+        below = lines[at + 1] if rows else ""
+        if numbers[2] is None:
+            return len(line.strip()) < 4 and len(below.strip()) > 8 and (at == 0 or not lines[at - 1].strip())
+        return {int(numbers[1]), int(numbers[2])} in ({rows, len(below)}, {rows, len(below.split())})
+    around = [other for other in lines[max(0, at - 1) : at + 2] if other is not line]
+    return is_ruler(line) and all("#" in other or not other.strip() for other in around)
+
+
+def _is_empty(lines: list[str], at: int) -> bool:
+    """Whether a line is empty. One of spaces is a row where a line beside it is as long."""
+    line = lines[at]
+    if line.strip() or not line:
+        return not line
+    beside = [other for other in (lines[at - 1 : at] + lines[at + 1 : at + 2]) if other]
+    return "\t" in line or all(len(other) != len(line) for other in beside)
+
+
+def _grids(
+    blocks: list[Block], task: Task | None, listed: bool
+) -> Iterator[tuple[int, str | PuzzleError, str | None]]:
+    """The puzzles in blocks of lines. listed: whether other lines of the file hold a whole puzzle each."""
+    run: list[Block] = []
+    kind: Task | None = None
+    for block in blocks:
+        try:
+            own = task or get(detect("\n".join(line for _, line in block)))
+        except PuzzleError as error:
+            yield block[0][0], error, None
+            continue
+        lengths = {len(line) for _, line in block}
+        if listed and min(lengths) >= FLAT_MAY_BE:
+            yield from ((number, line, None) for number, line in block)
+            continue
+        if run and own is not kind:
+            yield from _parts(kind, run)
+            run = []
+        run.append(block)
+        kind = own
+    yield from _parts(kind, run)
+
+
+def _parts(kind: Task | None, run: list[Block]) -> Iterator[tuple[int, str, None]]:
+    if kind is not None and run:
+        yield from ((number, text, None) for number, text in kind.parts(run))
+
+
+def normal(text: str) -> str:
+    """The text with one kind of line end, and without a byte order mark."""
+    return text.replace("\r\n", "\n").replace("\r", "\n").removeprefix("\ufeff")

@@ -1,0 +1,85 @@
+"""What the texts of grids have in common: frames, lists, separators."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Sequence
+
+from trm.text import parse_json
+
+LONGEST_LITERAL = 100_000  # characters of a list as Python prints it
+
+_VERTICAL = "│┃║┆┇┊┋╎╏¦"
+_TABLE = dict.fromkeys(range(9472, 9600), "-") | {ord(c): "|" for c in _VERTICAL}
+_TABLE |= {0xA0: " ", 0x3000: " ", 0xFE0E: "", 0xFE0F: "", 0x200B: "", 0xFEFF: ""}
+_RULER = re.compile(r"[\s.,:;'`+|*=#~_-]*[-=_~]{3,}[\s.,:;'`+|*=#~_-]*")
+
+
+_WORD = re.compile(r"[^\W\d_]{2,}")
+_FENCE = re.compile(r"^ *```[^\n]*\n(.*?)\n *```", re.S | re.M)
+_IN_GRIDS = frozenset("abefgioqstvx")  # letters, in small, that some grids have for cells
+
+
+def has_words(text: str) -> bool:
+    """Whether a text has a word that is no row of a grid."""
+    return any(not set(word.lower()) <= _IN_GRIDS for word in _WORD.findall(text))
+
+
+def unfenced(text: str) -> str:
+    """What stands in the first fence of a Markdown text; the whole text if there is none."""
+    fenced = _FENCE.search(text) if "```" in text else None
+    return fenced[1] if fenced else text
+
+
+def plain(text: str) -> str:
+    """The text with `|` and `-` for drawn lines, plain spaces, and without invisible characters."""
+    return text if text.isascii() else text.translate(_TABLE)
+
+
+def is_ruler(line: str) -> bool:
+    """Whether a line is part of a frame: dashes, and nothing that could be a cell beside them."""
+    return _RULER.fullmatch(line) is not None
+
+
+def listed_rows(text: str) -> list[list[str]] | None:
+    """The rows of a grid that is written as a list of lists or of strings; None if the text is no such list.
+
+    Cells come as text; None and empty cells as a space. A list of numbers alone is one row.
+    """
+    text = text.strip()
+    if not (text.startswith(("[", "(")) and text.endswith(("]", ")"))):
+        return None
+    try:
+        data = parse_json(text)
+    except ValueError:
+        try:
+            data = ast.literal_eval(text) if len(text) < LONGEST_LITERAL else None
+        except (MemoryError, RecursionError, SyntaxError, ValueError):
+            # As arrays are printed: brackets without commas.
+            lines = (re.findall(r"[^\s\[\](),]+", line) for line in text.splitlines())
+            return [cells for cells in lines if cells]
+    if not isinstance(data, Sequence) or not data:
+        return None
+    if not any(isinstance(row, list | tuple | str) and len(row) > 1 for row in data):
+        data = [data]
+    if not all(isinstance(row, list | tuple | str) for row in data):
+        return None
+    return [[_cell(cell) for cell in row] for row in data]
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, bool):
+        return str(int(value))
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return " " if value is None or value == "" else str(value)
+
+
+def fields(line: str, separators: str = ",;\t") -> list[str]:
+    """The fields of a line, parted by the separator that it has most of, without an empty one behind the last."""
+    separator = max(separators, key=line.count)
+    if separator not in line:
+        return [line]
+    parts = line.split(separator)
+    return parts[:-1] if not parts[-1].strip() and len(parts) % 2 == 0 else parts

@@ -1,0 +1,316 @@
+"""Mazes as people draw them: other symbols for walls, free cells and ends, matrices, frames, drawn paths.
+
+A notation is read where the symbols leave a single meaning; what is left open is a GridParseError.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+
+from trm.grid import Grid, GridParseError, shape_words
+from trm.tasks.base import Ends
+from trm.tasks.grid_text import fields, has_words, listed_rows, plain, unfenced
+from trm.tasks.maze.rules import FREE, GOAL, PATH, START, WALL, Field
+from trm.tasks.puzzle import place
+
+QUESTION, ANSWER = "# SG", "# SGo"  # the characters of each
+WALLS = "#█▓▒■◼⬛🧱🟫"
+FREES = " ._·◻□⬜0"
+MARKS = "oOxX*+•@v^<>"  # of a path that is drawn in
+PATHS = MARKS + ".·→←↑↓0123456789░▒"  # of answers, whose walls and free cells the question tells
+STARTS, GOALS = "SsAB@qI", "GgEeFfTX"
+_LEGEND = re.compile(
+    r"['\"`](.)['\"`]\s*(?:=|:|\(|is|for|means)\s*(?:an?\s|the\s)?(wall|passage|path|free|open|start|goal|end)",
+    re.I,
+)
+_ROLES = {
+    "wall": "#",
+    "passage": " ",
+    "path": " ",
+    "free": " ",
+    "open": " ",
+    "start": "S",
+    "goal": "G",
+    "end": "G",
+}
+
+Rows = list[list[str]]
+
+
+def read(text: str) -> tuple[Grid, tuple[str, ...]]:
+    """The question [H, W] in this project's symbols, and what a person should know of how it was read."""
+    rows = _rows(text)
+    if not all(rows) or not rows:
+        number = next((n for n, row in enumerate(rows, 1) if not row), 1)
+        width = len(rows[0]) if rows else 0
+        raise GridParseError(f"row {number}: 0 cells, expected {width or 'some'}")
+    rows = _same_length(_halved(_unboxed(rows)))
+    legend = {symbol: _ROLES[role.lower()] for symbol, role in _LEGEND.findall(text)}
+    symbols, notes = _meanings(rows, legend), []
+    grid = np.array([[ord(symbols[cell]) for cell in row] for row in rows], dtype=np.uint8)
+    if (marked := grid == PATH).any():
+        _refuse_stray_marks(grid, rows)
+        notes.append(f"a path of {marked.sum()} cells is drawn in: they are taken for free")
+        grid[marked] = FREE
+    if not ((grid == START) | (grid == GOAL)).any() and (ends := _openings(grid)):
+        (grid[ends[0]], grid[ends[1]]) = START, GOAL
+        words = " and ".join(place(*cell) for cell in ends)
+        notes.append(f"no start and goal: the two openings of the outer wall are taken for them, {words}")
+    return grid, tuple(notes)
+
+
+# -- rows of cells ----------------------------------------------------------------------------------------
+def lines_of(text: str) -> list[str]:
+    """The lines of a grid without the empty lines around it. Spaces are cells, never stripped."""
+    return text.replace("\r\n", "\n").strip("\n").split("\n")
+
+
+def _rows(text: str) -> Rows:
+    if (listed := listed_rows(text)) is not None:
+        strings = all(len(row) == 1 for row in listed)
+        return [list(row[0]) for row in listed] if strings else listed
+    if "\n" not in text:
+        text = text.replace("\\n", "\n")
+    lines = _unindented(lines_of(plain(unfenced(text))))
+    separated = [fields(line) for line in lines]
+    if len({len(row) for row in separated}) == 1 < len(separated[0]):
+        return [[cell.strip() or " " for cell in row] for row in separated]
+    spaced = all(set(line[1::2]) <= {" "} and " " not in line[::2] and len(line) > 1 for line in lines)
+    if spaced and any(c not in WALLS + "SG" for line in lines for c in line[::2]):
+        return [list(line[::2]) for line in lines]
+    return [list(line) for line in lines]
+
+
+def _unindented(lines: Sequence[str]) -> list[str]:
+    """Lines without tabs before them, and without spaces that stand before all but the first line."""
+    lines = [line.lstrip("\t") for line in lines]
+    behind = [len(line) - len(line.lstrip(" ")) for line in lines[1:]]
+    indent = min(behind, default=0)
+    if indent and {len(line) for line in lines[1:]} == {len(lines[0]) + indent}:
+        lines[1:] = [line[indent:] for line in lines[1:]]
+    return lines
+
+
+def _unboxed(rows: Rows) -> Rows:
+    """A maze of `+--+` and `|` with a character for each post, wall and cell; other rows as they are."""
+    top = "".join(rows[0])
+    if not re.fullmatch(r"\+([-  ]+\+)+", top) or "|" not in {cell for row in rows for cell in row}:
+        return rows
+    step = top.index("+", 1)
+    width = len(top)
+    drawn = ["".join(row).ljust(width) for row in rows]
+    if (width - 1) % step or any(len(row) != width for row in drawn) or not len(rows) % 2:
+        return rows
+    if any(row[0::step].strip("+") for row in drawn[0::2]):
+        return rows
+    result: Rows = []
+    for number, row in enumerate(drawn):
+        cells = []
+        for column in range(0, width, step):
+            inside = row[column + 1 : column + step].strip()
+            post = row[column]
+            if len(inside) > 1 and set(inside) != {"-"}:
+                return rows
+            cells += ["#" if post in "+|-" else post]
+            cells += (
+                ["#" if inside[:1] == "-" and number % 2 == 0 else inside or " "]
+                if column + step < width
+                else []
+            )
+        result.append(cells)
+    return result
+
+
+def _halved(rows: Rows) -> Rows:
+    """Rows in which every cell stands twice, with a single cell for each; other rows as they are."""
+    if any(len(row) % 2 for row in rows) or not any(rows):
+        return rows
+    pairs = [list(zip(row[::2], row[1::2], strict=True)) for row in rows]
+    ends = [pair for row in pairs for pair in row if pair[0] != pair[1]]
+    doubled_ends = sum(a == b and a in STARTS + GOALS for row in pairs for a, b in row) == 2
+    if (ends and (len(ends) > 2 or len(rows[0]) <= MOST_READ)) or not (
+        doubled_ends or len(rows[0]) > MOST_READ
+    ):
+        return rows
+    return [["".join(pair).strip()[:1] or " " for pair in row] for row in pairs]
+
+
+MOST_READ = 32
+
+
+def _same_length(rows: Rows) -> Rows:
+    """Rows of one length. Spaces that an editor took from the ends of lines are put back where that is certain."""
+    width = max(map(len, rows))
+    short = [number for number, row in enumerate(rows, 1) if len(row) != width]
+    if not short:
+        return rows
+    stripped = not any(row[-1:] == [" "] for row in rows)
+    closed = any(len(row) == width and set(row) <= set(WALLS) for row in (rows[0], rows[-1]))
+    if stripped and closed and any(" " in row for row in rows):
+        return [row + [" "] * (width - len(row)) for row in rows]
+    number = (
+        short[0]
+        if len(rows[0]) == width or len(short) == 1
+        else next(n for n, row in enumerate(rows, 1) if len(row) != len(rows[0]))
+    )
+    row = rows[number - 1]
+    raise GridParseError(
+        f"row {number}: {len(row)} cells, expected {len(rows[0])} as in row 1: {''.join(row)!r}"
+    )
+
+
+def share(text: str) -> float:
+    """The share of a text's visible characters that mazes are drawn with; 0 for prose."""
+    if {"wall"} & {role.lower() for _, role in _LEGEND.findall(text)}:
+        return 0.99
+    visible = re.sub(r"[\s\[\](),;'\"]", "", unfenced(text))
+    if not visible or has_words(visible):
+        return 0.0
+    if all(character in "#SG" for character in visible):
+        return 1.0
+    if visible.isalpha() and "\n" not in text:
+        return 0.0
+    digits = "" if set(visible) & set("456789") else "0123"
+    symbols = {*WALLS, *FREES, *STARTS, *GOALS, *MARKS, *"|-"} - {"0"} | set(digits)
+    pictures = len(set(visible)) <= 6 and not visible.isascii()
+    return 0.99 * (1.0 if pictures else sum(c in symbols for c in visible) / len(visible))
+
+
+# -- symbols ----------------------------------------------------------------------------------------------
+def _meanings(rows: Rows, legend: dict[str, str]) -> dict[str, str]:
+    """What each symbol means, as one of `# SGo`. Raises GridParseError for one whose meaning is not certain."""
+    counts = Counter(cell for row in rows for cell in row)
+    if set(counts) <= set(QUESTION):
+        return {symbol: symbol for symbol in counts}
+    meanings = {symbol: legend[symbol] for symbol in counts if symbol in legend}
+    rest = [symbol for symbol in counts if symbol not in meanings]
+    walls = [symbol for symbol in rest if symbol in WALLS] if "#" not in meanings.values() else []
+    if not walls and "#" not in meanings.values():
+        walls = _border(rows, counts)
+    meanings |= dict.fromkeys(walls, "#")
+    for letters, meaning in ((STARTS, "S"), (GOALS, "G")):
+        if meaning not in meanings.values():
+            known = next(
+                (c for c in letters if c in counts and c not in meanings and (c in "SsGg" or counts[c] == 1)),
+                "",
+            )
+            meanings |= {known: meaning} if known else {}
+    singles = [c for c in counts if counts[c] == 1 and c not in meanings and c not in FREES]
+    missing = [meaning for meaning in "SG" if meaning not in meanings.values()]
+    if missing and len(singles) == len(missing):
+        meanings |= dict(zip(singles, missing, strict=True))
+    rest = [symbol for symbol in counts if symbol not in meanings]
+    frees = [symbol for symbol in rest if symbol in FREES]
+    if " " not in meanings.values():
+        frees = frees or rest[:1] if len(rest) == 1 or frees else []
+        if len(frees) > 1:
+            shown = " and ".join(map(repr, frees))
+            raise GridParseError(f"both {shown} could be free cells, expected only one of them")
+        meanings |= dict.fromkeys(frees, " ")
+    meanings |= {symbol: "o" for symbol in rest if symbol in MARKS and symbol not in meanings}
+    for number, row in enumerate(rows, 1):
+        for column, symbol in enumerate(row, 1):
+            if symbol not in meanings:
+                where = f"row {number}, cell {column}"
+                raise GridParseError(f"{where}: {symbol!r}, expected one of {QUESTION!r}")
+    return meanings
+
+
+def _border(rows: Rows, counts: Counter[str]) -> list[str]:
+    """The symbol of the outer wall of a maze that is drawn without a known one; none where there is no such wall."""
+    border = Counter([*rows[0], *rows[-1], *(row[0] for row in rows[1:-1]), *(row[-1] for row in rows[1:-1])])
+    symbol, number = border.most_common(1)[0]
+    others = border.total() - number
+    if others > 2 or symbol == " " or len(rows) < 3:
+        if set(counts) <= set("0123 "):
+            raise GridParseError(
+                "no closed outer wall shows which of its symbols is a wall, expected # for walls"
+            )
+        return []
+    return [symbol]
+
+
+def _openings(grid: Grid) -> list[tuple[int, int]]:
+    """The two open cells of an outer wall that is closed but for them, in order; else nothing."""
+    edge = np.ones(grid.shape, dtype=bool)
+    edge[1:-1, 1:-1] = False
+    cells = [(row, column) for row, column in np.argwhere(edge & (grid != WALL)).tolist()]
+    return cells if len(cells) == 2 and min(grid.shape) > 2 else []
+
+
+def _refuse_stray_marks(grid: Grid, rows: Rows) -> None:
+    """Raise GridParseError for marks that are no path from S to G, or, where they are `o`, from one of the two."""
+    marked = (grid == PATH) | (grid == START) | (grid == GOAL)
+    ends = [(row, column) for row, column in np.argwhere((grid == START) | (grid == GOAL)).tolist()]
+    field = Field.of(marked)
+    reached = 0
+    for end in ends:
+        reached |= field.connected(end)
+    whole = len(ends) == 2 and bool(field.connected(ends[0]) & field.bit(ends[1]))
+    for row, column in np.argwhere(grid == PATH).tolist():
+        symbol = rows[row][column]
+        if not (whole or symbol == "o") or not reached & field.bit((row, column)):
+            raise GridParseError(
+                f"row {row + 1}, cell {column + 1}: {symbol!r}, expected one of {QUESTION!r}"
+            )
+
+
+def with_ends(grid: Grid, ends: Ends) -> Grid:
+    """The maze from one free cell to another. Raises GridParseError where a cell is none or the meaning is open."""
+    start, goal, base = ends
+    readings = {
+        tuple((cell[::-1] if swapped else cell) for cell in (start, goal)): None
+        for swapped in ((False, True) if base is None else (False,))
+    }
+    options = set()
+    for first in (0, 1) if base is None else (base,):
+        for pair in readings:
+            cells = tuple((row - first, column - first) for row, column in pair)
+            if cells[0] != cells[1] and all(_is_open(grid, cell) for cell in cells):
+                options.add(cells)
+    if len(options) != 1:
+        found = f"start {list(start)} and goal {list(goal)}"
+        if options:
+            raise GridParseError(f"{found}: can be read in {len(options)} ways, expected S and G in the maze")
+        raise GridParseError(f"{found}: not two free cells of the maze of {shape_words(grid)}")
+    result = grid.copy()
+    result[(grid == START) | (grid == GOAL)] = FREE
+    first_cell, last_cell = options.pop()
+    result[first_cell], result[last_cell] = START, GOAL
+    return result
+
+
+def _is_open(grid: Grid, cell: tuple[int, int]) -> bool:
+    row, column = cell
+    return 0 <= row < grid.shape[0] and 0 <= column < grid.shape[1] and bool(grid[row, column] != WALL)
+
+
+# -- answers ----------------------------------------------------------------------------------------------
+def translated(rows: Sequence[str], question: Grid) -> list[str]:
+    """The rows of an answer in another notation, shaped like the question, in this project's symbols.
+
+    A symbol means what the question has in all of its cells. On free cells the known symbol of a path is a path, and
+    so is a dot beside spaces. What cannot be told stays as it is.
+    """
+    cells = np.array([list(row) for row in rows])
+    symbols = set(cells.reshape(-1).tolist())
+    if symbols <= set(ANSWER):
+        return list(rows)
+    kinds = {symbol: set(question[cells == symbol].tolist()) for symbol in symbols}
+    meaning = {symbol: symbol for symbol in symbols}
+    for code in (WALL, START, GOAL):
+        meaning |= {symbol: chr(code) for symbol in symbols if kinds[symbol] == {code}}
+    for symbol in symbols - set(ANSWER):
+        if symbol in PATHS and kinds[symbol] <= {FREE, START, GOAL} and FREE in kinds[symbol]:
+            others = symbols - {symbol} - set(WALLS)
+            is_free = symbol in FREES and " " not in symbols and any(o in MARKS for o in others)
+            meaning[symbol] = " " if is_free else "o"
+    text = [[meaning[symbol] for symbol in row] for row in cells.tolist()]
+    for row, column in np.argwhere((question == START) | (question == GOAL)).tolist():
+        if cells[row, column] not in ANSWER:  # a path drawn over its ends
+            text[row][column] = chr(question[row, column])
+    return ["".join(row) for row in text]
