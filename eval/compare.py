@@ -49,6 +49,7 @@ from trm.config import ConfigError
 from trm.device import DeviceError
 from trm.grid import PuzzleError
 from trm.inference.config import SearchConfig
+from trm.progress import lines
 from trm.text import message_line
 
 DEFAULT_OUT = Path("results") / "compare"
@@ -129,7 +130,8 @@ def compare(
     run = Run(out, comparison.arms, comparison.setting, concurrency, state.process_index, state.num_processes)
     deadline = time.monotonic() + limit_seconds if limit_seconds else float("inf")
     try:
-        with Progress(console=console, disable=not console.is_terminal) as progress:
+        progress = Progress(console=console, disable=not console.is_terminal)
+        with progress, lines(lambda: f"compare: {_where(progress)}"):
             finished = run.go(comparison.puzzles, deadline, progress)
     except KeyboardInterrupt:
         print(f"compare: interrupted; --out {out} --resume continues", file=sys.stderr)
@@ -145,6 +147,13 @@ def compare(
     ]:
         print(f"compare: {reason}; --out {out} --resume continues", file=sys.stderr)
     raise typer.Exit(0 if finished and not failed else INCOMPLETE)
+
+
+def _where(progress: Progress) -> str:
+    """How far each task is: `sudoku: hybrid, 12 of 48 answers; …`."""
+    return "; ".join(
+        f"{bar.description}, {bar.completed:.0f} of {bar.total} answers" for bar in progress.tasks
+    )
 
 
 def _open_folder(request: Request, plan: Plan) -> None:

@@ -24,6 +24,7 @@ from trm.grid import PuzzleError
 from trm.inference.config import SearchConfig
 from trm.inference.proposals import Blank, Proposer, ProposerError
 from trm.inference.refiner import Refiner
+from trm.progress import lines
 from trm.tasks import Puzzle, Status
 from trm.text import message_line
 
@@ -90,7 +91,10 @@ def run(puzzles: Sequence[Puzzle], setup: Setup, config: SearchConfig, output: O
         if not todo:
             complain(f"{output.name} holds all {len(puzzles)} answers already")
             return worst(codes)
-        with output.open(config) as write:
+        with (
+            output.open(config) as write,
+            lines(lambda: f"hybrid: {answered} of {len(todo)} puzzles answered"),
+        ):
             pipeline = build(setup, display, config)
             for answer in pipeline.solve(todo, config):
                 display.rest()

@@ -7,6 +7,7 @@ Importing this package costs no torch: names are loaded when first used.
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,11 @@ if TYPE_CHECKING:
     from trm.model.config import TRMConfig
     from trm.model.network import TRM
     from trm.tasks import Puzzle
+
+# PyTorch's threads spin while they wait for each other, which on a machine that others use costs many times the work
+# (docs/how-to/speed.md). OpenMP reads this when PyTorch is loaded; what the user has set stays.
+if "GOMP_SPINCOUNT" not in os.environ:
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 __all__ = ["TRM", "Puzzle", "Refinement", "Refiner", "TRMConfig", "__version__"]
 __version__ = "0.1.0"
