@@ -33,6 +33,7 @@ TASK_EMBEDDINGS = "embed.identities"  # name of the tensor with a row for every 
 IDENTIFIERS = (
     "identifiers"  # in an expert's meta: the number of each training puzzle's embedding, by the puzzle's id
 )
+EXPERTS = "experts.pt"  # in a folder of several experts
 META = "trm.json"  # beside config.json and model.safetensors in a folder
 
 
@@ -135,6 +136,8 @@ def _load_folder(path: Path, name: str) -> Checkpoint:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
+    if (path / EXPERTS).is_file():
+        return _load_file(path / EXPERTS, name)
     weights = path / "model.safetensors"
     if not weights.is_file() or not (path / "config.json").is_file():
         raise CheckpointError(f"{name}: expected config.json and model.safetensors in the folder")
@@ -162,7 +165,7 @@ def _load_hub(repo: str) -> Checkpoint:
     from huggingface_hub.errors import HfHubHTTPError
 
     try:
-        folder = Path(snapshot_download(repo, allow_patterns=["*.json", "*.safetensors"]))
+        folder = Path(snapshot_download(repo, allow_patterns=["*.json", "*.safetensors", EXPERTS]))
     except (HfHubHTTPError, OSError, ValueError) as error:
         reason = f"no such file, and the hub did not give it: {first_line(error)}"
         raise CheckpointError(f"{repo}: {reason}") from None

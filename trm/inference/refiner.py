@@ -5,25 +5,27 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeAlias, overload
+from typing import cast, overload
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from trm.adaptation.calibration import Calibration
 from trm.adaptation.test_time import AdaptationConfig
+from trm.checkpoints import hub
 from trm.checkpoints.format import Checkpoint, load
-from trm.grid import Grid, Grids, PuzzleError, as_grids
+from trm.grid import Grid, Grids, PuzzleError
 from trm.inference.config import SearchConfig
+from trm.inference.inputs import GivenDraft, Question, is_batch
+from trm.inference.inputs import as_draft as as_draft
+from trm.inference.inputs import as_puzzle as as_puzzle
 from trm.inference.provider import ModelPool
 from trm.inference.rollouts import SOURCE_COLD, Attempt
 from trm.inference.search import Callbacks, Search
 from trm.inference.state import SolveState
-from trm.tasks import Puzzle, Verdict, detect, detect_grid, get
+from trm.tasks import Puzzle, Verdict, get
 
 STEPS = 16  # supervision steps of a rollout at most, where nothing else is said
-Question: TypeAlias = "str | NDArray[np.integer] | Puzzle"
-GivenDraft: TypeAlias = "str | NDArray[np.integer] | Sequence[NDArray[np.integer]]"
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,6 +93,19 @@ class Refiner:
         """From a checkpoint file, a folder or a hub id. Raises `trm.checkpoints.format.CheckpointError`."""
         return cls.from_checkpoint(load(source), device, slots, adaptation, compiled)
 
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write a folder that `from_pretrained` reads, with a model card. Raises OSError; the folder must be new."""
+        hub.save_pretrained(self.pool.checkpoint, Path(folder))
+
+    def push_to_hub(
+        self, repo: str, private: bool | None = None, token: str | None = None, message: str = ""
+    ) -> str:
+        """Upload the experts with a model card to a repository, which is made if there is none; its address.
+
+        Raises `trm.checkpoints.format.CheckpointError` where the hub refuses.
+        """
+        return hub.push_to_hub(self.pool.checkpoint, repo, private, token, message)
+
     @property
     def name(self) -> str:
         """Where the weights came from, with their hash."""
@@ -109,6 +124,22 @@ class Refiner:
         """Whether the task's expert was trained on drafts. Raises PuzzleError where there is none."""
         return self.pool.accepts_drafts(task)
 
+    @overload  # a list of text is a sequence of sequences as well
+    def refine(  # type: ignore[overload-overlap]
+        self,
+        question: list[Question] | list[Puzzle] | list[str],
+        draft: Sequence[GivenDraft | None] | None = None,
+        task: str | None = None,
+        cold: bool = True,
+        steps: int = STEPS,
+        restarts: int = 0,
+        noise: float | None = None,
+        seed: int = 0,
+        budget: float | None = None,
+        answers: int = 1,
+        trace: bool = False,
+        callbacks: Callbacks | None = None,
+    ) -> list[Refinement]: ...
     @overload
     def refine(
         self,
@@ -125,22 +156,6 @@ class Refiner:
         trace: bool = False,
         callbacks: Callbacks | None = None,
     ) -> Refinement: ...
-    @overload
-    def refine(
-        self,
-        question: list[Question] | list[Puzzle] | list[str],
-        draft: Sequence[GivenDraft | None] | None = None,
-        task: str | None = None,
-        cold: bool = True,
-        steps: int = STEPS,
-        restarts: int = 0,
-        noise: float | None = None,
-        seed: int = 0,
-        budget: float | None = None,
-        answers: int = 1,
-        trace: bool = False,
-        callbacks: Callbacks | None = None,
-    ) -> list[Refinement]: ...
     def refine(
         self,
         question: Question | list[Question] | list[Puzzle] | list[str],
@@ -158,8 +173,9 @@ class Refiner:
     ) -> Refinement | list[Refinement]:
         """Answer a question, from a cold start and from a draft of it where there is one.
 
-        question: a string, an array of the task's symbols or a `Puzzle`; a list of them is a batch, and `draft` then
-        a list too (None where there is no draft). draft: may be partial (blanks) or wrong.
+        question: a string, an array of the task's symbols, rows of cells, an ARC task as a dictionary, a Path or a
+        `Puzzle`; a list of them is a batch, and `draft` then a list too (None where there is no draft). draft: may be
+        partial (blanks) or wrong; of several inputs a list of grids.
         task: the kind, where it cannot be told. cold: run a cold start beside the draft. steps: supervision steps
         of a rollout at most. restarts: extra rollouts for what the rules reject, with noise σ `noise` and under a
         random symmetry, cold and from the draft by turns. seed: of the restarts. budget: seconds a puzzle,
@@ -178,14 +194,16 @@ class Refiner:
             answers=answers,
             trace=trace,
         )
-        questions = question if isinstance(question, list) else [question]
-        drafts = draft if isinstance(question, list) and draft is not None else [draft] * len(questions)
-        if not isinstance(drafts, list | tuple) or len(drafts) != len(questions):
+        several = is_batch(question)
+        questions = cast(list[Question], question) if several else [cast(Question, question)]
+        given = draft if several and draft is not None else [draft] * len(questions)
+        if not isinstance(given, list | tuple) or len(given) != len(questions):
             raise PuzzleError(f"{len(questions)} questions: expected a list of as many drafts, or None")
+        drafts = cast("Sequence[GivenDraft | None]", given)
         puzzles = [as_puzzle(one, task) for one in questions]
-        states = [self._state(puzzle, given, cold) for puzzle, given in zip(puzzles, drafts, strict=True)]
+        states = [self._state(puzzle, own, cold) for puzzle, own in zip(puzzles, drafts, strict=True)]
         refined = self.search(states, config, callbacks)
-        return refined if isinstance(question, list) else refined[0]
+        return refined if several else refined[0]
 
     def search(
         self, states: Sequence[SolveState], config: SearchConfig, callbacks: Callbacks | None = None
@@ -259,43 +277,3 @@ class Refiner:
         # The network is the whole puzzle's, which may have been adapted to it already.
         log_p = self.pool.network(puzzle, fresh=False).log_likelihood(puzzle, by_input, STEPS)
         return np.asarray(np.exp(np.min([log_p[i] for i in scored], axis=0)), dtype=np.float32)
-
-
-def as_puzzle(question: Question, task: str | None = None) -> Puzzle:
-    """A question in whatever form it came, validated. Raises PuzzleError."""
-    if isinstance(question, Puzzle):
-        puzzle = question
-    elif isinstance(question, str):
-        puzzle = get(task or detect(question)).parse(question)
-    else:
-        grid = as_grid(question)
-        puzzle = Puzzle(task or detect_grid(grid), (grid,))
-    get(puzzle.task).validate(puzzle)
-    return puzzle
-
-
-def as_draft(puzzle: Puzzle, draft: GivenDraft) -> Grids:
-    """A draft or candidate as one grid for each input. Raises PuzzleError for another shape, or unknown symbols."""
-    task = get(puzzle.task)
-    if isinstance(draft, str):
-        grids = task.parse_answer(puzzle, draft)
-    elif isinstance(draft, np.ndarray):
-        grids = as_grids(as_grid(draft))
-    else:
-        grids = tuple(as_grid(grid) for grid in draft)
-    if len(grids) != len(puzzle.inputs):
-        raise PuzzleError(f"draft of {len(grids)} grids, expected {len(puzzle.inputs)}")
-    for index, grid in enumerate(grids):
-        task.encode_draft(puzzle, grid, index)  # refuses shapes and symbols
-    return grids
-
-
-def as_grid(grid: ArrayLike) -> Grid:
-    """An array of whole numbers as uint8 [H, W]. Raises PuzzleError."""
-    array = np.asarray(grid)
-    if array.dtype == np.uint8:
-        return array
-    whole = np.issubdtype(array.dtype, np.integer)
-    if not whole or array.min(initial=0) < 0 or array.max(initial=0) > 255:
-        raise PuzzleError(f"grid of {array.dtype}, expected whole numbers from 0 to 255")
-    return array.astype(np.uint8)
