@@ -223,15 +223,15 @@ class Learner:
         (loss.total / config.train.batch).backward()  # type: ignore[no-untyped-call]
         if self.gradients is None and self.processes.count > 1:
             self.gradients = FlatGradients(self.optimizer.params)
-        reduced = self.processes.add_up(self.gradients.flat) if self.gradients is not None else None
-        with (
-            torch.no_grad()
-        ):  # while the gradients are added up; they are complete only now, for weights are shared
+        # All gradients are complete only now, because every cycle uses all weights. What needs none of them goes on
+        # while they are added up.
+        added_up = self.processes.add_up(self.gradients.flat) if self.gradients is not None else None
+        with torch.no_grad():
             halted = (out.halt > out.go_on) & (visit.steps >= visit.least)
             done = last | halted if config.train.halting else last
             self.pool.store(visit, state, grid, done)
-        if reduced is not None:
-            reduced()
+        if added_up is not None:
+            added_up()
         norm = self.optimizer.clip()
         self.optimizer.step()
         self.ema.update()

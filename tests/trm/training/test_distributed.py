@@ -127,29 +127,26 @@ def test_streams_of_several_processes_are_one_stream() -> None:
 STEADY = {"optim__schedule": "constant", "optim__warmup": 0.0, "train__precision": "fp32"}
 
 
-def launched(folder: Path, config: Config, script: str = "", resume: bool = False) -> None:
-    """Train in two processes on the CPU. script: runs before the training."""
+def launched(
+    folder: Path, config: Config, script: str = "", resume: bool = False, count: int = 2, device: str = "cpu"
+) -> None:
+    """Train in `count` processes. script: runs before the training."""
     path = folder.with_suffix(".py")
-    path.write_text(SCRIPT.format(script=script, config=config, folder=str(folder), resume=resume))
-    command = [
-        sys.executable,
-        "-m",
-        "accelerate.commands.launch",
-        "--num_processes",
-        "2",
-        "--num_machines",
-        "1",
-    ]
-    # --multi_gpu starts processes, on CPUs too.
-    command += [
-        "--main_process_port",
-        "0",
-        "--multi_gpu",
-        "--mixed_precision",
-        "no",
-        "--dynamo_backend",
-        "no",
-    ]
+    path.write_text(
+        SCRIPT.format(script=script, config=config, folder=str(folder), resume=resume, device=device)
+    )
+    command = [sys.executable]
+    if count > 1:  # --multi_gpu starts processes, on CPUs too
+        command += ["-m", "accelerate.commands.launch", "--num_processes", str(count), "--num_machines", "1"]
+        command += [
+            "--main_process_port",
+            "0",
+            "--multi_gpu",
+            "--mixed_precision",
+            "no",
+            "--dynamo_backend",
+            "no",
+        ]
     env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}
     env["PYTHONWARNINGS"] = "default"
     done = subprocess.run(
@@ -170,11 +167,12 @@ from trm.training.config import *
 
 if __name__ == "__main__":
     module.REPORT_EVERY = -1.0
-    index = PartialState(cpu=True).process_index
+    index = PartialState(cpu="{device}" == "cpu").process_index
     {script}
     config = {config}
     puzzles = training_puzzles(config.data, config.train.seed)
-    trainer = module.Trainer(config, Path({folder!r}), *puzzles, device="cpu", evaluate=evaluate_held_out)
+    trainer = module.Trainer(config, Path({folder!r}), *puzzles, device="{device}", evaluate=evaluate_held_out)
+    trainer.captures = "{device}" == "cuda"  # without compiling, which takes a minute
     if {resume}:
         trainer.resume()
     trainer.open_folder()
@@ -223,6 +221,18 @@ def test_two_processes_report_and_save_at_the_same_steps_and_learn_the_same_stre
     assert len(losses(tmp_path / "run")) > 3
     expert = load(tmp_path / "run" / "checkpoints" / "last").experts["sudoku"]
     assert expert.meta["training_puzzles"] > config.data.generate
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
+@pytest.mark.parametrize("collectives", ["inside", "between"])
+def test_two_gpus_match_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, collectives: str) -> None:
+    """Every step captured, with its collectives; CUDA orthogonalises in bfloat16, which rounding changes."""
+    config = settings(**STEADY, train__steps=12, train__kernels="plain", optim__lr=0.002)
+    launched(tmp_path / "one", config, count=1, device="cuda")
+    monkeypatch.setenv("TRM_COLLECTIVES", collectives)
+    launched(tmp_path / "two", config, device="cuda")
+    assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), rel=1e-2)
 
 
 CLOCKS = """
