@@ -8,9 +8,12 @@ from typing import Any
 from trm import tasks
 from trm.grid import Grid, Grids
 from trm.inference.proposals import CheckedDraft
+from trm.inference.ranking import PooledGrid
 from trm.inference.rollouts import Attempt
 from trm.inference.selection import Candidates
 from trm.tasks import Puzzle, Task, Verdict
+
+CANDIDATES = 8  # of an input that a record holds
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,8 @@ class Answer:
 
     candidates: where no rule decides, for every input one or two grids, the best first. alternatives: further
     verified answers. trace: the grid after every supervision step. attempts: every rollout of the network.
-    missing: nothing was there that could have answered.
+    missing: nothing was there that could have answered. pool: where candidates of network and proposer were ranked
+    together, all of them for each input.
     """
 
     puzzle: Puzzle
@@ -49,6 +53,7 @@ class Answer:
     trace: tuple[Grid, ...] = ()
     attempts: tuple[Attempt, ...] = ()
     missing: bool = False
+    pool: tuple[tuple[PooledGrid, ...], ...] = ()
 
     @property
     def task(self) -> Task:
@@ -79,11 +84,22 @@ class Answer:
             "refiner": self.refiner,
             "seed": self.seed,
         }
+        if self.pool:
+            record["candidates"] = [[_candidate_json(c) for c in some[:CANDIDATES]] for some in self.pool]
         if answers:
             record["answers"] = [task.answer_json(grids, as_candidates(grids)) for grids in self.answers]
         if trace:
             record["trace"] = [task.text((grid,)) for grid in self.trace]
         return record
+
+
+def _candidate_json(candidate: PooledGrid) -> dict[str, Any]:
+    """A ranked candidate of ARC as the record holds it."""
+    values = {
+        name: getattr(candidate, name) for name in ("probability", "cold", "drafted", "proposed", "score")
+    }
+    rounded = {name: None if value is None else round(value, 4) for name, value in values.items()}
+    return {"grid": candidate.grid.tolist(), **rounded}
 
 
 def draft_json(task: Task, checked: CheckedDraft) -> dict[str, Any]:

@@ -123,6 +123,7 @@ class Pipeline:
             trace=found.trace,
             attempts=tuple(state.attempts),
             missing=not state.answered,
+            pool=found.pool,
         )
 
 

@@ -8,7 +8,7 @@ held-out training tasks, weighs them.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -24,13 +24,15 @@ JudgeScorer = Callable[[int, Sequence[Grid]], Sequence[float] | None]
 @dataclass(frozen=True, eq=False)
 class PooledGrid:
     """A candidate for an input. cold, drafted: the share of the network's attempts without and with a draft that
-    name it; proposed: of the proposer's views. score: the proposer's, None where it has none."""
+    name it; proposed: of the proposer's views. score: the proposer's, None where it has none. probability: that it is
+    right, by the ranking."""
 
     grid: Grid
     cold: float = 0.0
     drafted: float = 0.0
     proposed: float = 0.0
     score: float | None = None
+    probability: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -55,13 +57,20 @@ class PoolRanking:
         return float(1 / (1 + np.exp(-log_odds)))
 
 
-def pooled(
+DEFAULT_RANKING = PoolRanking()
+
+
+def ranked_pool(
     index: int,
     attempts: Sequence[Attempt],
     proposed: Sequence[ProposedGrid],
     judge: JudgeScorer | None = None,
+    ranking: PoolRanking = DEFAULT_RANKING,
 ) -> list[PooledGrid]:
-    """The distinct grids that attempts and a proposer name for an input. judge: asked about those without a score."""
+    """The distinct grids that attempts and a proposer name for an input, the most probable first.
+
+    judge: asked about those without a score.
+    """
     cold = [a.grids[index] for a in attempts if a.source == SOURCE_COLD]
     drafted = [a.grids[index] for a in attempts if a.source != SOURCE_COLD]
     known = {_key(candidate.grid): candidate for candidate in proposed}
@@ -71,7 +80,7 @@ def pooled(
     if judge is not None and missing:
         found = judge(index, [grids[key] for key in missing])
         scores |= dict(zip(missing, found, strict=True)) if found is not None else {}
-    return [
+    pool = [
         PooledGrid(
             grid,
             _share(key, cold),
@@ -81,6 +90,8 @@ def pooled(
         )
         for key, grid in grids.items()
     ]
+    pool = [replace(candidate, probability=ranking.probability(candidate)) for candidate in pool]
+    return sorted(pool, key=lambda candidate: -candidate.probability)
 
 
 def _key(grid: Grid) -> tuple[tuple[int, ...], bytes]:

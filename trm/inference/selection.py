@@ -14,7 +14,7 @@ import numpy as np
 from trm.adaptation.calibration import Calibration
 from trm.grid import Grid, Grids, PuzzleError
 from trm.inference.proposals import CheckedDraft
-from trm.inference.ranking import JudgeScorer, PoolRanking, pooled
+from trm.inference.ranking import JudgeScorer, PooledGrid, ranked_pool
 from trm.inference.rollouts import SOURCE_COLD, SOURCE_FROM_DRAFT, Attempt
 from trm.tasks import Puzzle, Status, Task, Verdict
 
@@ -31,7 +31,8 @@ class Selection:
     """The answer to a puzzle. grids: None where there is none. source: whose it is; None where nobody answered.
 
     candidates: where no rule decides, for every input one or two grids. alternatives: further verified answers.
-    trace: the grid after every step of the best attempt.
+    trace: the grid after every step of the best attempt. pool: where candidates of network and proposer were ranked
+    together, all of them for each input.
     """
 
     grids: Grids | None
@@ -41,6 +42,7 @@ class Selection:
     candidates: Candidates = ()
     alternatives: tuple[Grids, ...] = ()
     trace: tuple[Grid, ...] = ()
+    pool: tuple[tuple[PooledGrid, ...], ...] = ()
 
 
 def select_answer(
@@ -142,22 +144,20 @@ def _by_ranking(
     trace: tuple[Grid, ...],
 ) -> Selection:
     proposed = next(draft.draft.candidates for draft in drafts if draft.draft.candidates)
-    ranking = PoolRanking()
-    chosen, confidences = [], []
-    for index in range(len(puzzle.inputs)):
-        pool = pooled(index, attempts, proposed[index], judge)
-        pool.sort(key=ranking.probability, reverse=True)
-        chosen.append(tuple(candidate.grid for candidate in pool[:GRIDS_PER_INPUT]))
-        confidences.append(ranking.probability(pool[0]))
+    pool = tuple(
+        tuple(ranked_pool(index, attempts, proposed[index], judge)) for index in range(len(puzzle.inputs))
+    )
+    chosen = tuple(tuple(candidate.grid for candidate in some[:GRIDS_PER_INPUT]) for some in pool)
     grids = tuple(choice[0] for choice in chosen)
     return Selection(
         grids,
         _verdict(task, puzzle, grids, drafts),
         _source_of_votes(attempts, grids),
-        min(confidences),
-        tuple(chosen),
+        min(some[0].probability for some in pool),
+        chosen,
         (),
         trace,
+        pool,
     )
 
 

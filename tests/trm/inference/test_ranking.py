@@ -8,7 +8,7 @@ import numpy as np
 
 from trm.grid import Grid
 from trm.inference.proposals import CheckedDraft, Draft, ProposedGrid
-from trm.inference.ranking import PooledGrid, PoolRanking, pooled
+from trm.inference.ranking import PooledGrid, PoolRanking, ranked_pool
 from trm.inference.rollouts import SOURCE_COLD, SOURCE_FROM_DRAFT, Attempt
 from trm.inference.selection import select_answer
 from trm.tasks import Puzzle, Status, Verdict, get
@@ -35,7 +35,7 @@ def test_a_pool_counts_the_views_of_each_side_and_asks_the_judge_about_grids_wit
         return [-7.0] * len(grids)
 
     attempts = [attempt(A), attempt(A), attempt(B), attempt(C, SOURCE_FROM_DRAFT)]
-    pool = pooled(0, attempts, [ProposedGrid(A, 0.75, -0.5), ProposedGrid(C, 0.25, -3.0)], judge)
+    pool = ranked_pool(0, attempts, [ProposedGrid(A, 0.75, -0.5), ProposedGrid(C, 0.25, -3.0)], judge)
     by_colour = {int(c.grid[0, 0]): c for c in pool}
     assert (by_colour[1].cold, by_colour[1].drafted, by_colour[1].proposed) == (2 / 3, 0.0, 0.75)
     assert (by_colour[3].cold, by_colour[3].drafted, by_colour[3].score) == (0.0, 1.0, -3.0)
