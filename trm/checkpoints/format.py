@@ -20,12 +20,14 @@ from torch import Tensor
 import trm
 from trm import tasks
 from trm.checkpoints import CheckpointError as CheckpointError
+from trm.checkpoints.schema import check_size, plain_table, weights_by_name
 from trm.config import ConfigError, from_dict
 from trm.files import recover, replacing
 from trm.grid import first_line
 from trm.model.config import TRMConfig
 from trm.model.network import TRM
 from trm.tasks.own_grid import lacks_symbols
+from trm.text import parse_json
 
 FORMAT = 1
 VANISHED = 1e-9  # weights are about 1e-2
@@ -51,6 +53,7 @@ class Expert:
 
     def model(self, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32) -> TRM:
         """The network in evaluation mode: recursion and its weights in `dtype`, embeddings and heads in float32."""
+        check_size(self.config, self.state, self.task)
         try:
             model = TRM(self.config)
             model.load_state_dict({k: v.float() for k, v in self.state.items()})
@@ -121,7 +124,9 @@ def read_tensors(path: Path, what: str, device: str | torch.device = "cpu") -> A
 
 def _load_file(path: Path, name: str) -> Checkpoint:
     raw = read_tensors(path, "a checkpoint")
-    if not isinstance(raw, dict) or raw.get("format") != FORMAT or not isinstance(raw.get("experts"), dict):
+    if not (isinstance(raw, dict) and type(raw.get("format")) is int and raw["format"] == FORMAT):
+        raw = {}
+    if not isinstance(raw.get("experts"), dict):
         wrong = f"not a checkpoint of format {FORMAT}; `trm convert` reads reference ones"
         raise CheckpointError(f"{name}: {wrong}")
     experts = {}
@@ -142,8 +147,8 @@ def _load_folder(path: Path, name: str) -> Checkpoint:
     if not weights.is_file() or not (path / "config.json").is_file():
         raise CheckpointError(f"{name}: expected config.json and model.safetensors in the folder")
     try:
-        raw = json.loads((path / "config.json").read_text())
-        meta = json.loads((path / META).read_text()) if (path / META).is_file() else {}
+        raw = parse_json((path / "config.json").read_text())
+        meta = parse_json((path / META).read_text()) if (path / META).is_file() else {}
         state = load_file(weights)
     except (OSError, ValueError, SafetensorError) as error:
         raise CheckpointError(f"{name}: not a checkpoint: {first_line(error)}") from None
@@ -174,16 +179,13 @@ def _load_hub(repo: str) -> Checkpoint:
 
 def _expert(task: str, config: object, state: object, meta: object, name: str) -> Expert:
     """An expert from what a file holds, whose structure and weights are checked here. Raises CheckpointError."""
-    if not isinstance(config, Mapping) or not isinstance(meta, dict):
-        raise CheckpointError(f"{name}: expert {task!r}: expected config and meta to be tables")
-    if not isinstance(state, dict) or not all(isinstance(tensor, Tensor) for tensor in state.values()):
-        raise CheckpointError(f"{name}: expert {task!r}: expected its state to be tensors by name")
-    for part in (part for part, tensor in state.items() if not tensor.isfinite().all()):
-        raise CheckpointError(f"{name}: {part} has weights that are no finite numbers: the file is damaged")
+    where = f"{name}: expert {task!r}"
+    shape, origin = plain_table(config, f"{where}: config"), plain_table(meta, f"{where}: meta")
+    weights = weights_by_name(state, where)
     # Weight decay leaves some weights so small that a CPU multiplies them twenty times as slowly: they become 0.
-    state = {k: F.hardshrink(v, VANISHED) if v.is_floating_point() else v for k, v in state.items()}
+    weights = {k: F.hardshrink(v, VANISHED) if v.is_floating_point() else v for k, v in weights.items()}
     try:
-        return Expert(task, from_dict(TRMConfig, config, name), state, meta)
+        return Expert(task, from_dict(TRMConfig, shape, name), weights, origin)
     except ConfigError as error:
         raise CheckpointError(str(error)) from None
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from trm.checkpoints import CheckpointError
 from trm.checkpoints.format import IDENTIFIERS, Expert, read_tensors
+from trm.checkpoints.schema import weights_by_name
 from trm.config import ConfigError, from_dict
 from trm.grid import first_line
 from trm.model.config import TRMConfig
@@ -140,6 +141,8 @@ def convert(
         config = reference_config(state, task, overrides or {})
     except ConfigError as error:
         raise CheckpointError(f"{upstream}: {error}") from None
+    except (ValueError, IndexError):  # names and numbers of dimensions that say nothing
+        raise CheckpointError(f"{upstream}: its tensors are not those of a reference TRM") from None
     if not {"vocab_size", "seq_len"} & set(overrides or {}):
         _check_vocabulary(len(state["embed.tokens"]), spec, str(upstream))
     meta: dict[str, Any] = {"task": task, "origin": f"converted from {Path(upstream).name}"}
@@ -157,9 +160,7 @@ def _state_of(raw: object, where: str) -> dict[str, Tensor]:
         if isinstance(raw, dict)
         else {}
     )
-    if not inner or not all(isinstance(value, Tensor) for value in inner.values()):
-        raise CheckpointError(f"{where}: expected a state dict of tensors")
-    state = {reference_name(key): value.float() for key, value in inner.items()}
+    state = {reference_name(key): value.float() for key, value in weights_by_name(inner, where).items()}
     if any(key.startswith("H_level.") for key in state):
         kind = "a Hierarchical Reasoning Model (HRM), with a network for each of its two levels"
         raise CheckpointError(f"{where}: {kind}; expected a Tiny Recursive Model, which has one")

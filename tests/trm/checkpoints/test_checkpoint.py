@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -242,6 +242,67 @@ def test_files_of_another_structure_are_refused(tmp_path: Path, content: object)
     with pytest.raises(CheckpointError) as refused:
         load(tmp_path / "a.pt")
     assert "\n" not in str(refused.value)
+
+
+ODD_TENSORS = {
+    "sparse": torch.zeros(3, 3).to_sparse(),
+    "meta": torch.empty(3, device="meta"),
+    "complex": torch.zeros(2, dtype=torch.complex64),
+    "whole": torch.zeros(2, dtype=torch.int64),
+    "short": torch.zeros(2, dtype=torch.float8_e4m3fn),
+    "scalar": torch.tensor(1.0),
+    "shape": torch.zeros(2, 2, 2),
+    "none": None,
+    "text": "x",
+}
+
+
+@pytest.mark.parametrize("odd", ODD_TENSORS.values(), ids=ODD_TENSORS.keys())
+def test_odd_tensors_are_refused_where_the_file_is_opened(tmp_path: Path, odd: object) -> None:
+    made = expert()
+    torch.save(
+        {
+            "format": 1,
+            "experts": {
+                "sudoku": {"config": asdict(made.config), "state": made.state | {"head.weight": odd}}
+            },
+        },
+        tmp_path / "a.pt",
+    )
+    with pytest.raises(CheckpointError) as refused:
+        load(tmp_path / "a.pt").experts["sudoku"].model()
+    assert "\n" not in str(refused.value)
+    upstream = torch.load(GOLDEN / "attention.upstream.pt", weights_only=True)
+    for name in [next(name for name in upstream if "embed_tokens" in name), 5]:
+        torch.save(upstream | {name: odd}, tmp_path / "u.pt")
+        with pytest.raises(CheckpointError) as refused:
+            convert(tmp_path / "u.pt", "arc", json.loads((GOLDEN / "attention.config.json").read_text()))
+        assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"hidden_size": 64_000}, {"vocab_size": 10**9}, {"identities": 10**9, "identity_dim": 32},
+     {"prefix": 10**9}, {"layers": 1000}, {"expansion": 1e9}, {"seq_len": 10**9, "positions": "rope"}],
+    ids=str,
+)  # fmt: skip
+def test_a_config_of_a_few_bytes_allocates_nothing(tmp_path: Path, change: dict[str, Any]) -> None:
+    made = expert()
+    config = asdict(made.config) | {"canvas_width": 0, "positions": "none"} | change
+    torch.save(
+        {"format": 1, "experts": {"sudoku": {"config": config, "state": made.state}}}, tmp_path / "a.pt"
+    )
+    with pytest.raises(CheckpointError, match="do not fit the config"):
+        load(tmp_path / "a.pt").experts["sudoku"].model()
+
+
+def test_json_that_is_nested_too_deep_is_refused(tmp_path: Path) -> None:
+    for name in ("config.json", "trm.json"):
+        save_folder(tmp_path / name, expert())
+        for text in ("[" * 100_000, '{"a":' * 500 + "1" + "}" * 500, "9" * 5000):
+            (tmp_path / name / name).write_text(text)
+            with pytest.raises(CheckpointError, match="not a checkpoint"):
+                load(tmp_path / name)
 
 
 def test_a_checkpoint_whose_writer_was_killed_between_two_renames_is_found(tmp_path: Path) -> None:
