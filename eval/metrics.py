@@ -10,7 +10,7 @@ import numpy as np
 
 from eval.arms import llm_flops
 from hybrid.answer import Answer, as_candidates
-from trm.evaluation.statistics import wilson
+from trm.evaluation.statistics import mcnemar, wilson
 from trm.inference.rollouts import SOURCE_COLD, SOURCE_FROM_DRAFT
 from trm.inference.selection import same_grids
 from trm.tasks import Status
@@ -75,18 +75,6 @@ def _first_attempt(answer: Answer, source: str) -> Record | None:
 
 
 # -- results -------------------------------------------------------------------------------------------------
-def mcnemar(one: Sequence[bool], other: Sequence[bool]) -> dict[str, Any]:
-    """The exact McNemar test on the puzzles that only one of two arms solved."""
-    from scipy.stats import binomtest
-
-    only_one = sum(a and not b for a, b in zip(one, other, strict=True))
-    only_other = sum(b and not a for a, b in zip(one, other, strict=True))
-    differ = only_one + only_other
-    p = float(binomtest(only_one, differ, 0.5).pvalue) if differ else 1.0
-    both = sum(a and b for a, b in zip(one, other, strict=True))
-    return {"n": len(one), "both": both, "only_first": only_one, "only_second": only_other, "p": p}
-
-
 def aggregate(records: Sequence[Record]) -> Record:
     """What results.json holds of one arm on one task. Tokens, steps and TFLOP are means over puzzles."""
     n, hits = len(records), sum(r["solved"] for r in records)
@@ -140,7 +128,7 @@ def results(records: Sequence[Record], environment: Record) -> Record:
 def _paired(one: Sequence[Record], other: Sequence[Record]) -> Record:
     second = {r["id"]: r["solved"] for r in other}
     shared = [r for r in one if r["id"] in second]
-    return mcnemar([r["solved"] for r in shared], [second[r["id"]] for r in shared])
+    return dict(mcnemar([r["solved"] for r in shared], [second[r["id"]] for r in shared]))
 
 
 def _by_difficulty(rows: Sequence[Record]) -> Record:

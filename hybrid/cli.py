@@ -10,6 +10,7 @@ import typer
 
 from hybrid import cli_scores, cli_serve, inputs
 from hybrid.cli_common import Goal, Start, TaskName, fail, task_named
+from hybrid.submission import SubmissionFile
 from trm import __version__, streams, tasks
 from trm.grid import PuzzleError
 from trm.inference.config import SearchConfig
@@ -127,6 +128,9 @@ def solve(
     trace: Trace = False,
     start: Start = None,
     goal: Goal = None,
+    submission: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write ARC's answers in Kaggle's form, too")
+    ] = None,
 ) -> None:
     """Answer puzzles: the LLM drafts, the network refines beside a cold start, the rules verify.
 
@@ -143,7 +147,9 @@ def solve(
         trace=trace,
         score_ties=True,
     )
-    _run(puzzles, task, llm, adapter, refiner, device, config, as_json, out, resume, (start, goal))
+    _run(
+        puzzles, task, llm, adapter, refiner, device, config, as_json, out, resume, (start, goal), submission
+    )
 
 
 @app.command(epilog="Example: hybrid draft --llm smollm2 --drafts 4 puzzles.txt")
@@ -177,6 +183,7 @@ def _run(
     out: Path | None,
     resume: bool,
     ends: tuple[str | None, str | None] = (None, None),
+    submission: Path | None = None,
 ) -> NoReturn:
     if llm == refiner == "none":
         fail("neither an LLM nor a refiner, expected one of them to answer")
@@ -201,6 +208,12 @@ def _run(
     puzzles = [item for item in loaded if isinstance(item, tasks.Puzzle)]
     if not puzzles:
         raise typer.Exit(2)
+    try:
+        submitted = (
+            SubmissionFile(submission, puzzles, resume, out if as_json else None) if submission else None
+        )
+    except PuzzleError as error:
+        fail(error)
     # torch takes seconds to import: bad input is said before.
     from hybrid.llm.grid import shipped
 
@@ -215,9 +228,10 @@ def _run(
     models = [
         name for name in (llm, solving.refiner_path(refiner)) if Path(name).suffix
     ]  # else no file's name
-    if out is not None and inputs.includes([*(names or [inputs.STDIN]), *models], out):
-        fail(f"-o {out}: is read by this very command, expected another file")
-    code = solving.run(puzzles, setup, config, Output(out, as_json, resume))
+    for option, file in (("-o", out), ("--submission", submission)):
+        if file is not None and inputs.includes([*(names or [inputs.STDIN]), *models], file):
+            fail(f"{option} {file}: is read by this very command, expected another file")
+    code = solving.run(puzzles, setup, config, Output(out, as_json, resume), submitted)
     raise typer.Exit(solving.worst([code, 2]) if len(puzzles) < len(loaded) and code != 130 else code)
 
 

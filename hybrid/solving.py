@@ -19,6 +19,7 @@ from hybrid.llm.grid.shipped import AUTO, Adapter, AdapterError, adapter_for
 from hybrid.llm.registry import connect, hide_password
 from hybrid.output import Earlier, Output, OutputError, remaining
 from hybrid.pipeline import DEFAULT, Pipeline
+from hybrid.submission import SubmissionFile
 from trm.checkpoints.format import CheckpointError, load
 from trm.grid import PuzzleError
 from trm.inference.config import SearchConfig
@@ -76,7 +77,13 @@ def complain(message: object) -> None:
     print(f"hybrid: {message_line(message)}", file=sys.stderr)
 
 
-def run(puzzles: Sequence[Puzzle], setup: Setup, config: SearchConfig, output: Output) -> int:
+def run(
+    puzzles: Sequence[Puzzle],
+    setup: Setup,
+    config: SearchConfig,
+    output: Output,
+    submission: SubmissionFile | None = None,
+) -> int:
     """Answer the puzzles that the output does not hold already, and return the exit code."""
     errors = Console(stderr=True)
     live = sys.stderr.isatty()
@@ -98,6 +105,7 @@ def run(puzzles: Sequence[Puzzle], setup: Setup, config: SearchConfig, output: O
             pipeline = build(setup, display, config)
             for answer in pipeline.solve(todo, config):
                 display.rest()
+                _submit(submission, answer)
                 write(answer)
                 answered += 1
                 codes.append(code_of(answer))
@@ -116,6 +124,16 @@ def run(puzzles: Sequence[Puzzle], setup: Setup, config: SearchConfig, output: O
     finally:
         display.rest()
     return worst(codes)
+
+
+def _submit(submission: SubmissionFile | None, answer: Answer) -> None:
+    try:
+        if submission is not None:
+            submission.add(answer)
+    except OSError as error:
+        raise OutputError(
+            f"{error.filename}: {error.strerror}, expected a file that can be written"
+        ) from None
 
 
 def build(setup: Setup, display: render.Notes, config: SearchConfig = DEFAULT) -> Pipeline:

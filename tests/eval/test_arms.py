@@ -20,7 +20,7 @@ from hybrid.llm.base import BackendError, Reply, Request
 from hybrid.llm.chat.prompts import ChatProposer
 from hybrid.pipeline import Pipeline
 from trm.data.generate import generate
-from trm.evaluation.statistics import wilson
+from trm.evaluation.statistics import mcnemar, wilson
 from trm.grid import PuzzleError
 from trm.inference.config import SearchConfig
 from trm.tasks import Puzzle, Status, get
@@ -306,7 +306,7 @@ def test_wilson_and_mcnemar_are_the_textbooks() -> None:
     first = [True] * 8 + [False] * 4
     second = [True] * 2 + [False] * 6 + [True] + [False] * 3
     # 6 against 1: 2 · (1 + 7) / 2^7
-    assert metrics.mcnemar(first, second) == {
+    assert mcnemar(first, second) == {
         "n": 12, "both": 2, "only_first": 6, "only_second": 1, "p": 0.125,
     }  # fmt: skip
 

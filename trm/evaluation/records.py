@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from operator import itemgetter
 from pathlib import Path
-from typing import Any, TypedDict, cast
+from typing import Any, NotRequired, TypedDict, cast
 
 import numpy as np
 
@@ -37,6 +37,7 @@ class ScoredCandidate(TypedDict):
     score: float  # its likelihood (`trm.inference.verifier`)
     confidence: float  # the highest halting probability of the views that voted for it
     right: bool  # whether it is the answer
+    grid: NotRequired[list[str]]  # its rows, a digit for each cell; older records lack it
 
 
 class Record(TypedDict):
@@ -150,6 +151,7 @@ def score_candidates(
             score=float(np.exp(score)),
             confidence=max(a.confidence for a in supporters),
             right=np.array_equal(grid, puzzle.answers[index]) if puzzle.answers else False,
+            grid=["".join(map(str, row)) for row in grid.tolist()],
         )
 
     return [
@@ -257,7 +259,9 @@ def read_records(path: Path) -> list[Record]:
             continue
         whole = isinstance(value, dict) and value.keys() == Record.__annotations__.keys()
         candidates = [one for own in value["candidates"] for one in own] if whole else []
-        if not whole or any(one.keys() != ScoredCandidate.__annotations__.keys() for one in candidates):
+        if not whole or any(
+            one.keys() | {"grid"} != ScoredCandidate.__annotations__.keys() for one in candidates
+        ):
             where = f"{path}, line {number}: {text[:40]!r}"
             raise PuzzleError(f"{where}, expected a record of this version's trm eval")
         records.append(cast(Record, value))

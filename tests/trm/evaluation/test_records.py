@@ -142,3 +142,18 @@ def test_a_line_that_is_no_record_is_named(tmp_path: Path) -> None:
     path.write_text(json.dumps(older) + "\n")
     with pytest.raises(PuzzleError, match=r"r\.jsonl, line 1: .*expected a record"):
         read_records(path)
+
+
+def test_records_keep_the_grids_and_older_ones_lack_them(measure: Callable[..., Result]) -> None:
+    measure("--records", "r.jsonl", "--limit", 1)
+    (record,) = read_records(Path("r.jsonl"))
+    own = record["candidates"][0]
+    assert all(set("".join(one["grid"])) <= set("0123456789") for one in own)
+    puzzle = next(generate("arc", 1, 5, rule="recolour", demos=2, size=(3, 4)))
+    rows = ["".join(map(str, row)) for row in (puzzle.answers or ())[0].tolist()]
+    assert [one["right"] for one in own] == [one["grid"] == rows for one in own]
+    raw = json.loads(Path("r.jsonl").read_text())
+    for one in raw["candidates"][0]:
+        del one["grid"]
+    Path("old.jsonl").write_text(json.dumps(raw) + "\n")
+    assert read_records(Path("old.jsonl"))[0]["pass_2"] == record["pass_2"]
