@@ -105,9 +105,9 @@ def _cells(text: str, kind: str) -> NDArray[np.int64]:
     return sudoku_cells(digits.astype(np.uint8))
 
 
-def is_large(task: ArcTask) -> bool:
-    """Whether a grid of the task is larger than 20x20."""
-    return any(max(grid.shape) > LARGE for pair in task.train + task.test for grid in pair)
+def is_large(pairs: Sequence[Pair]) -> bool:
+    """Whether a grid is larger than 20x20."""
+    return any(max(grid.shape) > LARGE for pair in pairs for grid in pair)
 
 
 def held_out_episodes(tasks: Sequence[ArcTask], room: int) -> list[Episode]:

@@ -25,7 +25,7 @@ from hybrid.llm.grid.episodes import (
 )
 from hybrid.llm.grid.vocabulary import LARGEST_SIDE, PADDING
 from hybrid.llm.tuning.config import DataConfig
-from hybrid.llm.tuning.data import ArcTask, Puzzles
+from hybrid.llm.tuning.data import ArcTask, Puzzles, is_large
 from trm.grid import Grid
 
 MULTIPLE = 64  # lengths are padded to multiples of it
@@ -46,6 +46,11 @@ class EpisodeSource:
     def __init__(self, config: DataConfig, tasks: Sequence[ArcTask], puzzles: Sequence[Puzzles]) -> None:
         self.config, self.puzzles = config, list(puzzles)
         self.tasks = [task.train + task.test for task in tasks]
+        small = [[pair for pair in pairs if not is_large([pair])] for pairs in self.tasks]
+        enough = [len(pairs) >= config.least_pairs for pairs in small]
+        self.small = [
+            few if fit else pairs for few, fit, pairs in zip(small, enough, self.tasks, strict=True)
+        ]
         weights = np.array([len(pairs) for pairs in self.tasks], dtype=float) ** config.balance
         self.cumulative = np.cumsum(weights / weights.sum()) if len(weights) else weights
 
@@ -68,9 +73,10 @@ class EpisodeSource:
     def draw_task(self, rng: np.random.Generator) -> Episode | None:
         """An episode of a task, or None where fewer than two of its pairs fit."""
         config = self.config
-        pairs = self.tasks[min(int(np.searchsorted(self.cumulative, rng.random())), len(self.tasks) - 1)]
+        number = min(int(np.searchsorted(self.cumulative, rng.random())), len(self.tasks) - 1)
+        pairs = (self.small if rng.random() < config.small else self.tasks)[number]
         count = int(rng.integers(config.least_pairs, config.most_pairs + 1))
-        pairs = self._changed([pairs[number] for number in rng.permutation(len(pairs))[: 3 * count]], rng)
+        pairs = self._changed([pairs[place] for place in rng.permutation(len(pairs))[: 3 * count]], rng)
         chosen = choose_pairs(pairs, range(len(pairs)), config.most_tokens)[:count]
         if len(chosen) < 2:
             return None

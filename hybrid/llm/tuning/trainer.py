@@ -75,7 +75,7 @@ class Tuner:
         if data.held_out:
             held_out = read_tasks(Path(data.held_out))
             sets["arc"] = held_out_episodes(held_out, data.held_out_tokens)
-            if large := [task for task in held_out if is_large(task)]:
+            if large := [task for task in held_out if is_large(task.train + task.test)]:
                 sets["arc_large"] = held_out_episodes(large, data.held_out_tokens)
         for kind, files in (("sudoku", data.sudoku), ("maze", data.maze)):
             if files:

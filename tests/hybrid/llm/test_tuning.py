@@ -191,6 +191,13 @@ def test_grids_stay_as_they_are_where_a_change_does_not_fit() -> None:
     assert drawn_sides(big_task(29), enlarged=1, scaled=1, framed=1) == [{29}, {29}]
 
 
+def test_some_episodes_are_of_small_pairs_only() -> None:
+    mixed = replace(big_task(21), test=big_task(10).train)
+    assert drawn_sides(mixed, small=1) == [{10}, {10}]
+    assert drawn_sides(mixed, small=0) == [{10, 21}, {10, 21}]
+    assert drawn_sides(big_task(21), small=1) == [{21}, {21}]
+
+
 def test_tasks_are_read_as_they_are_packed(tmp_path: Path) -> None:
     task = copying_task("a", 1)
     for suffix in ("gz", "xz"):
