@@ -155,12 +155,15 @@ def test_training_goes_on_with_new_puzzles(tmp_path: Path, monkeypatch: pytest.M
     fresh = list(generate("sudoku", 9, 0, start=20, **EASY))
 
     class Made(contextlib.nullcontext[None]):
-        """Workers that have made three puzzles each time they are asked."""
+        """Workers that have made a chunk of three puzzles each time they are asked."""
 
-        def ready(self) -> list[Puzzle]:
-            return [fresh.pop() for _ in range(3) if fresh]
+        def count_ready(self) -> int:
+            return int(bool(fresh))
 
-    monkeypatch.setattr("trm.training.trainer.puzzle_stream", lambda data, seed, done_steps, held_out: Made())
+        def take(self, count: int) -> list[list[Puzzle]]:
+            return [[fresh.pop() for _ in range(3)] for _ in range(count)]
+
+    monkeypatch.setattr("trm.training.trainer.puzzle_stream", lambda *given: Made())
     monkeypatch.setattr("trm.training.trainer.REPORT_EVERY", 0.0)  # else a run this short never asks
     new = {p.grid.tobytes() for p in fresh}
     trainer.open_folder()
@@ -214,14 +217,6 @@ def test_with_a_file_a_stream_stays_near_its_puzzles_but_not_near_the_held_out_o
     of = {bytes(answer) for puzzle in made for answer in puzzle.answers or ()}
     assert of == {bytes(answer) for puzzle in train for answer in puzzle.answers or ()}
     assert len({bytes(puzzle.grid) for puzzle in made}) > 6
-
-
-def test_several_processes_do_not_stream(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    config = tiny(stream=32)
-    puzzles = list(generate("sudoku", 4, 0, **EASY))
-    monkeypatch.setattr("accelerate.Accelerator.num_processes", 2)
-    with pytest.raises(ConfigError, match="one process alone"):
-        Trainer(config, tmp_path, puzzles, puzzles, device="cpu", evaluate=evaluate_held_out)
 
 
 def test_nothing_is_learned_that_is_excluded_by_id_or_by_a_pair() -> None:

@@ -171,10 +171,10 @@ def test_a_run_that_memory_ends_says_so_and_can_go_on(
 ) -> None:
     run, advance = tmp_path / "run", Trainer.advance
 
-    def full(self: Trainer, progress: float) -> None:
+    def full(self: Trainer, progress: float, start: float) -> None:
         if self.done_steps == 2:
             raise error
-        advance(self, progress)
+        advance(self, progress, start)
 
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, "advance", full)
@@ -186,7 +186,7 @@ def test_a_run_that_memory_ends_says_so_and_can_go_on(
 
 
 def test_other_errors_of_a_run_are_left_as_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def wrong(self: Trainer, progress: float) -> None:
+    def wrong(self: Trainer, progress: float, start: float) -> None:
         raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
 
     made = trainer(tmp_path, settings())
