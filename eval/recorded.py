@@ -8,6 +8,7 @@ import threading
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from hybrid.llm.base import Reply
 from hybrid.llm.chat.grid_text import write_cells
@@ -37,6 +38,15 @@ def repair_fingerprint(puzzle: Puzzle, feedback: Feedback, seed: int) -> str:
 def _answered(reply: Reply) -> bool:
     """Whether a model wrote or read anything: else its server failed on this request."""
     return reply.error is None or bool(reply.text or reply.tokens or reply.prompt_tokens)
+
+
+def _reply(fields: dict[str, Any]) -> Reply:
+    """A reply from a line of a file. Raises TypeError for fields or values that a reply does not have."""
+    reply = Reply(**fields)
+    kinds = ((reply.text, str), (reply.tokens, int), (reply.prompt_tokens, int), (reply.seconds, int | float))
+    if not all(isinstance(value, kind) for value, kind in kinds) or not isinstance(reply.error, str | None):
+        raise TypeError(f"{fields}: expected text and counts")
+    return reply
 
 
 def _hash(text: str) -> str:
@@ -82,7 +92,7 @@ class RecordedProposer:
                 if "scored" in row:
                     self.scores[str(row["scored"])] = float(row["score"])
                     continue
-                replies = tuple(Reply(**reply) for reply in row["replies"])
+                replies = tuple(_reply(reply) for reply in row["replies"])
                 key, name, parameters = (
                     (str(row["asked"]), int(row["sample"])),
                     str(row["llm"]),

@@ -20,9 +20,11 @@ from hybrid.llm.grid.demonstrations import REMEMBERED
 from hybrid.prefetch import in_turn, prefetch
 from trm import jsonl
 from trm.tasks import Puzzle, get
+from trm.text import parse_json
 
 # Files of drafts: of the language model, of the same fitted to nothing, and of the same as it came.
 DRAFTS = ("drafts", "tuned_drafts", "plain_drafts")
+COUNTS = ("drafts", "parse_failures", "llm_tokens")  # of a record
 
 
 class Run:
@@ -146,12 +148,28 @@ def parts(folder: Path, kind: str) -> list[Path]:
 
 def read_records(folder: Path) -> Iterator[Record]:
     """The records of all processes; damaged lines are left out, so that their puzzles are done again."""
-    yield from (value for value in _values(folder, "records") if isinstance(value, dict))
+    yield from (value for value in _values(folder, "records") if _is_record(value))
 
 
 def _values(folder: Path, kind: str) -> Iterator[Any]:
     for path in parts(folder, kind):
         yield from (line.value for line in jsonl.read(path) if line.value is not None)
+
+
+def _is_record(value: Any) -> bool:
+    """Whether a line of a file is a record as `metrics.record` makes them, as far as reports read it."""
+    if not isinstance(value, dict):
+        return False
+    sums = [value.get(key) for key in ("seconds", "tflop")]
+    numbers = [part for table in sums if isinstance(table, dict) for part in table.values()]
+    return (
+        all(isinstance(value.get(key), str) for key in ("task", "id", "arm", "status", "question"))
+        and all(isinstance(value.get(key), int) for key in ("solved", "steps", "restarts", *COUNTS))
+        and all(isinstance(table, dict) and table.keys() >= {"llm", "refine"} for table in sums)
+        and all(isinstance(number, int | float) for number in numbers)
+        and all(key in value for key in ("exact_match", "confidence", "solved_at", "draft_answer", "answer"))
+        and isinstance(value.get("difficulty"), dict)
+    )
 
 
 def merge(folder: Path) -> None:
@@ -178,9 +196,11 @@ def open_folder(folder: Path, plan: Plan, resume: bool) -> None:
     if not resume:
         raise UsageError(f"{folder} is not empty, expected a new --out or --resume")
     try:
-        old = json.loads(settings.read_text()) if settings.is_file() else {}
+        old = parse_json(settings.read_text()) if settings.is_file() else {}
     except ValueError:
-        raise UsageError(f"{settings}: damaged, nothing to --resume from") from None
+        old = None
+    if not isinstance(old, dict):
+        raise UsageError(f"{settings}: damaged, nothing to --resume from")
     new = json.loads(json.dumps(plan.to_json()))
     if changed := [key for key, value in new.items() if old.get(key) != value]:
         raise UsageError(

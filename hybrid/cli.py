@@ -17,6 +17,7 @@ from trm.inference.config import SearchConfig
 from trm.tasks.own_grid import lacks_symbols
 from trm.text import message_line
 
+MOST_SEED = 2**63 - 1  # what the generators of PyTorch and of servers take
 DEVICES = ("auto", "cpu", "cuda", "mps")
 
 app = typer.Typer(
@@ -60,7 +61,7 @@ Budget = Annotated[
     float | None, typer.Option("--budget", min=0.0, help="Seconds a puzzle, from its draft to its answer")
 ]
 Answers = Annotated[int, typer.Option("--answers", min=1, help="Up to so many distinct verified answers")]
-Seed = Annotated[int, typer.Option("--seed", min=0, help="Of everything random")]
+Seed = Annotated[int, typer.Option("--seed", min=0, max=MOST_SEED, help="Of everything random")]
 Device = Annotated[str, typer.Option("--device", metavar="auto|cpu|cuda|mps", help="Where networks run")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object a puzzle")]
 Out = Annotated[

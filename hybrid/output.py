@@ -18,6 +18,7 @@ from hybrid.answer import Answer
 from trm import jsonl
 from trm.inference.config import SearchConfig
 from trm.tasks import Puzzle, Status, get
+from trm.text import printable
 
 try:
     import fcntl
@@ -41,8 +42,9 @@ class Earlier:
     status: str
 
     def answers(self, puzzle: Puzzle) -> bool:
-        question = get(puzzle.task).question_text(puzzle) if self.question is not None else None
-        return self.id == puzzle.id and self.question == question
+        if self.question is None:
+            return self.id == printable(puzzle.id)
+        return self.id == puzzle.id and self.question == get(puzzle.task).question_text(puzzle)
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,9 @@ class Output:
         except BrokenPipeError:  # a reader who went away
             raise
         except OSError as error:
-            raise OutputError(f"{self.name}: {error.strerror}, expected a file that can be written") from None
+            raise OutputError(
+                f"{self.name}: {error.strerror or error}, expected a file that can be written"
+            ) from None
 
     def _lock(self, file: TextIO) -> None:
         if fcntl is None or not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
@@ -165,4 +169,5 @@ def remaining(puzzles: Sequence[Puzzle], earlier: Sequence[Earlier]) -> list[Puz
     by_id: dict[str, list[Earlier]] = {}
     for one in earlier:
         by_id.setdefault(one.id, []).append(one)
-    return [p for p in puzzles if not any(one.answers(p) for one in by_id.get(p.id, ()))]
+    ids = ((p, {p.id, printable(p.id)}) for p in puzzles)
+    return [p for p, names in ids if not any(one.answers(p) for name in names for one in by_id.get(name, ()))]

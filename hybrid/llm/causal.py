@@ -63,7 +63,7 @@ class CausalLM:
                 model: Any = AutoModelForCausalLM.from_pretrained(
                     folder, dtype=dtype, use_safetensors=True, trust_remote_code=False
                 )
-        except (ValueError, OSError, KeyError, ImportError, RuntimeError) as error:
+        except Exception as error:  # transformers and safetensors raise many kinds for what is not theirs
             reason = first_line(error)
             raise BackendError(f"{folder}: cannot be loaded as a language model: {reason}") from error
         self._model: Any = model.to(self.device).eval()
@@ -126,13 +126,24 @@ class CausalLM:
     def _prompt(self, messages: Sequence[Message]) -> list[int]:
         """Token ids of the conversation, up to where the assistant speaks."""
         if self._tokenizer.chat_template:
-            encoded = self._tokenizer.apply_chat_template(
-                list(messages), add_generation_prompt=True, tokenize=True, return_dict=True
-            )
-            return list(encoded["input_ids"])
+            try:
+                return self._from_template(messages)
+            except Exception:  # templates raise what they like; Gemma 2's knows no system role: the user says it
+                system, user, *others = messages
+                told = {"role": "user", "content": f"{system['content']}\n\n{user['content']}"}
+                try:
+                    return self._from_template([told, *others])
+                except Exception as error:
+                    raise BackendError(f"{self.name}: its chat template: {first_line(error)}") from None
         # A base model: the conversation as a plain script.
         script = "\n\n".join(f"{message['role'].title()}: {message['content']}" for message in messages)
         return list(self._tokenizer(f"{script}\n\nAssistant:")["input_ids"])
+
+    def _from_template(self, messages: Sequence[Message]) -> list[int]:
+        encoded = self._tokenizer.apply_chat_template(
+            list(messages), add_generation_prompt=True, tokenize=True, return_dict=True
+        )
+        return list(encoded["input_ids"])
 
     def _generate(self, rows: Sequence[_Row]) -> list[Reply]:
         started = time.perf_counter()

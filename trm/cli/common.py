@@ -34,7 +34,8 @@ class _Commands(TyperGroup):
         except (ConfigError, DeviceError, PuzzleError) as error:
             fail(error)
         except OSError as error:
-            fail(f"{error.filename}: {error.strerror}" if error.filename and error.strerror else error)
+            where = f"{error.filename}: " if error.filename else ""
+            fail(f"{where}{error.strerror or error}")
         except KeyboardInterrupt as error:
             fail(str(error) or "interrupted", 130)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -12,6 +11,7 @@ from typing import Any
 
 from trm.config import ConfigError, read_toml
 from trm.evaluation.curves import point_of
+from trm.text import parse_json
 from trm.training.config import Config, config_from, load_config
 from trm.training.run_folder import STATE, RunFolder
 
@@ -38,7 +38,7 @@ def read_rows(recipe: Path, table: Path, overrides: Sequence[str], out: Path, on
     for name, own in raw.items():
         if not (isinstance(own, list) and all(isinstance(text, str) for text in own)):
             raise ConfigError(f"{table}: {name} = {own!r}, expected a list of 'section.key=value'")
-        if Path(name).name != name:
+        if Path(name).name != name or name == ".." or not name.isprintable():
             raise ConfigError(f"{table}: row {name!r}, expected a name that a folder can have")
         try:
             config = load_config(recipe, (*overrides, *own))
@@ -62,8 +62,8 @@ def result(row: Row) -> dict[str, Any] | None:
     if not row.folder.metrics.is_file():
         return None
     try:
-        saved = config_from(json.loads((path / "config.json").read_text()), path.name)
-    except (OSError, ValueError) as error:
+        saved = config_from(parse_json((path / "config.json").read_text()), path.name)
+    except (OSError, ValueError, TypeError) as error:
         raise ConfigError(f"{path}: not the folder of a run: {error}") from None
     if saved != row.config:
         raise ConfigError(f"{path} holds a run of other settings: --out names another folder")

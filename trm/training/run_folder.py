@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from filelock import FileLock, Timeout
+from safetensors import SafetensorError
 
 import trm
 from trm import jsonl
 from trm.checkpoints.format import CheckpointError, Expert, read_tensors, save_folder
 from trm.config import ConfigError
 from trm.files import recover, replacing
+from trm.grid import first_line
 from trm.training.config import Config
 
 STATE = "training.pt"  # in checkpoints/last: everything else that a resumed run needs
@@ -59,11 +62,15 @@ class RunFolder:
             (self.path / f"{name}.json").write_text(json.dumps(content, indent=1) + "\n")
 
     def save(self, name: str, expert: Expert, state: dict[str, Any] | None = None) -> None:
-        """Replace checkpoints/NAME. state: what a resumed run needs beside the averaged weights."""
-        with replacing(self.checkpoint(name)) as temporary:
-            save_folder(temporary, expert)
-            if state is not None:
-                torch.save(state, temporary / STATE)
+        """Replace checkpoints/NAME. state: what a resumed run needs beside the averaged weights. Raises OSError."""
+        try:
+            with replacing(self.checkpoint(name)) as temporary:
+                save_folder(temporary, expert)
+                if state is not None:
+                    torch.save(state, temporary / STATE)
+        except (RuntimeError, SafetensorError) as error:  # how these libraries say that a disk is full
+            reason = f"cannot be written: {first_line(error)}"
+            raise OSError(errno.EIO, reason, str(self.checkpoint(name))) from None
 
     def load_state(self, device: torch.device) -> dict[str, Any]:
         """The training state in checkpoints/last. Raises CheckpointError."""
@@ -99,9 +106,26 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror or error}") from None
     for line in lines:
-        if not (isinstance(line.value, dict) and {"step", "seconds"} <= set(line.value)):
+        if not _is_metrics(line.value):
             raise ConfigError(f"{path}, line {line.number}: {line.text[:40]!r}, expected metrics of a run")
     return [line.value for line in lines]
+
+
+def _is_metrics(value: object) -> bool:
+    """Whether a line is one of metrics.jsonl: steps and seconds, perhaps a loss and an evaluation."""
+    if not (
+        isinstance(value, dict) and isinstance(value.get("step"), int) and _is_number(value.get("seconds"))
+    ):
+        return False
+    if (held_out := value.get("held_out")) is not None:
+        known = isinstance(held_out, dict) and isinstance(held_out.get("n"), int) and held_out["n"] > 0
+        if not (known and _is_number(share := held_out.get("accuracy")) and 0 <= share <= 1):
+            return False
+    return _is_number(value.get("loss", 0.0))
+
+
+def _is_number(value: object) -> TypeGuard[float]:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def environment(processes: int = 1) -> dict[str, Any]:

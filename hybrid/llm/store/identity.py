@@ -7,6 +7,9 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from hybrid.llm.base import BackendError
+from trm.text import parse_json
+
 SOURCE_FILE = "source.json"
 DIGITS = 12  # of a SHA-256 or revision in names: enough to be unique, short enough to read
 
@@ -25,9 +28,17 @@ class Source:
 
     @classmethod
     def read(cls, folder: Path) -> Source | None:
-        """What was written into the folder; None if nothing was."""
+        """What was written into the folder; None if nothing was. Raises BackendError for anything else."""
         file = folder / SOURCE_FILE
-        return cls(**json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else None
+        if not file.is_file():
+            return None
+        try:
+            source = cls(**parse_json(file.read_bytes()))
+        except (ValueError, TypeError):
+            source = None
+        if source is None or not all(isinstance(value, str) for value in asdict(source).values()):
+            raise BackendError(f"{file}: damaged, expected where the weights came from")
+        return source
 
 
 def sha256(file: Path) -> str:
@@ -40,8 +51,11 @@ def weights(folder: Path) -> list[Path]:
     """The safetensors files of a complete model folder, sorted; empty if the folder is not complete."""
     index = folder / "model.safetensors.index.json"
     if index.is_file():
-        names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-        files = sorted(folder / name for name in names)
+        try:
+            names = set(parse_json(index.read_bytes())["weight_map"].values())
+            files = sorted(folder / Path(name).name for name in names)  # an index names no place elsewhere
+        except (ValueError, KeyError, TypeError, AttributeError):
+            return []
     else:
         files = sorted(folder.glob("*.safetensors"))
     complete = (folder / "config.json").is_file() and all(file.is_file() for file in files)
