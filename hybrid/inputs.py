@@ -52,22 +52,22 @@ def messages(loaded: Loaded) -> list[str]:
     """What to tell of what was read: notes and errors, one line each; repeated ones in one line with their number."""
     kinds: dict[str, list[str]] = {}
     for item in loaded:
-        puzzle = isinstance(item, Puzzle)
-        for line in [f"warning: {item.id}: {note}" for note in item.notes] if puzzle else [str(item)]:
-            kinds.setdefault(
-                re.sub(r"'.*?'|\d+", "", line if not puzzle else line.split(": ", 2)[2]), []
-            ).append(line)
-    return [
-        lines[0]
-        if len(lines) == 1
-        else f"{lines[0]} (and {len(lines) - 1} more of the kind, the last: {_place(lines[-1])})"
-        for lines in kinds.values()
-    ]
+        found = (
+            [(f"warning: {item.id}: ", note) for note in item.notes]
+            if isinstance(item, Puzzle)
+            else [("", str(item))]
+        )
+        for before, words in found:
+            kinds.setdefault(re.sub(r"'.*?'|\d+", "", words), []).append(before + words)
+    return [lines[0] + _more(lines) for lines in kinds.values()]
 
 
-def _place(line: str) -> str:
-    """The file and line that a message begins with, or the puzzle that a warning names."""
-    return line.removeprefix("warning: ").split(": ", 1)[0]
+def _more(lines: Sequence[str]) -> str:
+    """How many further lines a first one stands for, and the place of the last."""
+    if len(lines) == 1:
+        return ""
+    last = lines[-1].removeprefix("warning: ").split(": ", 1)[0]
+    return f" (and {len(lines) - 1} more of the kind, the last: {last})"
 
 
 def includes(specs: Sequence[str], file: Path) -> bool:

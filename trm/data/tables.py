@@ -7,45 +7,39 @@ import io
 import json
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from trm.data import arc_files
 from trm.data.items import Item, Items, parse_json
+from trm.data.variants import is_rule, other_rules
 from trm.grid import PuzzleError, shorten
+from trm.tasks.base import Ends
 
 # The names of a column in small letters, the first that a record has counts.
+LONGEST_RECORD = 200  # lines: what is never closed is looked for no further
 QUESTIONS = (
     "question", "questions", "puzzle", "puzzles", "quiz", "quizzes", "sudoku", "sudokus", "maze", "mazes",
     "initial_board", "board", "grid", "input", "inputs", "problem", "unsolved",
 )  # fmt: skip
 ANSWERS = ("answer", "answers", "solution", "solutions", "solved", "output", "label", "labels")
 STARTS, GOALS = ("start", "start_pos", "source"), ("goal", "end", "target", "finish", "end_pos")
-KEYS = {"id", "task", *QUESTIONS, *ANSWERS}  # of a record; its other fields become the puzzle's meta
+IDS = ("id", "puzzle_id", "task_id")
+KEYS = {*IDS, "task", *QUESTIONS, *ANSWERS}  # of a record; its other fields become the puzzle's meta
 NUMBER = re.compile(r"-?\d{1,15}(\.\d{1,15})?")
 DELIMITERS = ",;\t|"
-
-# What records say of a puzzle's rules. Only the plain game is known: other rules would change the answer.
-RULES = ("rules", "rule", "constraints", "visual_elements", "variant", "variants", "type", "kind")
-_PLAIN = re.compile(
-    r"(the |a )?((normal|standard|classic(al)?|regular|usual|plain|vanilla|basic)\b ?)?"
-    r"(sudoku|maze)?s? ?(rules?)?( apply)?\.?",
-    re.I,
-)
-_VARIANT = re.compile(
-    r"diagonal|killer|cage|thermo|arrow|kropki|jigsaw|irregular|hyper|windoku|knight|king|sandwich|samurai|"
-    r"consecutive|palindrome|whisper|renban|asterisk|greater|sudoku[- ]?x|x[- ]?sudoku|chess|skyscraper|disjoint|"
-    r"anti|quadruple|parity|even|odd|colou?r|toroid|torus|portal|key|weight|hexagon",
-    re.I,
-)
 
 
 def read_any(text: str, where: str, stem: str) -> Items | None:
     """The records of a text that is a table or JSON; None if it is neither."""
+    if re.match(r"\s*\{\s*[{\d]", text):  # a grid as other languages write it
+        return None
     start = text.lstrip()[:1]
     if start in ("{", "["):
         parsed = _parsed(text)
         several = len(text.strip().splitlines()) > 1 and isinstance(parsed, str)
-        if several and start == "[" and not text.lstrip().startswith(("[{", '["')):
+        if isinstance(parsed, str) and re.match(r"\s*\[\s*[\[(\d]+[^{]*\]\s*$", text):
             return None  # a grid as another language prints it
         return (read_jsonl if several else read_json)(text, where, stem)
     if has_header(text):
@@ -91,7 +85,7 @@ def read_csv(text: str, where: str, stem: str) -> Items:
         if '"' not in lines[start]:
             row, end = lines[start].rstrip("\n").split(delimiter), start + 1
         else:
-            reader = csv.reader((lines[i] for i in range(start, len(lines))), delimiter=delimiter)
+            reader = csv.reader(lines[start : start + LONGEST_RECORD], delimiter=delimiter)
             try:
                 row = next(reader)  # takes the lines of a single row
             except csv.Error as error:
@@ -141,17 +135,37 @@ def read_json(text: str, where: str, stem: str, solutions: Any = None) -> Items:
     solutions: the outputs by id, from the file beside a Kaggle challenges file.
     """
     data = parse_json(text, where)
-    if isinstance(data, dict) and _value(_lowered(data), QUESTIONS) is not None and "train" not in data:
-        return read_records([(1, data)], where, stem, "item")
+    if isinstance(data, dict) and "train" not in data and (records := _records_in(data)):
+        return read_records(enumerate(records, 1), where, stem, "item")
     if arc_files.holds_tasks(data):
         return arc_files.read(data, where, stem, solutions)
     if isinstance(data, list) and data and all(isinstance(row, list | str) for row in data):
-        grids = data if _depth(data) > 2 else [data]
+        lines = all(isinstance(row, str) and len(row) >= 81 for row in data)
+        grids = data if lines or _depth(data) > 2 else [data]
         numbered = ((n, {"question": grid}) for n, grid in enumerate(grids, 1))
         return read_records(numbered, where, stem, "item")
     if isinstance(data, list):
         return read_records(enumerate(data, 1), where, stem, "item")
     raise PuzzleError(f"{where}: {shorten(text.strip())}, expected an ARC task or a dictionary of them")
+
+
+def _records_in(data: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The records of an object: itself, or those that its columns hold, or puzzles by name; none for other things."""
+    columns = _columns_of(tuple(data))
+    if not columns.question:
+        named = data and all(isinstance(value, str) for value in data.values())
+        return [{"id": name, "question": value} for name, value in data.items()] if named else []
+    lists = {
+        key: list(value.values()) if isinstance(value, dict) else value
+        for key, value in data.items()
+        if isinstance(value, dict | list)
+    }
+    questions = lists.get(columns.question, [])
+    whole = [q for q in questions if _depth(q) == 2 or (isinstance(q, str) and (len(q) >= 81 or "\n" in q))]
+    if not questions or len(whole) != len(questions):
+        return [dict(data)]
+    alike = {key: values for key, values in lists.items() if len(values) == len(questions)}
+    return [{key: values[n] for key, values in alike.items()} for n in range(len(questions))]
 
 
 def _depth(data: object) -> int:
@@ -170,54 +184,71 @@ def read_records(numbered: Iterable[tuple[int, Any]], where: str, stem: str, uni
         if isinstance(record, str):
             yield PuzzleError(f"{place}: {record}")
             continue
-        fields = _lowered(arc_files.as_record(record)) if isinstance(record, dict) else {}
-        own = fields.get("id")
+        fields: Mapping[str, Any] = record if isinstance(record, dict) else {}
+        columns = _columns_of(tuple(fields))
+        question = fields.get(columns.question)
+        if not isinstance(question, str) and fields:
+            fields = arc_files.as_record(fields)
+            columns = _columns_of(tuple(fields))
+            question = fields.get(columns.question)
+        own = fields.get(columns.id)
         name = str(own) if _scalar(own) and str(own) not in ids else f"{stem}:{row}"
         ids.add(name)
-        question = _value(fields, QUESTIONS)
         if not isinstance(question, str | dict | list) or question in ("", []):
             yield PuzzleError(f"{place}: no question, expected text under that name")
             continue
-        if other := other_rules(fields):
+        if columns.rules and (other := other_rules({key: fields[key] for key in columns.rules})):
             yield PuzzleError(f"{place}: {other}, expected the plain game: other rules are not known")
             continue
-        answer = _text(_value(fields, ANSWERS))
-        if isinstance(question, str) and question.isdecimal() and len(question) < 81:
+        answer = _text(fields.get(columns.answer))
+        if isinstance(question, str) and len(question) < 81 and question.isdecimal():
             question = _with_leading_zeros(question, answer)
-        meta = {key: _number(value) for key, value in fields.items() if key not in KEYS and _scalar(value)}
-        task = fields.get("task")
-        yield Item(
-            place, name, question, answer, task if isinstance(task, str) else None, meta, _ends(fields)
-        )
+        meta = {key.lower(): _number(fields[key]) for key in columns.others if _scalar(fields[key])}
+        task, start, goal = (fields.get(key) for key in (columns.task, columns.start, columns.goal))
+        ends = None if start is None or goal is None else _ends(start, goal)
+        yield Item(place, name, question, answer, task if isinstance(task, str) else None, meta, ends)
 
 
-def _lowered(record: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A record with its keys in small letters."""
-    return (
-        record
-        if all(map(str.islower, record))
-        else {str(key).lower(): value for key, value in record.items()}
+@dataclass(frozen=True)
+class Columns:
+    """The names under which a record has what a puzzle is made of, each as the record writes it; empty if it has not.
+
+    rules: names that may say more of the rules. others: what becomes the puzzle's meta.
+    """
+
+    question: str
+    answer: str
+    id: str
+    task: str
+    start: str
+    goal: str
+    rules: tuple[str, ...]
+    others: tuple[str, ...]
+
+
+@lru_cache(maxsize=256)
+def _columns_of(names: tuple[Any, ...]) -> Columns:
+    """What the keys of a record stand for, in large or small letters."""
+    known: dict[str, str] = {}
+    for name in names:
+        if isinstance(name, str):
+            known.setdefault(name.strip().lower(), name)
+
+    def first(wanted: tuple[str, ...]) -> str:
+        return next((known[name] for name in wanted if name in known), "")
+
+    rules = tuple(own for name, own in known.items() if is_rule(name))
+    others = tuple(own for name, own in known.items() if name not in KEYS)
+    return Columns(
+        first(QUESTIONS),
+        first(ANSWERS),
+        first(IDS),
+        first(("task",)),
+        first(STARTS),
+        first(GOALS),
+        rules,
+        others,
     )
-
-
-def _value(fields: Mapping[str, Any], names: tuple[str, ...]) -> Any:
-    """What stands under the first of these names that a record has; None if it has none."""
-    return next((fields[name] for name in names if name in fields), None)
-
-
-def other_rules(fields: Mapping[str, Any]) -> str:
-    """What a record says of rules beyond the plain game, in words; empty if nothing."""
-    for key, value in fields.items():
-        if key in KEYS or value in ("", None, [], {}, False):
-            continue
-        if key in RULES:
-            text = value if isinstance(value, str) else json.dumps(value)
-            left = [part for part in re.split(r"(?<=\.)\s+|\n+", text.strip()) if not _PLAIN.fullmatch(part)]
-            if left and (key not in ("type", "kind") or _VARIANT.search(text)):
-                return f"{key} {shorten(text)}"
-        elif _VARIANT.fullmatch(key.rstrip("s")) and not isinstance(value, int | float | str):
-            return f"{key} {shorten(json.dumps(value))}"
-    return ""
 
 
 def _with_leading_zeros(question: str, answer: str | None) -> str:
@@ -232,15 +263,17 @@ def _with_leading_zeros(question: str, answer: str | None) -> str:
     return question
 
 
-def _ends(fields: Mapping[str, Any]) -> tuple[tuple[int, int], tuple[int, int], None] | None:
-    """The start and the goal that a record names as pairs of numbers."""
-    start, goal = (_pair(_value(fields, names)) for names in (STARTS, GOALS))
-    return (start, goal, None) if start and goal else None
+def _ends(start: object, goal: object) -> Ends | None:
+    """The start and the goal that a record names as pairs of numbers; None where they are none."""
+    cells = _pair(start), _pair(goal)
+    return (cells[0], cells[1], None) if cells[0] and cells[1] else None
 
 
 def _pair(value: object) -> tuple[int, int] | None:
     if isinstance(value, dict):
         value = [value.get("row", value.get("y")), value.get("col", value.get("column", value.get("x")))]
+    if isinstance(value, str) and (numbers := re.fullmatch(r"[\[(\s]*(\d+)[,;\s]+(\d+)[\])\s]*", value)):
+        value = [int(numbers[1]), int(numbers[2])]
     if isinstance(value, list | tuple) and len(value) == 2 and all(type(number) is int for number in value):
         return value[0], value[1]
     return None

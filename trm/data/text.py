@@ -6,18 +6,23 @@ import re
 from collections.abc import Iterator
 
 from trm.data.items import Item, Items
+from trm.data.variants import names_other_rules
 from trm.grid import PuzzleError, shorten
 from trm.tasks import Task, detect, get, names
-from trm.tasks.grid_text import has_words, is_ruler
+from trm.tasks.grid_text import has_words, is_ruler, listed_rows
 
 Line = tuple[int, str]  # with its number, from 1
 Block = list[Line]  # without empty lines
+Piece = tuple[int, str | PuzzleError, str | None]  # the number of its first line, the question, the answer
 FLAT_MAY_BE = 33  # cells: a shorter line of a list is a grid's row
 _NUMBERS = re.compile(r"\s*(\d{1,3})(?:\s*[x×,;\s]\s*(\d{1,3}))?\s*")
 
 
 def read_text(text: str, where: str, stem: str, task_name: str | None) -> Items:
     """The puzzles of a text. task_name: what all of them are, which may then be a single line each."""
+    if (listed := listed_rows(text)) is not None:
+        yield Item(where, f"{stem}:1", "\n".join(",".join(row) for row in listed))
+        return
     markup = text.lstrip().startswith("<")
     lines = text.split("\n")
     found = list(_pieces(lines, None if task_name is None else get(task_name), markup))
@@ -33,35 +38,45 @@ def read_text(text: str, where: str, stem: str, task_name: str | None) -> Items:
             yield Item(place, f"{stem}:{number}", question, answer, flat=task_name is not None)
 
 
-def _pieces(
-    lines: list[str], task: Task | None, markup: bool
-) -> Iterator[tuple[int, str | PuzzleError, str | None]]:
+def _pieces(lines: list[str], task: Task | None, markup: bool) -> Iterator[Piece]:
     """Each puzzle with the number of its first line and its answer, in the order of the lines."""
     in_lines = [task] if task else [get(name) for name in names()]
     groups: list[list[Block]] = [[[]]]
-    pieces: list[tuple[int, str | PuzzleError, str | None]] = []
-    listed = False
+    pieces: list[Piece] = []
+    listed, variant = False, ""
     for number, line in enumerate(lines, 1):
-        pair = next((pair for each in in_lines if (pair := each.in_line(line)) is not None), None)
+        try:
+            pair = next((pair for each in in_lines if (pair := each.in_line(line)) is not None), None)
+        except PuzzleError as error:
+            pieces.append((number, error, None))
+            continue
         if pair is not None:
             pieces.append((number, *pair))
             groups.append([[]])
             listed = True
         elif markup or _is_title(lines, number - 1):
             groups.append([[]])
+            variant = variant or (line if names_other_rules(line) else "")
         elif _is_empty(lines, number - 1):
             groups[-1].append([])
         else:
             groups[-1][-1].append((number, line))
     for group in groups:
         pieces += _grids([block for block in group if block], task, listed)
+    if variant and pieces:
+        words = f"title {shorten(variant.strip())}, expected the plain game: other rules are not known"
+        pieces = [(pieces[0][0], PuzzleError(words), None)]
     return iter(sorted(pieces, key=lambda piece: piece[0]))
 
 
 def _is_title(lines: list[str], at: int) -> bool:
     """Whether a line is a title, a comment, a fence, a count or a line that parts grids, and no row of one."""
     line = lines[at]
-    if has_words(line) or line.lstrip().startswith(("```", "//", ";")):
+    if (
+        has_words(line)
+        or line.lstrip().startswith(("```", "//"))
+        or (line.strip() and not line.strip(" []{}();,="))
+    ):
         return True
     if (numbers := _NUMBERS.fullmatch(line)) is not None:
         rows = next((n for n, later in enumerate(lines[at + 1 :]) if not later.strip()), len(lines) - at - 1)
@@ -82,15 +97,13 @@ def _is_empty(lines: list[str], at: int) -> bool:
     return "\t" in line or all(len(other) != len(line) for other in beside)
 
 
-def _grids(
-    blocks: list[Block], task: Task | None, listed: bool
-) -> Iterator[tuple[int, str | PuzzleError, str | None]]:
+def _grids(blocks: list[Block], task: Task | None, listed: bool) -> Iterator[Piece]:
     """The puzzles in blocks of lines. listed: whether other lines of the file hold a whole puzzle each."""
     run: list[Block] = []
     kind: Task | None = None
     for block in blocks:
         try:
-            own = task or get(detect("\n".join(line for _, line in block)))
+            own = task or get(detect("\n".join(line for _, line in block), flat=False))
         except PuzzleError as error:
             yield block[0][0], error, None
             continue

@@ -10,10 +10,10 @@ from trm.text import parse_json
 
 LONGEST_LITERAL = 100_000  # characters of a list as Python prints it
 
-_VERTICAL = "│┃║┆┇┊┋╎╏¦"
-_TABLE = dict.fromkeys(range(9472, 9600), "-") | {ord(c): "|" for c in _VERTICAL}
+_TABLE = dict.fromkeys(range(0x2500, 0x2580), "+")  # corners and crossings of drawn lines
+_TABLE |= {ord(c): "-" for c in "─━┄┅┈┉╌╍═╴╶╸╺╼╾"} | {ord(c): "|" for c in "│┃┆┇┊┋╎╏║╵╷╹╻╽╿¦"}
 _TABLE |= {0xA0: " ", 0x3000: " ", 0xFE0E: "", 0xFE0F: "", 0x200B: "", 0xFEFF: ""}
-_RULER = re.compile(r"[\s.,:;'`+|*=#~_-]*[-=_~]{3,}[\s.,:;'`+|*=#~_-]*")
+_RULER = re.compile(r"\s*[+:|]([-=]+[+:|])+\s*|[\s.,:;'`+|*=#~_-]*[-=_~]{3,}[\s.,:;'`+|*=#~_-]*")
 
 
 _WORD = re.compile(r"[^\W\d_]{2,}")
@@ -48,6 +48,8 @@ def listed_rows(text: str) -> list[list[str]] | None:
     Cells come as text; None and empty cells as a space. A list of numbers alone is one row.
     """
     text = text.strip()
+    if re.match(r"\{\s*[{\d]", text):
+        text = text.rstrip(";").translate({ord("{"): "[", ord("}"): "]"})
     if not (text.startswith(("[", "(")) and text.endswith(("]", ")"))):
         return None
     try:

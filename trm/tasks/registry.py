@@ -62,6 +62,7 @@ def get(name: str) -> Task:
     return task
 
 
+@cache
 def _in_order() -> list[Task]:
     """Built-in tasks first: what two tasks can read is theirs."""
     return [get(name) for name in (*BUILT_IN, *_outside())]
@@ -75,8 +76,9 @@ def recognise(text: str, flat: bool = True) -> Puzzle:
     flat: whether a single line may be a grid whose shape the line alone does not tell.
     """
     tasks = _in_order()
-    if (certain := next((task for task in tasks if task.is_certain(text)), None)) is not None:
-        tasks = [certain]
+    for task in tasks:
+        if task.is_certain(text):
+            return _read(task, text)
     shares = [(task.detect(text), task) for task in tasks]
     listed = text.lstrip().startswith("[")  # as no puzzle with demonstrations is
     likely = sorted(
@@ -88,18 +90,26 @@ def recognise(text: str, flat: bool = True) -> Puzzle:
     first_error = None
     for _, task in likely:
         try:
-            if not (flat or task.flat_is_certain or "\n" in text or text.lstrip().startswith("[")):
+            if not (flat or task.flat_is_certain or listed or "\n" in text or "\\n" in text):
                 words = (
                     f"a single line of {len(text)} cells, expected lines; --task {task.name} reads a flat one"
                 )
-                raise PuzzleError(words)
-            puzzle = task.parse(text)
-            task.validate(puzzle)
-            return puzzle
-        except PuzzleError as error:
-            first_error = first_error or TakenFor(task, error)
+                raise TakenFor(task, PuzzleError(words))
+            return _read(task, text)
+        except TakenFor as error:
+            first_error = first_error or error
     assert first_error is not None
     raise first_error
+
+
+def _read(task: Task, text: str) -> Puzzle:
+    """A valid puzzle of a task. Raises TakenFor."""
+    try:
+        puzzle = task.parse(text)
+        task.validate(puzzle)
+        return puzzle
+    except PuzzleError as error:
+        raise TakenFor(task, error) from None
 
 
 class TakenFor(PuzzleError):
@@ -109,13 +119,13 @@ class TakenFor(PuzzleError):
         self.task, self.error = task, error
         words = str(error).removeprefix(f"{task.name}: ")
         others = ", ".join(name for name in names() if name != task.name)
-        super().__init__(f"taken for {task.noun}: {words}; other tasks: {others}")
+        super().__init__(f"taken for {task.noun}: {words} (other kinds, by --task: {others})")
 
 
-def detect(text: str) -> str:
-    """The name of the task that a question is of. Raises PuzzleError if it is none's."""
+def detect(text: str, flat: bool = True) -> str:
+    """The name of the task that a question is of. flat: as `recognise` has it. Raises PuzzleError if it is none's."""
     try:
-        return recognise(text).task
+        return recognise(text, flat).task
     except TakenFor as error:
         return error.task.name
 

@@ -14,8 +14,9 @@ import numpy as np
 from trm.grid import Grid, GridParseError, Grids, PuzzleError, shape_words
 from trm.tasks.base import Cell, Ends, Task, Tokens, bucket
 from trm.tasks.maze import text as written
+from trm.tasks.maze.rows import lines_of, parts
 from trm.tasks.maze.rules import FREE, GOAL, LEAST, MOST, PATH, START, WALL, Field, find, wall_up_paths
-from trm.tasks.maze.text import ANSWER, lines_of
+from trm.tasks.maze.text import ANSWER
 from trm.tasks.puzzle import Puzzle, Violation, place
 from trm.tasks.transforms import SymmetryGroup
 
@@ -140,11 +141,19 @@ class Maze(Task):
     def detect(self, text: str) -> float:
         return written.share(text)
 
+    def parts(self, blocks: Sequence[Sequence[tuple[int, str]]]) -> list[tuple[int, str]]:
+        return parts(blocks)
+
     def with_ends(self, puzzle: Puzzle, ends: Ends) -> Puzzle:
         return replace(puzzle, inputs=(written.with_ends(puzzle.grid, ends),), notes=())
 
     def parse_answer(self, puzzle: Puzzle, text: str) -> Grids:
-        """By lines or as a single line. Spaces lost at the ends of rows are put back; leading ones count."""
+        """By lines or as a single line. Spaces lost at the ends of rows are put back; leading ones count.
+
+        Also in the question's notation, or as a list of the path's cells.
+        """
+        if (listed := written.marked(text, puzzle.grid)) is not None:
+            return (listed,)
         (height, width), lines = puzzle.grid.shape, lines_of(text)
         if len(lines) == 1 and len(lines[0]) > width:
             flat = lines[0].ljust(height * width)
@@ -193,7 +202,8 @@ class Maze(Task):
         for code in (START, GOAL):
             cells = np.argwhere(grid == code).tolist()
             if len(cells) != 1:
-                where = ": " + " and ".join(place(*cell) for cell in cells[:2]) if cells else ""
+                where = " and ".join(place(*cell) for cell in cells[:2])
+                where = f": {where}" if cells else "; --start and --goal ROW,COLUMN name them"
                 raise PuzzleError(f"maze: {len(cells)} {chr(code)}, expected exactly one{where}")
         start, goal = find(grid, START), find(grid, GOAL)
         if Field.of(grid != WALL).moves(start, goal) is None:

@@ -13,16 +13,16 @@ import numpy as np
 
 from trm.grid import Grid, GridParseError, shape_words
 from trm.tasks.base import Ends
-from trm.tasks.grid_text import fields, has_words, listed_rows, plain, unfenced
+from trm.tasks.grid_text import has_words, listed_rows, plain, unfenced
+from trm.tasks.maze.rows import GOALS, STARTS, WALLS, Rows, rows_of
 from trm.tasks.maze.rules import FREE, GOAL, PATH, START, WALL, Field
 from trm.tasks.puzzle import place
 
 QUESTION, ANSWER = "# SG", "# SGo"  # the characters of each
-WALLS = "#█▓▒■◼⬛🧱🟫"
+SQUARES = "⬛⬜01"  # of which either may be the wall: the outer wall tells
 FREES = " ._·◻□⬜0"
 MARKS = "oOxX*+•@v^<>"  # of a path that is drawn in
 PATHS = MARKS + ".·→←↑↓0123456789░▒"  # of answers, whose walls and free cells the question tells
-STARTS, GOALS = "SsAB@qI", "GgEeFfTX"
 _LEGEND = re.compile(
     r"['\"`](.)['\"`]\s*(?:=|:|\(|is|for|means)\s*(?:an?\s|the\s)?(wall|passage|path|free|open|start|goal|end)",
     re.I,
@@ -38,17 +38,10 @@ _ROLES = {
     "end": "G",
 }
 
-Rows = list[list[str]]
-
 
 def read(text: str) -> tuple[Grid, tuple[str, ...]]:
     """The question [H, W] in this project's symbols, and what a person should know of how it was read."""
-    rows = _rows(text)
-    if not all(rows) or not rows:
-        number = next((n for n, row in enumerate(rows, 1) if not row), 1)
-        width = len(rows[0]) if rows else 0
-        raise GridParseError(f"row {number}: 0 cells, expected {width or 'some'}")
-    rows = _same_length(_halved(_unboxed(rows)))
+    rows = rows_of(text)
     legend = {symbol: _ROLES[role.lower()] for symbol, role in _LEGEND.findall(text)}
     symbols, notes = _meanings(rows, legend), []
     grid = np.array([[ord(symbols[cell]) for cell in row] for row in rows], dtype=np.uint8)
@@ -63,111 +56,11 @@ def read(text: str) -> tuple[Grid, tuple[str, ...]]:
     return grid, tuple(notes)
 
 
-# -- rows of cells ----------------------------------------------------------------------------------------
-def lines_of(text: str) -> list[str]:
-    """The lines of a grid without the empty lines around it. Spaces are cells, never stripped."""
-    return text.replace("\r\n", "\n").strip("\n").split("\n")
-
-
-def _rows(text: str) -> Rows:
-    if (listed := listed_rows(text)) is not None:
-        strings = all(len(row) == 1 for row in listed)
-        return [list(row[0]) for row in listed] if strings else listed
-    if "\n" not in text:
-        text = text.replace("\\n", "\n")
-    lines = _unindented(lines_of(plain(unfenced(text))))
-    separated = [fields(line) for line in lines]
-    if len({len(row) for row in separated}) == 1 < len(separated[0]):
-        return [[cell.strip() or " " for cell in row] for row in separated]
-    spaced = all(set(line[1::2]) <= {" "} and " " not in line[::2] and len(line) > 1 for line in lines)
-    if spaced and any(c not in WALLS + "SG" for line in lines for c in line[::2]):
-        return [list(line[::2]) for line in lines]
-    return [list(line) for line in lines]
-
-
-def _unindented(lines: Sequence[str]) -> list[str]:
-    """Lines without tabs before them, and without spaces that stand before all but the first line."""
-    lines = [line.lstrip("\t") for line in lines]
-    behind = [len(line) - len(line.lstrip(" ")) for line in lines[1:]]
-    indent = min(behind, default=0)
-    if indent and {len(line) for line in lines[1:]} == {len(lines[0]) + indent}:
-        lines[1:] = [line[indent:] for line in lines[1:]]
-    return lines
-
-
-def _unboxed(rows: Rows) -> Rows:
-    """A maze of `+--+` and `|` with a character for each post, wall and cell; other rows as they are."""
-    top = "".join(rows[0])
-    if not re.fullmatch(r"\+([-  ]+\+)+", top) or "|" not in {cell for row in rows for cell in row}:
-        return rows
-    step = top.index("+", 1)
-    width = len(top)
-    drawn = ["".join(row).ljust(width) for row in rows]
-    if (width - 1) % step or any(len(row) != width for row in drawn) or not len(rows) % 2:
-        return rows
-    if any(row[0::step].strip("+") for row in drawn[0::2]):
-        return rows
-    result: Rows = []
-    for number, row in enumerate(drawn):
-        cells = []
-        for column in range(0, width, step):
-            inside = row[column + 1 : column + step].strip()
-            post = row[column]
-            if len(inside) > 1 and set(inside) != {"-"}:
-                return rows
-            cells += ["#" if post in "+|-" else post]
-            cells += (
-                ["#" if inside[:1] == "-" and number % 2 == 0 else inside or " "]
-                if column + step < width
-                else []
-            )
-        result.append(cells)
-    return result
-
-
-def _halved(rows: Rows) -> Rows:
-    """Rows in which every cell stands twice, with a single cell for each; other rows as they are."""
-    if any(len(row) % 2 for row in rows) or not any(rows):
-        return rows
-    pairs = [list(zip(row[::2], row[1::2], strict=True)) for row in rows]
-    ends = [pair for row in pairs for pair in row if pair[0] != pair[1]]
-    doubled_ends = sum(a == b and a in STARTS + GOALS for row in pairs for a, b in row) == 2
-    if (ends and (len(ends) > 2 or len(rows[0]) <= MOST_READ)) or not (
-        doubled_ends or len(rows[0]) > MOST_READ
-    ):
-        return rows
-    return [["".join(pair).strip()[:1] or " " for pair in row] for row in pairs]
-
-
-MOST_READ = 32
-
-
-def _same_length(rows: Rows) -> Rows:
-    """Rows of one length. Spaces that an editor took from the ends of lines are put back where that is certain."""
-    width = max(map(len, rows))
-    short = [number for number, row in enumerate(rows, 1) if len(row) != width]
-    if not short:
-        return rows
-    stripped = not any(row[-1:] == [" "] for row in rows)
-    closed = any(len(row) == width and set(row) <= set(WALLS) for row in (rows[0], rows[-1]))
-    if stripped and closed and any(" " in row for row in rows):
-        return [row + [" "] * (width - len(row)) for row in rows]
-    number = (
-        short[0]
-        if len(rows[0]) == width or len(short) == 1
-        else next(n for n, row in enumerate(rows, 1) if len(row) != len(rows[0]))
-    )
-    row = rows[number - 1]
-    raise GridParseError(
-        f"row {number}: {len(row)} cells, expected {len(rows[0])} as in row 1: {''.join(row)!r}"
-    )
-
-
 def share(text: str) -> float:
     """The share of a text's visible characters that mazes are drawn with; 0 for prose."""
     if {"wall"} & {role.lower() for _, role in _LEGEND.findall(text)}:
         return 0.99
-    visible = re.sub(r"[\s\[\](),;'\"]", "", unfenced(text))
+    visible = re.sub(r"[\s\[\](),;'\"]", "", plain(unfenced(text)))
     if not visible or has_words(visible):
         return 0.0
     if all(character in "#SG" for character in visible):
@@ -175,7 +68,7 @@ def share(text: str) -> float:
     if visible.isalpha() and "\n" not in text:
         return 0.0
     digits = "" if set(visible) & set("456789") else "0123"
-    symbols = {*WALLS, *FREES, *STARTS, *GOALS, *MARKS, *"|-"} - {"0"} | set(digits)
+    symbols = {*WALLS, *SQUARES, *FREES, *STARTS, *GOALS, *MARKS, *"|-"} - {"0", "1"} | set(digits)
     pictures = len(set(visible)) <= 6 and not visible.isascii()
     return 0.99 * (1.0 if pictures else sum(c in symbols for c in visible) / len(visible))
 
@@ -314,3 +207,25 @@ def translated(rows: Sequence[str], question: Grid) -> list[str]:
         if cells[row, column] not in ANSWER:  # a path drawn over its ends
             text[row][column] = chr(question[row, column])
     return ["".join(row) for row in text]
+
+
+def marked(text: str, question: Grid) -> Grid | None:
+    """The answer that a list of the path's cells is, `[[1, 1], [1, 2], …]`; None if the text is no such list.
+
+    Rows come first and count from 0, or else what leads from S to G. Raises GridParseError where nothing does.
+    """
+    listed = listed_rows(text)
+    if listed is None or any(len(row) != 2 or not all(map(str.isdecimal, row)) for row in listed):
+        return None
+    cells = [(int(row), int(column)) for row, column in listed]
+    start, goal = (tuple(np.argwhere(question == code)[0].tolist()) for code in (START, GOAL))
+    for swapped in (False, True):
+        for first in (0, 1):
+            path = [(c[1] - first, c[0] - first) if swapped else (c[0] - first, c[1] - first) for c in cells]
+            inside = all(_is_open(question, cell) for cell in path)
+            if inside and path[0] in (start, goal) and path[-1] in (start, goal):
+                answer = question.copy()
+                for cell in path:
+                    answer[cell] = PATH if question[cell] == FREE else question[cell]
+                return answer
+    raise GridParseError(f"a list of {len(cells)} cells, expected those from S to G as [row, column]")

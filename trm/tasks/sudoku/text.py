@@ -23,15 +23,16 @@ OTHER_SIDES = (
     20,
     25,
 )  # of Sudokus that people have, and that are refused by their size
+LETTERS = "ABCDEFGHIJKLMNOPabcdefghijklmnop"  # above 9 in larger Sudokus
 BLANKS = "._0"  # blanks that may stand beside each other
 # Each of these is a blank where it is the only symbol that is no digit.
 OTHER_BLANKS = "*-xX?,·•□◻☐#~ "
 _DIGITS = {**dict.fromkeys(BLANKS, 0), **{str(digit): digit for digit in range(1, 10)}}
-_CODES = np.full(128, 255, dtype=np.uint8)  # the digit of each ASCII code
-_CODES[[ord(character) for character in _DIGITS]] = list(_DIGITS.values())
+_CODES = bytes(_DIGITS.get(chr(code), 0) for code in range(256))  # the digit of each ASCII code
 _FLAT = re.compile(r"[0-9._]{81}|[1-9*]{81}|[1-9xX]{81}|[1-9?]{81}|[1-9-]{81}|[0-9.]{729}", re.ASCII)
 _FIELDS = re.compile(r"[\s,;:|\"'<>=()\[\]{}]+")
-_COMMENT = re.compile(r"\s*(#|;|//|%)")
+_LISTED = re.compile(r"\s*[\[({]+([^\[\](){}]*)[\])}]+[,;]?\s*")  # a row of a list
+_COMMENT = re.compile(r"\s*(#|//|%)")
 
 Rows = list[list[str]]  # cells as text: a digit, a blank, or candidates
 
@@ -43,10 +44,8 @@ def read_grid(text: str) -> Grid:
 
 def read(text: str) -> tuple[Grid, tuple[str, ...]]:
     """The grid [9, 9], and what a person should know of how it was read. Raises GridParseError."""
-    if len(text) == 81 and text.isascii():  # a short cut: files hold millions of puzzles in this form
-        grid = _CODES[np.frombuffer(text.encode(), dtype=np.uint8)]
-        if grid.max() <= 9:
-            return grid.reshape(9, 9), ()
+    if len(text) == 81 and not text.strip("0123456789._"):  # a short cut: files hold millions in this form
+        return np.frombuffer(bytearray(text.encode().translate(_CODES)), dtype=np.uint8).reshape(9, 9), ()
     rows = _rows(plain(text))
     _refuse_other_sizes(rows)
     blanks = _blanks(rows)
@@ -97,11 +96,11 @@ def _rows(text: str) -> Rows:
         if len(listed) == 1:
             return _flat(listed[0], text)
         return [list(row[0]) if len(row) == 1 else row for row in listed]
-    lines = [line.rstrip("\r") for line in text.split("\n")]
+    lines = [line.rstrip("\r") for line in text.strip("\n").split("\n")]
     filled = [line for line in lines if line.strip()]
     if len(filled) == 1:
         return _flat(_flat_cells(filled[0]), filled[0])
-    for exact in (lines, lines[:-1], filled):
+    for exact in (lines, filled):
         if len(exact) == SIDE and all(len(line) == SIDE and "|" not in line for line in exact):
             return [list(line) for line in exact]
     rows = [line for line in filled if not is_ruler(line)]
@@ -110,12 +109,29 @@ def _rows(text: str) -> Rows:
     longest = max(map(len, rows), default=0)
     if longest <= SIDE and " " in text and not re.search(r"[._0*?-]|\d \d \d \d", text):
         return [list(line.ljust(SIDE)) for line in rows]  # a space for a blank, perhaps lost at the end
-    return [row_cells(line) for line in rows]
+    return _without_labels([row_cells(line) for line in rows])
+
+
+def _without_labels(rows: Rows) -> Rows:
+    """Rows without the numbers from 0 to 8 that a table of data has above and before them."""
+    numbers = [str(number) for number in range(SIDE)]
+    if len(rows) == SIDE + 1 and rows[0][-SIDE:] == numbers:
+        before = [cells[0] for cells in rows[1:]]
+        rows = (
+            rows[1:]
+            if len(rows[0]) == SIDE
+            else [cells[1:] for cells in rows[1:]]
+            if before == numbers
+            else rows
+        )
+    return rows
 
 
 def row_cells(line: str) -> list[str]:
     """The cells of a row, whatever parts them: commas, bars, spaces or nothing."""
     line = plain(line)
+    if (listed := _LISTED.fullmatch(line)) is not None:
+        line = listed[1]
     parts = fields(line)
     if len(parts) in (SIDE, *OTHER_SIDES):
         return [part.strip() or " " for part in parts]
@@ -181,17 +197,22 @@ def _flat(cells: Sequence[str], line: str) -> Rows:
 def in_line(line: str) -> tuple[str, str | None] | None:
     """The question that a line holds beside other things, and the answer where it stands there too.
 
-    None where not exactly one field is a whole Sudoku, or two of which one is the other's answer.
+    None where no field is a whole Sudoku. Raises GridParseError for several that are no puzzle and its answer.
     """
     if len(line) < 81:
         return None
     if _FLAT.fullmatch(line):
         return line, None
-    found = [field for field in _FIELDS.split(line) if len(field) in (81, 729) and _FLAT.fullmatch(field)]
-    if len(found) == 1:
+    whole = [field for field in _FIELDS.split(line.replace("+", "")) if len(field) in (81, 729)]
+    found = [field for field in whole if _FLAT.fullmatch(field)]
+    if len(found) == 1 == len(whole):
         return found[0], None
-    if len(found) == 2 and (pair := _question_and_answer(found)):
+    if len(found) == 2 == len(whole) and (pair := _question_and_answer(found)):
         return pair
+    if found:  # such as a map of other regions beside a puzzle
+        raise GridParseError(
+            f"{len(whole)} fields of {len(found[0])} symbols, expected a puzzle and its answer"
+        )
     if not found and len(line) == 81 and _BLANK_FLAT.fullmatch(line):
         return line, None
     return None
@@ -240,6 +261,9 @@ def parts(blocks: Iterable[Sequence[tuple[int, str]]]) -> list[tuple[int, str]]:
         if rows and (len(kept) not in (1, 3) or len(kept) != size):
             close()
         size = len(kept)
+        if size > SIDE and size % SIDE:  # no telling which row is too much
+            found.append((kept[0][0], "\n".join(line for _, line in kept)))
+            continue
         for start in range(0, len(kept), SIDE):
             rows += kept[start : start + SIDE]
             if len(rows) >= SIDE:
