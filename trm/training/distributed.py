@@ -65,7 +65,7 @@ class Processes:
 
     def total(self, values: Tensor) -> list[float]:
         """The sums of the values [n] over all processes. Waits for the device."""
-        on_host = values.cpu()
+        on_host = values.to("cpu", copy=True)
         if self.host is not None:
             dist.all_reduce(on_host, group=self.host)
         return on_host.tolist()
