@@ -1,6 +1,6 @@
 """A data set as somebody might have one: floor plans in which every room is filled with the letter that it holds.
 
-    python examples/rooms.py rooms.csv 3000
+    python examples/rooms.py rooms.csv 3000 0        (file, number of plans, seed)
 
 docs/how-to/own-grid.md trains a network on it, without any code about rooms.
 """
@@ -32,7 +32,7 @@ def floor_plan(rng: np.random.Generator) -> tuple[str, str]:
 
 
 if __name__ == "__main__":
-    path, count = sys.argv[1], int(sys.argv[2])
-    rng = np.random.default_rng(0)
+    path, count, seed = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+    rng = np.random.default_rng(seed)
     with open(path, "w", newline="") as file:
         csv.writer(file).writerows([("question", "answer"), *(floor_plan(rng) for _ in range(count))])

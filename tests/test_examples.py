@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from trm.data.files import load, strict
+from trm.data.own_grids import describe_own_grid
+
 ROOT = Path(__file__).parent.parent
 EXAMPLES = ROOT / "examples"
 
@@ -52,6 +55,16 @@ def test_an_own_proposer_drafts() -> None:
     printed = run("examples/own_proposer.py")
     assert printed.count("-- draft 1: unsolved") == 2
     assert printed.count(": verified") == 2
+
+
+def test_rooms_are_filled_with_the_letter_that_they_hold(tmp_path: Path) -> None:
+    run("examples/rooms.py", str(tmp_path / "rooms.csv"), "5", "0")
+    plans = strict(load(tmp_path / "rooms.csv", describe_own_grid("grid", str(tmp_path / "rooms.csv"))))
+    assert len(plans) == 5
+    for plan in plans:
+        (answer,) = plan.answers or ()
+        kept = plan.grid != ord(".")
+        assert (answer[kept] == plan.grid[kept]).all()
 
 
 def test_an_own_backend_replies() -> None:

@@ -228,7 +228,6 @@ class Refiner:
         found = search.select(state, config)
         assert found.grids is not None
         assert state.network is not None  # a strict search has run it
-        has_checker = state.task.has_checker
         return Refinement(
             task=state.puzzle.task,
             grids=found.grids,
@@ -239,7 +238,7 @@ class Refiner:
             restarts=state.restarts,
             seconds=state.refine_seconds,
             trace=found.trace,
-            candidates=None if has_checker else [list(choice) for choice in found.candidates],
+            candidates=[list(choice) for choice in found.candidates] or None,
             alternatives=tuple(grids[0] for grids in found.alternatives[: config.answers - 1]),
             attempts=tuple(state.attempts),
             calibration=state.network.calibration,

@@ -63,7 +63,7 @@ def select_answer(
     """
     ranked = rank_attempts(attempts)
     trace = ranked[0].trace if ranked else ()
-    if not task.has_checker:
+    if task.has_demonstrations:  # whose attempts vote; of other tasks without rules there is one
         if any(draft.draft.candidates for draft in drafts):
             return _by_ranking(task, puzzle, attempts, drafts, judge, trace)
         return _by_votes(task, puzzle, attempts, drafts, calibration, scorer, trace)
