@@ -51,9 +51,7 @@ class DataConfig:
     most_pairs: int = 6
     most_tokens: int = 4096  # of an episode
     balance: float = 0.5  # tasks are drawn in proportion to (number of pairs) ^ balance
-    small: float = (
-        0.4  # episodes of pairs up to 20x20 only, where a task has enough of them; others of all its pairs
-    )
+    small: float = 0.5  # of pairs up to 20x20 only, where a task has enough of them; others of all its pairs
     turned_apart: float = 0.15  # outputs under another turn than the inputs: a new task
     recolored_apart: float = 0.15
     scaled: float = 0.05  # outputs enlarged two or three times
