@@ -1,4 +1,4 @@
-"""`hybrid serve`: its options. What it does is in `hybrid.serve`, whose libraries are an extra."""
+"""`hybrid serve`: its options. What it does is in `hybrid.serve`, whose libraries are an extra, and heavy."""
 
 from __future__ import annotations
 
@@ -55,7 +55,9 @@ def serve(
 ) -> None:
     """Serve a page on which one watches puzzles being solved, and an HTTP API. Listens on this machine alone."""
     try:
-        from hybrid.serve import command  # FastAPI and uvicorn, an extra; and torch, which takes seconds
+        from hybrid.llm.grid.shipped import AdapterError
+        from hybrid.serve import command
+        from hybrid.solving import MissingError
     except ModuleNotFoundError as error:
         if error.name not in ("fastapi", "uvicorn", "prometheus_client", "starlette"):
             raise
@@ -74,7 +76,7 @@ def serve(
     )
     try:
         command.run(options)
-    except (command.ServeError, command.AdapterError) as error:
+    except (command.ServeError, AdapterError) as error:
         fail(error)
-    except command.MissingError as error:
+    except MissingError as error:
         fail(error, 3)

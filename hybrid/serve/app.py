@@ -15,9 +15,10 @@ from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from hybrid.serve.catalogue import Model
 from hybrid.serve.guard import Guard, error_body
 from hybrid.serve.metrics import MEDIA_TYPE, Metrics
-from hybrid.serve.samples import SAMPLES
+from hybrid.serve.samples import samples
 from hybrid.serve.schemas import ChatRequest, ScoreRequest, SolveRequest
 from hybrid.serve.service import EVENT_STREAM, RequestError, Service
 from hybrid.serve.worker import QueueFullError
@@ -99,8 +100,9 @@ def create_app(service: Service) -> ASGIApp:
 
 
 def _add_api(app: FastAPI, service: Service) -> None:
+    kept = samples()
     record = {"description": "The record of one puzzle, or a list of them; with `stream`, server-sent events"}
-    streamed = {"content": {"application/json": {}, EVENT_STREAM: {}}}
+    streamed: dict[str, Any] = {"content": {"application/json": {}, EVENT_STREAM: {}}}
 
     @app.post("/v1/solve", tags=["puzzles"], responses={200: record | streamed, **_errors(*SOLVING)})
     async def solve(body: SolveRequest, request: Request) -> Response:
@@ -135,9 +137,7 @@ def _add_api(app: FastAPI, service: Service) -> None:
                     "owned_by": "hybrid-trm",
                     "llm": model.llm,
                     "refiner": model.refiner,
-                    "tasks": _tasks(
-                        model.pipeline.refiner.tasks if model.pipeline.refiner else tasks.names()
-                    ),
+                    "tasks": _tasks_of(model),
                 }
                 for model in catalogue.models
             ],
@@ -146,9 +146,9 @@ def _add_api(app: FastAPI, service: Service) -> None:
         }
 
     @app.get("/v1/samples", tags=["puzzles"], responses=_errors(*GUARDED))
-    async def samples() -> list[dict[str, Any]]:
+    async def sample_puzzles() -> list[dict[str, str]]:
         """Puzzles to try, from easy to hard."""
-        return SAMPLES
+        return kept
 
     @app.get("/health", tags=["server"], responses=_errors(403))
     async def health() -> dict[str, Any]:
@@ -164,8 +164,10 @@ def _add_api(app: FastAPI, service: Service) -> None:
         return Response(service.metrics.text(), media_type=MEDIA_TYPE)
 
 
-def _tasks(names: Any) -> list[str]:
-    return list(names)
+def _tasks_of(model: Model) -> list[str]:
+    """The tasks that a model knows: those of the refiner's experts, or all where a language model answers alone."""
+    refiner = model.pipeline.refiner
+    return list(refiner.tasks if refiner is not None else tasks.names())
 
 
 def _add_errors(app: FastAPI) -> None:

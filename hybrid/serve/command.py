@@ -12,13 +12,11 @@ from dataclasses import dataclass
 
 import uvicorn
 
-from hybrid.llm.grid.shipped import AdapterError
 from hybrid.serve.app import create_app
 from hybrid.serve.catalogue import load
 from hybrid.serve.guard import Policy
 from hybrid.serve.service import Service, Settings
 from hybrid.serve.worker import Relay, Worker
-from hybrid.solving import MissingError
 
 TOKEN_VARIABLE = "HYBRID_TOKEN"
 LEAST_TOKEN = 16  # characters
@@ -55,7 +53,7 @@ def policy_of(options: Options) -> Policy:
     loopback = is_loopback(options.host)
     if not loopback and not token:
         raise ServeError(
-            f"--host {options.host}: others can reach it, expected a token in the environment variable {options.token}"
+            f"--host {options.host}: others can reach it, expected a token in the environment's {options.token}"
         )
     hosts = (*options.allowed_hosts, *(() if loopback else (options.host,)))
     return Policy(token, tuple(host.lower() for host in hosts), loopback)
@@ -112,6 +110,3 @@ def _listen(host: str, port: int) -> socket.socket:
         raise ServeError(
             f"--host {host} --port {port}: {error.strerror}, expected a free port of this machine"
         ) from None
-
-
-__all__ = ["AdapterError", "MissingError", "Options", "ServeError", "run"]

@@ -104,7 +104,9 @@ def votes(answer: Answer) -> list[list[Json]]:
     """For every input the distinct grids that attempts and drafts named, most votes first, with who named them."""
     found = []
     for index in range(len(answer.puzzle.inputs)):
-        named = [(a.grids[index], a.source, a.confidence) for a in answer.attempts]
+        named: list[tuple[Grid, str, float | None]] = [
+            (a.grids[index], a.source, a.confidence) for a in answer.attempts
+        ]
         named += [(d.draft.grids[index], "llm", None) for d in answer.drafts if d.draft.grids is not None]
         found.append(
             [

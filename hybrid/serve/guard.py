@@ -32,7 +32,7 @@ PROTECTED = ("/v1/", "/metrics")  # by the token; the page's own files hold noth
 
 @dataclass(frozen=True)
 class Policy:
-    """Who may ask. token: None where none is needed. hosts: names under which the server is known, beside `localhost`.
+    """Who may ask. token: None where none is needed. hosts: names of the server beside `localhost`, in small letters.
 
     loopback: whether only this machine can reach the server; then addresses of other machines are no names of it.
     """

@@ -1,11 +1,33 @@
-"""Puzzles to try on the page, from easy to hard."""
+"""Puzzles to try on the page, from trivial to hard.
+
+`samples.json` holds three test puzzles of Sudoku-Extreme, a maze of this project's generator, and three evaluation
+tasks of ARC-AGI-1 (both collections: Apache-2.0).
+"""
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 from trm import tasks
 
-SAMPLES = [
-    {"task": name, "name": f"sample {number}", "question": tasks.get(name).question_text(puzzle)}
-    for name in tasks.names()
-    for number, puzzle in enumerate(tasks.get(name).samples(), 1)
-]
+# What the samples that each task brings are called; those of other packages have numbers.
+NAMES = {
+    "sudoku": ("Trivial", "Easy", "Needs a search"),
+    "maze": ("Small", "Wide"),
+    "arc": ("Mirror", "Crop"),
+}
+
+Sample = dict[str, str]
+
+
+def samples() -> list[Sample]:
+    """Each with the keys task, name and question."""
+    found = []
+    for task in tasks.names():
+        kind, names = tasks.get(task), NAMES.get(task, ())
+        for number, puzzle in enumerate(kind.samples()):
+            name = names[number] if number < len(names) else f"Sample {number + 1}"
+            found.append({"task": task, "name": name, "question": kind.question_text(puzzle)})
+    more: list[Sample] = json.loads((Path(__file__).parent / "samples.json").read_text(encoding="utf-8"))
+    return found + more

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -34,7 +34,7 @@ ALIVE = ": still here\n\n"  # a comment of a stream in which nothing happens
 class Settings:
     """policy: who may ask. limit_seconds: after them a search is stopped, and the answer is what there is by then."""
 
-    policy: Policy = Policy()
+    policy: Policy = field(default_factory=Policy)
     limit_seconds: float = 300.0
 
 

@@ -63,8 +63,8 @@ def test_every_response_forbids_foreign_content(client: TestClient) -> None:
 
 
 @pytest.fixture
-def guarded(serve: Serve) -> Iterator[TestClient]:
-    yield serve(policy=Policy(token=TOKEN))
+def guarded(serve: Serve) -> TestClient:
+    return serve(policy=Policy(token=TOKEN))
 
 
 @pytest.mark.parametrize(

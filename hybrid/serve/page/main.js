@@ -1,0 +1,313 @@
+// The page: a puzzle is chosen or edited on the left, and solved on the right.
+
+import { ApiError, get, setToken, solve } from "./api.js";
+import { Board } from "./board.js";
+import { fromLink, linkTo, picture, save } from "./export.js";
+import { COLOURS, MOST_SIDE, fromFile, guess, read, shown, write } from "./puzzles.js";
+import { Run, element } from "./run.js";
+
+const $ = (id) => document.getElementById(id);
+const TASKS = { sudoku: "Sudoku", maze: "Maze", arc: "ARC" };
+const HINTS = {
+  sudoku: "Click a cell and type 1 to 9; the arrow keys move, Delete clears.",
+  maze: "Choose a tool and draw; on the keyboard the arrows move, and # S G or space write.",
+  arc: "The network learns the rule from the demonstrations. Choose a colour and paint the test input; keys 0 to 9 write.",
+};
+const TOOLS = {
+  maze: [["#", "Wall"], [" ", "Free"], ["S", "Start"], ["G", "Goal"]],
+  arc: COLOURS.map((name, colour) => [String(colour), name]),
+};
+
+let puzzle = null; // as puzzles.js reads it
+let input = 0; // which test input of an ARC task is edited and shown
+let tool = { maze: "#", arc: "1" };
+let samples = [];
+let editor = null;
+let run = null;
+let running = null; // the AbortController of the solve under way
+
+// -- the puzzle --------------------------------------------------------------------------------------------
+function setPuzzle(task, text) {
+  try {
+    puzzle = read(task, text);
+    problem(null);
+  } catch (error) {
+    problem(error.message);
+    return false;
+  }
+  input = 0;
+  showPuzzle();
+  return true;
+}
+
+function showPuzzle(withText = true) {
+  const { task, grids } = puzzle;
+  for (const radio of document.querySelectorAll("#tasks input")) radio.checked = radio.value === task;
+  const known = task in TASKS;
+  if (known) editor.show(task, grids[input]);
+  $("editor").hidden = !known;
+  $("hint").textContent = HINTS[task] ?? "Write the puzzle as text.";
+  if (withText) $("text").value = shown(puzzle);
+  showDemos();
+  showTools();
+  segments($("tests"), grids.length > 1 ? grids.map((_, n) => [String(n), `Test ${n + 1}`]) : [], String(input), (value) => {
+    input = Number(value);
+    showPuzzle(false);
+    run?.select(input);
+  });
+}
+
+function showDemos() {
+  $("demos").hidden = !puzzle.demos.length;
+  $("demos").replaceChildren(...puzzle.demos.map((pair, n) => {
+    const box = element("figure", {}, element("figcaption", {}, `Demonstration ${n + 1}`));
+    const line = element("div", { class: "pair" });
+    new Board(line, `Demonstration ${n + 1}, input`).show("arc", pair.input);
+    line.append(element("span", { class: "arrow", "aria-hidden": "true" }, "→"));
+    new Board(line, `Demonstration ${n + 1}, output`).show("arc", pair.output);
+    box.append(line);
+    return box;
+  }));
+}
+
+function showTools() {
+  const { task, grids } = puzzle;
+  const tools = (TOOLS[task] ?? []).map(([symbol, name]) => element("button", {
+    type: "button", class: `tool ${task} ${task === "arc" ? `c${symbol}` : ""}`, "aria-pressed": String(tool[task] === symbol), "aria-label": name, title: name,
+    onclick: () => {
+      tool[task] = symbol;
+      showTools();
+    },
+  }, task === "arc" ? "" : name));
+  const size = task === "sudoku" || !(task in TASKS) ? [] : ["Rows", "Columns"].map((name, axis) => element("label", {}, name, element("input", {
+    type: "number", min: task === "maze" ? 2 : 1, max: MOST_SIDE, value: axis ? grids[input][0].length : grids[input].length, onchange: (event) => resize(axis, Number(event.target.value)),
+  })));
+  const clear = task in TASKS ? [element("button", { type: "button", class: "quiet", onclick: clearGrid }, "Clear")] : [];
+  $("tools").replaceChildren(...tools, ...size, ...clear);
+}
+
+function resize(axis, count) {
+  const rows = puzzle.grids[input];
+  const least = puzzle.task === "maze" ? 2 : 1;
+  const side = Math.min(MOST_SIDE, Math.max(least, Math.round(count) || least));
+  const [height, width] = axis ? [rows.length, side] : [side, rows[0].length];
+  const blank = puzzle.task === "maze" ? " " : "0";
+  puzzle.grids[input] = Array.from({ length: height }, (_, r) => Array.from({ length: width }, (_, c) => rows[r]?.[c] ?? blank));
+  showPuzzle();
+}
+
+function clearGrid() {
+  const blank = { sudoku: ".", maze: " ", arc: "0" }[puzzle.task];
+  puzzle.grids[input] = puzzle.grids[input].map((row) => row.map(() => blank));
+  showPuzzle();
+}
+
+// A click (symbol null), a drag over cells, or a key in the editor.
+function written(row, column, key, dragged) {
+  const { task } = puzzle;
+  const rows = puzzle.grids[input];
+  let symbol = key;
+  if (key === null) {
+    if (task === "sudoku") return;
+    symbol = tool[task];
+    if (dragged && (symbol === "S" || symbol === "G")) return;
+  }
+  if (task === "sudoku") symbol = /^[1-9]$/.test(symbol) ? symbol : /^[0 ._]?$/.test(symbol) ? "." : null;
+  else if (task === "maze") symbol = { "": " ", s: "S", g: "G", ".": " " }[symbol] ?? ("# SG".includes(symbol) ? symbol : null);
+  else symbol = symbol === "" ? "0" : /^[0-9]$/.test(symbol) ? symbol : null;
+  if (symbol === null || rows[row][column] === symbol) return;
+  if (symbol === "S" || symbol === "G") { // there is one of each
+    for (const line of rows) line.forEach((cell, c) => { if (cell === symbol) line[c] = " "; });
+  }
+  rows[row][column] = symbol;
+  editor.show(task, rows);
+  $("text").value = shown(puzzle);
+}
+
+// -- choices -----------------------------------------------------------------------------------------------
+function segments(host, choices, chosen, onChoose) {
+  host.hidden = !choices.length;
+  host.replaceChildren(...choices.map(([value, name]) => element("label", {},
+    element("input", { type: "radio", name: host.id, value, checked: value === chosen, onchange: () => onChoose(value) }),
+    element("span", {}, name))));
+}
+
+function listSamples(task, chosen = 0) {
+  const own = samples.filter((sample) => sample.task === task);
+  $("samples").replaceChildren(...own.map((sample, n) => element("option", { value: n }, sample.name)));
+  $("samples").disabled = !own.length;
+  if (own.length) {
+    $("samples").value = chosen;
+    setPuzzle(task, own[chosen].question);
+  }
+}
+
+async function readFile(file) {
+  try {
+    const found = fromFile(file.name, await file.text()).slice(0, 200);
+    const { task } = found[0];
+    samples = [...found, ...samples];
+    listSamples(task);
+  } catch (error) {
+    problem(error.message);
+  }
+}
+
+function problem(words) {
+  $("problem").hidden = !words;
+  $("problem").textContent = words ?? "";
+}
+
+// -- solving -----------------------------------------------------------------------------------------------
+async function start() {
+  if (running || !puzzle) return;
+  problem(null);
+  run?.pause();
+  const body = {
+    question: write(puzzle), task: puzzle.task, llm: $("llm").value, refiner: $("refiner").value,
+    steps: Number($("steps").value), restarts: Number($("restarts").value), seed: Number($("seed").value), trace: true,
+  };
+  const choices = { drafts: body.llm !== "none", refines: body.refiner !== "none", steps: body.steps };
+  running = new AbortController();
+  busy(true);
+  let heard = false;
+  try {
+    await solve(body, running.signal, (name, data) => {
+      if (!heard) {
+        run = new Run(structuredClone(puzzle), choices);
+        run.select(input);
+        heard = true;
+        if (matchMedia("(max-width: 60rem)").matches) $("watch").scrollIntoView({ behavior: "smooth" });
+      }
+      if (name === "error") problem(data.message);
+      run.hear(name, data);
+    });
+    run?.end(run.answer ? null : "The server gave no answer.");
+  } catch (error) {
+    if (error.name === "AbortError") run?.end("Stopped before there was an answer.");
+    else if (error instanceof ApiError && error.status === 401) askToken(start);
+    else {
+      problem(error instanceof ApiError ? error.message : "The connection was lost.");
+      if (heard) run.end("The connection was lost.");
+    }
+  } finally {
+    running = null;
+    busy(false);
+  }
+}
+
+function busy(now) {
+  $("solve").disabled = now;
+  $("solve").textContent = now ? "Solving" : "Solve";
+  $("stop").hidden = !now;
+  if (now) $("stop").focus();
+  else if (document.activeElement === $("stop") || document.activeElement === document.body) $("solve").focus();
+}
+
+function askToken(then) {
+  $("token-dialog").showModal();
+  $("token-form").onsubmit = () => {
+    setToken($("token").value);
+    $("token").value = "";
+    setTimeout(then);
+  };
+}
+
+async function exportPicture() {
+  const panels = run.lanes.map((lane) => ({ title: lane.panel.querySelector("h3").textContent, board: lane.board, words: [...lane.caption.children].map((each) => each.textContent).filter(Boolean).join(" · ") }));
+  const status = run.answer ? $("verdict").querySelector("b").textContent : "";
+  save(`${puzzle.task}.png`, await picture(panels, status));
+}
+
+async function copyLink() {
+  const link = linkTo(puzzle.task, write(puzzle));
+  history.replaceState(null, "", link);
+  await navigator.clipboard?.writeText(link).catch(() => {});
+  $("live").textContent = "The link is in the address bar and was copied.";
+  $("copy-link").textContent = "Copied";
+  setTimeout(() => { $("copy-link").textContent = "Copy link"; }, 1500);
+}
+
+// -- looks -------------------------------------------------------------------------------------------------
+function dark() {
+  const chosen = document.documentElement.dataset.theme;
+  return chosen ? chosen === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
+}
+
+function setTheme(theme) {
+  if (theme) document.documentElement.dataset.theme = theme;
+  $("theme").textContent = dark() ? "Light" : "Dark";
+  $("theme").setAttribute("aria-label", dark() ? "Use light colours" : "Use dark colours");
+}
+
+// -- begin -------------------------------------------------------------------------------------------------
+async function load() {
+  let models;
+  try {
+    [models, samples] = await Promise.all([get("v1/models"), get("v1/samples")]);
+  } catch (error) {
+    if (error.status === 401) askToken(load);
+    else problem(error.message);
+    return;
+  }
+  const names = (name) => (name === "none" ? "none" : name);
+  $("llm").replaceChildren(...models.llms.map((name) => element("option", { value: name }, names(name))));
+  $("refiner").replaceChildren(...models.refiners.map((name) => element("option", { value: name }, names(name))));
+  const tasks = [...new Set(samples.map((sample) => sample.task))];
+  const order = [...Object.keys(TASKS), ...tasks].filter((task, n, all) => tasks.includes(task) && all.indexOf(task) === n);
+  segments($("tasks"), order.map((task) => [task, TASKS[task] ?? task]), order[0], (task) => listSamples(task));
+  const linked = fromLink();
+  listSamples(linked?.task ?? order[0]);
+  if (linked) setPuzzle(linked.task ?? guess(linked.question), linked.question);
+}
+
+editor = new Board($("editor"), "The puzzle", written);
+setTheme(null);
+$("theme").addEventListener("click", () => setTheme(dark() ? "light" : "dark"));
+$("samples").addEventListener("change", (event) => listSamples(puzzle.task, Number(event.target.value)));
+$("text").addEventListener("input", (event) => {
+  const text = event.target.value;
+  try {
+    puzzle = read(puzzle.task in TASKS && text.trim() ? guess(text) : puzzle.task, text);
+    input = 0;
+    problem(null);
+    showPuzzle(false);
+  } catch (error) {
+    problem(error.message);
+  }
+});
+$("open").addEventListener("click", () => $("file").click());
+$("file").addEventListener("change", (event) => {
+  if (event.target.files[0]) readFile(event.target.files[0]);
+  event.target.value = "";
+});
+for (const name of ["dragover", "dragleave", "drop"]) {
+  document.addEventListener(name, (event) => {
+    event.preventDefault();
+    $("drop").classList.toggle("over", name === "dragover");
+    if (name === "drop" && event.dataTransfer.files[0]) readFile(event.dataTransfer.files[0]);
+  });
+}
+document.addEventListener("paste", (event) => {
+  const text = event.clipboardData.getData("text");
+  if (event.target.closest?.("textarea, input") || !text.trim()) return;
+  event.preventDefault();
+  if (setPuzzle(guess(text), text)) $("live").textContent = "The puzzle was pasted.";
+});
+$("solve").addEventListener("click", start);
+$("stop").addEventListener("click", () => running?.abort());
+$("slider").addEventListener("input", (event) => { run?.pause(); run?.go(Number(event.target.value)); });
+$("play").addEventListener("click", () => run?.play());
+$("back").addEventListener("click", () => { run?.pause(); run?.go(run.position - 1); });
+$("forth").addEventListener("click", () => { run?.pause(); run?.go(run.position + 1); });
+$("save-json").addEventListener("click", () => {
+  const kept = { record: run.answer?.record ?? null, events: run.events };
+  save(`${puzzle.task}.json`, new Blob([JSON.stringify(kept, null, 1)], { type: "application/json" }));
+});
+$("save-png").addEventListener("click", exportPicture);
+$("copy-link").addEventListener("click", copyLink);
+addEventListener("hashchange", () => {
+  const linked = fromLink();
+  if (linked) setPuzzle(linked.task ?? guess(linked.question), linked.question);
+});
+load();

@@ -1,0 +1,351 @@
+// What the server told of one solve, and the view of it: lanes side by side, steps, votes, verdict.
+
+import { Board, brokenCells } from "./board.js";
+import { rowsOf } from "./puzzles.js";
+
+const $ = (id) => document.getElementById(id);
+const LANES = { refiner: "Cold start", "refiner+draft": "From the draft" };
+const STAGES = ["Queue", "Draft", "Refine", "Verdict"];
+const PLAY_MS = 450;
+
+export function element(name, attributes = {}, ...children) {
+  const made = document.createElement(name);
+  for (const [key, value] of Object.entries(attributes)) {
+    if (key === "class") made.className = value;
+    else if (key.startsWith("on")) made.addEventListener(key.slice(2), value);
+    else if (value !== null && value !== false) made.setAttribute(key, value === true ? "" : value);
+  }
+  made.append(...children.filter((child) => child !== null && child !== undefined));
+  return made;
+}
+
+export const percent = (share) => `${(100 * share).toFixed(share > 0.995 || share < 0.005 ? 1 : 0)} %`;
+
+export class Run {
+  // puzzle: as puzzles.js reads it. drafts: whether a proposer drafts. refines: whether a refiner refines.
+  constructor(puzzle, { drafts, refines, steps }) {
+    this.puzzle = puzzle;
+    this.steps = steps;
+    this.draft = null; // the last one: { grids: [rows], broken: [violations], valid, error, tokens, seconds }
+    this.attempts = new Map(); // number -> { number, source, restart, inputs: [[{ rows, confidence, broken }]] }
+    this.shown = {}; // source -> number of the attempt that its lane shows
+    this.answer = null;
+    this.input = 0;
+    this.events = [];
+    this.position = 0;
+    this.follows = true;
+    this.expected = [...(refines ? ["refiner"] : []), ...(drafts ? (refines ? ["refiner+draft"] : ["llm"]) : [])];
+    this.#layOut();
+    this.#stage(0);
+  }
+
+  // -- events ------------------------------------------------------------------------------------------------
+  hear(name, data) {
+    this.events.push({ event: name, ...data });
+    const heard = {
+      queued: () => this.#say(data.ahead > 0 ? `Waiting, ${data.ahead} before this one.` : "Sent."),
+      started: () => this.#started(),
+      drafting: () => this.#drafting(data.tokens),
+      adapting: () => this.#adapting(data.seconds, data.of),
+      draft: () => this.#drafted(data),
+      step: () => this.#stepped(data),
+      answer: () => this.#answered(data),
+    }[name];
+    heard?.();
+  }
+
+  end(words = null) {
+    this.over = true;
+    $("adapting").hidden = true;
+    if (words && !this.answer) {
+      this.#verdict("stopped", "Stopped", [words]);
+      this.#say(words);
+    }
+    for (const lane of this.lanes) lane.panel.classList.remove("busy");
+  }
+
+  #started() {
+    this.#stage(this.expected.includes("refiner+draft") || this.expected.includes("llm") ? 1 : 2);
+    for (const lane of this.lanes) lane.panel.classList.add("busy");
+  }
+
+  #drafting(tokens) {
+    const lane = this.lanes.find((each) => each.source !== "refiner");
+    if (lane && !this.draft) lane.caption.textContent = `the language model writes, ${tokens} tokens`;
+  }
+
+  #adapting(seconds, of) {
+    this.#stage(2);
+    $("adapting").hidden = false;
+    $("adapting-bar").value = of ? seconds / of : 0;
+    $("adapting-words").textContent = `${seconds} of ${of} s`;
+  }
+
+  #drafted(data) {
+    const grids = data.grids.map((text) => rowsOf(this.puzzle.task, text));
+    this.draft = { ...data, grids: grids.length === this.puzzle.grids.length ? grids : null };
+    const wrong = brokenCells(data.broken[this.input]).size;
+    this.#say(this.draft.grids ? `The draft is there; ${wrong} cells break a rule.` : `No draft could be read: ${data.error}.`);
+    this.#stage(this.expected.includes("refiner") ? 2 : 3);
+    this.render();
+  }
+
+  #stepped(data) {
+    $("adapting").hidden = true;
+    this.#stage(2);
+    if (!this.attempts.has(data.attempt)) {
+      const same = [...this.attempts.values()].filter((attempt) => attempt.source === data.source).length;
+      this.attempts.set(data.attempt, {
+        number: data.attempt, source: data.source, restart: same, inputs: this.puzzle.grids.map(() => []),
+      });
+      this.shown[data.source] = data.attempt;
+      if (this.follows) this.position = 0;
+      this.#listAttempts();
+    }
+    const attempt = this.attempts.get(data.attempt);
+    attempt.inputs[data.input - 1].push({
+      rows: rowsOf(this.puzzle.task, data.grid), confidence: data.confidence, broken: data.broken,
+    });
+    if (this.follows) this.position = Math.max(this.position, attempt.inputs[this.input].length);
+    this.render();
+  }
+
+  #answered(data) {
+    this.answer = data;
+    const { record } = data;
+    // The lanes show the attempts that gave the answer.
+    for (const [index, attempt] of data.attempts.entries()) {
+      if (attempt.status === "verified" && this.attempts.has(index + 1)) {
+        const source = this.attempts.get(index + 1).source;
+        if (!this.settled?.[source]) this.shown[source] = index + 1;
+        this.settled = { ...this.settled, [source]: true };
+      }
+    }
+    if (this.follows) this.position = this.length;
+    this.#stage(4);
+    const words = {
+      verified: "Verified: the exact rules hold",
+      unverified: "Answered: no rule can decide whether it is right",
+      unsolved: record.answer === null ? "No answer" : "Not solved",
+    }[record.status];
+    const broken = data.broken.flatMap((list, index) => list.map((violation) => ({ ...violation, index })));
+    this.#verdict(record.status, words, broken.length ? broken : record.violations, record);
+    this.#say(`${words}. ${record.violations.slice(0, 3).join("; ")}`);
+    this.#listAttempts();
+    this.#showVotes(data.votes);
+    $("facts").textContent = [
+      `${record.steps} supervision steps`, record.restarts ? `${record.restarts} restarts` : null,
+      `${record.seconds.total.toFixed(1)} s`, record.seed ? `seed ${record.seed}` : null,
+    ].filter(Boolean).join(" · ");
+    this.render();
+  }
+
+  // -- view --------------------------------------------------------------------------------------------------
+  get length() {
+    const lengths = Object.values(this.shown).map((number) => this.attempts.get(number)?.inputs[this.input].length ?? 0);
+    return Math.max(0, ...lengths);
+  }
+
+  go(position) {
+    this.follows = this.over ? false : position >= this.length;
+    this.position = Math.min(Math.max(position, 0), this.length);
+    this.render();
+  }
+
+  play() {
+    if (this.timer) return this.pause();
+    if (this.position >= this.length) this.position = 0;
+    this.render();
+    this.timer = setInterval(() => {
+      this.go(this.position + 1);
+      if (this.position >= this.length) this.pause();
+    }, PLAY_MS);
+    this.#buttons();
+    return undefined;
+  }
+
+  pause() {
+    clearInterval(this.timer);
+    this.timer = null;
+    this.#buttons();
+  }
+
+  select(input) {
+    this.input = input;
+    this.position = this.length;
+    this.render();
+    if (this.answer) this.#showVotes(this.answer.votes);
+  }
+
+  #layOut() {
+    this.lanes = this.expected.map((source) => {
+      const caption = element("p", { class: "caption" });
+      const chart = element("div", { class: "chart", "aria-hidden": "true" });
+      const title = { ...LANES, llm: "Draft" }[source];
+      const panel = element("section", { class: "lane", "aria-label": title }, element("h3", {}, title));
+      const board = new Board(panel, title);
+      panel.append(caption, chart);
+      return { source, panel, board, caption, chart };
+    });
+    $("lanes").replaceChildren(...this.lanes.map((lane) => lane.panel));
+    $("lanes").dataset.count = this.lanes.length;
+    for (const id of ["verdict", "attempts", "votes", "adapting"]) $(id).hidden = true;
+    $("facts").textContent = "";
+    $("empty").hidden = true;
+    $("run").hidden = false;
+    this.render();
+  }
+
+  render() {
+    const { task } = this.puzzle;
+    const question = this.puzzle.grids[this.input];
+    for (const lane of this.lanes) {
+      const attempt = this.attempts.get(this.shown[lane.source]);
+      const steps = attempt?.inputs[this.input] ?? [];
+      const start = lane.source === "refiner" ? question : this.draft?.grids?.[this.input] ?? question;
+      const at = Math.min(this.position, steps.length);
+      const step = steps[at - 1];
+      const before = at > 1 ? steps[at - 2].rows : at === 1 ? start : null;
+      let broken = step?.broken;
+      if (!step && lane.source !== "refiner") broken = this.draft?.broken?.[this.input];
+      lane.board.show(task, step?.rows ?? start, { question, before: step && at > 0 ? before : null, broken: brokenCells(broken) });
+      lane.caption.replaceChildren(...this.#caption(lane, attempt, step, at));
+      draw(lane.chart, steps.map((each) => each.confidence), at, this.steps);
+    }
+    const slider = $("slider");
+    slider.max = this.length;
+    slider.value = this.position;
+    const words = this.position === 0 ? (this.draft ? "draft" : "start") : `step ${this.position} of ${this.length}`;
+    slider.setAttribute("aria-valuetext", words);
+    $("position").textContent = words;
+    this.#buttons();
+  }
+
+  #caption(lane, attempt, step, at) {
+    if (step) {
+      const wrong = brokenCells(step.broken).size;
+      const rules = this.puzzle.task === "arc" ? "" : wrong ? `${wrong} cells break a rule` : step.broken.length ? step.broken[0].words : "no rule is broken";
+      const name = attempt.restart ? `restart ${attempt.restart}, ` : "";
+      return [
+        element("span", {}, `${name}step ${at}`),
+        element("span", { class: "confidence" }, element("b", {}, percent(step.confidence)), " confident"),
+        element("span", { class: wrong ? "bad" : "good" }, rules),
+      ];
+    }
+    if (lane.source === "refiner") return [element("span", {}, this.attempts.size ? "the question" : this.over ? "" : "waiting for the network")];
+    if (!this.draft) return [element("span", {}, this.over ? "no draft" : "waiting for the draft")];
+    if (!this.draft.grids) return [element("span", { class: "bad" }, `no draft: ${this.draft.error}`)];
+    const count = brokenCells(this.draft.broken[this.input]).size;
+    const rules = this.puzzle.task === "arc" ? "" : count ? `${count} cells break a rule` : this.draft.valid ? "no rule is broken" : this.draft.error;
+    return [
+      element("span", {}, "the draft"),
+      element("span", {}, `${this.draft.tokens} tokens, ${this.draft.seconds.toFixed(1)} s`),
+      element("span", { class: this.draft.valid ? "good" : "bad" }, rules),
+    ];
+  }
+
+  #listAttempts() {
+    const results = this.answer?.attempts ?? [];
+    const chips = [...this.attempts.values()].map((attempt) => {
+      const result = results[attempt.number - 1];
+      const name = attempt.restart ? `restart ${attempt.restart} ${attempt.source === "refiner" ? "cold" : "from the draft"}` : LANES[attempt.source].toLowerCase();
+      const chosen = this.shown[attempt.source] === attempt.number;
+      const end = result ? `, ${result.status}, ${percent(result.confidence)} confident` : "";
+      const pick = () => {
+        this.shown[attempt.source] = attempt.number;
+        this.position = this.length;
+        this.#listAttempts();
+        this.render();
+      };
+      return element("button", { type: "button", class: `chip ${result?.status ?? ""}`, "aria-pressed": String(chosen), "aria-label": name + end, onclick: pick }, name);
+    });
+    $("attempts").replaceChildren(element("span", { class: "label" }, "Attempts"), ...chips);
+    $("attempts").hidden = this.attempts.size <= this.lanes.length;
+  }
+
+  #verdict(status, words, violations, record = null) {
+    const marks = { verified: "✓", unverified: "?", unsolved: "✗", stopped: "■" };
+    const confidence = record?.confidence == null ? null : element("span", { class: "sure" }, `confidence ${percent(record.confidence)}`);
+    const by = { refiner: "by the network, cold", "refiner+draft": "by the network, from the draft", llm: "by the language model" }[record?.source];
+    const head = element("p", { class: "verdict-head" },
+      element("span", { class: "mark", "aria-hidden": "true" }, marks[status]), element("b", {}, words),
+      record?.answer != null && by ? element("span", {}, by) : null, confidence);
+    const items = violations.map((violation) => this.#violation(violation));
+    $("verdict").className = `verdict ${status}`;
+    $("verdict").replaceChildren(head, ...(items.length ? [element("ul", { class: "violations" }, ...items)] : []));
+    $("verdict").hidden = false;
+  }
+
+  #violation(violation) {
+    if (typeof violation === "string") return element("li", {}, violation);
+    const point = (cells) => {
+      for (const lane of this.lanes) lane.board.point(cells);
+    };
+    const show = () => point(violation.cells);
+    const hide = () => point([]);
+    return element("li", {}, element("button", {
+      type: "button", class: "violation", onmouseenter: show, onmouseleave: hide, onfocus: show, onblur: hide,
+    }, violation.words));
+  }
+
+  #showVotes(votes) {
+    const list = votes?.[this.input] ?? [];
+    $("votes").hidden = !list.length;
+    const total = list.reduce((sum, each) => sum + each.votes, 0);
+    const names = { refiner: "cold", "refiner+draft": "from the draft", llm: "language model" };
+    const cards = list.map((each, index) => {
+      const title = index < 2 ? `Guess ${index + 1}` : `Candidate ${index + 1}`;
+      const card = element("article", { class: `candidate${index < 2 ? " guess" : ""}` }, element("h4", {}, title));
+      new Board(card, title).show(this.puzzle.task, rowsOf(this.puzzle.task, each.grid));
+      const parts = Object.entries(each.sources).map(([source, count]) => `${count} ${names[source]}`).join(", ");
+      const meter = element("meter", { min: 0, max: total, value: each.votes, "aria-label": `${each.votes} of ${total} votes` });
+      const sure = each.confidence === null ? "" : `, halting ${percent(each.confidence)}`;
+      card.append(meter, element("p", {}, element("b", {}, `${each.votes} of ${total} votes`), ` (${parts})${sure}`));
+      return card;
+    });
+    $("votes").replaceChildren(element("h3", {}, this.puzzle.grids.length > 1 ? `Candidates for test ${this.input + 1}` : "Candidates"), element("div", { class: "candidates" }, ...cards));
+  }
+
+  #stage(now) {
+    const names = STAGES.filter((name) => (name !== "Draft" || this.expected.some((s) => s !== "refiner")) && (name !== "Refine" || this.expected.includes("refiner")));
+    $("stages").replaceChildren(...names.map((name) => {
+      const place = STAGES.indexOf(name);
+      const state = place < now ? "done" : place === now ? "now" : "";
+      return element("li", { class: state, "aria-current": state === "now" ? "step" : null }, name);
+    }));
+  }
+
+  #buttons() {
+    $("play").textContent = this.timer ? "❚❚" : "▶";
+    $("play").setAttribute("aria-label", this.timer ? "Pause" : "Play");
+    $("play").disabled = this.length === 0;
+    $("back").disabled = this.position <= 0;
+    $("forth").disabled = this.position >= this.length;
+  }
+
+  #say(words) {
+    $("live").textContent = words;
+  }
+}
+
+// The confidence after every step as a line, with a dot at the step that is shown.
+function draw(host, values, at, most) {
+  if (!values.length) {
+    host.replaceChildren();
+    return;
+  }
+  const svg = (name, attributes) => {
+    const made = document.createElementNS("http://www.w3.org/2000/svg", name);
+    for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
+    return made;
+  };
+  const width = host.clientWidth || 200;
+  const height = 36;
+  const x = (i) => 4 + ((width - 8) * i) / Math.max(1, Math.max(most, values.length) - 1);
+  const y = (value) => height - 4 - (height - 8) * value;
+  const root = svg("svg", { viewBox: `0 0 ${width} ${height}` });
+  const points = values.map((value, i) => `${x(i)},${y(value)}`).join(" ");
+  root.append(svg("line", { class: "axis", x1: 4, x2: width - 4, y1: y(0.5), y2: y(0.5) }), svg("polyline", { points, class: "line" }));
+  if (at > 0) root.append(svg("circle", { class: "dot", cx: x(at - 1), cy: y(values[at - 1]), r: 3.5 }));
+  host.replaceChildren(root);
+}
