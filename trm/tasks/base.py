@@ -157,7 +157,9 @@ class Task(ABC):
             return Verdict(Status.UNSOLVED, (f"{len(grids)} grids, expected {len(puzzle.inputs)}",))
         found = []
         for number, (question, grid) in enumerate(zip(puzzle.inputs, grids, strict=True), 1):
-            if self.fills and grid.shape != question.shape:
+            if grid.dtype.kind not in "iu":
+                words = [f"cells of type {grid.dtype}, expected whole numbers"]
+            elif self.fills and grid.shape != question.shape:
                 words = [f"grid of {shape_words(grid)}, expected {shape_words(question)}"]
             else:
                 words = [violation.words for violation in self.violations(question, grid)]

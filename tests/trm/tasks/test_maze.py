@@ -169,3 +169,44 @@ def test_another_path_is_asked_for_in_a_maze_that_lacks_the_known_ones() -> None
     path = shortest_path(only.grid)
     assert path is not None
     assert MAZE.exclude_solutions(only, [(path,)], rng) is None
+
+
+def closed(height: int, width: int) -> str:
+    """A maze with a closed outer wall, and one wall inside it."""
+    rows = ["#" * width, *["#" + " " * (width - 2) + "#"] * (height - 2), "#" * width]
+    rows[1], rows[-2] = "#S" + rows[1][2:], rows[-2][:-2] + "G#"
+    rows[3] = "##" + rows[3][2:]
+    return "\n".join(rows)
+
+
+@pytest.mark.parametrize(("height", "width"), [(31, 31), (32, 32), (7, 32), (32, 9)])
+def test_an_outer_wall_is_left_out_for_the_network_and_stands_in_the_answer(height: int, width: int) -> None:
+    puzzle = MAZE.parse(closed(height, width))
+    MAZE.validate(puzzle)
+    assert puzzle.grid.shape == (height, width)
+    path = shortest_path(puzzle.grid)
+    assert path is not None
+    tokens = MAZE.encode_draft(puzzle, path)
+    assert np.count_nonzero(tokens) == (height - 2) * (width - 2)
+    assert np.array_equal(MAZE.decode(puzzle, tokens), path)
+    assert np.array_equal(MAZE.decode(puzzle, MAZE.encode_question(puzzle)), puzzle.grid)
+    symmetry = MAZE.symmetries(puzzle.grid.shape).draw(np.random.default_rng(1))
+    assert np.count_nonzero(MAZE.encode(symmetry.forward(puzzle.grid))) == (height - 2) * (width - 2)
+
+
+def test_a_maze_that_fits_with_its_wall_is_seen_whole() -> None:
+    puzzle = MAZE.parse(closed(30, 30))
+    assert np.count_nonzero(MAZE.encode_question(puzzle)) == 900
+
+
+@pytest.mark.parametrize("text", [closed(33, 20), closed(31, 31)[1:].replace("\n", "\n#", 1)])
+def test_larger_mazes_are_refused(text: str) -> None:
+    with pytest.raises(GridParseError):
+        MAZE.parse(text)
+
+
+def test_a_wall_of_a_draft_need_not_be_whole() -> None:
+    puzzle = MAZE.parse(closed(31, 31))
+    draft = puzzle.grid.copy()
+    draft[0, 5] = ord("o")
+    assert np.count_nonzero(MAZE.encode_draft(puzzle, draft)) == 29 * 29

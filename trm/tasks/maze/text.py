@@ -186,8 +186,8 @@ def _is_open(grid: Grid, cell: tuple[int, int]) -> bool:
 def translated(rows: Sequence[str], question: Grid) -> list[str]:
     """The rows of an answer in another notation, shaped like the question, in this project's symbols.
 
-    A symbol means what the question has in all of its cells. On free cells the known symbol of a path is a path, and
-    so is a dot beside spaces. What cannot be told stays as it is.
+    A symbol means what the question has in all of its cells. Of those on free cells a space, else the first of
+    FREES, is free, and a known symbol of a path is a path: so is a dot beside spaces. Any other stays as it is.
     """
     cells = np.array([list(row) for row in rows])
     symbols = set(cells.reshape(-1).tolist())
@@ -197,11 +197,13 @@ def translated(rows: Sequence[str], question: Grid) -> list[str]:
     meaning = {symbol: symbol for symbol in symbols}
     for code in (WALL, START, GOAL):
         meaning |= {symbol: chr(code) for symbol in symbols if kinds[symbol] == {code}}
-    for symbol in symbols - set(ANSWER):
-        if symbol in PATHS and kinds[symbol] <= {FREE, START, GOAL} and FREE in kinds[symbol]:
-            others = symbols - {symbol} - set(WALLS)
-            is_free = symbol in FREES and " " not in symbols and any(o in MARKS for o in others)
-            meaning[symbol] = " " if is_free else "o"
+    beside = [s for s in symbols - set("#SG") if FREE in kinds[s] and kinds[s] <= {FREE, START, GOAL}]
+    frees = [s for s in (*FREES, *SQUARES) if s in beside and (s not in MARKS)][:1]
+    for symbol in beside:
+        if symbol in frees:
+            meaning[symbol] = " "
+        elif symbol in PATHS:
+            meaning[symbol] = "o"
     text = [[meaning[symbol] for symbol in row] for row in cells.tolist()]
     for row, column in np.argwhere((question == START) | (question == GOAL)).tolist():
         if cells[row, column] not in ANSWER:  # a path drawn over its ends
