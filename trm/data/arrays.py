@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,12 @@ def read_npy(data: bytes, where: str, stem: str) -> Items:
     try:
         loaded = np.load(io.BytesIO(data), allow_pickle=False)
         arrays = dict(loaded) if isinstance(loaded, np.lib.npyio.NpzFile) else {"question": loaded}
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise PuzzleError(f"{where}: {first_line(error)}, expected an array of numbers") from None
     names = {name.lower(): name for name in arrays}
     key = next((names[name] for name in QUESTIONS if name in names), None)
+    if any(name.endswith(".xml") for name in names):
+        raise PuzzleError(f"{where}: a spreadsheet or document, expected its table saved as CSV")
     if key is None:
         raise PuzzleError(f"{where}: arrays {', '.join(arrays)}; expected one called question")
     questions = _grids(arrays[key], where)

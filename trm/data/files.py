@@ -24,7 +24,8 @@ from trm.data.text import normal, read_text
 from trm.grid import PuzzleError, first_line, shorten
 from trm.tasks import Puzzle, get, names
 from trm.tasks.base import Ends
-from trm.tasks.registry import demonstrated, looks_like_puzzle, recognise, task_with_ends
+from trm.tasks.grid_text import has_words
+from trm.tasks.registry import TakenFor, demonstrated, looks_like_puzzle, recognise, task_with_ends
 
 Loaded = list[Puzzle | PuzzleError]
 
@@ -39,6 +40,7 @@ def load(spec: str | Path, task: str | None = None, ends: Ends | None = None) ->
     task: the task of all of them; None detects it for each. ends: the start and goal of mazes that show none.
     Never raises for what it reads: errors are items.
     """
+    task = task or (task_with_ends() if ends else None)
     try:
         return _puzzles(_open(spec, task), task, str(spec), ends)
     except PuzzleError as error:
@@ -114,7 +116,15 @@ def _question(item: Item, name: str | None, ends: Ends | None) -> Puzzle:
     """The question as a puzzle that keeps its task's rules. Raises PuzzleError."""
     if name is None and ends is None:
         text = item.question if isinstance(item.question, str) else json.dumps(item.question)
-        return recognise(text, item.flat)
+        try:
+            return recognise(text, item.flat)
+        except TakenFor:
+            raise
+        except PuzzleError:  # prose, perhaps, around a puzzle
+            inside = list(read_text(text, item.where, item.name, None)) if has_words(text) else []
+            if len(inside) != 1 or not isinstance(inside[0], Item) or inside[0].question == text:
+                raise
+            return recognise(inside[0].question, flat=False)
     task = get(name or task_with_ends())
     puzzle = task.read(item.question)
     puzzle = puzzle if ends is None else task.with_ends(puzzle, ends)
@@ -183,7 +193,10 @@ def _any(text: str, where: str, stem: str, task: str | None, is_table: bool = Fa
     if (records := tables.read_any(text, where, stem)) is not None:
         return records
     first = text.lstrip("\n").split("\n", 1)[0].lower()
-    if is_table and set(re.findall("[a-z]", first)) - set("beosgx") and len(first) < 81:
+    names = set(re.findall("[a-z]", first)) - set("beosgx") and any(
+        mark in first for mark in tables.DELIMITERS
+    )
+    if is_table and names and len(first) < 81:
         return tables.read_csv(text, where, stem)  # it names the columns that it finds
     return read_text(text, where, stem, task)
 

@@ -29,6 +29,7 @@ IDS = ("id", "puzzle_id", "task_id")
 KEYS = {*IDS, "task", *QUESTIONS, *ANSWERS}  # of a record; its other fields become the puzzle's meta
 NUMBER = re.compile(r"-?\d{1,15}(\.\d{1,15})?")
 DELIMITERS = ",;\t|"
+LONGEST_ROW = 32  # cells: a longer line below a header is a whole puzzle
 
 
 def read_any(text: str, where: str, stem: str) -> Items | None:
@@ -48,12 +49,13 @@ def read_any(text: str, where: str, stem: str) -> Items | None:
 
 
 def has_header(text: str) -> bool:
-    """Whether the first line names a column of questions, and is not one word of a title."""
-    first = text.lstrip("\n").split("\n", 1)[0]
+    """Whether the first line names a column of questions, and is no title of a grid below it."""
+    first, *rows = (line for line in text.split("\n") if line.strip())
     names = _columns(first)
-    return any(name in QUESTIONS for name in names) and (
-        len(names) > 1 or first.strip(' "').lower() in QUESTIONS
-    )
+    if len(names) > 1 or names[0] not in QUESTIONS:
+        return any(name in QUESTIONS for name in names)
+    quoted_or_whole = bool(rows) and (rows[0].startswith('"') or len(rows[0]) > LONGEST_ROW)
+    return quoted_or_whole or len({len(row) for row in rows}) > 1 or len(rows) < 2
 
 
 def _delimiter(line: str) -> str:

@@ -12,18 +12,23 @@ LONGEST_LITERAL = 100_000  # characters of a list as Python prints it
 
 _TABLE = dict.fromkeys(range(0x2500, 0x2580), "+")  # corners and crossings of drawn lines
 _TABLE |= {ord(c): "-" for c in "─━┄┅┈┉╌╍═╴╶╸╺╼╾"} | {ord(c): "|" for c in "│┃┆┇┊┋╎╏║╵╷╹╻╽╿¦"}
-_TABLE |= {0xA0: " ", 0x3000: " ", 0xFE0E: "", 0xFE0F: "", 0x200B: "", 0xFEFF: ""}
+_TABLE |= {0xFF01 + n: chr(0x21 + n) for n in range(94)}  # of full width
+_TABLE |= {0x20E3: "", 0xA0: " ", 0x3000: " ", 0xFE0E: "", 0xFE0F: "", 0x200B: "", 0xFEFF: ""}
 _RULER = re.compile(r"\s*[+:|]([-=]+[+:|])+\s*|[\s.,:;'`+|*=#~_-]*[-=_~]{3,}[\s.,:;'`+|*=#~_-]*")
 
 
 _WORD = re.compile(r"[^\W\d_]{2,}")
 _FENCE = re.compile(r"^ *```[^\n]*\n(.*?)\n *```", re.S | re.M)
-_IN_GRIDS = frozenset("abefgioqstvx")  # letters, in small, that some grids have for cells
+_IN_GRIDS = frozenset("begosvx")  # letters, in small, that stand beside each other in some grids
 
 
 def has_words(text: str) -> bool:
-    """Whether a text has a word that is no row of a grid."""
-    return any(not set(word.lower()) <= _IN_GRIDS for word in _WORD.findall(text))
+    """Whether a text has a word that is no row of a grid, such as `XXBOOX`."""
+    return any(not _is_row(word.lower()) for word in _WORD.findall(text))
+
+
+def _is_row(word: str) -> bool:
+    return set(word) <= _IN_GRIDS or 2 * (word.count("x") + word.count("o")) >= len(word)
 
 
 def unfenced(text: str) -> str:

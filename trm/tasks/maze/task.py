@@ -28,6 +28,7 @@ CELLS = {
     PATH: (Cell("o", "path"), "\x1b[32m██\x1b[0m"),
 }  # each symbol's cell, and how a terminal shows it in colour, two columns wide
 OTHER, WRONG = (Cell("?", "free"), "  "), "\x1b[31m██\x1b[0m"
+FLAT = "#█ .SGEsge"  # the characters of mazes in one line
 SIDES = f"{LEAST}x{LEAST} to {MOST}x{MOST} ({MOST + 2}x{MOST + 2} with a closed outer wall)"
 
 
@@ -123,6 +124,8 @@ class Maze(Task):
 
     def flat_shape(self, line: str) -> int:
         """How long the rows of a maze in one line are: those of a square, or of the only closed wall; 0 if none."""
+        if set(line) - set(FLAT):  # a row of some other grid
+            return 0
         side = isqrt(len(line))
         if side >= LEAST and side * side == len(line):
             return side

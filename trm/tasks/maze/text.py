@@ -94,7 +94,7 @@ def _meanings(rows: Rows, legend: dict[str, str]) -> dict[str, str]:
             meanings |= {known: meaning} if known else {}
     singles = [c for c in counts if counts[c] == 1 and c not in meanings and c not in FREES]
     missing = [meaning for meaning in "SG" if meaning not in meanings.values()]
-    if missing and len(singles) == len(missing):
+    if "#" in meanings.values() and len(singles) == len(missing):
         meanings |= dict(zip(singles, missing, strict=True))
     rest = [symbol for symbol in counts if symbol not in meanings]
     frees = [symbol for symbol in rest if symbol in FREES]
@@ -114,17 +114,28 @@ def _meanings(rows: Rows, legend: dict[str, str]) -> dict[str, str]:
 
 
 def _border(rows: Rows, counts: Counter[str]) -> list[str]:
-    """The symbol of the outer wall of a maze that is drawn without a known one; none where there is no such wall."""
+    """The symbol of the outer wall of a maze that is drawn without a known one; none where there is no such wall.
+
+    Other puzzles have frames too: blanks are no wall, and the cells inside are more than a start and a goal.
+    Zeros are a wall around ones that touch, as no Sudoku has them.
+    """
     border = Counter([*rows[0], *rows[-1], *(row[0] for row in rows[1:-1]), *(row[-1] for row in rows[1:-1])])
     symbol, number = border.most_common(1)[0]
-    others = border.total() - number
-    if others > 2 or symbol == " " or len(rows) < 3:
-        if set(counts) <= set("0123 "):
-            raise GridParseError(
-                "no closed outer wall shows which of its symbols is a wall, expected # for walls"
-            )
-        return []
-    return [symbol]
+    closed = border.total() - number <= 2 and len(rows) > 2
+    if closed and symbol == "0":
+        lines = ["".join(row) for row in (*rows, *zip(*rows, strict=True))]
+        closed = any("11" in line for line in lines)
+    if (
+        closed
+        and (symbol in SQUARES or symbol not in FREES)
+        and max((n for c, n in counts.items() if c != symbol), default=0) > 1
+    ):
+        return [symbol]
+    if set(counts) <= set("0123 "):
+        raise GridParseError(
+            "no closed outer wall shows which of its symbols is a wall, expected # for walls"
+        )
+    return []
 
 
 def _openings(grid: Grid) -> list[tuple[int, int]]:

@@ -26,11 +26,11 @@ OTHER_SIDES = (
 LETTERS = "ABCDEFGHIJKLMNOPabcdefghijklmnop"  # above 9 in larger Sudokus
 BLANKS = "._0"  # blanks that may stand beside each other
 # Each of these is a blank where it is the only symbol that is no digit.
-OTHER_BLANKS = "*-xX?,·•□◻☐#~ "
+OTHER_BLANKS = "*-xX?,·•□◻☐⬜⬛#~ "
 _DIGITS = {**dict.fromkeys(BLANKS, 0), **{str(digit): digit for digit in range(1, 10)}}
 _CODES = bytes(_DIGITS.get(chr(code), 0) for code in range(256))  # the digit of each ASCII code
 _FLAT = re.compile(r"[0-9._]{81}|[1-9*]{81}|[1-9xX]{81}|[1-9?]{81}|[1-9-]{81}|[0-9.]{729}", re.ASCII)
-_FIELDS = re.compile(r"[\s,;:|\"'<>=()\[\]{}]+")
+_FIELDS = re.compile(r"[\s,;:|\"'`<>=()\[\]{}]+")
 _LISTED = re.compile(r"\s*[\[({]+([^\[\](){}]*)[\])}]+[,;]?\s*")  # a row of a list
 _COMMENT = re.compile(r"\s*(#|//|%)")
 
@@ -86,6 +86,9 @@ def _blanks(rows: Rows) -> str:
 def _refuse_other_sizes(rows: Rows) -> None:
     """Raise GridParseError for a Sudoku of another size than 9x9."""
     sides = {len(cells) for cells in rows}
+    lines = isqrt(max(sides, default=0))
+    if len(sides) == 1 and lines in OTHER_SIDES and sides == {lines * lines} and len(rows) not in sides:
+        raise GridParseError(f"lines of {lines * lines} cells, as of grids of {lines}x{lines}, expected 9x9")
     if len(sides) == 1 and len(rows) in sides and len(rows) in OTHER_SIDES:
         raise GridParseError(f"a grid of {len(rows)}x{len(rows)}, expected 9x9, the only size that is known")
 
@@ -203,7 +206,10 @@ def in_line(line: str) -> tuple[str, str | None] | None:
         return None
     if _FLAT.fullmatch(line):
         return line, None
-    whole = [field for field in _FIELDS.split(line.replace("+", "")) if len(field) in (81, 729)]
+    split = _FIELDS.split(plain(line).replace("+", ""))
+    # A point that ends a sentence is no cell.
+    split = [field[:-1] if len(field) == 82 and field[:-1].isdecimal() else field for field in split]
+    whole = [field for field in split if len(field) in (81, 729)]
     found = [field for field in whole if _FLAT.fullmatch(field)]
     if len(found) == 1 == len(whole):
         return found[0], None
