@@ -268,7 +268,7 @@ export class Run {
     const confidence = record?.confidence == null ? null : element("span", { class: "sure" }, `confidence ${percent(record.confidence)}`);
     const by = { refiner: "by the network, cold", "refiner+draft": "by the network, from the draft", llm: "by the language model" }[record?.source];
     const head = element("p", { class: "verdict-head" },
-      element("span", { class: "mark", "aria-hidden": "true" }, marks[status]), element("b", {}, words),
+      element("b", {}, element("span", { class: "mark", "aria-hidden": "true" }, `${marks[status]} `), words),
       record?.answer != null && by ? element("span", {}, by) : null, confidence);
     const items = violations.map((violation) => this.#violation(violation));
     $("verdict").className = `verdict ${status}`;

@@ -8,15 +8,10 @@ from typing import Any
 
 import doubles
 import pytest
-from conftest import Serve
-from small_networks import SMALL
+from conftest import Serve, tiny
 from starlette.testclient import TestClient
 
 from hybrid.serve.reading import read_puzzle
-from trm.checkpoints.format import Checkpoint, Expert
-from trm.inference.provider import ModelPool
-from trm.inference.refiner import Refiner
-from trm.model.network import TRM
 
 ARC = {"train": [{"input": [[1, 0]], "output": [[0, 1]]}], "test": [{"input": [[2, 0]]}]}
 
@@ -29,14 +24,6 @@ def events(text: str) -> list[tuple[str, dict[str, Any]]]:
             name, data = block.split("\n")
             found.append((name.removeprefix("event: "), json.loads(data.removeprefix("data: "))))
     return found
-
-
-def tiny() -> Refiner:
-    """A real network, untrained."""
-    model = TRM(SMALL)
-    return Refiner(
-        ModelPool(Checkpoint("tiny", {"sudoku": Expert("sudoku", SMALL, model.state_dict())}), "cpu")
-    )
 
 
 # -- solve -------------------------------------------------------------------------------------------------

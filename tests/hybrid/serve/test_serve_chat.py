@@ -1,0 +1,112 @@
+"""`/v1/chat/completions`, also with the client that OpenAI publishes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import doubles
+import openai
+import pytest
+from starlette.testclient import TestClient
+
+from hybrid.serve.reading import find_puzzle
+from trm.grid import PuzzleError
+
+ROWS = "\n".join(doubles.SUDOKU[i : i + 9] for i in range(0, 81, 9))
+SOLVED = "\n".join(doubles.SOLUTION[i : i + 9] for i in range(0, 81, 9))
+ARC = '{"train":[{"input":[[1,0]],"output":[[0,1]]}],"test":[{"input":[[2,0]]}]}'
+
+
+@pytest.mark.parametrize(
+    ("text", "task"),
+    [
+        (doubles.SUDOKU, "sudoku"),
+        (f"Please solve {doubles.SUDOKU} for me", "sudoku"),
+        (f"Solve this Sudoku:\n\n{ROWS}\n\nThank you!", "sudoku"),
+        (f"Here it is:\n```\n{ROWS}\n```\nOnly the grid, please.", "sudoku"),
+        (f"A maze:\n```text\n{doubles.MAZE}\n```", "maze"),
+        (f"Find the way.\n\n{doubles.MAZE}", "maze"),
+        (f"An ARC task: {ARC} What comes out?", "arc"),
+    ],
+)
+def test_a_puzzle_is_found_among_words(text: str, task: str) -> None:
+    assert find_puzzle(text, "m").task == task
+
+
+@pytest.mark.parametrize("text", ["", "Hello!", "/etc/passwd", "What is 53 + 7?", "{" * 5000, "#" * 20_000])
+def test_words_alone_are_no_puzzle(text: str) -> None:
+    with pytest.raises(PuzzleError):
+        find_puzzle(text, "m")
+
+
+@pytest.fixture
+def official(live: str) -> Iterator[openai.OpenAI]:
+    with openai.OpenAI(base_url=f"{live}/v1", api_key="unused", max_retries=0) as client:
+        yield client
+
+
+def test_the_official_client_gets_a_verified_answer(official: openai.OpenAI) -> None:
+    model = official.models.list().data[0].id
+    reply = official.chat.completions.create(
+        model=model, messages=[{"role": "user", "content": f"Solve:\n{ROWS}"}], temperature=0.2, max_tokens=50
+    )
+    content = reply.choices[0].message.content or ""
+    assert SOLVED in content
+    assert "erified" in content
+    assert (reply.model, reply.choices[0].finish_reason) == (model, "stop")
+    assert reply.usage is not None
+    assert reply.usage.completion_tokens == 9
+
+
+def test_the_official_client_streams(official: openai.OpenAI) -> None:
+    stream = official.chat.completions.create(
+        model="network",
+        messages=[{"role": "user", "content": [{"type": "text", "text": doubles.MAZE}]}],
+        stream=True,
+        stream_options={"include_usage": True},
+    )
+    chunks = list(stream)
+    text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
+    assert text.count("o\n") + text.count("oo") > 0
+    assert chunks[-1].usage is not None
+    assert [c.choices[0].finish_reason for c in chunks if c.choices][-1] == "stop"
+
+
+def test_the_official_client_understands_the_errors(official: openai.OpenAI) -> None:
+    message = {"role": "user", "content": doubles.SUDOKU}
+    with pytest.raises(openai.NotFoundError) as missing:
+        official.chat.completions.create(model="gpt-4", messages=[message])  # type: ignore[list-item]
+    assert missing.value.code == "model_not_found"
+    with pytest.raises(openai.BadRequestError) as wrong:
+        official.chat.completions.create(model="network", messages=[message], n=2)  # type: ignore[list-item]
+    assert wrong.value.param == "n"
+
+
+def chat(client: TestClient, content: str, **more: object) -> dict[str, object]:
+    body = {"messages": [{"role": "user", "content": content}], **more}
+    reply = client.post("/v1/chat/completions", json=body)
+    assert reply.status_code == 200, reply.text
+    found: dict[str, object] = reply.json()["choices"][0]["message"]
+    return found
+
+
+def test_json_is_the_record(client: TestClient) -> None:
+    message = chat(client, doubles.SUDOKU, response_format={"type": "json_object"})
+    assert json.loads(str(message["content"]))["answer"] == doubles.SOLUTION
+
+
+def test_without_a_puzzle_the_reply_says_what_is_expected(client: TestClient) -> None:
+    assert "found none" in str(chat(client, "Hello!")["content"])
+
+
+def test_an_unsolved_puzzle_is_not_called_verified(client: TestClient) -> None:
+    content = str(chat(client, doubles.SUDOKU, model="scripted")["content"])
+    assert "could not solve" in content
+    assert "erified" not in content
+
+
+def test_what_no_rule_decides_is_called_unverified(client: TestClient) -> None:
+    content = str(chat(client, ARC, model="network")["content"])
+    assert "0 2" in content
+    assert "Unverified" in content

@@ -1,0 +1,208 @@
+"""The page in a real browser, by mouse and by keyboard.
+
+These tests need Chromium on the machine. Where the environment variable HYBRID_CHROMIUM is set, to its path or
+to 1, a browser that cannot be started is a failure; elsewhere the tests are skipped.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import quote
+
+import doubles
+import pytest
+from conftest import listening, service
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from hybrid.serve.guard import Policy
+
+DECLARED = os.environ.get("HYBRID_CHROMIUM", "")
+CHROMIUM = (
+    DECLARED if DECLARED not in ("", "1") else shutil.which("chromium") or shutil.which("chromium-browser")
+)
+
+pytestmark = pytest.mark.skipif(not DECLARED and CHROMIUM is None, reason="no Chromium on this machine")
+ARC = {
+    "train": [{"input": [[1, 0]], "output": [[0, 1]]}],
+    "test": [{"input": [[2, 0]]}, {"input": [[3, 3, 0]]}],
+}
+TOKEN = "a-token-of-some-length"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    assert CHROMIUM is not None, "HYBRID_CHROMIUM declares a Chromium, and there is none"
+    with sync_playwright() as playwright:
+        made = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        yield made
+        made.close()
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    with listening(service()) as found:
+        yield found
+
+
+@pytest.fixture
+def page(browser: Browser, address: str) -> Iterator[Page]:
+    with browser.new_context(viewport={"width": 1280, "height": 900}, accept_downloads=True) as context:
+        made, wrong = context.new_page(), list[str]()
+        made.set_default_timeout(15_000)
+        made.on("pageerror", lambda error: wrong.append(str(error)))
+        # A refused request is logged as an error too, and is none of the page's.
+        made.on(
+            "console", lambda m: m.type == "error" and "status of 4" not in m.text and wrong.append(m.text)
+        )
+        outside = list[str]()
+        made.on("request", lambda request: outside.append(request.url))
+        yield made
+        assert not wrong
+        assert all(url.startswith((address, "blob:", "data:")) for url in outside)
+
+
+def link(address: str, task: str, text: str) -> str:
+    return f"{address}/#task={task}&puzzle={quote(text)}"
+
+
+def digits(page: Page, label: str) -> str:
+    """The symbols of a board, as it shows them."""
+    return "".join(page.get_by_role("grid", name=label).get_by_role("gridcell").all_inner_texts())
+
+
+def test_a_sudoku_is_watched_by_mouse(page: Page, address: str) -> None:
+    page.goto(link(address, "sudoku", doubles.SUDOKU))
+    page.get_by_role("button", name="Solve").click()
+    expect(page.locator("#verdict")).to_contain_text("Verified")
+    assert digits(page, "Cold start") == doubles.SOLUTION
+    assert digits(page, "From the draft") == doubles.SOLUTION
+    slider = page.get_by_role("slider")
+    slider.fill("0")
+    expect(page.locator("#position")).to_have_text("draft")
+    draft = page.get_by_role("grid", name="From the draft")
+    assert draft.locator(".broken").count() > 0
+    expect(draft.get_by_role("gridcell", name="row 1, column 8: 2, breaks a rule")).to_have_count(1)
+    assert page.get_by_role("grid", name="Cold start").locator(".broken").count() == 0
+    page.get_by_role("button", name="One step forth").click()
+    expect(page.locator("#position")).to_have_text("step 1 of 2")
+    page.get_by_role("button", name="Play").click()
+    expect(page.locator("#position")).to_have_text("step 2 of 2")
+
+
+def test_a_sudoku_is_written_and_solved_by_keyboard(page: Page, address: str) -> None:
+    page.goto(link(address, "sudoku", "." * 81))
+    board = page.get_by_role("grid", name="The puzzle")
+    board.get_by_role("gridcell").first.focus()
+    for row in range(9):
+        for column in range(9):
+            if (symbol := doubles.SUDOKU[9 * row + column]) != ".":
+                page.keyboard.press(symbol)
+            page.keyboard.press("ArrowRight")
+        page.keyboard.press("ArrowDown")
+        page.keyboard.press("Home")
+    assert board.get_by_role("gridcell", name="row 9, column 9: 9").count() == 1
+    page.locator("#solve").focus()
+    page.keyboard.press("Enter")
+    expect(page.locator("#live")).to_contain_text("Verified")
+    assert digits(page, "Cold start") == doubles.SOLUTION
+    page.get_by_role("slider").focus()
+    page.keyboard.press("ArrowLeft")
+    expect(page.locator("#position")).to_have_text("step 1 of 2")
+
+
+def test_a_maze_is_drawn_and_solved(page: Page, address: str) -> None:
+    page.goto(link(address, "maze", "S  \n   \n  G"))
+    page.get_by_role("button", name="Wall").click()
+    page.get_by_role("gridcell", name="row 2, column 2: free").click()
+    page.get_by_role("gridcell", name="row 2, column 2: wall").wait_for()
+    page.get_by_role("button", name="Solve").click()
+    expect(page.locator("#verdict")).to_contain_text("Verified")
+    assert page.get_by_role("grid", name="Cold start").locator(".path").count() == 3
+    page.get_by_role("slider").fill("0")
+    expect(page.locator(".lane", has_text="From the draft").locator(".caption")).to_contain_text("the draft")
+
+
+def test_candidates_of_arc_are_shown_with_their_votes(page: Page, address: str) -> None:
+    page.goto(link(address, "arc", json.dumps(ARC)))
+    expect(page.get_by_role("grid", name="Demonstration 1, output")).to_have_count(1)
+    page.get_by_role("button", name="Solve").click()
+    expect(page.locator("#verdict")).to_contain_text("no rule can decide")
+    guess = page.locator(".candidate").first
+    expect(guess).to_contain_text("votes")
+    expect(guess.get_by_role("gridcell").first).to_have_attribute("aria-label", "row 1, column 1: black")
+    page.get_by_role("radio", name="Test 2").check()
+    expect(page.locator("#votes")).to_contain_text("Candidates for test 2")
+    assert page.get_by_role("grid", name="Cold start").get_by_role("gridcell").count() == 3
+
+
+def test_violations_are_named_and_point_at_their_cells(page: Page, address: str) -> None:
+    page.goto(link(address, "sudoku", doubles.SUDOKU))
+    page.get_by_label("Refiner").select_option("none")
+    page.get_by_role("button", name="Solve").click()
+    expect(page.locator("#verdict")).to_contain_text("Not solved")
+    page.get_by_role("button", name="column 8 has 2 twice").focus()
+    assert page.locator(".lane .pointed").count() == 2
+
+
+def test_exports_hold_the_puzzle(page: Page, address: str, tmp_path: Path) -> None:
+    page.goto(link(address, "sudoku", doubles.SUDOKU))
+    page.get_by_role("button", name="Solve").click()
+    expect(page.locator("#verdict")).to_contain_text("Verified")
+    saved = {}
+    for name in ("JSON", "PNG"):
+        with page.expect_download() as download:
+            page.get_by_role("button", name=f"Save {name}").click()
+        saved[name] = tmp_path / download.value.suggested_filename
+        download.value.save_as(saved[name])
+    assert json.loads(saved["JSON"].read_text())["record"]["answer"] == doubles.SOLUTION
+    assert saved["PNG"].read_bytes().startswith(b"\x89PNG")
+    page.get_by_role("button", name="Copy link").click()
+    assert quote(doubles.SUDOKU) in page.url
+
+
+def test_files_and_text_are_read(page: Page, address: str, tmp_path: Path) -> None:
+    file = tmp_path / "puzzles.csv"
+    file.write_text(f'question,answer\n"{doubles.MAZE}",\n{doubles.SUDOKU},\n')
+    page.goto(address)
+    page.locator("#tasks label").first.wait_for()
+    page.locator("#file").set_input_files(file)
+    expect(page.locator("#samples option").first).to_have_text("puzzles.csv 1")
+    expect(page.get_by_role("grid", name="The puzzle").get_by_role("gridcell")).to_have_count(9)
+    page.get_by_text("As text").click()
+    page.get_by_label("The puzzle as text").fill(doubles.SUDOKU)
+    expect(page.get_by_role("grid", name="The puzzle").get_by_role("gridcell")).to_have_count(81)
+    page.get_by_label("The puzzle as text").fill("12")
+    expect(page.get_by_role("alert")).to_contain_text("expected 81")
+
+
+def test_a_bad_puzzle_is_said(page: Page, address: str) -> None:
+    with page.expect_response("**/v1/solve") as response:
+        page.goto(link(address, "maze", "S #\n## \n  G"))
+        page.get_by_role("button", name="Solve").click()
+    assert response.value.status == 422
+    expect(page.get_by_role("alert")).to_contain_text("cannot be reached")
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(360, "light"), (768, "dark"), (1600, "light")])
+def test_it_fits_phones_and_desktops(browser: Browser, address: str, width: int, scheme: str) -> None:
+    with browser.new_context(viewport={"width": width, "height": 800}, color_scheme=scheme) as context:  # type: ignore[arg-type]
+        page = context.new_page()
+        page.goto(link(address, "sudoku", doubles.SUDOKU))
+        page.get_by_role("button", name="Solve").click()
+        expect(page.locator("#verdict")).to_contain_text("Verified", timeout=15_000)
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_a_token_is_asked_for(browser: Browser) -> None:
+    with listening(service(policy=Policy(token=TOKEN))) as address, browser.new_context() as context:
+        page = context.new_page()
+        page.goto(address)
+        page.get_by_label("This server asks for its token").fill(TOKEN)
+        page.get_by_role("button", name="Go on").click()
+        expect(page.locator("#tasks label").first).to_be_visible()
+        page.get_by_role("button", name="Solve").click()
+        expect(page.locator("#verdict")).to_be_visible(timeout=15_000)
