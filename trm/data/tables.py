@@ -120,7 +120,8 @@ def _is_strict(lines: list[str], delimiter: str) -> bool:
 def read_jsonl(text: str, where: str, stem: str) -> Items:
     """A record or an ARC task on every line."""
     lines = enumerate(text.split("\n"), 1)
-    return read_records([(n, _parsed(line)) for n, line in lines if line.strip()], where, stem, "line")
+    records = ((n, record) for n, line in lines if line.strip() for record in arc_files.split(_parsed(line)))
+    return read_records(list(records), where, stem, "line")
 
 
 def _parsed(text: str) -> Any:

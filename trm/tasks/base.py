@@ -86,6 +86,10 @@ class Task(ABC):
         Raises GridParseError. `hybrid.llm.chat.parsing` finds grids in a model's prose.
         """
 
+    def parse_candidates(self, puzzle: Puzzle, text: str) -> Candidates:
+        """`parse_answer`, also of two guesses for an input where no rule decides."""
+        return tuple((grid,) for grid in self.parse_answer(puzzle, text))
+
     @abstractmethod
     def text(self, grids: Grids) -> str:
         """The answer as the commands print it: 81 digits, maze rows joined by newlines, ARC rows of colours."""

@@ -27,6 +27,7 @@ from forms import (
 from numpy.typing import NDArray
 
 from trm.data.files import load, strict
+from trm.tasks import Puzzle
 
 
 def bands(row: Callable[[str], str], between: int = 3) -> str:
@@ -46,6 +47,8 @@ def table(delimiter: str, header: str = "puzzle,solution", end: str = "\n") -> s
 
 FRAME = "+---+---+---+"
 FORMS = {
+    "a title of one word": "Sudoku\n" + "\n".join(ROWS),
+    "digits of full width": "\n".join(ROWS).translate({ord(c): 0xFEE0 + ord(c) for c in ".123456789"}),
     "bands": bands(str),
     "bands of spaced rows with bars": bands(lambda row: boxes(row, "| ", " ")),
     "an empty line after each row": bands(str, 1),
@@ -268,6 +271,9 @@ def test_rules_that_are_not_known_are_refused(name: str, content: str, words: st
         ("0010\n2001\n0030\n1101", "taken for a"),
         ("[[0, 1], [1, 0]]", "taken for a"),
         ("Dear reader,\nthere is nothing here.", "no puzzle found"),
+        ("....\n.12.\n....\n....", "taken for a Sudoku: a grid of 4x4"),
+        ("0000\n0230\n0100\n0000", "taken for a Sudoku: a grid of 4x4"),
+        ("1.....3..4.....2\n" * 3, "taken for a Sudoku: lines of 16 cells, as of grids of 4x4"),
         ("question\n" + "S" + " " * 33 + "G\n", "maze of 1x35"),
     ],
 )
@@ -275,3 +281,29 @@ def test_one_mistake_is_one_line_that_names_the_kind_and_the_size(
     content: str, words: str, tmp_path: Path
 ) -> None:
     assert words in error(tmp_path, content)
+
+
+def test_other_grids_are_never_taken_for_mazes(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(300):
+        height, width = rng.integers(2, 9, size=2).tolist()
+        width = height if rng.random() < 0.7 else width
+        given = rng.random((height, width)) < rng.random()
+        grid = np.where(given, rng.integers(1, rng.integers(2, 6), (height, width)), 0)
+        blank, between = rng.choice(list(".0_* x")), rng.choice(["", " ", ","])
+        text = "\n".join(between.join(str(c) if c else blank for c in row) for row in grid.tolist())
+        assert not any(isinstance(item, Puzzle) for item in load(text)), text
+
+
+def test_every_blank_of_a_sudoku_is_known_whatever_is_given() -> None:
+    rng = np.random.default_rng(0)
+    for number in range(40):
+        (answer,) = PUZZLES[number % 3].answers or ()
+        kept = rng.random((9, 9)) < rng.random() * 0.5
+        grid = np.where(kept & (answer <= (9 if number % 2 else 3)), answer, 0)
+        grid[4, 4] = answer[4, 4]
+        for blank in ".0_*-x?":
+            rows = [[str(cell) if cell else blank for cell in row] for row in grid.tolist()]
+            for between in ("", " "):
+                (puzzle,) = strict(load("\n".join(map(between.join, rows))))
+                assert np.array_equal(puzzle.grid, grid)

@@ -49,7 +49,9 @@ def read(text: str) -> tuple[Grid, tuple[str, ...]]:
         _refuse_stray_marks(grid, rows)
         notes.append(f"a path of {marked.sum()} cells is drawn in: they are taken for free")
         grid[marked] = FREE
-    if not ((grid == START) | (grid == GOAL)).any() and (ends := _openings(grid)):
+    if not ((grid == START) | (grid == GOAL)).any() and (
+        ends := _openings(grid, 3 if set(WALLS) & set(symbols) else 5)
+    ):
         (grid[ends[0]], grid[ends[1]]) = START, GOAL
         words = " and ".join(place(*cell) for cell in ends)
         notes.append(f"no start and goal: the two openings of the outer wall are taken for them, {words}")
@@ -138,12 +140,17 @@ def _border(rows: Rows, counts: Counter[str]) -> list[str]:
     return []
 
 
-def _openings(grid: Grid) -> list[tuple[int, int]]:
-    """The two open cells of an outer wall that is closed but for them, in order; else nothing."""
+def _openings(grid: Grid, least: int) -> list[tuple[int, int]]:
+    """The two open cells, apart, of an outer wall that is closed but for them, in order; else nothing.
+
+    least: rows and columns below which such a grid may be anything.
+    """
     edge = np.ones(grid.shape, dtype=bool)
     edge[1:-1, 1:-1] = False
     cells = [(row, column) for row, column in np.argwhere(edge & (grid != WALL)).tolist()]
-    return cells if len(cells) == 2 and min(grid.shape) > 2 else []
+    if len(cells) != 2 or min(grid.shape) < least:
+        return []
+    return cells if sum(abs(a - b) for a, b in zip(*cells, strict=True)) > 1 else []
 
 
 def _refuse_stray_marks(grid: Grid, rows: Rows) -> None:
