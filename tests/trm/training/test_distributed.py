@@ -150,7 +150,7 @@ def launched(
     env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}
     env["PYTHONWARNINGS"] = "default"
     done = subprocess.run(
-        [*command, str(path)], cwd=ROOT, env=env, capture_output=True, text=True, timeout=120, check=False
+        [*command, str(path)], cwd=ROOT, env=env, capture_output=True, text=True, timeout=300, check=False
     )
     assert done.returncode == 0, done.stderr[-3000:]
 
