@@ -44,11 +44,15 @@ def check(
         fail(error)
     kind = tasks.get(loaded[0].task)
     try:
-        grids = kind.parse_answer(loaded[0], text)
+        choices = kind.parse_candidates(loaded[0], text)
     except PuzzleError as error:
         fail(f"answer: {error}")
-    verdict, known = kind.check(loaded[0], grids), loaded[0].answers
-    differs = known is not None and not kind.has_checker and not all(map(np.array_equal, grids, known))
+    verdict, known = kind.check(loaded[0], tuple(choice[0] for choice in choices)), loaded[0].answers
+    differs = known is not None and not all(
+        any(np.array_equal(grid, answer) for grid in choice[:2])
+        for choice, answer in zip(choices, known, strict=True)
+    )
+    differs = differs and not kind.has_checker  # rules know of other right answers
     print(tasks.Status.UNSOLVED if differs else verdict.status)
     for violation in verdict.violations:
         print(f"  {violation}")

@@ -157,6 +157,8 @@ def test_what_are_no_records_is_one_line(content: str) -> None:
 def test_check_holds_an_answer_against_the_known_output(answer: Any, code: int, words: str) -> None:
     task = {"train": [{"input": [[1]], "output": [[2]]}], "test": [{"input": [[1]], "output": RIGHT}]}
     result = run("check", written("task.json", task), written("answer.json", [answer]))
+    for form in ([[WRONG, answer]], attempts((answer, WRONG)), {"task": attempts((WRONG, answer)), "b": []}):
+        assert run("check", "task.json", written("form.json", form)).exit_code == code
     assert result.exit_code == code
     assert words in result.stdout
     del task["test"][0]["output"]

@@ -20,6 +20,7 @@ from trm.tasks import Task, names
 from trm.tasks import get as get_task
 from trm.text import parse_json
 
+_NEEDED = ("embed.tokens", "head.weight", "halt.weight", "y_init", "z_init")
 _WRAPPERS = ("model", "state_dict", "model_state_dict")  # under which training scripts keep the weights
 # In the names of a data folder's identifiers.json: no puzzle at all, and a puzzle under another view.
 _BLANK, _AUGMENTED = "<blank>", "|||"
@@ -164,9 +165,8 @@ def _state_of(raw: object, where: str) -> dict[str, Tensor]:
     if any(key.startswith("H_level.") for key in state):
         kind = "a Hierarchical Reasoning Model (HRM), with a network for each of its two levels"
         raise CheckpointError(f"{where}: {kind}; expected a Tiny Recursive Model, which has one")
-    missing = {"embed.tokens", "head.weight", "halt.weight", "y_init", "z_init"} - set(state)
-    if missing:
-        raise CheckpointError(f"{where}: {', '.join(sorted(missing))} missing; not a reference TRM")
+    if missing := [theirs for theirs, own in _NAMES.items() if own in _NEEDED and own not in state]:
+        raise CheckpointError(f"{where}: {', '.join(missing)} missing; not a reference TRM with two states")
     return state
 
 

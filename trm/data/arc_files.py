@@ -12,7 +12,7 @@ from trm.grid import PuzzleError, shorten
 
 _CHALLENGES = re.compile(r"([-_])challenges(?=\.json)")
 _SOLUTIONS = re.compile(r"(^|[-_])solutions\.json")
-_SUBMISSION = re.compile(r"(^|[-_])submission([-_.]|$)")
+_OTHERS = re.compile(r"(^|[-_])(submission|metadata|identifiers)[^/]*\.json")
 _IDS = ("id", "task_id", "puzzle_id")
 # What data sets on hubs call the demonstrations and the tests.
 _OTHER_NAMES = {"train": "fewshots", "test": "question"}
@@ -22,7 +22,7 @@ EXPECTED = "expected tasks with the lists 'train' and 'test'"
 def task_files(folder: Path) -> list[Path]:
     """The files of a folder, and of the folders in it, that hold tasks, sorted. Raises PuzzleError if there are none.
 
-    Solutions and submissions, which lie beside tasks in a competition's folder, are left out.
+    Solutions, submissions and metadata, which lie beside tasks in published folders, are left out.
     """
     files = sorted(file for file in folder.rglob("*.json") if not _beside_tasks(file.name))
     if not files:
@@ -31,7 +31,7 @@ def task_files(folder: Path) -> list[Path]:
 
 
 def _beside_tasks(name: str) -> bool:
-    return bool(name.startswith(".") or _SOLUTIONS.search(name) or _SUBMISSION.search(name))
+    return bool(name.startswith(".") or _SOLUTIONS.search(name) or _OTHERS.search(name))
 
 
 def solutions_of(path: Path) -> Path:
@@ -43,8 +43,13 @@ def is_task(data: object) -> bool:
     """Whether a JSON value is one task: lists of pairs under `train` or `test`, or a single list of pairs."""
     if isinstance(data, Mapping):
         parts = [data[key] for key in ("train", "test") if key in data]
-        return bool(parts) and not any(isinstance(part, Mapping) for part in parts)
+        return bool(parts) and not any(map(_holds_whole_tasks, parts))
     return isinstance(data, list) and bool(data) and all(_is_pair(pair) for pair in data)
+
+
+def _holds_whole_tasks(part: object) -> bool:
+    """Whether what stands under `train` is a part of a data set, tasks by id or in a list, and no list of pairs."""
+    return isinstance(part, Mapping) or (isinstance(part, list) and any(map(is_task, part)))
 
 
 def _is_pair(pair: object) -> bool:
@@ -71,6 +76,13 @@ def read(data: Any, where: str, stem: str, solutions: Any = None) -> Items:
     return read_tasks(data, where, solutions)
 
 
+def _by_id(key: str, part: Any) -> list[tuple[str, Any]]:
+    """The tasks of a part of a data set with their ids; in a list one that has none is named by its place."""
+    if isinstance(part, Mapping):
+        return list(part.items())
+    return [(_own_id(task) or f"{key}:{number}", task) for number, task in enumerate(part, 1)]
+
+
 def _own_id(task: Mapping[str, Any]) -> str | None:
     """The id that a task itself names."""
     return next(
@@ -85,15 +97,25 @@ def as_record(record: Mapping[str, Any]) -> Mapping[str, Any]:
         return {"id": _own_id(record), "question": {key: record[name] for key, name in _OTHER_NAMES.items()}}
     if "question" not in record and is_task(record):
         return {"id": _own_id(record), "question": record}
-    if len(record) == 1 and is_task(task := next(iter(record.values()))):
-        return {"id": next(iter(record)), "question": task}
     return record
+
+
+def split(record: object) -> list[Any]:
+    """The records that a line of JSON lines holds: of several tasks by id one for each, else the line's own."""
+    if (
+        not isinstance(record, Mapping)
+        or is_task(record)
+        or not record
+        or not all(map(is_task, record.values()))
+    ):
+        return [record]
+    return [{"id": name, "question": task} for name, task in record.items()]
 
 
 def read_tasks(tasks: Mapping[str, Any], where: str, solutions: Any = None) -> Items:
     """ARC tasks by id, or by part and id, with the outputs that belong to them where they are known."""
-    if all(isinstance(part, Mapping) and part and not is_task(part) for part in tasks.values()):
-        tasks = {name: task for part in tasks.values() for name, task in part.items()}
+    if all(_holds_whole_tasks(part) and part and not is_task(part) for part in tasks.values()):
+        tasks = {name: task for key, part in tasks.items() for name, task in _by_id(key, part)}
     if not any(map(is_task, tasks.values())):
         submitted = (
             all(isinstance(outputs, list) for outputs in tasks.values()) and "attempt_1" in str(tasks)[:200]

@@ -40,6 +40,7 @@ def test_folders_of_folders_leave_out_solutions_and_submissions(tmp_path: Path) 
     written(tmp_path / "training" / "a1.json", TASK)
     written(tmp_path / "evaluation" / "deep" / "b1.json", TASK)
     written(tmp_path / "evaluation" / "arc_evaluation_solutions.json", {"b1": [[[4, 4]]]})
+    written(tmp_path / "metadata.json", {"a1": {"examples": 1000}})
     written(tmp_path / "sample_submission.json", {"b1": [{"attempt_1": [[0]], "attempt_2": [[0]]}]})
     assert sorted(puzzle.id for puzzle in loaded(tmp_path)) == ["a1", "b1"]
 
@@ -59,20 +60,22 @@ def test_solutions_are_found_beside_challenges(gap: str, tmp_path: Path) -> None
     [
         {"task-7": TASK},
         {"training": {"task-7": TASK}},
+        {"train": {"task-7": TASK}},
+        {"train": [{"task_id": "task-7", **TASK}], "test": [{"id": "task-8", **TASK}]},
         [{"task_id": "task-7", **TASK}],
         [{"id": "task-7", "fewshots": [PAIR], "question": [OTHER]}],
         {"task_id": "task-7", **TASK},
     ],
 )
 def test_tasks_are_named_as_they_name_themselves(data: Any, tmp_path: Path) -> None:
-    (puzzle,) = loaded(written(tmp_path / "file.json", data))
+    puzzle = loaded(written(tmp_path / "file.json", data))[0]
     assert (puzzle.id, len(puzzle.demos), puzzle.answers is not None) == ("task-7", 1, True)
 
 
 def test_a_line_of_json_lines_is_a_task_under_its_id(tmp_path: Path) -> None:
     path = tmp_path / "tasks.jsonl"
-    path.write_text("".join(json.dumps({name: TASK}) + "\n" for name in ("x", "y")))
-    assert [puzzle.id for puzzle in loaded(path)] == ["x", "y"]
+    path.write_text("".join(json.dumps(dict.fromkeys(names, TASK)) + "\n" for names in ("x", "yz")))
+    assert [puzzle.id for puzzle in loaded(path)] == ["x", "y", "z"]
 
 
 @pytest.mark.parametrize("data", [[PAIR, PAIR, OTHER], {"pairs": [PAIR, PAIR, OTHER]}])

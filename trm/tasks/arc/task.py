@@ -11,7 +11,7 @@ from typing import cast
 import numpy as np
 
 from trm.grid import Grid, GridParseError, Grids, PuzzleError, shape_words
-from trm.tasks.base import PAD, Cell, Task, Tokens, bucket
+from trm.tasks.base import PAD, Candidates, Cell, Task, Tokens, bucket
 from trm.tasks.puzzle import Puzzle, Violation, place
 
 MOST = 30  # rows and columns
@@ -69,14 +69,24 @@ def _side(pair: object, key: str, where: str) -> Grid:
         raise GridParseError(f"{where}, {key}: {error}") from None
 
 
-def _grids_in(data: list[object]) -> list[object]:
-    """What stands for each test input in a JSON answer."""
+def _choices(data: object, name: str) -> list[list[object]]:
+    """The candidates for each test input in a JSON answer.
+
+    The answer is a grid, a list of grids or of candidates for each input, or attempts as submissions have them.
+    """
+    if isinstance(data, dict):
+        if name not in data and len(data) != 1:
+            raise GridParseError(f"answers to {len(data)} puzzles, expected one to {name or 'this one'}")
+        data = data.get(name, next(iter(data.values())))
+    if isinstance(data, list) and data and all(isinstance(own, dict) for own in data):
+        return [[own[key] for key in sorted(own) if key.startswith("attempt_")] for own in data]
     depth, value = 0, data
     while isinstance(value, list) and value:
-        value, depth = value[0], depth + 1  # type: ignore[assignment]
+        value, depth = value[0], depth + 1
+    listed = cast(list[object], data)
     if depth <= 3:
-        return data if depth == 3 else [data]
-    return [choice[0] if isinstance(choice, list) and choice else choice for choice in data]
+        return [[grid] for grid in (listed if depth == 3 else [data])]
+    return [choice if isinstance(choice, list) else [choice] for choice in listed]
 
 
 def _blocks(text: str) -> list[object]:
@@ -172,15 +182,18 @@ class Arc(Task):
         return Puzzle("arc", inputs, answers=answers, demos=tuple(demos), notes=tuple(notes))
 
     def parse_answer(self, puzzle: Puzzle, text: str) -> Grids:
-        """Rows of digits as `text` writes them, or JSON: a grid, or a list with for each test input a grid or a list
-        of candidates, of which the first is taken."""
-        if text.lstrip().startswith("["):
-            grids = _grids_in(cast(list[object], _read_json(text, "JSON grid")))
+        """The first candidate for each test input."""
+        return tuple(choice[0] for choice in self.parse_candidates(puzzle, text))
+
+    def parse_candidates(self, puzzle: Puzzle, text: str) -> Candidates:
+        """Rows of digits as `text` writes them, or JSON in one of the forms that `_choices` knows."""
+        if text.lstrip()[:1] in ("[", "{"):
+            choices = _choices(_read_json(text, "JSON grid"), puzzle.id)
         else:
-            grids = _blocks(text)
-        if len(grids) != len(puzzle.inputs):
-            raise GridParseError(f"{len(grids)} grids, expected {len(puzzle.inputs)}")
-        return tuple(map(read_grid, grids))
+            choices = [[grid] for grid in _blocks(text)]
+        if len(choices) != len(puzzle.inputs) or not all(choices):
+            raise GridParseError(f"{sum(map(bool, choices))} grids, expected {len(puzzle.inputs)}")
+        return tuple(tuple(map(read_grid, choice)) for choice in choices)
 
     def question_text(self, puzzle: Puzzle) -> str:
         """The public JSON of a task without its answers."""
