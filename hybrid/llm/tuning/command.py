@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from hybrid.llm.tuning.config import load_config
 from hybrid.llm.tuning.merging import merge
@@ -38,10 +42,25 @@ def tune(source: Path | None, overrides: Sequence[str], resume: Path | None, out
             )
     else:
         raise ConfigError("expected CONFIG or --resume DIR")
-    tuner = Tuner(config, resume=resume is not None)
-    scores = tuner.run()
     folder = Path(config.train.out)
+    with _only_writer(folder):
+        tuner = Tuner(config, resume=resume is not None)
+        scores = tuner.run()
     done = f"{scores.line()}; {folder / 'checkpoints'}" if scores.sets else f"{folder / 'checkpoints'}"
     if out is not None and tuner.accelerator.is_main_process:
         done += f"; merged into {merge(folder, out)}"
     return done if tuner.accelerator.is_main_process else ""
+
+
+@contextmanager
+def _only_writer(folder: Path) -> Iterator[None]:
+    """Keep other processes from training in this folder. Raises ConfigError where one does."""
+    if os.environ.get("RANK", "0") != "0":  # under `accelerate launch` one process alone writes
+        yield
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(folder / ".lock", timeout=0):
+            yield
+    except Timeout:
+        raise ConfigError(f"{folder}: another `hybrid tune` is running in this folder") from None

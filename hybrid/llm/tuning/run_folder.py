@@ -6,13 +6,11 @@ import hashlib
 import json
 import os
 import platform
-import shutil
 import sys
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 import transformers
@@ -25,7 +23,10 @@ from hybrid.llm.grid.shipped import WEIGHTS_FILE
 from hybrid.llm.tuning.config import MODEL_FILE, TuneConfig
 from hybrid.llm.tuning.model import adapter_folder
 from trm import __version__
+from trm.checkpoints.format import CheckpointError, read_tensors
 from trm.config import ConfigError
+from trm.files import recover, replacing
+from trm.grid import first_line
 
 STATE_FILE = "state.pt"
 
@@ -69,9 +70,19 @@ class RunFolder:
         scores: Mapping[str, float],
     ) -> None:
         """Write checkpoints/NAME, complete or not at all; with an optimizer, what a resumed run needs is in it."""
-        target, new = self.path / "checkpoints" / name, self.path / "checkpoints" / f".{name}.new"
-        shutil.rmtree(new, ignore_errors=True)
-        new.mkdir(parents=True)
+        with replacing(self.path / "checkpoints" / name) as new:
+            self._write(new, model, trained, optimizer, progress, scores)
+
+    def _write(
+        self,
+        new: Path,
+        model: PreTrainedModel,
+        trained: Mapping[str, Tensor],
+        optimizer: torch.optim.Optimizer | None,
+        progress: Progress,
+        scores: Mapping[str, float],
+    ) -> None:
+        new.mkdir()
         settings = self.config.model
         info = {
             "base_sha256": self.base_hash,
@@ -101,27 +112,24 @@ class RunFolder:
             weights = {key: weight.detach() for key, weight in trained.items()}
             state = {"weights": weights, "optimizer": optimizer.state_dict(), "progress": asdict(progress)}
             torch.save(state, new / STATE_FILE)
-        old = target.with_name(f".{name}.old")
-        shutil.rmtree(old, ignore_errors=True)
-        if target.exists():
-            target.rename(old)
-        new.rename(target)
-        shutil.rmtree(old, ignore_errors=True)
 
     def restore(
         self, trained: Mapping[str, Tensor], optimizer: torch.optim.Optimizer, device: torch.device
     ) -> Progress:
         """Put the weights and the optimiser back as checkpoints/last has them. Raises ConfigError."""
         file = self.path / "checkpoints" / "last" / STATE_FILE
+        recover(file.parent)
         try:
-            state: dict[str, Any] = torch.load(file, map_location=device, weights_only=True)
-        except OSError as error:
-            raise ConfigError(f"{file}: {error.strerror or error}") from None
-        with torch.no_grad():
-            for name, weight in trained.items():
-                weight.copy_(state["weights"][name])
-        optimizer.load_state_dict(state["optimizer"])
-        return Progress(**state["progress"])
+            state = read_tensors(file, "the state of a tuning run", device)
+            with torch.no_grad():
+                for name, weight in trained.items():
+                    weight.copy_(state["weights"][name])
+            optimizer.load_state_dict(state["optimizer"])
+            return Progress(**state["progress"])
+        except CheckpointError as error:
+            raise ConfigError(str(error)) from None
+        except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
+            raise ConfigError(f"{file}: does not fit the run: {first_line(error)}") from None
 
 
 def without_folders(content: object) -> object:

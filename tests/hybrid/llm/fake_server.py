@@ -112,7 +112,7 @@ def listening(answer: Any) -> Iterator[str]:
             self.reply(MODELS)
 
         def do_POST(self) -> None:
-            self.rfile.read(int(self.headers["Content-Length"]))
+            self.body = self.rfile.read(int(self.headers["Content-Length"]))
             answer(self)
 
         def log_message(self, *_: object) -> None:
