@@ -114,6 +114,9 @@ def _puzzle(item: Item, task_name: str | None, ends: Ends | None = None) -> Puzz
 
 def _question(item: Item, name: str | None, ends: Ends | None) -> Puzzle:
     """The question as a puzzle that keeps its task's rules. Raises PuzzleError."""
+    if isinstance(item.question, Puzzle):
+        get(item.question.task).validate(item.question)
+        return item.question
     if name is None and ends is None:
         text = item.question if isinstance(item.question, str) else json.dumps(item.question)
         try:
@@ -147,7 +150,7 @@ def _open(spec: str | Path, task: str | None = None) -> Items:
         return _folder(path, task) if path.is_dir() else _file(path, task)
     if isinstance(spec, Path) or ("\n" not in text and text.lower().endswith(SUFFIXES)):
         raise PuzzleError(f"{text}: no such file")
-    if not looks_like_puzzle(text):
+    if not looks_like_puzzle(text) and not (task and "\n" in text):
         raise PuzzleError(f"{shorten(text)}: neither a file that exists nor a puzzle")
     return _any(text, f"puzzle {shorten(text, 16)}", "inline", task)
 

@@ -44,6 +44,7 @@ def _pieces(lines: list[str], task: Task | None, markup: bool) -> Iterator[Piece
     groups: list[list[Block]] = [[[]]]
     pieces: list[Piece] = []
     listed, variant = False, ""
+    titled = task is None or type(task).parts is not Task.parts  # another's rows may be words
     for number, line in enumerate(lines, 1):
         try:
             pair = next((pair for each in in_lines if (pair := each.in_line(line)) is not None), None)
@@ -54,7 +55,7 @@ def _pieces(lines: list[str], task: Task | None, markup: bool) -> Iterator[Piece
             pieces.append((number, *pair))
             groups.append([[]])
             listed = True
-        elif markup or _is_title(lines, number - 1):
+        elif markup or (titled and _is_title(lines, number - 1)):
             groups.append([[]])
             variant = variant or (line if names_other_rules(line) else "")
         elif _is_empty(lines, number - 1):
