@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from hybrid.answer import Answer, draft_json
 from trm.grid import Grid, Grids
 from trm.inference.proposals import CheckedDraft
-from trm.inference.rollouts import Attempt, RolloutStep
-from trm.inference.selection import tally
+from trm.inference.ranking import PooledGrid
+from trm.inference.rollouts import SOURCE_COLD, SOURCE_FROM_DRAFT, Attempt, RolloutStep
+from trm.inference.selection import SOURCE_DRAFT
 from trm.tasks import Puzzle, get
 
 Json = dict[str, Any]
+GridKey: TypeAlias = "tuple[tuple[int, ...], bytes]"
+MOST_CANDIDATES = 12  # of an input that an answer tells of
 
 
 @dataclass(frozen=True)
@@ -101,40 +104,57 @@ def attempt_json(puzzle: Puzzle, attempt: Attempt) -> Json:
 
 
 def votes(answer: Answer) -> list[list[Json]]:
-    """For every input the distinct grids that attempts and drafts named, most votes first, with who named them."""
+    """For every input the distinct grids that were named, the answer's guesses first, with who named them.
+
+    votes: of attempts and drafts, sources: of whom. confidence: the highest of the attempts that say so. probability
+    and shares: where network and proposer were ranked together, that it is right, and who named it how often.
+    """
     found = []
     for index in range(len(answer.puzzle.inputs)):
-        named: list[tuple[Grid, str, float | None]] = [
-            (a.grids[index], a.source, a.confidence) for a in answer.attempts
-        ]
-        named += [(d.draft.grids[index], "llm", None) for d in answer.drafts if d.draft.grids is not None]
+        pooled = {_key(each.grid): each for each in answer.pool[index]} if answer.pool else {}
+        named: dict[GridKey, list[tuple[str, float | None]]] = {}
+        grids = {key: each.grid for key, each in pooled.items()}
+        for attempt in answer.attempts:
+            named.setdefault(_key(attempt.grids[index]), []).append((attempt.source, attempt.confidence))
+            grids.setdefault(_key(attempt.grids[index]), attempt.grids[index])
+        for draft in answer.drafts:
+            if draft.draft.grids is not None:
+                named.setdefault(_key(draft.draft.grids[index]), []).append((SOURCE_DRAFT, None))
+                grids.setdefault(_key(draft.draft.grids[index]), draft.draft.grids[index])
+        guesses = [_key(grid) for grid in answer.candidates[index]] if answer.candidates else []
+        others = [key for key in grids if key not in guesses]
+        if not pooled:
+            others.sort(key=lambda key: -len(named[key]))
         found.append(
             [
                 {
-                    "grid": answer.task.text((grid,)),
-                    "votes": count,
-                    "sources": _sources(grid, named),
-                    "confidence": max(
-                        (c for g, _, c in named if c is not None and _same(g, grid)), default=None
-                    ),
+                    "grid": answer.task.text((grids[key],)),
+                    "guess": guesses.index(key) + 1 if key in guesses else None,
+                    "votes": len(named.get(key, ())),
+                    "sources": Counter(source for source, _ in named.get(key, ())),
+                    "confidence": max((c for _, c in named.get(key, ()) if c is not None), default=None),
+                    **_ranked(pooled.get(key)),
                 }
-                for grid, count in tally([grid for grid, _, _ in named])
+                for key in [*guesses, *others][:MOST_CANDIDATES]
             ]
         )
     return found
 
 
-def _sources(grid: Grid, named: Sequence[tuple[Grid, str, float | None]]) -> dict[str, int]:
-    """How many votes each source gave a grid."""
-    sources: dict[str, int] = {}
-    for other, source, _ in named:
-        if _same(other, grid):
-            sources[source] = sources.get(source, 0) + 1
-    return sources
+def _ranked(candidate: PooledGrid | None) -> Json:
+    """What the ranking of both says of a candidate."""
+    if candidate is None:
+        return {}
+    shares = {
+        SOURCE_COLD: candidate.cold,
+        SOURCE_FROM_DRAFT: candidate.drafted,
+        SOURCE_DRAFT: candidate.proposed,
+    }
+    return {"probability": candidate.probability, "shares": shares}
 
 
-def _same(first: Grid, second: Grid) -> bool:
-    return first.shape == second.shape and bool((first == second).all())
+def _key(grid: Grid) -> GridKey:
+    return grid.shape, grid.tobytes()
 
 
 def texts(puzzle: Puzzle, grids: Grids | None) -> list[str]:

@@ -19,7 +19,11 @@ export function element(name, attributes = {}, ...children) {
   return made;
 }
 
-export const percent = (share) => `${(100 * share).toFixed(share > 0.995 || share < 0.005 ? 1 : 0)} %`;
+// No rounding to certainty: "> 99.9 %".
+export function percent(share) {
+  if (share > 0.9995 && share < 1) return "> 99.9 %";
+  return `${(100 * share).toFixed(share > 0.995 || share < 0.005 ? 1 : 0)} %`;
+}
 
 export class Run {
   // puzzle: as puzzles.js reads it. drafts: whether a proposer drafts. refines: whether a refiner refines.
@@ -37,6 +41,7 @@ export class Run {
     this.expected = [...(refines ? ["refiner"] : []), ...(drafts ? (refines ? ["refiner+draft"] : ["llm"]) : [])];
     this.#layOut();
     this.#stage(0);
+    this.#say("Sent.");
   }
 
   // -- events ------------------------------------------------------------------------------------------------
@@ -58,8 +63,8 @@ export class Run {
     this.over = true;
     $("adapting").hidden = true;
     if (words && !this.answer) {
-      this.#verdict("stopped", "Stopped", [words]);
       this.#say(words);
+      this.#verdict("stopped", "Stopped", [words]);
     }
     for (const lane of this.lanes) lane.panel.classList.remove("busy");
   }
@@ -67,6 +72,7 @@ export class Run {
   #started() {
     this.#stage(this.expected.includes("refiner+draft") || this.expected.includes("llm") ? 1 : 2);
     for (const lane of this.lanes) lane.panel.classList.add("busy");
+    this.#say(this.expected.length > 1 || this.expected[0] === "llm" ? "The language model drafts." : "The network refines.");
   }
 
   #drafting(tokens) {
@@ -79,6 +85,8 @@ export class Run {
     $("adapting").hidden = false;
     $("adapting-bar").value = of ? seconds / of : 0;
     $("adapting-words").textContent = `${seconds} of ${of} s`;
+    if (!this.adapts) this.#say("A copy of the network is trained on the demonstrations.");
+    this.adapts = true;
   }
 
   #drafted(data) {
@@ -101,6 +109,7 @@ export class Run {
       this.shown[data.source] = data.attempt;
       if (this.follows) this.position = 0;
       this.#listAttempts();
+      this.#say(same ? `Not verified yet: restart ${same} ${data.source === "refiner" ? "cold" : "from the draft"}.` : "The network refines.");
     }
     const attempt = this.attempts.get(data.attempt);
     attempt.inputs[data.input - 1].push({
@@ -189,7 +198,7 @@ export class Run {
     });
     $("lanes").replaceChildren(...this.lanes.map((lane) => lane.panel));
     $("lanes").dataset.count = this.lanes.length;
-    for (const id of ["verdict", "attempts", "votes", "adapting"]) $(id).hidden = true;
+    for (const id of ["attempts", "votes", "adapting"]) $(id).hidden = true;
     $("facts").textContent = "";
     $("empty").hidden = true;
     $("run").hidden = false;
@@ -264,7 +273,7 @@ export class Run {
   }
 
   #verdict(status, words, violations, record = null) {
-    const marks = { verified: "✓", unverified: "?", unsolved: "✗", stopped: "■" };
+    const marks = { verified: "✓", unverified: "?", unsolved: "✗", stopped: "■", working: "…" };
     const confidence = record?.confidence == null ? null : element("span", { class: "sure" }, `confidence ${percent(record.confidence)}`);
     const by = { refiner: "by the network, cold", "refiner+draft": "by the network, from the draft", llm: "by the language model" }[record?.source];
     const head = element("p", { class: "verdict-head" },
@@ -291,16 +300,20 @@ export class Run {
   #showVotes(votes) {
     const list = votes?.[this.input] ?? [];
     $("votes").hidden = !list.length;
-    const total = list.reduce((sum, each) => sum + each.votes, 0);
+    const total = this.answer.attempts.length + this.answer.record.drafts.filter((draft) => draft.answer !== null).length;
     const names = { refiner: "cold", "refiner+draft": "from the draft", llm: "language model" };
     const cards = list.map((each, index) => {
-      const title = index < 2 ? `Guess ${index + 1}` : `Candidate ${index + 1}`;
-      const card = element("article", { class: `candidate${index < 2 ? " guess" : ""}` }, element("h4", {}, title));
+      const title = each.guess ? `Guess ${each.guess}` : `Candidate ${index + 1}`;
+      const card = element("article", { class: `candidate${each.guess ? " guess" : ""}` }, element("h4", {}, title));
       new Board(card, title).show(this.puzzle.task, rowsOf(this.puzzle.task, each.grid));
       const parts = Object.entries(each.sources).map(([source, count]) => `${count} ${names[source]}`).join(", ");
       const meter = element("meter", { min: 0, max: total, value: each.votes, "aria-label": `${each.votes} of ${total} votes` });
       const sure = each.confidence === null ? "" : `, halting ${percent(each.confidence)}`;
-      card.append(meter, element("p", {}, element("b", {}, `${each.votes} of ${total} votes`), ` (${parts})${sure}`));
+      card.append(meter, element("p", {}, element("b", {}, `${each.votes} of ${total} votes`), parts ? ` (${parts})${sure}` : ""));
+      if (each.shares) {
+        const shares = Object.entries(each.shares).filter(([, share]) => share > 0).map(([source, share]) => `${percent(share)} ${names[source]}`).join(", ");
+        card.append(element("p", {}, element("b", {}, `${percent(each.probability)} likely`), ` (${shares})`));
+      }
       return card;
     });
     $("votes").replaceChildren(element("h3", {}, this.puzzle.grids.length > 1 ? `Candidates for test ${this.input + 1}` : "Candidates"), element("div", { class: "candidates" }, ...cards));
@@ -323,8 +336,10 @@ export class Run {
     $("forth").disabled = this.position >= this.length;
   }
 
+  // For screen readers, and in the verdict's place until there is one.
   #say(words) {
     $("live").textContent = words;
+    if (!this.answer && !this.over) this.#verdict("working", words, []);
   }
 }
 

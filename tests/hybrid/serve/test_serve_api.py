@@ -8,7 +8,7 @@ from typing import Any
 
 import doubles
 import pytest
-from conftest import Serve, tiny
+from serving import Serve, tiny
 from starlette.testclient import TestClient
 
 from hybrid.serve.reading import read_puzzle
@@ -73,7 +73,10 @@ def test_candidates_of_arc_come_with_their_votes(serve: Serve) -> None:
     body = {"question": ARC, "llm": "none", "stream": True}
     answer = next(d for n, d in events(client.post("/v1/solve", json=body).text) if n == "answer")
     assert answer["votes"] == [
-        [{"grid": "2 0", "votes": 1, "sources": {"refiner": 1}, "confidence": pytest.approx(0.75, abs=0.001)}]
+        [
+            {"grid": "2 0", "guess": 1, "votes": 1, "sources": {"refiner": 1}}
+            | {"confidence": pytest.approx(0.75, abs=0.001)}
+        ]
     ]
     assert answer["record"]["status"] == "unverified"
 

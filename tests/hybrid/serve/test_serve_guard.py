@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import doubles
 import pytest
-from conftest import Serve
+from serving import Serve
 from starlette.testclient import TestClient
 from typer.testing import CliRunner
 

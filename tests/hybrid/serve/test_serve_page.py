@@ -15,8 +15,8 @@ from urllib.parse import quote
 
 import doubles
 import pytest
-from conftest import listening, service
 from playwright.sync_api import Browser, Page, expect, sync_playwright
+from serving import listening, service
 
 from hybrid.serve.guard import Policy
 

@@ -12,7 +12,7 @@ import doubles
 import httpx
 import numpy as np
 import pytest
-from conftest import Serve, listening, plays, service, tiny
+from serving import Serve, listening, plays, service, tiny
 
 PUZZLE = {"question": doubles.SUDOKU, "llm": "none"}
 ENDLESS = {
