@@ -16,7 +16,8 @@ from trm.text import parse_json as parse_bounded
 class Item:
     """A puzzle as its source has it. where: its place, for messages. name: the puzzle's id.
 
-    question: text, or the parsed JSON of a puzzle with demonstrations, which is not written as text to be read again.
+    question: text, or the parsed JSON of a puzzle with demonstrations, or a whole puzzle, which are not written as
+    text to be read again.
     ends: a start and a goal that stand beside the question. flat: whether the question may be a grid in one line.
     """
 

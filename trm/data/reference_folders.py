@@ -74,14 +74,16 @@ def _task_of(folder: Path, inputs: Array, name: str | None) -> Task:
 
 def _grids(folder: Path, inputs: Array, labels: Array, task: Task) -> Items:
     symbols = np.array([0] * (1 + task.reserved) + list(task.symbols), dtype=np.uint8)
-    for number, (tokens, label) in enumerate(zip(inputs, labels, strict=True), 1):
+    least, most = task.reserved + 1, len(symbols) - 1
+    known = [np.array(((cells >= least) & (cells <= most)).all(1)) for cells in (inputs, labels)]
+    shape = len(inputs), task.height, task.width
+    questions, answers = (symbols[np.clip(cells, 0, most)].reshape(shape) for cells in (inputs, labels))
+    for number, (question, answer, *sound) in enumerate(zip(questions, answers, *known, strict=True), 1):
         where = f"{folder}, puzzle {number}"
-        if min(tokens.min(), label.min()) <= task.reserved or max(tokens.max(), label.max()) >= len(symbols):
-            yield PuzzleError(f"{where}: tokens from 1 to {len(symbols) - 1} expected in every cell")
+        if not all(sound):
+            yield PuzzleError(f"{where}: expected tokens from {least} to {most} in every cell")
             continue
-        question, answer = (symbols[cells].reshape(task.height, task.width) for cells in (tokens, label))
-        text = task.question_text(Puzzle(task.name, (question,)))
-        yield Item(where, f"{folder.name}:{number}", text, task.text((answer,)), task.name)
+        yield Item(where, f"{folder.name}:{number}", Puzzle(task.name, (question,), answers=(answer,)))
 
 
 def _with_demonstrations(folder: Path, inputs: Array, labels: Array, task: Task) -> Items:

@@ -101,6 +101,11 @@ class OwnGrid(Task):
         codes = _codes(self._texts)
         self._code_of = dict(zip(self._texts, codes, strict=True))
         self._text_of = dict(zip(codes, self._texts, strict=True))
+        self._code_of_byte = np.full(256, -1, dtype=np.int16)  # of each character of Latin-1
+        for symbol, code in self._code_of.items():
+            if len(symbol) == 1 and ord(symbol) < 256:
+                self._code_of_byte[ord(symbol)] = code
+        self._is_symbol = np.isin(np.arange(256), codes)
         self.symbols = tuple(codes)
         self.answer_symbols = tuple(self._code_of[symbol] for symbol in answer)
         self.fills = dict.fromkeys(codes, self.answer_symbols)
@@ -116,6 +121,8 @@ class OwnGrid(Task):
         return (self._grid(text),)
 
     def _grid(self, text: str) -> Grid:
+        if (grid := self._plain(text)) is not None:
+            return grid
         rows = read_rows(text)
         size = f"{self.height}x{self.width}"
         if len(rows) == 1 < self.height:
@@ -133,6 +140,19 @@ class OwnGrid(Task):
                     known = shorten(" ".join(self._texts))
                     raise GridParseError(f"row {number}, cell {column}: {symbol!r}, expected one of {known}")
         return np.array([[self._code_of[symbol] for symbol in row] for row in rows], dtype=np.uint8)
+
+    def _plain(self, text: str) -> Grid | None:
+        """The grid of text that is lines of known characters and no more: files hold many in this form."""
+        lines = text.split("\n")
+        if len(lines) > 1 and [len(line) for line in lines] != [self.width] * self.height:
+            return None
+        try:
+            grid = self._code_of_byte[np.frombuffer("".join(lines).encode("latin-1"), dtype=np.uint8)]
+        except UnicodeEncodeError:
+            return None
+        if grid.size != self.height * self.width or grid.min() < 0:
+            return None
+        return grid.astype(np.uint8).reshape(self.height, self.width)
 
     def text(self, grids: Grids) -> str:
         gap = "" if all(len(symbol) == 1 for symbol in self._texts) else " "
@@ -158,7 +178,8 @@ class OwnGrid(Task):
         if len(puzzle.inputs) != 1 or puzzle.grid.shape != (self.height, self.width):
             found = " and ".join(map(shape_words, puzzle.inputs))
             raise PuzzleError(f"{OWN}: grid of {found}, expected one of {self.height}x{self.width}")
-        self.encode(puzzle.grid)  # refuses unknown symbols
+        if not self._is_symbol[puzzle.grid].all():
+            self.encode(puzzle.grid)  # says which symbol is unknown
 
     def violations(self, question: Grid, answer: Grid) -> list[Violation]:
         """What keeps the answer from being one at all: whether it is right, nobody knows."""
