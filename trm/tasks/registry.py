@@ -77,7 +77,7 @@ def recognise(text: str, flat: bool = True) -> Puzzle:
     """
     tasks = _in_order()
     for task in tasks:
-        if task.is_certain(text):
+        if task.is_certain(text) and (flat or task.flat_is_certain or "\n" in text):
             return _read(task, text)
     shares = [(task.detect(text), task) for task in tasks]
     listed = text.lstrip().startswith("[")  # as no puzzle with demonstrations is

@@ -207,10 +207,10 @@ def translated(rows: Sequence[str], question: Grid) -> list[str]:
     A symbol means what the question has in all of its cells. Of those on free cells a space, else the first of
     FREES, is free, and a known symbol of a path is a path: so is a dot beside spaces. Any other stays as it is.
     """
+    if not "".join(rows).strip(ANSWER):
+        return list(rows)
     cells = np.array([list(row) for row in rows])
     symbols = set(cells.reshape(-1).tolist())
-    if symbols <= set(ANSWER):
-        return list(rows)
     kinds = {symbol: set(question[cells == symbol].tolist()) for symbol in symbols}
     meaning = {symbol: symbol for symbol in symbols}
     for code in (WALL, START, GOAL):
