@@ -20,7 +20,7 @@ CONTROLS = "\x1b[31mred\x07\x9b2J\u202e\r\n== 1: verified\x00\ud800"
     "text", ["[" * 100_000, '{"a":' * 100_000, "[" * 500 + "]" * 500, "9" * 5000, "", "\x00"]
 )
 def test_json_that_cannot_be_read_is_a_value_error(text: str) -> None:
-    with pytest.raises(ValueError, match="."):
+    with pytest.raises(ValueError, match=r"."):
         parse_json(text)
 
 
@@ -29,7 +29,7 @@ def test_json_that_cannot_be_read_is_a_value_error(text: str) -> None:
     ["a = " + "[" * 100_000, "a = " + "[" * 500 + "]" * 500, ".".join("a" * 5000) + "=1", "a=" + "9" * 5000],
 )
 def test_toml_that_cannot_be_read_is_a_value_error(text: str) -> None:
-    with pytest.raises(ValueError, match="."):
+    with pytest.raises(ValueError, match=r"."):
         parse_toml(text)
 
 

@@ -85,6 +85,8 @@ def _by_id(key: str, part: Any) -> list[tuple[str, Any]]:
 
 def _own_id(task: Mapping[str, Any]) -> str | None:
     """The id that a task itself names."""
+    if not isinstance(task, Mapping):
+        return None
     return next(
         (str(task[key]) for key in _IDS if isinstance(task.get(key), str | int) and task[key] != ""), None
     )

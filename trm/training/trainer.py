@@ -268,8 +268,7 @@ class Trainer:
             "step": self.done_steps,
             "seconds": self.seconds,
             "best": self.best,
-            "evaluation_due": self.progress() >= self.next_evaluation
-            and self.evaluated_step != self.done_steps,
+            "next_evaluation": self.next_evaluation,
             **self.learner.state_dict(),
             "pool": slots,
         }
@@ -301,8 +300,11 @@ class Trainer:
         self.done_steps, self.seconds, self.best = state["step"], state["seconds"], state["best"]
         self._reported = (self.done_steps, self.seconds)
         every, progress = self.config.train.evaluate_every, self.progress()
-        due = state.get("evaluation_due", False)  # runs of before this key do not say
-        self.next_evaluation = progress if due else (math.floor(progress / every + 1e-9) + 1) * every
+        self.next_evaluation = (math.floor(progress / every + 1e-9) + 1) * every
+        before, now = state["config"]["train"], asdict(self.config.train)
+        if all(before.get(key) == now[key] for key in ("steps", "seconds", "evaluate_every")):
+            # Not rounded: it decides at which step; runs of before this key do not say.
+            self.next_evaluation = state.get("next_evaluation", self.next_evaluation)
 
     def close(self) -> None:
         """Leave the other processes of the run, if there are any; not after an error, when they may never come."""
