@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -19,6 +20,7 @@ from trm import tasks
 from trm.data.files import load, strict
 from trm.evaluation.statistics import wilson
 from trm.grid import PuzzleError
+from trm.text import message_line
 
 app = typer.Typer()
 
@@ -42,6 +44,8 @@ def check(
         text = inputs.text_of(answer)
     except PuzzleError as error:
         fail(error)
+    for line in inputs.messages(list(loaded)):
+        print(f"hybrid: {message_line(line)}", file=sys.stderr)
     kind = tasks.get(loaded[0].task)
     try:
         choices = kind.parse_candidates(loaded[0], text)

@@ -116,6 +116,19 @@ class ModelPool:
             return task.on(expert.config.canvas_width or task.width)
         return task.on(canvas_side(puzzle, expert.config, self.adaptation.smallest_canvas))
 
+    def _without_rules(self, task: str) -> str:
+        """What answers are worth that neither rules nor demonstrations judge: the accuracy of the training run."""
+        if get(task).has_checker or get(task).has_demonstrations:
+            return ""
+        metrics = self.expert(task).meta.get("metrics", {})
+        known = "accuracy" in metrics and "n" in metrics
+        share = (
+            f"{metrics['accuracy']:.1%} of {metrics['n']} held-out puzzles right"
+            if known
+            else "nothing measured"
+        )
+        return f"no rules verify its answers; training ended with {share}"
+
     def context(self, puzzle: Puzzle) -> int | None:
         """The number of the embedding of a puzzle that the expert learned by name; None if it did not learn it.
 
@@ -148,7 +161,7 @@ class ModelPool:
                 self.canvas(puzzle),
                 accepts_drafts=drafts,
                 context=context or 0,
-                warning=UNKNOWN_PUZZLE if context is None else "",
+                warning=UNKNOWN_PUZZLE if context is None else self._without_rules(task),
             )
         key, config = self._key(puzzle), self.adaptation
         if budget_seconds is not None:

@@ -158,5 +158,6 @@ def test_a_file_is_trained_on_measured_and_answered(tmp_path: Path, monkeypatch:
     record = json.loads(solved.stdout)
     assert (record["task"], record["question"]) == (NAME, ".AB\nBA.")
     assert record["confidence"] is not None
+    assert "of 8 held-out puzzles" in solved.stderr
     with pytest.raises(CheckpointError, match="expected one expert"):
         load(best).task_named("grid:5x5")
