@@ -50,16 +50,20 @@ def ends_of(start: str | None, goal: str | None) -> Ends | None:
 
 def messages(loaded: Loaded) -> list[str]:
     """What to tell of what was read: notes and errors, one line each; repeated ones in one line with their number."""
-    kinds: dict[str, list[str]] = {}
+    kinds: dict[tuple[str, str], list[str]] = {}
     for item in loaded:
-        found = (
-            [(f"warning: {item.id}: ", note) for note in item.notes]
-            if isinstance(item, Puzzle)
-            else [("", str(item))]
-        )
-        for before, words in found:
-            kinds.setdefault(re.sub(r"'.*?'|\d+", "", words), []).append(before + words)
+        if isinstance(item, Puzzle):
+            for note in item.notes:
+                kinds.setdefault(("", _kind(note)), []).append(f"warning: {item.id}: {note}")
+        else:
+            file = re.split(r", (?:line|item|row|task) |: ", str(item), maxsplit=1)[0]
+            kinds.setdefault((file, _kind(str(item))), []).append(str(item))
     return [lines[0] + _more(lines) for lines in kinds.values()]
+
+
+def _kind(words: str) -> str:
+    """A message without what differs between two of its kind: what is quoted, and numbers."""
+    return re.sub(r"'.*?'|\d+", "", words)
 
 
 def _more(lines: Sequence[str]) -> str:
