@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, Response
-from fastapi.staticfiles import StaticFiles
+from fastapi.responses import FileResponse, JSONResponse, Response
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -24,7 +23,7 @@ from hybrid.serve.service import EVENT_STREAM, RequestError, Service
 from hybrid.serve.worker import QueueFullError
 from trm import __version__, tasks
 
-PAGE = Path(__file__).parent / "page"
+PAGE, INDEX = Path(__file__).parent / "page", "index.html"
 log = logging.getLogger("hybrid.serve")
 
 _ERROR = {
@@ -95,7 +94,7 @@ def create_app(service: Service) -> ASGIApp:
     )
     _add_errors(app)
     _add_api(app, service)
-    app.mount("/", StaticFiles(directory=PAGE, html=True), name="page")
+    _add_page(app)
     return Guard(_Counted(app, service.metrics), service.settings.policy)
 
 
@@ -164,6 +163,20 @@ def _add_api(app: FastAPI, service: Service) -> None:
         return Response(service.metrics.text(), media_type=MEDIA_TYPE)
 
 
+def _add_page(app: FastAPI) -> None:
+    """A route for each of the page's files, so that no path of a request is ever one of a file."""
+
+    def sends(file: Path) -> Callable[[], Awaitable[Response]]:
+        async def send() -> Response:
+            return FileResponse(file)
+
+        return send
+
+    for file in sorted(PAGE.iterdir()):
+        path = "/" if file.name == INDEX else f"/{file.name}"
+        app.add_api_route(path, sends(file), methods=["GET", "HEAD"], include_in_schema=False)
+
+
 def _tasks_of(model: Model) -> list[str]:
     """The tasks that a model knows: those of the refiner's experts, or all where a language model answers alone."""
     refiner = model.pipeline.refiner
@@ -194,7 +207,8 @@ def _add_errors(app: FastAPI) -> None:
         where = ".".join(str(part) for part in first["loc"][1:])
         if first["type"] == "json_invalid":
             return JSONResponse(error_body(400, "the body is no JSON", "invalid_json"), 400)
-        message = f"{where}: {first['msg']}" if where else first["msg"]
+        words = first["msg"].removeprefix("Value error, ")
+        message = f"{where}: {words}" if where else words
         return JSONResponse(error_body(422, message, "invalid_value", where or None), 422)
 
     @app.exception_handler(Exception)
@@ -222,5 +236,5 @@ class _Counted:
         try:
             await self.app(scope, receive, counting)
         finally:
-            route = getattr(scope.get("route"), "path", "") or "page"
+            route = getattr(scope.get("route"), "path", "none")
             self.metrics.requests.labels(route, str(statuses[0] if statuses else 500)).inc()

@@ -250,9 +250,9 @@ async function load() {
     else problem(error.message);
     return;
   }
-  const names = (name) => (name === "none" ? "none" : name);
-  $("llm").replaceChildren(...models.llms.map((name) => element("option", { value: name }, names(name))));
-  $("refiner").replaceChildren(...models.refiners.map((name) => element("option", { value: name }, names(name))));
+  for (const [id, names] of [["llm", models.llms], ["refiner", models.refiners]]) {
+    $(id).replaceChildren(...names.map((name) => element("option", { value: name }, name)));
+  }
   const tasks = [...new Set(samples.map((sample) => sample.task))];
   const order = [...Object.keys(TASKS), ...tasks].filter((task, n, all) => tasks.includes(task) && all.indexOf(task) === n);
   segments($("tasks"), order.map((task) => [task, TASKS[task] ?? task]), order[0], (task) => listSamples(task));

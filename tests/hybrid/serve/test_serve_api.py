@@ -96,7 +96,8 @@ def test_models_are_chosen_by_name(client: TestClient) -> None:
         ({"refiner": "/etc/passwd"}, 404),
         ({"llm": "none", "refiner": "none"}, 404),
         ({"steps": 0}, 422),
-        ({"steps": "many"}, 422),
+        ({"steps": "16"}, 422),
+        ({"trace": 1}, 422),
         ({"unknown": 1}, 422),
         ({"task": "chess"}, 422),
         ({"question": "55" + doubles.SUDOKU[2:]}, 422),
@@ -125,6 +126,11 @@ def test_a_question_is_never_opened_as_a_file(client: TestClient, tmp_path: Path
     file.write_text(doubles.SUDOKU)
     for question in (str(file), f"file://{file}", "-", "ckpt/trm.pt"):
         assert client.post("/v1/solve", json={"question": question}).status_code == 422
+
+
+def test_a_wrong_method_is_told_the_right_one(client: TestClient) -> None:
+    reply = client.get("/v1/solve")
+    assert (reply.status_code, reply.headers["allow"]) == (405, "POST")
 
 
 # -- score, and the rest -----------------------------------------------------------------------------------
