@@ -194,6 +194,8 @@ def read_records(numbered: Iterable[tuple[int, Any]], where: str, stem: str, uni
             fields = arc_files.as_record(fields)
             columns = _columns_of(tuple(fields))
             question = fields.get(columns.question)
+        if isinstance(question, int) and not isinstance(question, bool):
+            question = str(question)
         own = fields.get(columns.id)
         name = str(own) if _scalar(own) and str(own) not in ids else f"{stem}:{row}"
         ids.add(name)
@@ -295,6 +297,6 @@ def _number(value: str | int | float) -> str | int | float:
 
 def _text(value: Any) -> str | None:
     """An answer as text: that of an ARC task may be JSON in the record."""
-    if isinstance(value, str):
-        return value or None
+    if isinstance(value, str | int) and not isinstance(value, bool):
+        return str(value) or None
     return json.dumps(value) if isinstance(value, (dict, list)) else None

@@ -8,6 +8,7 @@ Another package adds a task by an entry point of the group `trm.tasks`: the task
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from functools import cache
 from importlib import import_module
@@ -90,7 +91,7 @@ def recognise(text: str, flat: bool = True) -> Puzzle:
     first_error = None
     for _, task in likely:
         try:
-            if not (flat or task.flat_is_certain or listed or "\n" in text or "\\n" in text):
+            if not (flat or task.flat_is_certain or listed or re.search(r"\n|\\n|[|/,;]", text)):
                 words = (
                     f"a single line of {len(text)} cells, expected lines; --task {task.name} reads a flat one"
                 )

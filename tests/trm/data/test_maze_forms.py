@@ -56,6 +56,7 @@ MAZES = {
     "a fence": f"Solve:\n\n```text\n{TEXT}\n```\n",
     "tabs before it": TEXT.replace("\n", "\n\t"),
     "an indent that the first line lost": TEXT.replace("\n", "\n    "),
+    "rows parted by bars": "|".join(WALLS),
     "every cell twice": "\n".join("".join(c * 2 for c in row) for row in WALLS),
     "part of a path": TEXT.replace("S  ", "Soo", 1),
 }

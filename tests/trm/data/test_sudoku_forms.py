@@ -93,6 +93,7 @@ FORMS = {
     "an array as it is printed": str(GRID),
     "an assignment": "board = [\n" + "".join(f"    {row},\n" for row in NUMBERS) + "]\n",
     "braces": str(NUMBERS).replace("[", "{").replace("]", "}") + ";",
+    "rows parted by a slash": "/".join(ROWS),
     "a sentence before it": f"Please fill in this one: {LINE.replace('.', '0')}",
     "markup": f"<?xml version='1.0'?>\n<games>\n<game level='2' data=\"{LINE.replace('.', '0')}\" />\n</games>",
     "a fence": "Here it is:\n\n```\n" + "\n".join(ROWS) + "\n```\n",
@@ -139,6 +140,10 @@ RECORDS = {
             json.dumps({"initial_board": p.grid.tolist(), "solution": (p.answers or ())[0].tolist()})
             for p in PUZZLES
         ),
+    ),
+    "numbers in JSON": (
+        "f.jsonl",
+        "".join(f'{{"puzzle": {q.replace(".", "0").lstrip("0")}, "solution": {a}}}\n' for q, a in PAIRS),
     ),
     "columns in JSON": ("f.json", json.dumps({"puzzles": LINES, "solutions": ANSWERS})),
     "columns by number": (

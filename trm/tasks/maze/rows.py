@@ -12,6 +12,7 @@ Rows = list[list[str]]
 
 WALLS = "#█▓■◼🧱🟫"
 STARTS, GOALS = "SsAB@qI", "GgEeFfTX"
+ROW_MARKS = "|/,;"  # which part the rows of a maze in one line
 MOST_READ = 32  # rows and columns
 
 
@@ -49,6 +50,10 @@ def _rows(text: str) -> Rows:
         return [list(row[0]) for row in listed] if strings else listed
     if "\n" not in text:
         text = text.replace("\\n", "\n")
+        joined = (text.split(mark) for mark in ROW_MARKS if mark in text)
+        text = next(
+            ("\n".join(rows) for rows in joined if len({len(row) for row in rows}) == 1 < len(rows[0])), text
+        )
     lines = _unindented(lines_of(plain(unfenced(text))))
     separated = [fields(line) for line in lines]
     if len({len(row) for row in separated}) == 1 < len(separated[0]):
