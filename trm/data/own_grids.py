@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from math import isqrt
 from pathlib import Path
 
@@ -15,29 +17,50 @@ def describe_own_grid(name: str, *sources: str) -> str:
     """The whole name of the task of these files (`trm.tasks.own_grid`), from all of their questions and answers.
 
     name: `grid`, or `grid:3x4` where the files hold each grid as a line that is no square. A source may be several
-    files joined by `+`. Raises PuzzleError where there is no file, or its grids differ in size.
+    files joined by `+`. A space is a cell where the grids have one size only then. Raises PuzzleError where there is
+    no file, or its grids differ in size.
     """
     files = [Path(part) for source in sources for part in source.split("+") if part]
     if not files:
         raise PuzzleError(f"task {OWN}: expected data.train=FILE, with the columns question and answer")
-    size = _size_in(name)
-    symbols: tuple[dict[str, None], dict[str, None]] = ({}, {})  # of questions and of answers, in order
-    for file in files:
-        for item in items(file):
-            if isinstance(item, PuzzleError):
-                raise item
-            for text, known in zip((item.question, item.answer), symbols, strict=True):
-                if text is None:
-                    raise PuzzleError(f"{item.where}: no answer, expected one to learn from")
-                rows = read_rows(text if isinstance(text, str) else json.dumps(text))
-                found = _size_of(rows, size, item.where)
-                if found != (size := size or found):
-                    shapes = f"{found[0]}x{found[1]}, expected {size[0]}x{size[1]} as before"
-                    raise PuzzleError(f"{item.where}: a grid of {shapes}: all grids have one size")
-                known.update(dict.fromkeys(cell for row in rows for cell in row))
-    if size is None:
+    pairs = [pair for file in files for pair in _pairs(file)]
+    if not pairs:
         raise PuzzleError(f"{files[0]}: no grid found, expected questions and answers")
-    return own_grid_name(*size, sorted(symbols[0]), sorted(symbols[1]))
+    try:
+        return _described(name, pairs, spaces=False)
+    except PuzzleError as error:
+        if not any(" " in question or " " in answer for _, question, answer in pairs):
+            raise
+        with suppress(PuzzleError):
+            return _described(name, pairs, spaces=True)
+        raise error
+
+
+def _pairs(file: Path) -> Iterator[tuple[str, str, str]]:
+    """The place, the question and the answer of each record, both as text. Raises PuzzleError."""
+    for item in items(file):
+        if isinstance(item, PuzzleError):
+            raise item
+        if item.answer is None:
+            raise PuzzleError(f"{item.where}: no answer, expected one to learn from")
+        question = item.question if isinstance(item.question, str) else json.dumps(item.question)
+        yield item.where, question, item.answer
+
+
+def _described(name: str, pairs: Sequence[tuple[str, str, str]], spaces: bool) -> str:
+    size = _size_in(name)
+    questions: dict[str, None] = {}  # symbols, in order
+    answers: dict[str, None] = {}
+    for where, question, answer in pairs:
+        for text, known in ((question, questions), (answer, answers)):
+            rows = read_rows(text, spaces)
+            found = _size_of(rows, size, where)
+            if found != (size := size or found):
+                shapes = f"{found[0]}x{found[1]}, expected {size[0]}x{size[1]} as before"
+                raise PuzzleError(f"{where}: a grid of {shapes}: all grids have one size")
+            known.update(dict.fromkeys(cell for row in rows for cell in row))
+    assert size is not None
+    return own_grid_name(*size, sorted(questions), sorted(answers))
 
 
 def _size_in(name: str) -> tuple[int, int] | None:

@@ -33,11 +33,14 @@ def lacks_symbols(name: str) -> bool:
     return is_own(name) and name.count(":") < 2
 
 
-def read_rows(text: str) -> list[list[str]]:
+def read_rows(text: str, spaces: bool = False) -> list[list[str]]:
     """The cells of each line of a grid; a single line may hold a whole grid.
 
     A cell is a character; where there are spaces, commas or semicolons, what they part; or an entry of a JSON list.
+    spaces: a space is a cell like any other character.
     """
+    if spaces:
+        return [list(line) for line in text.strip("\r\n").splitlines()]
     if text.lstrip().startswith("[") and (rows := _json_rows(text)) is not None:
         return rows
     lines = [line.strip() for line in text.splitlines() if line.strip()]
@@ -123,7 +126,7 @@ class OwnGrid(Task):
     def _grid(self, text: str) -> Grid:
         if (grid := self._plain(text)) is not None:
             return grid
-        rows = read_rows(text)
+        rows = read_rows(text, " " in self._code_of)
         size = f"{self.height}x{self.width}"
         if len(rows) == 1 < self.height:
             (cells,) = rows

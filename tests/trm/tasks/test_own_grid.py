@@ -15,9 +15,11 @@ from typer.testing import CliRunner
 import hybrid.cli
 from hybrid.llm.chat.prompts import ChatProposer
 from hybrid.pipeline import Pipeline
-from trm.checkpoints.format import CheckpointError, load
+from trm.checkpoints.format import CheckpointError
+from trm.checkpoints.format import load as load_checkpoint
 from trm.cli import app
 from trm.config import ConfigError
+from trm.data.files import load, strict
 from trm.data.own_grids import describe_own_grid
 from trm.grid import PuzzleError
 from trm.inference.config import SearchConfig
@@ -109,6 +111,16 @@ def test_a_file_says_size_and_symbols(tmp_path: Path) -> None:
     assert describe_own_grid("grid", lines) == "grid:3x2:.ab:ab"
     assert describe_own_grid("grid", flat) == "grid:2x2:.12:12"
     assert describe_own_grid("grid:2x3", oblong) == "grid:2x3:.12:12"
+    spaced = table(tmp_path / "spaced.csv", ("# #\n  #", "#o#\noo#"), ("###\n#  ", "###\n#oo"))
+    assert describe_own_grid("grid", spaced) == "grid:2x3: #:#o"
+    assert [
+        get("grid:2x3: #:#o").text(puzzle.inputs) for puzzle in strict(load(spaced, "grid:2x3: #:#o"))
+    ] == [
+        "# #\n  #",
+        "###\n#  ",
+    ]
+    parted = table(tmp_path / "parted.csv", ("a b\nc d", "a a\na a"))
+    assert describe_own_grid("grid", parted) == "grid:2x2:abcd:a"
     records = tmp_path / "records.jsonl"
     records.write_text(json.dumps({"question": [[10, 0]], "answer": [[10, 7]]}) + "\n")
     assert describe_own_grid("grid:1x2", str(records)) == "grid:1x2:0,10,:10,7,"
@@ -147,7 +159,7 @@ def test_a_file_is_trained_on_measured_and_answered(tmp_path: Path, monkeypatch:
     trained = CliRunner().invoke(app, ["train", str(CONFIGS / "grid.toml"), "data.train=own.csv", *words])
     assert trained.exit_code == 0, trained.output
     best = "run/checkpoints/best"
-    assert load(best).task_named("grid") == NAME
+    assert load_checkpoint(best).task_named("grid") == NAME
     assert json.loads((tmp_path / "run" / "config.json").read_text())["data"]["task"] == NAME
     measured = CliRunner().invoke(
         app, ["eval", best, "--task", "grid", "--data", "own.csv", "--steps", "1", "--json"]
@@ -160,4 +172,4 @@ def test_a_file_is_trained_on_measured_and_answered(tmp_path: Path, monkeypatch:
     assert record["confidence"] is not None
     assert "of 8 held-out puzzles" in solved.stderr
     with pytest.raises(CheckpointError, match="expected one expert"):
-        load(best).task_named("grid:5x5")
+        load_checkpoint(best).task_named("grid:5x5")
