@@ -50,7 +50,7 @@ from trm.device import DeviceError
 from trm.grid import PuzzleError
 from trm.inference.config import SearchConfig
 from trm.progress import lines
-from trm.text import message_line
+from trm.text import message_line, printable_lines
 
 DEFAULT_OUT = Path("results") / "compare"
 INCOMPLETE = 1
@@ -193,8 +193,8 @@ def finish(folder: Path, environment: dict[str, Any]) -> None:
     records = list(read_records(folder))
     results = metrics.results(records, environment)
     (folder / "results.json").write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n")
-    (folder / "report.md").write_text(report.markdown(results))
-    (folder / "report.html").write_text(report.html(results, records))
+    (folder / "report.md").write_text(printable_lines(report.markdown(results)))
+    (folder / "report.html").write_text(printable_lines(report.html(results, records)))
     Console(width=110, soft_wrap=True).print(report.table(results))
     print(folder / "report.html")
 

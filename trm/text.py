@@ -52,6 +52,11 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
+def printable_lines(text: str) -> str:
+    """`printable` text whose line ends stay."""
+    return "\n".join(map(printable, text.split("\n")))
+
+
 def message_line(message: object) -> str:
     """A message for standard error: printable, on one line, and at most `LONGEST_MESSAGE` characters long."""
     text = str(message)
