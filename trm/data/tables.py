@@ -29,6 +29,7 @@ IDS = ("id", "puzzle_id", "task_id")
 KEYS = {*IDS, "task", *QUESTIONS, *ANSWERS}  # of a record; its other fields become the puzzle's meta
 NUMBER = re.compile(r"-?\d{1,15}(\.\d{1,15})?")
 DELIMITERS = ",;\t|"
+LEAST_NUMBER = 10**40  # a smaller one is no Sudoku that lost its zeros
 LONGEST_ROW = 32  # cells: a longer line below a header is a whole puzzle
 
 
@@ -194,7 +195,7 @@ def read_records(numbered: Iterable[tuple[int, Any]], where: str, stem: str, uni
             fields = arc_files.as_record(fields)
             columns = _columns_of(tuple(fields))
             question = fields.get(columns.question)
-        if isinstance(question, int) and not isinstance(question, bool):
+        if isinstance(question, int) and question > LEAST_NUMBER:
             question = str(question)
         own = fields.get(columns.id)
         name = str(own) if _scalar(own) and str(own) not in ids else f"{stem}:{row}"
