@@ -84,6 +84,7 @@ def test_the_last_of_a_list_of_pairs_is_the_test(data: Any, tmp_path: Path) -> N
     assert (puzzle.id, len(puzzle.demos)) == ("pairs", 2)
     assert puzzle.grid.tolist() == OTHER["input"]
     assert "3 pairs" in puzzle.notes[0]
+    assert "one pair" in refusal(written(tmp_path / "single.json", [PAIR]))
 
 
 def test_a_demonstration_that_is_too_large_is_left_out_and_noted(tmp_path: Path) -> None:
@@ -97,6 +98,9 @@ def test_a_demonstration_that_is_too_large_is_left_out_and_noted(tmp_path: Path)
 def test_colours_may_be_written_as_digits_in_text_or_as_fractions_that_are_whole(tmp_path: Path) -> None:
     rows = {"input": ["10", "02"], "output": [[2.0, 0.0], ["0", "1"]]}
     (puzzle,) = loaded(written(tmp_path / "task.json", {"train": [rows], "test": [OTHER]}))
+    assert [side.tolist() for side in puzzle.demos[0]] == [PAIR["input"], PAIR["output"]]
+    text = {"train": [{"input": "1 0\n0 2", "output": "20\n01"}], "test": [OTHER]}
+    (puzzle,) = loaded(written(tmp_path / "text.json", text))
     assert [side.tolist() for side in puzzle.demos[0]] == [PAIR["input"], PAIR["output"]]
     assert "1.5" in refusal(written(tmp_path / "half.json", {"train": [PAIR], "test": [{"input": [[1.5]]}]}))
 

@@ -21,7 +21,9 @@ PALETTE = ("000000", "0074d9", "ff4136", "2ecc40", "ffdc00", "aaaaaa", "f012be",
 
 # -- text: the public JSON of a task, and answers as rows of colours or as JSON ------------------------
 def read_grid(rows: object) -> Grid:
-    """A list of rows, each a list of colours or a string of digits, to a grid. Raises GridParseError."""
+    """A list of rows, each a list of colours or a string of digits, or text, to a grid. Raises GridParseError."""
+    if isinstance(rows, str) and len(blocks := _blocks(rows)) == 1:
+        (rows,) = blocks
     if not isinstance(rows, list) or not rows or not all(isinstance(row, list | str) and row for row in rows):
         raise GridParseError(f"{json.dumps(rows)[:40]}, expected a list of rows of colours")
     cells = [[_colour(cell) for cell in row] for row in rows]
@@ -125,6 +127,7 @@ def _pair(left: Grid, right: Grid, colour: bool) -> str:
 
 class Arc(Task):
     name = "arc"
+    noun = "an ARC task"
     rules = (
         "Each demonstration is a pair of an input grid and an output grid, whose cells are colours 0 to 9. "
         "One rule turns every input into its output. Find it and apply it to each test input. The answer is "
@@ -160,7 +163,9 @@ class Arc(Task):
         if isinstance(question, str):
             return self.parse(question)
         notes: list[str] = []
-        if isinstance(question, list) and len(question) > 1:
+        if isinstance(question, list) and question and all(isinstance(pair, Mapping) for pair in question):
+            if len(question) == 1:
+                raise GridParseError("a list of one pair, expected two at least: the last one is the test")
             question = {"train": question[:-1], "test": question[-1:]}
             notes.append(f"a list of {len(question['train']) + 1} pairs: the last one is taken for the test")
         data = question if isinstance(question, Mapping) else {}
