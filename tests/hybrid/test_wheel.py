@@ -57,6 +57,8 @@ def test_it_holds_every_module_and_file(wheel: Path) -> None:
         ("configs", "trm/configs", "*.toml"),
         ("prompts", "hybrid/prompts", "*.md"),
         ("ckpt", "trm/ckpt", "trm.pt"),  # what else lies there is for going on with
+        ("hybrid/serve/page", "hybrid/serve/page", "*"),
+        ("hybrid/serve", "hybrid/serve", "samples.json"),
         ("ckpt/qwen", "trm/ckpt/qwen", "*"),
         ("ckpt/smollm2", "trm/ckpt/smollm2", "*"),
     ):
