@@ -52,11 +52,13 @@ def read_any(text: str, where: str, stem: str) -> Items | None:
 def has_header(text: str) -> bool:
     """Whether the first line names a column of questions, and is no title of a grid below it."""
     first, *rows = (line for line in text.split("\n") if line.strip())
-    names = _columns(first)
-    if len(names) > 1 or names[0] not in QUESTIONS:
-        return any(name in QUESTIONS for name in names)
-    quoted_or_whole = bool(rows) and (rows[0].startswith('"') or len(rows[0]) > LONGEST_ROW)
-    return quoted_or_whole or len({len(row) for row in rows}) > 1 or len(rows) < 2
+    delimiter, below = _delimiter(first), rows[0] if rows else ""
+    names = _split(first, delimiter)
+    if not any(name in QUESTIONS for name in names):
+        return False
+    if delimiter in below or below.startswith('"') or len(below) > LONGEST_ROW or len(rows) < 2:
+        return True
+    return len(names) == 1 and len({len(row) for row in rows}) > 1
 
 
 def _delimiter(line: str) -> str:
@@ -67,10 +69,6 @@ def _delimiter(line: str) -> str:
 
 def _split(line: str, delimiter: str) -> list[str]:
     return [name.strip(' "\r\ufeff').lower() for name in line.split(delimiter)]
-
-
-def _columns(line: str) -> list[str]:
-    return _split(line, _delimiter(line))
 
 
 def read_csv(text: str, where: str, stem: str) -> Items:
@@ -104,7 +102,7 @@ def read_csv(text: str, where: str, stem: str) -> Items:
             records.append((start + 1, wrong or dict(zip(header, row, strict=False))))
         elif "".join(row).strip():
             delimiter = _delimiter(lines[start])
-            header = _columns(lines[start].strip("\n"))
+            header = _split(lines[start].strip("\n"), delimiter)
             if not any(name in QUESTIONS for name in header):
                 raise PuzzleError(f"{where}: columns {', '.join(header)}; expected one called question")
     return read_records(records, where, stem, "line")

@@ -51,6 +51,7 @@ MAZES = {
     "a list of rows": json.dumps(WALLS),
     "a list of characters": json.dumps([list(row) for row in WALLS]),
     "a comment": f"# my own maze, 7x7\n{TEXT}",
+    "a title that could be a header": f"Maze, large\n{TEXT}",
     "another comment": f"// mine\n{TEXT}",
     "its size": f"7 7\n{TEXT}",
     "a fence": f"Solve:\n\n```text\n{TEXT}\n```\n",

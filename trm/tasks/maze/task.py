@@ -30,7 +30,7 @@ CELLS = {
 OTHER, WRONG = (Cell("?", "free"), "  "), "\x1b[31m██\x1b[0m"
 IN_QUESTIONS = np.isin(np.arange(256), (WALL, FREE, START, GOAL))  # by code
 FLAT = "#█ .SGEsge"  # the characters of mazes in one line
-SIDES = f"{LEAST}x{LEAST} to {MOST}x{MOST} ({MOST + 2}x{MOST + 2} with a closed outer wall)"
+SIDES = f"{LEAST}x{LEAST} to {MOST}x{MOST}, or to {MOST + 2}x{MOST + 2} with a closed outer wall"
 
 
 def inner(grid: Grid) -> tuple[slice, slice]:
