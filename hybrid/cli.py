@@ -206,6 +206,8 @@ def _run(
         fail(error)
     for line in inputs.messages(loaded):
         print(f"hybrid: {message_line(line)}", file=sys.stderr)
+    if not loaded:
+        fail(f"no PUZZLE given, and no sample is bundled of {task}")
     puzzles = [item for item in loaded if isinstance(item, tasks.Puzzle)]
     if not puzzles:
         raise typer.Exit(2)
