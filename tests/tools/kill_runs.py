@@ -27,6 +27,7 @@ if str(ROOT) not in sys.path:  # run as a script, Python looks beside the file a
     sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 import numpy as np
+import torch
 from small_networks import network
 
 import eval.compare
@@ -62,6 +63,7 @@ def fork(program: Program, arguments: Sequence[str]) -> int:
     code = 1
     try:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+        torch.set_num_threads(1)  # the threads of the process that was forked are not here
         os.dup2(os.open(os.devnull, os.O_RDWR), 1)
         os.dup2(os.open(program.out.with_name("errors.txt"), os.O_CREAT | os.O_APPEND | os.O_WRONLY), 2)
         sys.argv = list(arguments)
