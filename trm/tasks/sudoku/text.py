@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from math import isqrt
 
 import numpy as np
+from numpy.typing import NDArray
 
 from trm.grid import Grid, GridParseError, shorten
 from trm.tasks.grid_text import fields, is_ruler, listed_rows, plain
@@ -27,6 +28,7 @@ LETTERS = "ABCDEFGHIJKLMNOPabcdefghijklmnop"  # above 9 in larger Sudokus
 BLANKS = "._0"  # blanks that may stand beside each other
 # Each of these is a blank where it is the only symbol that is no digit.
 OTHER_BLANKS = "*-xX?,·•□◻☐⬜⬛#~ "
+_PLAIN = "0123456789" + BLANKS
 _DIGITS = {**dict.fromkeys(BLANKS, 0), **{str(digit): digit for digit in range(1, 10)}}
 _CODES = bytes(_DIGITS.get(chr(code), 0) for code in range(256))  # the digit of each ASCII code
 _FLAT = re.compile(r"[0-9._]{81}|[1-9*]{81}|[1-9xX]{81}|[1-9?]{81}|[1-9-]{81}|[0-9.]{729}", re.ASCII)
@@ -42,9 +44,16 @@ def read_grid(text: str) -> Grid:
     return read(text)[0]
 
 
+def read_plain(texts: Sequence[str]) -> tuple[NDArray[np.intp], NDArray[np.uint8]]:
+    """Which of the texts are 81 digits and plain blanks [n], and their cells [n, 81]."""
+    places = [n for n, text in enumerate(texts) if len(text) == 81 and not text.strip(_PLAIN)]
+    cells = bytearray("".join(texts[n] for n in places).encode().translate(_CODES))
+    return np.array(places, dtype=np.intp), np.frombuffer(cells, dtype=np.uint8).reshape(-1, 81)
+
+
 def read(text: str) -> tuple[Grid, tuple[str, ...]]:
     """The grid [9, 9], and what a person should know of how it was read. Raises GridParseError."""
-    if len(text) == 81 and not text.strip("0123456789._"):  # a short cut: files hold millions in this form
+    if len(text) == 81 and not text.strip(_PLAIN):  # a short cut: files hold millions in this form
         return np.frombuffer(bytearray(text.encode().translate(_CODES)), dtype=np.uint8).reshape(9, 9), ()
     rows = _rows(plain(text))
     _refuse_other_sizes(rows)
