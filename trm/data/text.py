@@ -10,6 +10,7 @@ from trm.data.variants import names_other_rules
 from trm.grid import PuzzleError, shorten
 from trm.tasks import Task, detect, get, names
 from trm.tasks.grid_text import has_words, is_ruler, listed_rows
+from trm.tasks.registry import TakenFor
 
 Line = tuple[int, str]  # with its number, from 1
 Block = list[Line]  # without empty lines
@@ -27,9 +28,8 @@ def read_text(text: str, where: str, stem: str, task_name: str | None) -> Items:
     lines = text.split("\n")
     found = list(_pieces(lines, None if task_name is None else get(task_name), markup))
     if not found:
-        raise PuzzleError(
-            f"{where}: {shorten(text.strip())}: no puzzle found, expected one of {', '.join(names())}"
-        )
+        expected = get(task_name).noun if task_name else f"one of {', '.join(names())}"
+        raise PuzzleError(f"{where}: {shorten(text.strip())}: no puzzle found, expected {expected}")
     for number, question, answer in found:
         place = where if len(found) == 1 and not markup else f"{where}, line {number}"
         if isinstance(question, PuzzleError):
@@ -46,11 +46,12 @@ def _pieces(lines: list[str], task: Task | None, markup: bool) -> Iterator[Piece
     listed, variant = False, ""
     titled = task is None or type(task).parts is not Task.parts  # another's rows may be words
     for number, line in enumerate(lines, 1):
-        try:
-            pair = next((pair for each in in_lines if (pair := each.in_line(line)) is not None), None)
-        except PuzzleError as error:
-            pieces.append((number, error, None))
-            continue
+        pair: tuple[str | PuzzleError, str | None] | None = None
+        for each in in_lines:
+            try:
+                pair = pair or each.in_line(line)
+            except PuzzleError as error:
+                pair = TakenFor(each, error), None
         if pair is not None:
             pieces.append((number, *pair))
             groups.append([[]])
