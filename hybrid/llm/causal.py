@@ -128,7 +128,7 @@ class CausalLM:
         if self._tokenizer.chat_template:
             try:
                 return self._from_template(messages)
-            except Exception:  # templates raise what they like; Gemma 2's knows no system role: the user says it
+            except Exception:  # templates raise what they like; Gemma 2's has no system role
                 system, user, *others = messages
                 told = {"role": "user", "content": f"{system['content']}\n\n{user['content']}"}
                 try:
