@@ -17,6 +17,7 @@ from hybrid.serve.catalogue import load
 from hybrid.serve.guard import Policy
 from hybrid.serve.service import Service, Settings
 from hybrid.serve.worker import Relay, Worker
+from hybrid.solving import NOBODY
 
 TOKEN_VARIABLE = "HYBRID_TOKEN"
 LEAST_TOKEN = 16  # characters
@@ -71,6 +72,8 @@ def is_loopback(host: str) -> bool:
 def run(options: Options) -> None:
     """Serve until interrupted. Raises ServeError and AdapterError, and MissingError where nothing can answer."""
     policy = policy_of(options)
+    if not {*options.llms, *options.refiners} - {NOBODY}:
+        raise ServeError("neither an LLM nor a refiner, expected one of them to answer")
     listening = _listen(options.host, options.port)  # before models load: a port in use is said at once
     with listening:
         logging.basicConfig(format="hybrid serve: %(message)s", stream=sys.stderr)

@@ -60,6 +60,8 @@ def step_event(puzzle: Puzzle, step: RolloutStep, attempt: int) -> Event:
             "grid": task.text((step.grid,)),
             "confidence": round(step.confidence, 6),
             "broken": wrong,
+            "weighed": [task.text((grid,)) for grid in step.weighed],
+            "z_moved": None if step.z_moved is None else round(step.z_moved, 4),
         },
     )
 

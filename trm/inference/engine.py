@@ -21,6 +21,8 @@ from torch import Tensor
 from trm.model.network import TRM, State
 
 Tokens = NDArray[np.int64]
+WEIGHED = 2  # tokens of a cell that are kept beside the decoded one
+LEAST_WEIGHT = 0.05  # the least probability of these
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,6 +35,7 @@ class Rollout:
     noise: float = 0.0  # σ of the Gaussian noise added to y before every supervision step
     seed: int = 0  # of the noise
     keep_log_probs: bool = False  # keep log p of every token; a draft is then given at every step
+    watched: bool = False  # keep what the network weighs, and how far z moves
 
 
 @dataclass(eq=False)
@@ -41,6 +44,8 @@ class Trajectory:
 
     likelihoods: of a rollout that keeps them, after every step log p of every token in every cell [L, V].
     go_ons: after every step what the halt logit must exceed to halt; 0 where it is missing.
+    weighed, z_moves: of a rollout that is watched, after every step the next likely tokens of each cell (0 where they
+    are unlikely), and the distance that z moved as a share of its length.
     seconds: its share of the steps, each shared equally by those in it.
     """
 
@@ -48,6 +53,8 @@ class Trajectory:
     halts: list[float] = field(default_factory=list)
     likelihoods: list[NDArray[np.float32]] = field(default_factory=list)
     go_ons: list[float] = field(default_factory=list)
+    weighed: list[Tokens] = field(default_factory=list)  # each [L, WEIGHED]
+    z_moves: list[float] = field(default_factory=list)
     seconds: float = 0.0
 
     @property
@@ -113,7 +120,7 @@ class Engine:
         while waiting or slots.busy:
             begun = time.perf_counter()
             slots.fill(waiting, rollouts)
-            grids, halts, go_ons, likelihoods = slots.step()
+            grids, halts, go_ons, likelihoods, watched = slots.step()
             share = (time.perf_counter() - begun) / len(slots.busy)
             leaving = []
             for slot, index in slots.busy.items():
@@ -124,7 +131,11 @@ class Engine:
                 result.seconds += share
                 if likelihoods is not None and rollouts[index].keep_log_probs:
                     result.likelihoods.append(likelihoods[slot])
-                if result.steps >= steps or (stop is not None and stop(index, result)):
+                if watched is not None and rollouts[index].watched:
+                    result.weighed.append(watched[0][slot])
+                    result.z_moves.append(float(watched[1][slot]))
+                told = stop is not None and stop(index, result)  # asked after the last step too: it watches
+                if told or result.steps >= steps:
                     leaving.append(slot)
             ended = [slots.busy[slot] for slot in leaving]
             slots.free(leaving)
@@ -151,6 +162,17 @@ def gains_from_bf16(device: str) -> bool:
 
 def _capabilities() -> Mapping[str, Any]:
     return torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+
+
+# What a step gives, on the host: grids [B, L], halt, go_on [B], log p of every token [B, L, V] where any rollout
+# keeps them, and what `_Slots._watch` says where any is watched.
+_Step = tuple[
+    Tokens,
+    NDArray[np.float32],
+    NDArray[np.float32],
+    NDArray[np.float32] | None,
+    tuple[Tokens, NDArray[np.float32]] | None,
+]
 
 
 class _Slots:
@@ -186,10 +208,8 @@ class _Slots:
             if one.noise:
                 self.noise[slot] = torch.Generator(device).manual_seed(one.seed)
 
-    def step(self) -> tuple[Tokens, NDArray[np.float32], NDArray[np.float32], NDArray[np.float32] | None]:
-        """One supervision step of the busy slots, on the host: grids [B, L], halt, go_on [B], log p of every token
-        [B, L, V], the last where any rollout keeps them.
-        """
+    def step(self) -> _Step:
+        """One supervision step of the busy slots."""
         config, device = self.model.config, self.model.device
         for slot, generator in self.noise.items():
             y = self.state.y[slot]
@@ -204,6 +224,9 @@ class _Slots:
             self.context[rows] if config.identities else None,
             self.draft[rows] if config.draft else None,
         )
+        watched = None
+        if any(one.watched for one in self.rollouts.values()):
+            watched = self._watch(out.logits, self.state.z[rows], state.z, rows)
         self.state.y[rows], self.state.z[rows] = state.y, state.z
         grids = self._spread(out.logits.argmax(-1), rows)
         kept = [slot for slot, one in self.rollouts.items() if one.keep_log_probs]
@@ -216,7 +239,16 @@ class _Slots:
                 later[held] = self.draft[held]
             self.draft = later
         halts, go_ons = (self._spread(logit, rows).cpu().numpy() for logit in (out.halt, out.go_on))
-        return grids.cpu().numpy(), halts, go_ons, likelihoods
+        return grids.cpu().numpy(), halts, go_ons, likelihoods, watched
+
+    def _watch(
+        self, logits: Tensor, before: Tensor, after: Tensor, rows: Tensor
+    ) -> tuple[Tokens, NDArray[np.float32]]:
+        """The next likely tokens of every cell [B, L, WEIGHED], and how far z moved [B]."""
+        likely = logits.softmax(-1).topk(1 + WEIGHED)
+        weighed = torch.where(likely.values >= LEAST_WEIGHT, likely.indices, 0)[..., 1:]
+        moved = (after - before).float().flatten(1).norm(dim=1) / after.float().flatten(1).norm(dim=1)
+        return self._spread(weighed, rows).cpu().numpy(), self._spread(moved, rows).cpu().numpy()
 
     def _spread(self, values: Tensor, rows: Tensor) -> Tensor:
         """Values of `rows` put at their slots, zeros elsewhere."""

@@ -58,6 +58,7 @@ class RolloutRequest:
             context=self.context,
             noise=self.noise,
             seed=self.seed,
+            watched=self.trace,
         )
 
     def decode(self, tokens: NDArray[np.int64], index: int) -> Grid:
@@ -69,7 +70,9 @@ class RolloutRequest:
 class RolloutStep:
     """A rollout after one supervision step. index: the puzzle's input; number: of the step, from 1.
 
-    grid: of the original puzzle. confidence: the halting probability.
+    grid: of the original puzzle. confidence: the halting probability. weighed: where rules decide, grids of the
+    next likely symbols, 0 where they are unlikely. z_moved: how far z moved, as a share of its length; None where the
+    engine does not say.
     """
 
     request: RolloutRequest
@@ -77,6 +80,18 @@ class RolloutStep:
     number: int
     grid: Grid
     confidence: float
+    weighed: tuple[Grid, ...] = ()
+    z_moved: float | None = None
+
+    @classmethod
+    def of(cls, request: RolloutRequest, index: int, run: Trajectory, grid: Grid) -> RolloutStep:
+        """The last step of a trajectory."""
+        confidence = float(sigmoid(np.array(run.halts[-1:], dtype=np.float64))[0])
+        weighed: tuple[Grid, ...] = ()
+        if run.weighed and request.task.has_checker:
+            weighed = tuple(request.decode(tokens, index) for tokens in run.weighed[-1].T)
+        moved = run.z_moves[-1] if run.z_moves else None
+        return cls(request, index, run.steps, grid, confidence, weighed, moved)
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,8 +146,7 @@ def run_requests(
             if request.task.check(request.original, grid).status is Status.VERIFIED:
                 verified.add(row)
             if watch is not None and request.trace:
-                confidence = float(sigmoid(np.array(run.halts[-1:], dtype=np.float64))[0])
-                watch(requests[rows[row][0]][0], RolloutStep(request, index, run.steps, grid, confidence))
+                watch(requests[rows[row][0]][0], RolloutStep.of(request, index, run, grid))
         late = deadline is not None and time.perf_counter() > deadline
         late = late or stopped(requests[rows[row][0]][0])
         return late or (run.halted and (row in verified or not checks))

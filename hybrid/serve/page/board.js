@@ -24,7 +24,8 @@ export class Board {
   }
 
   // question: rows of what was given. before: rows of the step before. broken: a set of "row,column".
-  show(task, rows, { question = null, before = null, broken = new Set() } = {}) {
+  // weighed: grids of the symbols that the network finds next likely.
+  show(task, rows, { question = null, before = null, broken = new Set(), weighed = [] } = {}) {
     const shape = `${task} ${rows.length}x${rows[0].length}`;
     this.task = task;
     this.rows = rows;
@@ -39,9 +40,13 @@ export class Board {
         if (cell.className !== name) cell.className = name;
         const text = cellText(task, symbol);
         if (cell.textContent !== text) cell.textContent = text;
+        const others = weighed.map((grid) => grid[r][c]).filter((other) => other !== "." && other !== "\0" && other !== symbol);
+        if (others.length) cell.dataset.weighed = others.join(" ");
+        else delete cell.dataset.weighed;
         const given = question && question[r]?.[c] === symbol && task === "sudoku" && symbol !== "." ? ", given" : "";
         const words = `row ${r + 1}, column ${c + 1}: ${cellWords(task, symbol)}${given}`;
-        const label = words + (changed ? ", changed" : "") + (wrong ? ", breaks a rule" : "");
+        const perhaps = others.length ? `, or perhaps ${others.map((other) => cellWords(task, other)).join(" or ")}` : "";
+        const label = words + perhaps + (changed ? ", changed" : "") + (wrong ? ", breaks a rule" : "");
         if (cell.getAttribute("aria-label") !== label) cell.setAttribute("aria-label", label);
       }
     }

@@ -23,14 +23,14 @@ export function fromLink() {
   return given.get("puzzle") ? { task: given.get("task"), question: given.get("puzzle") } : null;
 }
 
-// panels: [{ title, board, words }]; the picture has the colours that the page has now.
+// panels: [{ title, board, words: [part] }]; the picture has the colours that the page has now.
 export function picture(panels, footer) {
   const canvas = document.createElement("canvas");
   const context = canvas.getContext("2d");
   const sizes = panels.map(({ board }) => ({ side: Math.min(SIDE, Math.floor(620 / board.rows[0].length)), rows: board.rows.length, columns: board.rows[0].length }));
   const widths = sizes.map(({ side, columns }) => Math.max(220, side * columns));
   const width = widths.reduce((sum, each) => sum + each + GAP, GAP);
-  const height = HEAD + Math.max(...sizes.map(({ side, rows }) => side * rows)) + 84;
+  const height = HEAD + Math.max(...sizes.map(({ side, rows }) => side * rows)) + 104;
   canvas.width = 2 * width;
   canvas.height = 2 * height;
   context.scale(2, 2);
@@ -58,7 +58,9 @@ export function picture(panels, footer) {
     context.fillStyle = page.color;
     context.font = `14px ${page.fontFamily}`;
     context.textAlign = "left";
-    context.fillText(words, left, HEAD + board.rows.length * side + 24);
+    for (const [n, line] of [words.slice(0, 2), words.slice(2)].entries()) {
+      context.fillText(line.join(" · "), left, HEAD + board.rows.length * side + 24 + 20 * n);
+    }
     left += widths[index] + GAP;
   }
   context.font = `600 15px ${page.fontFamily}`;

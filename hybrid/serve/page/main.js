@@ -214,7 +214,7 @@ function askToken(then) {
 }
 
 async function exportPicture() {
-  const panels = run.lanes.map((lane) => ({ title: lane.panel.querySelector("h3").textContent, board: lane.board, words: [...lane.caption.children].map((each) => each.textContent).filter(Boolean).join(" · ") }));
+  const panels = run.lanes.map((lane) => ({ title: lane.panel.querySelector("h3").textContent, board: lane.board, words: [...lane.caption.children].map((each) => each.textContent).filter(Boolean) }));
   const status = run.answer ? $("verdict").querySelector("b").textContent.trim() : "";
   save(`${puzzle.task}.png`, await picture(panels, status));
 }

@@ -114,6 +114,7 @@ export class Run {
     const attempt = this.attempts.get(data.attempt);
     attempt.inputs[data.input - 1].push({
       rows: rowsOf(this.puzzle.task, data.grid), confidence: data.confidence, broken: data.broken,
+      weighed: data.weighed.map((grid) => rowsOf(this.puzzle.task, grid)), moved: data.z_moved,
     });
     if (this.follows) this.position = Math.max(this.position, attempt.inputs[this.input].length);
     this.render();
@@ -217,7 +218,7 @@ export class Run {
       const before = at > 1 ? steps[at - 2].rows : at === 1 ? start : null;
       let broken = step?.broken;
       if (!step && lane.source !== "refiner") broken = this.draft?.broken?.[this.input];
-      lane.board.show(task, step?.rows ?? start, { question, before: step && at > 0 ? before : null, broken: brokenCells(broken) });
+      lane.board.show(task, step?.rows ?? start, { question, before: step && at > 0 ? before : null, broken: brokenCells(broken), weighed: step?.weighed });
       lane.caption.replaceChildren(...this.#caption(lane, attempt, step, at));
       draw(lane.chart, steps.map((each) => each.confidence), at, this.steps);
     }
@@ -239,7 +240,8 @@ export class Run {
         element("span", {}, `${name}step ${at}`),
         element("span", { class: "confidence" }, element("b", {}, percent(step.confidence)), " confident"),
         element("span", { class: wrong ? "bad" : "good" }, rules),
-      ];
+        step.moved === null ? null : element("span", { title: "The distance that the network's hidden state z moved in this step, as a share of its length" }, `z moved ${Math.round(100 * step.moved)} %`),
+      ].filter(Boolean);
     }
     if (lane.source === "refiner") return [element("span", {}, this.attempts.size ? "the question" : this.over ? "" : "waiting for the network")];
     if (!this.draft) return [element("span", {}, this.over ? "no draft" : "waiting for the draft")];

@@ -68,6 +68,18 @@ def test_a_stream_tells_of_the_draft_every_step_and_the_answer(client: TestClien
     assert [attempt["status"] for attempt in answer["attempts"]] == ["verified", "verified"]
 
 
+def test_a_step_tells_what_the_network_weighs(serve: Serve) -> None:
+    client = serve(network=tiny())
+    body = {"question": doubles.SUDOKU, "llm": "none", "stream": True, "steps": 2, "restarts": 1}
+    steps = [data for name, data in events(client.post("/v1/solve", json=body).text) if name == "step"]
+    assert [(s["attempt"], s["step"]) for s in steps] == [(1, 1), (1, 2), (2, 1), (2, 2)]
+    for step in steps:
+        assert step["z_moved"] > 0
+        for other in step["weighed"]:
+            assert len(other) == 81
+            assert all(a != b for a, b in zip(other, step["grid"], strict=True) if a != ".")
+
+
 def test_candidates_of_arc_come_with_their_votes(serve: Serve) -> None:
     client = serve(network=doubles.refiner(doubles.echoes))
     body = {"question": ARC, "llm": "none", "stream": True}

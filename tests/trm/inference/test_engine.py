@@ -145,3 +145,16 @@ def test_a_compiled_engine_runs_all_of_its_slots_and_says_the_same(monkeypatch: 
     for rollout, run in zip(rollouts, runs, strict=True):
         expected = plain(model(), rollout, 3)
         assert all(np.array_equal(a, b) for a, b in zip(run.grids, expected.grids, strict=True))
+
+
+def test_what_is_watched_is_kept_and_changes_nothing() -> None:
+    (tokens,) = questions(1)
+    rollouts = [Rollout(tokens), Rollout(tokens, watched=True)]
+    unseen, watched = Engine(model(), slots=2).run(rollouts, 3)
+    assert not unseen.weighed
+    assert len(watched.weighed) == len(watched.z_moves) == 3
+    assert watched.weighed[0].shape == (81, 2)
+    assert all(moved > 0 for moved in watched.z_moves)
+    for step, (grid, others) in enumerate(zip(watched.grids, watched.weighed, strict=True)):
+        assert np.array_equal(grid, unseen.grids[step])
+        assert not (others == grid[:, None])[others > 0].any()
