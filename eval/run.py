@@ -24,6 +24,7 @@ from trm.text import parse_json
 
 # Files of drafts: of the language model, of the same fitted to nothing, and of the same as it came.
 DRAFTS = ("drafts", "tuned_drafts", "plain_drafts")
+KEYS = ("task", "id", "arm")  # what a record is about
 COUNTS = ("drafts", "parse_failures", "llm_tokens")  # of a record
 
 
@@ -156,14 +157,18 @@ def _values(folder: Path, kind: str) -> Iterator[Any]:
         yield from (line.value for line in jsonl.read(path) if line.value is not None)
 
 
+def _is_keyed(value: Any) -> bool:
+    return isinstance(value, dict) and all(isinstance(value.get(key), str) for key in KEYS)
+
+
 def _is_record(value: Any) -> bool:
     """Whether a line of a file is a record as `metrics.record` makes them, as far as reports read it."""
-    if not isinstance(value, dict):
+    if not _is_keyed(value):
         return False
     sums = [value.get(key) for key in ("seconds", "tflop")]
     numbers = [part for table in sums if isinstance(table, dict) for part in table.values()]
     return (
-        all(isinstance(value.get(key), str) for key in ("task", "id", "arm", "status", "question"))
+        all(isinstance(value.get(key), str) for key in ("status", "question"))
         and all(isinstance(value.get(key), int) for key in ("solved", "steps", "restarts", *COUNTS))
         and all(isinstance(table, dict) and table.keys() >= {"llm", "refine"} for table in sums)
         and all(isinstance(number, int | float) for number in numbers)
@@ -174,7 +179,11 @@ def _is_record(value: Any) -> bool:
 
 def merge(folder: Path) -> None:
     """Move the lines of further processes' files to the first one's, without damaged lines and old records."""
-    records = {(r["task"], r["id"], r["arm"]): r for r in read_records(folder)}
+    records = {
+        tuple(record[key] for key in KEYS): record
+        for record in _values(folder, "records")
+        if _is_keyed(record)
+    }
     jsonl.write(folder / "records.jsonl", records.values())
     for kind in DRAFTS:
         if parts(folder, kind):
