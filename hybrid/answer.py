@@ -9,7 +9,7 @@ from trm import tasks
 from trm.grid import Grid, Grids
 from trm.inference.proposals import CheckedDraft
 from trm.inference.ranking import PooledGrid
-from trm.inference.rollouts import Attempt
+from trm.inference.rollouts import Attempt, RolloutStep
 from trm.inference.selection import Candidates
 from trm.tasks import Puzzle, Task, Verdict
 
@@ -50,10 +50,14 @@ class Answer:
     refiner: str | None = None
     seed: int = 0
     alternatives: tuple[Grids, ...] = ()
-    trace: tuple[Grid, ...] = ()
+    traced: tuple[RolloutStep, ...] = ()
     attempts: tuple[Attempt, ...] = ()
     missing: bool = False
     pool: tuple[tuple[PooledGrid, ...], ...] = ()
+
+    @property
+    def trace(self) -> tuple[Grid, ...]:
+        return tuple(step.grid for step in self.traced)
 
     @property
     def task(self) -> Task:
@@ -90,6 +94,7 @@ class Answer:
             record["answers"] = [task.answer_json(grids, as_candidates(grids)) for grids in self.answers]
         if trace:
             record["trace"] = [task.text((grid,)) for grid in self.trace]
+            record["traced"] = [step_json(task, step) for step in self.traced]
         return record
 
 
@@ -100,6 +105,15 @@ def _candidate_json(candidate: PooledGrid) -> dict[str, Any]:
     }
     rounded = {name: None if value is None else round(value, 4) for name, value in values.items()}
     return {"grid": candidate.grid.tolist(), **rounded}
+
+
+def step_json(task: Task, step: RolloutStep) -> dict[str, Any]:
+    """What is known of a supervision step beside its grid, as the record holds it."""
+    return {
+        "confidence": round(step.confidence, 6),
+        "weighed": [task.text((grid,)) for grid in step.weighed],
+        "z_moved": None if step.z_moved is None else round(step.z_moved, 4),
+    }
 
 
 def draft_json(task: Task, checked: CheckedDraft) -> dict[str, Any]:

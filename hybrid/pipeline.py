@@ -120,7 +120,7 @@ class Pipeline:
             refiner=self.refiner.name if self.refiner is not None else None,
             seed=config.seed,
             alternatives=found.alternatives[: config.answers - 1],
-            trace=found.trace,
+            traced=found.traced,
             attempts=tuple(state.attempts),
             missing=not state.answered,
             pool=found.pool,

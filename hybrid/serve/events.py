@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from hybrid.answer import Answer, draft_json
+from hybrid.answer import Answer, draft_json, step_json
 from trm.grid import Grid, Grids
 from trm.inference.proposals import CheckedDraft
 from trm.inference.ranking import PooledGrid
@@ -58,10 +58,8 @@ def step_event(puzzle: Puzzle, step: RolloutStep, attempt: int) -> Event:
             "input": step.index + 1,
             "step": step.number,
             "grid": task.text((step.grid,)),
-            "confidence": round(step.confidence, 6),
             "broken": wrong,
-            "weighed": [task.text((grid,)) for grid in step.weighed],
-            "z_moved": None if step.z_moved is None else round(step.z_moved, 4),
+            **step_json(task, step),
         },
     )
 

@@ -317,6 +317,8 @@ def test_plain_text_in_a_pipe() -> None:
 def test_trace_and_answers_are_in_the_record_when_asked_for() -> None:
     (record,) = records(run("solve", doubles.SUDOKU, "--json", "--trace", "--answers", "2"))
     assert record["trace"] == [doubles.SUDOKU, doubles.SOLUTION]
+    sure = [step["confidence"] for step in record["traced"]]
+    assert sure == [pytest.approx(0.25, abs=0.001), pytest.approx(0.75, abs=0.001)]
     assert record["answers"] == [doubles.SOLUTION]
 
 

@@ -20,7 +20,7 @@ from trm.inference.inputs import GivenDraft, Question, is_batch
 from trm.inference.inputs import as_draft as as_draft
 from trm.inference.inputs import as_puzzle as as_puzzle
 from trm.inference.provider import ModelPool
-from trm.inference.rollouts import SOURCE_COLD, Attempt
+from trm.inference.rollouts import SOURCE_COLD, Attempt, RolloutStep
 from trm.inference.search import Callbacks, Search
 from trm.inference.state import SolveState
 from trm.tasks import Puzzle, Verdict, get
@@ -34,7 +34,7 @@ class Refinement:
 
     confidence: the halting probability; where the network was adapted, the confidence of the vote
     (`trm.inference.selection.vote_confidence`). candidates: where no rule decides, for every input one or two grids,
-    best first. steps: supervision steps of all rollouts. trace: the grid after every step of the rollout that gave
+    best first. steps: supervision steps of all rollouts. traced: every step of the rollout that gave
     the answer. alternatives: further distinct verified answers. attempts: every rollout, in order.
     """
 
@@ -46,11 +46,15 @@ class Refinement:
     steps: int
     restarts: int
     seconds: float  # its share where others were refined beside it
-    trace: tuple[Grid, ...] = ()
+    traced: tuple[RolloutStep, ...] = ()
     candidates: list[list[Grid]] | None = None
     alternatives: tuple[Grid, ...] = ()
     attempts: tuple[Attempt, ...] = ()
     calibration: Calibration | None = None
+
+    @property
+    def trace(self) -> tuple[Grid, ...]:
+        return tuple(step.grid for step in self.traced)
 
     @property
     def grid(self) -> Grid:
@@ -237,7 +241,7 @@ class Refiner:
             steps=sum(attempt.steps for attempt in state.attempts),
             restarts=state.restarts,
             seconds=state.refine_seconds,
-            trace=found.trace,
+            traced=found.traced,
             candidates=[list(choice) for choice in found.candidates] or None,
             alternatives=tuple(grids[0] for grids in found.alternatives[: config.answers - 1]),
             attempts=tuple(state.attempts),

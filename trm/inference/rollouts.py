@@ -84,19 +84,20 @@ class RolloutStep:
     z_moved: float | None = None
 
     @classmethod
-    def of(cls, request: RolloutRequest, index: int, run: Trajectory, grid: Grid) -> RolloutStep:
-        """The last step of a trajectory."""
-        confidence = float(sigmoid(np.array(run.halts[-1:], dtype=np.float64))[0])
+    def of(cls, request: RolloutRequest, index: int, run: Trajectory, number: int, grid: Grid) -> RolloutStep:
+        """Step `number` of a trajectory."""
+        confidence = float(sigmoid(np.array(run.halts[number - 1], dtype=np.float64)))
         weighed: tuple[Grid, ...] = ()
         if run.weighed and request.task.has_checker:
-            weighed = tuple(request.decode(tokens, index) for tokens in run.weighed[-1].T)
-        moved = run.z_moves[-1] if run.z_moves else None
-        return cls(request, index, run.steps, grid, confidence, weighed, moved)
+            weighed = tuple(request.decode(tokens, index) for tokens in run.weighed[number - 1].T)
+        moved = run.z_moves[number - 1] if run.z_moves else None
+        return cls(request, index, number, grid, confidence, weighed, moved)
 
 
 @dataclass(frozen=True, eq=False)
 class Attempt:
-    """What one request came to. confidence: the network's, in [0, 1]. trace: the first input's grid after each step.
+    """What one request came to. confidence: the network's, in [0, 1]. trace: the first input's grid after each step;
+    traced: the same with all that is known of each step.
 
     member: which network of an ensemble made it. seconds: its share of the batches' time.
     """
@@ -106,13 +107,17 @@ class Attempt:
     confidence: float
     verdict: Verdict
     steps: int
-    trace: tuple[Grid, ...] = ()
+    traced: tuple[RolloutStep, ...] = ()
     seconds: float = 0.0
     member: int = 0
 
     @property
     def verified(self) -> bool:
         return self.verdict.status is Status.VERIFIED
+
+    @property
+    def trace(self) -> tuple[Grid, ...]:
+        return tuple(step.grid for step in self.traced)
 
 
 def run_requests(
@@ -146,7 +151,7 @@ def run_requests(
             if request.task.check(request.original, grid).status is Status.VERIFIED:
                 verified.add(row)
             if watch is not None and request.trace:
-                watch(requests[rows[row][0]][0], RolloutStep.of(request, index, run, grid))
+                watch(requests[rows[row][0]][0], RolloutStep.of(request, index, run, run.steps, grid))
         late = deadline is not None and time.perf_counter() > deadline
         late = late or stopped(requests[rows[row][0]][0])
         return late or (run.halted and (row in verified or not checks))
@@ -177,7 +182,7 @@ def attempt_of(request: RolloutRequest, runs: Sequence[Trajectory]) -> Attempt:
     """
     task = request.task
     answers: list[Grid] = []
-    traced: tuple[Grid, ...] = ()
+    traced: tuple[RolloutStep, ...] = ()
     for index, run in enumerate(runs):
         seen: list[Grid] = []
         for tokens in run.grids if task.has_checker or request.trace else run.grids[-1:]:
@@ -186,7 +191,8 @@ def attempt_of(request: RolloutRequest, runs: Sequence[Trajectory]) -> Attempt:
                 break
         answers.append(seen[-1])
         if request.trace and index == 0:
-            traced = tuple(seen)
+            steps = enumerate(seen, 1)
+            traced = tuple(RolloutStep.of(request, index, run, number, grid) for number, grid in steps)
     halts = np.array([run.halts[run.first_halt()] for run in runs], dtype=np.float64)
     grids = tuple(answers)
     return Attempt(
@@ -195,7 +201,7 @@ def attempt_of(request: RolloutRequest, runs: Sequence[Trajectory]) -> Attempt:
         float(sigmoid(halts).min()),
         task.check(request.original, grids),
         steps=sum(run.steps for run in runs),
-        trace=traced,
+        traced=traced,
         seconds=sum(run.seconds for run in runs),
         member=request.member,
     )

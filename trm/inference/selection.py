@@ -15,7 +15,7 @@ from trm.adaptation.calibration import Calibration
 from trm.grid import Grid, Grids, PuzzleError
 from trm.inference.proposals import CheckedDraft
 from trm.inference.ranking import JudgeScorer, PooledGrid, ranked_pool
-from trm.inference.rollouts import SOURCE_COLD, SOURCE_FROM_DRAFT, Attempt
+from trm.inference.rollouts import SOURCE_COLD, SOURCE_FROM_DRAFT, Attempt, RolloutStep
 from trm.tasks import Puzzle, Status, Task, Verdict
 
 GRIDS_PER_INPUT = 2  # grids that an answer may name for one input where no rule decides (ARC's scoring)
@@ -31,7 +31,7 @@ class Selection:
     """The answer to a puzzle. grids: None where there is none. source: whose it is; None where nobody answered.
 
     candidates: where no rule decides, for every input one or two grids. alternatives: further verified answers.
-    trace: the grid after every step of the best attempt. pool: where candidates of network and proposer were ranked
+    traced: every step of the best attempt. pool: where candidates of network and proposer were ranked
     together, all of them for each input.
     """
 
@@ -41,7 +41,7 @@ class Selection:
     confidence: float | None = None
     candidates: Candidates = ()
     alternatives: tuple[Grids, ...] = ()
-    trace: tuple[Grid, ...] = ()
+    traced: tuple[RolloutStep, ...] = ()
     pool: tuple[tuple[PooledGrid, ...], ...] = ()
 
 
@@ -62,11 +62,11 @@ def select_answer(
     name, and `judge` is asked about the network's.
     """
     ranked = rank_attempts(attempts)
-    trace = ranked[0].trace if ranked else ()
+    traced = ranked[0].traced if ranked else ()
     if task.has_demonstrations:  # whose attempts vote; of other tasks without rules there is one
         if any(draft.draft.candidates for draft in drafts):
-            return _by_ranking(task, puzzle, attempts, drafts, judge, trace)
-        return _by_votes(task, puzzle, attempts, drafts, calibration, scorer, trace)
+            return _by_ranking(task, puzzle, attempts, drafts, judge, traced)
+        return _by_votes(task, puzzle, attempts, drafts, calibration, scorer, traced)
     best = ranked[0] if ranked else None
     own = next((draft.draft.grids for draft in drafts if draft.verified), None)
     newest = next((draft.draft.grids for draft in reversed(drafts) if draft.draft.grids is not None), None)
@@ -81,7 +81,7 @@ def select_answer(
         confidence = best.confidence if best is not None and same_grids(grids, best.grids) else None
     verdict = _verdict(task, puzzle, grids, drafts)
     others = [other for other in verified_answers(attempts, drafts) if not same_grids(other, grids)]
-    return Selection(grids, verdict, source, confidence, (), tuple(others), trace)
+    return Selection(grids, verdict, source, confidence, (), tuple(others), traced)
 
 
 def rank_attempts(attempts: Sequence[Attempt]) -> list[Attempt]:
@@ -113,7 +113,7 @@ def _by_votes(
     drafts: Sequence[CheckedDraft],
     calibration: Calibration | None,
     scorer: CandidateScorer | None,
-    trace: tuple[Grid, ...],
+    traced: tuple[RolloutStep, ...],
 ) -> Selection:
     read = [draft.draft.grids for draft in drafts if draft.draft.grids is not None]
     # Without a scorer the confidence decides between equal votes: among equals the first one named wins.
@@ -132,7 +132,7 @@ def _by_votes(
         if (found := vote_confidence(attempts, supporters, grids, calibration)) is not None:
             source, confidence = name, found
             break
-    return Selection(grids, _verdict(task, puzzle, grids, drafts), source, confidence, candidates, (), trace)
+    return Selection(grids, _verdict(task, puzzle, grids, drafts), source, confidence, candidates, (), traced)
 
 
 def _by_ranking(
@@ -141,7 +141,7 @@ def _by_ranking(
     attempts: Sequence[Attempt],
     drafts: Sequence[CheckedDraft],
     judge: JudgeScorer | None,
-    trace: tuple[Grid, ...],
+    traced: tuple[RolloutStep, ...],
 ) -> Selection:
     proposed = next(draft.draft.candidates for draft in drafts if draft.draft.candidates)
     pool = tuple(
@@ -156,7 +156,7 @@ def _by_ranking(
         min(some[0].probability for some in pool),
         chosen,
         (),
-        trace,
+        traced,
         pool,
     )
 
