@@ -23,6 +23,15 @@ class _Scratch:
         self.successor = folder / "new" / path.name
         self.previous = folder / "previous"
 
+    def is_own(self) -> bool:
+        """Whether a writer has made the folder: it holds a successor, or nothing yet."""
+        try:
+            return self.successor.parent.is_dir() or {entry.name for entry in self.folder.iterdir()} <= {
+                "lock"
+            }
+        except OSError:
+            return False
+
     def swap(self) -> None:
         """Give the successor the name `path`. A folder cannot be renamed over another: that takes two renames."""
         if self.path.is_dir():
@@ -48,14 +57,25 @@ def replacing(path: Path) -> Iterator[Path]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     recover(path)
-    scratch = _Scratch(Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.")), path)
-    with scratch.lock:
+    scratch = _begin(path)
+    try:
+        yield scratch.successor
+        scratch.swap()
+    finally:
+        scratch.clear()
+        scratch.lock.release()
+
+
+def _begin(path: Path) -> _Scratch:
+    while True:
+        scratch = _Scratch(Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.")), path)
         try:
+            scratch.lock.acquire()
             scratch.successor.parent.mkdir()
-            yield scratch.successor
-            scratch.swap()
-        finally:
-            scratch.clear()
+        except (Timeout, FileNotFoundError):  # another process took the empty folder for a killed writer's
+            scratch.lock.release()
+        else:
+            return scratch
 
 
 def recover(path: Path) -> None:
@@ -67,8 +87,7 @@ def recover(path: Path) -> None:
     prefix = f".{path.name}."
     for folder in path.parent.glob(f"{glob.escape(prefix)}*"):
         scratch = _Scratch(folder, path)
-        # A writer takes the lock before it makes this folder.
-        if "." in folder.name.removeprefix(prefix) or not scratch.successor.parent.is_dir():
+        if "." in folder.name.removeprefix(prefix) or not scratch.is_own():
             continue
         try:
             with scratch.lock:

@@ -317,6 +317,11 @@ def test_leftovers_of_killed_writers_go_and_those_at_work_are_left_alone(tmp_pat
     (tmp_path / ".a.txt.killed00" / "new").mkdir(parents=True)
     (tmp_path / ".a.txt.killed00" / "new" / "a.txt").write_text("half")
     (tmp_path / ".a.txt.b.killed00" / "new").mkdir(parents=True)  # of another file
+    (tmp_path / ".a.txt.begun000").mkdir()  # its writer was killed before it had taken the lock
+    (tmp_path / ".a.txt.begun001").mkdir()
+    (tmp_path / ".a.txt.begun001" / "lock").touch()
+    (tmp_path / ".a.txt.mine0000").mkdir()  # of somebody else
+    (tmp_path / ".a.txt.mine0000" / "notes").touch()
     with replacing(path) as temporary:
         temporary.write_text("slow")
         with replacing(path) as other:
@@ -324,4 +329,6 @@ def test_leftovers_of_killed_writers_go_and_those_at_work_are_left_alone(tmp_pat
         assert path.read_text() == "quick"
         assert temporary.exists()
     assert path.read_text() == "slow"
-    assert sorted(entry.name for entry in tmp_path.iterdir()) == [".a.txt.b.killed00", "a.txt"]
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == [
+        ".a.txt.b.killed00", ".a.txt.mine0000", "a.txt",
+    ]  # fmt: skip
