@@ -22,7 +22,8 @@ export function element(name, attributes = {}, ...children) {
 // No rounding to certainty: "> 99.9 %".
 export function percent(share) {
   if (share > 0.9995 && share < 1) return "> 99.9 %";
-  return `${(100 * share).toFixed(share > 0.995 || share < 0.005 ? 1 : 0)} %`;
+  const fine = share !== 1 && share !== 0 && (share > 0.995 || share < 0.005);
+  return `${(100 * share).toFixed(fine ? 1 : 0)} %`;
 }
 
 export class Run {
@@ -85,8 +86,9 @@ export class Run {
     $("adapting").hidden = false;
     $("adapting-bar").value = of ? seconds / of : 0;
     $("adapting-words").textContent = `${seconds} of ${of} s`;
-    if (!this.adapts) this.#say("A copy of the network is trained on the demonstrations.");
+    if (!this.adapts) $("live").textContent = "A copy of the network is trained on the demonstrations.";
     this.adapts = true;
+    $("verdict").hidden = true; // the bar says it
   }
 
   #drafted(data) {
