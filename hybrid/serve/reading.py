@@ -10,8 +10,8 @@ from itertools import groupby
 from typing import Any
 
 from trm import tasks
-from trm.grid import PuzzleError
-from trm.inference.refiner import as_puzzle
+from trm.grid import PuzzleError, shorten
+from trm.inference.refiner import Refiner, as_puzzle
 from trm.tasks import Puzzle
 from trm.tasks.registry import demonstrated
 
@@ -29,6 +29,21 @@ def read_puzzle(question: str | dict[str, Any], task: str | None, name: str) -> 
         puzzle = as_puzzle(question, task)
     # The answer that an ARC task may hold is not for those who answer.
     return replace(puzzle, id=name, answers=None)
+
+
+def known_task(name: str | None, refiner: Refiner | None) -> str | None:
+    """The task of a request: one that there is, or the one of the refiner's own that the name means. None detects it.
+
+    A request cannot make up a task, such as a grid of other symbols: each would be kept. Raises PuzzleError.
+    """
+    own = refiner.tasks if refiner is not None else ()
+    if name is None or name in tasks.names() or name in own:
+        return name
+    meant = [task for task in own if f"{task}:".startswith(f"{name}:")]
+    if len(meant) != 1:
+        known = ", ".join(dict.fromkeys([*tasks.names(), *own]))
+        raise PuzzleError(f"unknown task {shorten(name)}, expected one of {known}")
+    return meant[0]
 
 
 def find_puzzle(text: str, name: str) -> Puzzle:

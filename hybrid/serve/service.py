@@ -17,7 +17,7 @@ from hybrid.serve.events import Event
 from hybrid.serve.guard import Policy, error_body
 from hybrid.serve.inbox import Inbox, events, last_events
 from hybrid.serve.metrics import Metrics
-from hybrid.serve.reading import find_puzzle, read_puzzle
+from hybrid.serve.reading import find_puzzle, known_task, read_puzzle
 from hybrid.serve.schemas import ChatRequest, ScoreRequest, SolveRequest
 from hybrid.serve.worker import Call, Emit, Job, Work, Worker
 from hybrid.solving import NOBODY
@@ -57,7 +57,7 @@ class Service:
     async def solve(self, body: SolveRequest, request: Request) -> Response:
         model = self.model(body.llm, body.refiner)
         read = [
-            _read(item.question, item.task, item.id or f"puzzle-{number}")
+            _read(item.question, item.task, model, item.id or f"puzzle-{number}")
             for number, item in enumerate(body.items(), 1)
         ]
         if body.question is not None and isinstance(read[0], PuzzleError):
@@ -121,9 +121,10 @@ class Service:
 
     # -- score ---------------------------------------------------------------------------------------------
     async def score(self, body: ScoreRequest, request: Request) -> Response:
-        refiner = self.model(NOBODY, body.refiner).pipeline.refiner
+        model = self.model(NOBODY, body.refiner)
+        refiner = model.pipeline.refiner
         assert refiner is not None  # nobody for both is no model
-        puzzle = _read(body.question, body.task, "puzzle-1")
+        puzzle = _read(body.question, body.task, model, "puzzle-1")
         if isinstance(puzzle, PuzzleError):
             raise RequestError(422, str(puzzle), "bad_puzzle", "question")
         try:
@@ -206,9 +207,9 @@ class Service:
             self.metrics.answered(event.data.get("record", event.data))
 
 
-def _read(question: str | dict[str, Any], task: str | None, name: str) -> Puzzle | PuzzleError:
+def _read(question: str | dict[str, Any], task: str | None, model: Model, name: str) -> Puzzle | PuzzleError:
     try:
-        return read_puzzle(question, task, name)
+        return read_puzzle(question, known_task(task, model.pipeline.refiner), name)
     except PuzzleError as error:
         return error
 

@@ -112,6 +112,7 @@ def test_models_are_chosen_by_name(client: TestClient) -> None:
         ({"trace": 1}, 422),
         ({"unknown": 1}, 422),
         ({"task": "chess"}, 422),
+        ({"task": "grid:3x4:.AB:AB", "question": "AB..\n....\n...."}, 422),
         ({"question": "55" + doubles.SUDOKU[2:]}, 422),
         ({"question": {"train": []}}, 422),
         ({"puzzles": []}, 422),
