@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -52,18 +52,6 @@ class Proposal:
     unfinished: int
     left_out: int
     views: list[TaskView]
-
-    def and_votes_of(self, other: Proposal) -> Proposal:
-        """With what other views decoded; scores are the same for all that were scored under the scoring views."""
-        merged = {_key(c.grid): c for c in self.candidates}
-        for more in other.candidates:
-            known = merged.get(_key(more.grid))
-            merged[_key(more.grid)] = (
-                more if known is None else replace(known, votes=known.votes + more.votes)
-            )
-        candidates = sorted(merged.values(), key=lambda candidate: (-candidate.votes, -candidate.score))
-        unfinished, left_out = self.unfinished + other.unfinished, max(self.left_out, other.left_out)
-        return Proposal(candidates, unfinished, left_out, self.views + other.views)
 
     def by_score(self) -> list[Candidate]:
         return sorted(self.candidates, key=lambda candidate: -candidate.score)

@@ -19,7 +19,7 @@ from hybrid.llm.base import BackendError, Reply
 from hybrid.llm.chat.grid_text import write_cells, write_grid
 from hybrid.llm.grid.base_weights import GridModelError
 from hybrid.llm.grid.candidates import GridModel
-from hybrid.llm.grid.demonstrations import VIEWS, DemonstrationSolver, TaskCandidates
+from hybrid.llm.grid.demonstrations import DemonstrationSolver, TaskCandidates
 from hybrid.llm.grid.episodes import (
     MAZE_SYMBOLS,
     maze_cells,
@@ -46,8 +46,7 @@ class GridProposer:
 
     name: model, arithmetic and adapter, for records. parameters: how many weights it has. note: a line for people,
     where the adapter was trained on other weights. budget_seconds: of a puzzle, of which fitting takes a share.
-    fits: whether the model is trained on each ARC task's demonstrations first, where it was loaded so. views: under
-    which an ARC task is asked on a GPU.
+    fits: whether the model is also trained on each ARC task's demonstrations, where it was loaded so.
     on_token: called with the number of tokens that are written. on_fitting: with the steps taken and of all.
     """
 
@@ -59,10 +58,9 @@ class GridProposer:
         budget_seconds: float | None = None,
         *,
         fits: bool = True,
-        views: int = VIEWS,
     ) -> None:
         self.model, self.note = model, note
-        self._solver = DemonstrationSolver(model, fits, views, budget_seconds)
+        self._solver = DemonstrationSolver(model, fits, budget_seconds)
         self.name: str | None = f"{name}, fitted" if self.fits else name
         self._plain_name = name
         self.device = model.decoder.device.type
@@ -79,7 +77,7 @@ class GridProposer:
 
     def frozen(self) -> GridProposer:
         """The same model as a proposer that is fitted to nothing."""
-        return GridProposer(self.model, self._plain_name, self.note, fits=False, views=self._solver.views)
+        return GridProposer(self.model, self._plain_name, self.note, fits=False)
 
     @classmethod
     def load(
@@ -229,11 +227,12 @@ def _blanks(puzzle: Puzzle, seed: tuple[int, ...] | None) -> Blanks:
 
 def _from_candidates(puzzle: Puzzle, found: TaskCandidates, drafts: int) -> list[Draft]:
     """The best candidates of every input, the second best, and so on: at most `drafts`, and as many as there are."""
-    ranked = found.ranked
-    if not all(ranked):
+    if not all(found.proposed):
         return [Draft(None, error="no grid came to its end", seconds=found.seconds)]
-    count = min(drafts, max(map(len, ranked)))
-    grids = [tuple(choice[min(rank, len(choice) - 1)].grid for choice in ranked) for rank in range(count)]
+    count = min(drafts, max(map(len, found.proposed)))
+    grids = [
+        tuple(choice[min(rank, len(choice) - 1)].grid for choice in found.proposed) for rank in range(count)
+    ]
     # What all of them cost together stands in the first one.
     first = _draft(puzzle, grids[0], found.tokens, found.seconds, found.prompt_tokens)
     return [

@@ -271,16 +271,13 @@ def test_a_fitted_model_scores_a_task_as_it_was_fitted_to_it(
     few_steps = partial(FittingConfig, steps=3, learning_rate=0.01, sequences=2)
     monkeypatch.setattr("hybrid.llm.grid.fitting.FittingConfig", few_steps)
     base, adapter = write_tiny(tmp_path)
-    fitting = GridProposer(
-        GridModel.load(base, adapter, fitted=True, most_rows=8, window=2500), "tiny", views=2
-    )
+    fitting = GridProposer(GridModel.load(base, adapter, fitted=True, most_rows=8, window=2500), "tiny")
     frozen = fitting.frozen()
-    first, second = small_task(1), small_task(2)
+    task = small_task(1)
     assert fitting.fits
     assert not frozen.fits
     assert fitting.name != frozen.name
-    drafted = fitting.propose(first)[0].candidates[0]
-    fitting.propose(second)  # the weights are now another task's, or as they were trained
+    drafted = fitting.propose(task)[0].candidates[0]  # afterwards the weights are as they were trained
     grids = [candidate.grid for candidate in drafted]
-    assert fitting.score(first, 0, grids) == pytest.approx([c.score for c in drafted], abs=1e-2)
-    assert frozen.score(first, 0, grids) != pytest.approx([c.score for c in drafted], abs=1e-2)
+    assert fitting.score(task, 0, grids) == pytest.approx([c.score for c in drafted], abs=1e-2)
+    assert frozen.score(task, 0, grids) != pytest.approx([c.score for c in drafted], abs=1e-2)

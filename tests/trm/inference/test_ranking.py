@@ -46,11 +46,7 @@ def test_a_pool_counts_the_views_of_each_side_and_asks_the_judge_about_grids_wit
 def test_more_votes_and_higher_scores_are_more_probable() -> None:
     ranking = PoolRanking()
     least = ranking.probability(PooledGrid(A, score=-30.0))
-    for better in (
-        PooledGrid(A, cold=0.5, score=-30.0),
-        PooledGrid(A, proposed=0.5, score=-30.0),
-        PooledGrid(A, score=-1.0),
-    ):
+    for better in (PooledGrid(A, cold=0.5, score=-30.0), PooledGrid(A, score=-1.0)):
         assert 0 < least < ranking.probability(better) < 1
     assert ranking.probability(PooledGrid(A)) <= least  # no score is no better than a low one
 
