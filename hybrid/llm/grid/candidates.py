@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections import Counter
+import math
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,8 @@ from numpy.typing import NDArray
 
 from hybrid.llm.grid.adapter import check_shape, load_merged, merge_adapter
 from hybrid.llm.grid.base_weights import load_base
-from hybrid.llm.grid.decoding import Decoder, Prompt
+from hybrid.llm.grid.branching import probable_grids
+from hybrid.llm.grid.decoding import Decoded, Decoder, Prompt
 from hybrid.llm.grid.episodes import Pair, View
 from hybrid.llm.grid.rules import Limits
 from hybrid.llm.grid.scoring import score_candidates, score_held
@@ -26,6 +28,7 @@ from trm.grid import Grid
 if TYPE_CHECKING:
     from hybrid.llm.grid.fitting import FittedWeights, Fitter, FittingConfig, FittingReport
 
+GridKey = tuple[tuple[int, ...], ...]
 SCORING_SEED = (
     8_000_003  # the views that score are the same for every candidate, and are not those that decode
 )
@@ -61,12 +64,14 @@ class Proposal:
 class ProposalConfig:
     """views: decoded. scored: candidates that are scored at most, the most voted.
 
-    scoring_views: averaged over; 0: the views that were decoded, for which nothing is read again.
+    scoring_views: averaged over; 0: the views that were decoded, for which nothing is read again. branching: beside
+    the greedy grid of each view all grids that are at least so probable; 0: none.
     """
 
     views: int = 16
     scoring_views: int = 8
     scored: int = 16
+    branching: float = 0.0
 
 
 class GridModel:
@@ -165,7 +170,11 @@ class GridModel:
             for question, limit in zip(questions, bounds, strict=True)
             for view in views
         ]
-        decoded = self.decoder.greedy([Prompt(tokens, limit) for (tokens, _), limit in shown])
+        prompts = [Prompt(tokens, limit) for (tokens, _), limit in shown]
+        branches: list[list[Decoded]] = [[] for _ in prompts]
+        if config.branching:  # first, so that the decoder then holds what greedy decoding read
+            branches = probable_grids(self.decoder, prompts, config.branching)
+        decoded = self.decoder.greedy(prompts)
         proposals = []
         for number, question in enumerate(questions):
             part = slice(number * len(views), (number + 1) * len(views))
@@ -174,7 +183,12 @@ class GridModel:
                 for view, result in zip(views, decoded[part], strict=True)
                 if result.grid is not None
             )
-            named = [key for key, _ in votes.most_common(config.scored)]
+            weights: defaultdict[GridKey, float] = defaultdict(float, votes)
+            for view, grids_of_view in zip(views, branches[part], strict=True):
+                for branch in grids_of_view:
+                    if branch.grid is not None:
+                        weights[_key(view.view.invert(branch.grid))] += math.exp(branch.log_probability)
+            named = sorted(weights, key=lambda key: -weights[key])[: config.scored]
             named += [_key(grid) for grid in (others[number] if others else ())]
             grids = {key: np.array(key, np.uint8) for key in named}
             if config.scoring_views:
@@ -222,7 +236,7 @@ class GridModel:
         return result
 
 
-def _key(grid: Grid) -> tuple[tuple[int, ...], ...]:
+def _key(grid: Grid) -> GridKey:
     return tuple(map(tuple, grid.tolist()))
 
 

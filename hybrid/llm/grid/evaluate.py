@@ -54,7 +54,9 @@ class Evaluation:
         frozen_views: int,
         others: OtherGrids,
         seed: int,
+        branching: float = 0.0,
     ) -> None:
+        self.branching = branching
         self.proposer, self.fitting, self.others, self.seed = proposer, fitting, others, seed
         self.views, self.frozen_views = views, frozen_views
 
@@ -99,7 +101,11 @@ class Evaluation:
             for grids, answer in zip(theirs, task.answers, strict=True)
         ]
         proposals = self.proposer.propose(
-            task.pairs, task.questions, rng, ProposalConfig(views=views), others=others
+            task.pairs,
+            task.questions,
+            rng,
+            ProposalConfig(views=views, branching=self.branching),
+            others=others,
         )
         return [
             input_record(proposal, answer, votes)
@@ -121,6 +127,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--frozen-only", action="store_true", help="fit nothing")
     add("--fitted-only", action="store_true", help="skip the views before fitting")
     add("--views", type=int, default=16, help="views decoded after fitting")
+    add("--branching", type=float, default=0.0, help="also all grids of at least this probability in a view")
     add("--frozen-views", type=int, default=8, help="views decoded before fitting")
     defaults = FittingConfig()
     add("--fit-steps", type=int, default=defaults.steps)
@@ -184,6 +191,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         0 if options.fitted_only else options.frozen_views,
         others,
         options.seed,
+        options.branching,
     )
     out: Path = options.out
     if options.world > 1:

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from hybrid.llm.grid.branching import probable_grids
+from hybrid.llm.grid.candidates import GridModel, ProposalConfig
 from hybrid.llm.grid.decoding import Decoder, Prompt
 from hybrid.llm.grid.episodes import View
 from hybrid.llm.grid.rules import Limits
@@ -97,3 +98,14 @@ def test_branches_without_room_end_with_a_warning(caplog: pytest.LogCaptureFixtu
 def test_a_threshold_that_is_none_is_refused(threshold: float) -> None:
     with pytest.raises(ValueError, match="threshold"):
         probable_grids(biased_decoder(), [Prompt(prompts(1)[0])], threshold)
+
+
+def test_candidates_include_probable_grids_that_no_view_names_first() -> None:
+    model = GridModel(biased_decoder())
+
+    def candidates(branching: float) -> set[bytes]:
+        config = ProposalConfig(views=2, scoring_views=0, branching=branching)
+        (proposal,) = model.propose(PAIRS, [QUESTION], np.random.default_rng(0), config, limits=[LIMITS])
+        return {bytes(c.grid.shape) + c.grid.tobytes() for c in proposal.candidates}
+
+    assert candidates(0.0) < candidates(0.01)
