@@ -89,13 +89,17 @@ class Answer:
             "seed": self.seed,
         }
         if self.pool:
-            record["candidates"] = [[_candidate_json(c) for c in some[:CANDIDATES]] for some in self.pool]
+            record["candidates"] = self.pool_json()
         if answers:
             record["answers"] = [task.answer_json(grids, as_candidates(grids)) for grids in self.answers]
         if trace:
             record["trace"] = [task.text((grid,)) for grid in self.trace]
             record["traced"] = [step_json(task, step) for step in self.traced]
         return record
+
+    def pool_json(self) -> list[list[dict[str, Any]]]:
+        """For every input its first ranked candidates, at most CANDIDATES."""
+        return [[_candidate_json(candidate) for candidate in some[:CANDIDATES]] for some in self.pool]
 
 
 def _candidate_json(candidate: PooledGrid) -> dict[str, Any]:
@@ -113,6 +117,14 @@ def step_json(task: Task, step: RolloutStep) -> dict[str, Any]:
         "confidence": round(step.confidence, 6),
         "weighed": [task.text((grid,)) for grid in step.weighed],
         "z_moved": None if step.z_moved is None else round(step.z_moved, 4),
+        "cycles": [
+            {
+                "grid": task.text((cycle.grid,)),
+                "weighed": [task.text((grid,)) for grid in cycle.weighed],
+                "z_moved": round(cycle.z_moved, 4),
+            }
+            for cycle in step.cycles
+        ],
     }
 
 

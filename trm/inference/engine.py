@@ -35,7 +35,21 @@ class Rollout:
     noise: float = 0.0  # σ of the Gaussian noise added to y before every supervision step
     seed: int = 0  # of the noise
     keep_log_probs: bool = False  # keep log p of every token; a draft is then given at every step
-    watched: bool = False  # keep what the network weighs, and how far z moves
+    watched: bool = False  # keep what the network weighs after every cycle, and how far z moves
+
+
+@dataclass(frozen=True, eq=False)
+class Watched:
+    """What a watched rollout shows of one supervision step, after each of its T cycles.
+
+    grids: [T, L] what y decodes to. weighed: [T, L, WEIGHED] the next likely tokens of each cell, 0 where they are
+    unlikely. z_moves: [T] the distance that z moved in the cycle, as a share of its length; z_moved: in all of them.
+    """
+
+    grids: Tokens
+    weighed: Tokens
+    z_moves: NDArray[np.float32]
+    z_moved: float
 
 
 @dataclass(eq=False)
@@ -44,8 +58,7 @@ class Trajectory:
 
     likelihoods: of a rollout that keeps them, after every step log p of every token in every cell [L, V].
     go_ons: after every step what the halt logit must exceed to halt; 0 where it is missing.
-    weighed, z_moves: of a rollout that is watched, after every step the next likely tokens of each cell (0 where they
-    are unlikely), and the distance that z moved as a share of its length.
+    watched: of a rollout that is watched, what every step shows.
     seconds: its share of the steps, each shared equally by those in it.
     """
 
@@ -53,8 +66,7 @@ class Trajectory:
     halts: list[float] = field(default_factory=list)
     likelihoods: list[NDArray[np.float32]] = field(default_factory=list)
     go_ons: list[float] = field(default_factory=list)
-    weighed: list[Tokens] = field(default_factory=list)  # each [L, WEIGHED]
-    z_moves: list[float] = field(default_factory=list)
+    watched: list[Watched] = field(default_factory=list)
     seconds: float = 0.0
 
     @property
@@ -131,9 +143,8 @@ class Engine:
                 result.seconds += share
                 if likelihoods is not None and rollouts[index].keep_log_probs:
                     result.likelihoods.append(likelihoods[slot])
-                if watched is not None and rollouts[index].watched:
-                    result.weighed.append(watched[0][slot])
-                    result.z_moves.append(float(watched[1][slot]))
+                if rollouts[index].watched:
+                    result.watched.append(watched[slot])
                 told = stop is not None and stop(index, result)  # asked after the last step too: it watches
                 if told or result.steps >= steps:
                     leaving.append(slot)
@@ -165,13 +176,9 @@ def _capabilities() -> Mapping[str, Any]:
 
 
 # What a step gives, on the host: grids [B, L], halt, go_on [B], log p of every token [B, L, V] where any rollout
-# keeps them, and what `_Slots._watch` says where any is watched.
+# keeps them, and what the slots of watched rollouts show.
 _Step = tuple[
-    Tokens,
-    NDArray[np.float32],
-    NDArray[np.float32],
-    NDArray[np.float32] | None,
-    tuple[Tokens, NDArray[np.float32]] | None,
+    Tokens, NDArray[np.float32], NDArray[np.float32], NDArray[np.float32] | None, dict[int, Watched]
 ]
 
 
@@ -218,15 +225,15 @@ class _Slots:
         whole = self.whole or not self.idle
         rows = torch.arange(len(self.tokens)) if whole else torch.tensor(sorted(self.busy))
         rows = rows.to(device)
+        watched = [slot for slot, one in self.rollouts.items() if one.watched]
         state, out = self.model.step(
             self.state if whole else State(self.state.y[rows], self.state.z[rows]),
             self.tokens[rows],
             self.context[rows] if config.identities else None,
             self.draft[rows] if config.draft else None,
+            bool(watched),
         )
-        watched = None
-        if any(one.watched for one in self.rollouts.values()):
-            watched = self._watch(out.logits, self.state.z[rows], state.z, rows)
+        seen = self._watch(watched, rows, out.cycles) if watched else {}
         self.state.y[rows], self.state.z[rows] = state.y, state.z
         grids = self._spread(out.logits.argmax(-1), rows)
         kept = [slot for slot, one in self.rollouts.items() if one.keep_log_probs]
@@ -239,16 +246,23 @@ class _Slots:
                 later[held] = self.draft[held]
             self.draft = later
         halts, go_ons = (self._spread(logit, rows).cpu().numpy() for logit in (out.halt, out.go_on))
-        return grids.cpu().numpy(), halts, go_ons, likelihoods, watched
+        return grids.cpu().numpy(), halts, go_ons, likelihoods, seen
 
-    def _watch(
-        self, logits: Tensor, before: Tensor, after: Tensor, rows: Tensor
-    ) -> tuple[Tokens, NDArray[np.float32]]:
-        """The next likely tokens of every cell [B, L, WEIGHED], and how far z moved [B]."""
-        likely = logits.softmax(-1).topk(1 + WEIGHED)
-        weighed = torch.where(likely.values >= LEAST_WEIGHT, likely.indices, 0)[..., 1:]
-        moved = (after - before).float().flatten(1).norm(dim=1) / after.float().flatten(1).norm(dim=1)
-        return self._spread(weighed, rows).cpu().numpy(), self._spread(moved, rows).cpu().numpy()
+    def _watch(self, slots: list[int], rows: Tensor, cycles: tuple[State, ...]) -> dict[int, Watched]:
+        """What each of `slots` shows of a step; `self.state` is still the one before it."""
+        at = torch.searchsorted(rows, torch.tensor(slots, device=rows.device))
+        z = first = self.state.z[slots]
+        grids, weighed, moves = [], [], []
+        for cycle in cycles:
+            logits = self.model.logits(cycle.y[at])
+            likely = logits.softmax(-1).topk(1 + WEIGHED)
+            grids.append(logits.argmax(-1))
+            weighed.append(torch.where(likely.values >= LEAST_WEIGHT, likely.indices, 0)[..., 1:])
+            moves.append(_moved(z, cycle.z[at]))
+            z = cycle.z[at]
+        shown = [torch.stack(part, 1).cpu().numpy() for part in (grids, weighed, moves)]
+        whole = _moved(first, z).tolist()
+        return {slot: Watched(*(part[n] for part in shown), whole[n]) for n, slot in enumerate(slots)}
 
     def _spread(self, values: Tensor, rows: Tensor) -> Tensor:
         """Values of `rows` put at their slots, zeros elsewhere."""
@@ -261,3 +275,8 @@ class _Slots:
             del self.busy[slot], self.rollouts[slot]
             self.noise.pop(slot, None)
             self.idle.append(slot)
+
+
+def _moved(before: Tensor, after: Tensor) -> Tensor:
+    """The distance between states [B, n, D] as a share of the later one's length [B]."""
+    return (after - before).float().flatten(1).norm(dim=1) / after.float().flatten(1).norm(dim=1)

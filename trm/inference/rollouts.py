@@ -67,12 +67,24 @@ class RolloutRequest:
 
 
 @dataclass(frozen=True, eq=False)
+class RolloutCycle:
+    """A rollout after one of the T cycles of a supervision step. grid: what y decodes to.
+
+    weighed: where rules decide, grids of the next likely symbols, 0 where they are unlikely. z_moved: how far z moved
+    in the cycle, as a share of its length.
+    """
+
+    grid: Grid
+    weighed: tuple[Grid, ...]
+    z_moved: float
+
+
+@dataclass(frozen=True, eq=False)
 class RolloutStep:
     """A rollout after one supervision step. index: the puzzle's input; number: of the step, from 1.
 
-    grid: of the original puzzle. confidence: the halting probability. weighed: where rules decide, grids of the
-    next likely symbols, 0 where they are unlikely. z_moved: how far z moved, as a share of its length; None where the
-    engine does not say.
+    grid: of the original puzzle. confidence: the halting probability. weighed: as after the last of its cycles.
+    z_moved: how far z moved in the step; None, and no cycles, where the engine does not say.
     """
 
     request: RolloutRequest
@@ -82,16 +94,24 @@ class RolloutStep:
     confidence: float
     weighed: tuple[Grid, ...] = ()
     z_moved: float | None = None
+    cycles: tuple[RolloutCycle, ...] = ()
 
     @classmethod
     def of(cls, request: RolloutRequest, index: int, run: Trajectory, number: int, grid: Grid) -> RolloutStep:
         """Step `number` of a trajectory."""
         confidence = float(sigmoid(np.array(run.halts[number - 1], dtype=np.float64)))
-        weighed: tuple[Grid, ...] = ()
-        if run.weighed and request.task.has_checker:
-            weighed = tuple(request.decode(tokens, index) for tokens in run.weighed[number - 1].T)
-        moved = run.z_moves[number - 1] if run.z_moves else None
-        return cls(request, index, number, grid, confidence, weighed, moved)
+        if not run.watched:
+            return cls(request, index, number, grid, confidence)
+        seen, checks = run.watched[number - 1], request.task.has_checker
+        cycles = tuple(
+            RolloutCycle(
+                request.decode(tokens, index),
+                tuple(request.decode(other, index) for other in weighed.T) if checks else (),
+                float(moved),
+            )
+            for tokens, weighed, moved in zip(seen.grids, seen.weighed, seen.z_moves, strict=True)
+        )
+        return cls(request, index, number, grid, confidence, cycles[-1].weighed, seen.z_moved, cycles)
 
 
 @dataclass(frozen=True, eq=False)

@@ -34,11 +34,15 @@ class State(NamedTuple):
 
 
 class Output(NamedTuple):
-    """What one supervision step says of each puzzle. The network halts where `halt` exceeds `go_on`."""
+    """What one supervision step says of each puzzle. The network halts where `halt` exceeds `go_on`.
+
+    cycles: where `step` was asked for them, the state after each of its T cycles, for `TRM.logits`.
+    """
 
     logits: Tensor  # [B, L, V] float32
     halt: Tensor  # [B] float32 logit: all cells are right
     go_on: Tensor  # [B] float32 logit: 0, or with q_continue the learned value of another step
+    cycles: tuple[State, ...] = ()
 
 
 class Embedding(nn.Module):
@@ -211,7 +215,12 @@ class TRM(nn.Module, PyTorchModelHubMixin, library_name="hybrid-trm", tags=["tin
         return (y, y) if single else (y, z)
 
     def step(
-        self, state: State, tokens: Tensor, context: Tensor | None = None, draft: Tensor | None = None
+        self,
+        state: State,
+        tokens: Tensor,
+        context: Tensor | None = None,
+        draft: Tensor | None = None,
+        cycles: bool = False,
     ) -> tuple[State, Output]:
         """One supervision step.
 
@@ -220,6 +229,7 @@ class TRM(nn.Module, PyTorchModelHubMixin, library_name="hybrid-trm", tags=["tin
             tokens: the questions [B, L] int.
             context: the puzzles' embeddings by number [B] int; with `turns`, 8 · number + symmetry.
             draft: proposed answers [B, L] int; 0 is an unknown cell.
+            cycles: whether the output holds the state after every cycle.
 
         Returns:
             The next state, detached, and logits [B, L, V], halt [B], go_on [B].
@@ -228,22 +238,28 @@ class TRM(nn.Module, PyTorchModelHubMixin, library_name="hybrid-trm", tags=["tin
         y, z = state
         if positions_first := self.config.mixer == "mlp_t":
             y, z, e = (v.transpose(0, 1).contiguous() for v in (y, z, e))
+        passed: list[State] = []
         with torch.no_grad():
             for _ in range(self.config.h_cycles - 1):
                 y, z = self.cycle(y, z, e)
+                if cycles:
+                    passed.append(
+                        State(y.transpose(0, 1), z.transpose(0, 1)) if positions_first else State(y, z)
+                    )
         y, z = self.cycle(y, z, e)  # only the last cycle carries gradient (arXiv:2510.04871)
         if positions_first:
             y, z = y.transpose(0, 1), z.transpose(0, 1)
-        logits = self._logits(y[:, self.config.prefix :])
+        logits = self.logits(y)
         halt, go_on = self.halt(y[:, 0].float()).unbind(-1)
         if not self.config.q_continue:
             go_on = torch.zeros_like(halt)
-        return State(y.detach(), z.detach()), Output(logits, halt, go_on)
+        after = State(y.detach(), z.detach())
+        return after, Output(logits, halt, go_on, (*passed, after) if cycles else ())
 
-    def _logits(self, y: Tensor) -> Tensor:
-        """Logits of every cell [B, L, V] float32, from the states of their patches y [B, L / patch², D]."""
+    def logits(self, y: Tensor) -> Tensor:
+        """Logits of every cell [B, L, V] float32, from an answer y [B, n, D]."""
         side = self.config.patch
-        logits: Tensor = self.head(y).float()
+        logits: Tensor = self.head(y[:, self.config.prefix :]).float()
         if side == 1:
             return logits
         across = self.config.canvas_width // side

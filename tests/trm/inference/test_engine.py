@@ -151,10 +151,12 @@ def test_what_is_watched_is_kept_and_changes_nothing() -> None:
     (tokens,) = questions(1)
     rollouts = [Rollout(tokens), Rollout(tokens, watched=True)]
     unseen, watched = Engine(model(), slots=2).run(rollouts, 3)
-    assert not unseen.weighed
-    assert len(watched.weighed) == len(watched.z_moves) == 3
-    assert watched.weighed[0].shape == (81, 2)
-    assert all(moved > 0 for moved in watched.z_moves)
-    for step, (grid, others) in enumerate(zip(watched.grids, watched.weighed, strict=True)):
+    assert not unseen.watched
+    assert unseen.halts == watched.halts
+    for step, (grid, seen) in enumerate(zip(watched.grids, watched.watched, strict=True)):
         assert np.array_equal(grid, unseen.grids[step])
-        assert not (others == grid[:, None])[others > 0].any()
+        assert np.array_equal(grid, seen.grids[-1])
+        assert len(seen.grids) == len(seen.z_moves) == model().config.h_cycles
+        assert seen.weighed.shape == (*seen.grids.shape, 2)
+        assert not (seen.weighed == seen.grids[..., None])[seen.weighed > 0].any()
+        assert 0 < seen.z_moved <= sum(seen.z_moves) * 2

@@ -231,8 +231,8 @@ def test_patches_take_cells_apart_as_they_put_them_together() -> None:
         model.embed.draft.copy_(-2 * torch.eye(rows, 64))
         model.head.weight.copy_(torch.eye(rows, 64))
     cells = torch.randint(1, 11, (3, 24), generator=torch.Generator().manual_seed(1))
-    assert torch.equal(model._logits(model.embed(cells, None, None)[:, 1:]).argmax(-1), cells)
+    assert torch.equal(model.logits(model.embed(cells, None, None)).argmax(-1), cells)
     # A draft is added cell by cell; where it says nothing it adds nothing.
     draft = torch.where(torch.arange(24) % 2 == 0, cells, 0)
-    logits = model._logits(model.embed(cells, None, draft)[:, 1:]).gather(2, cells[:, :, None])[..., 0]
+    logits = model.logits(model.embed(cells, None, draft)).gather(2, cells[:, :, None])[..., 0]
     assert torch.equal(logits < 0, draft != 0)

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from trm.checkpoints.format import load
 from trm.inference.engine import Engine, Rollout, Trajectory
+from trm.model.config import TRMConfig
 from trm.model.network import TRM, Output, State
 from trm.training.config import Config, LossConfig, load_config
 from trm.training.losses import continue_target, losses
@@ -58,6 +59,24 @@ def test_two_networks_one_thinks_and_the_other_answers() -> None:
     torch.testing.assert_close(state.z, z)
     torch.testing.assert_close(state.y, y)
     torch.testing.assert_close(out.logits, model.head(y[:, 2:]))
+
+
+@pytest.mark.parametrize(
+    "shape", [DEEP, replace(DEEP, mixer="mlp_t", positions="none"), replace(DEEP, states=1)]
+)
+def test_cycles_are_handed_out_when_asked_and_change_nothing(shape: TRMConfig) -> None:
+    model = network(replace(shape, h_cycles=3))
+    shorter = network(replace(shape, h_cycles=2))
+    shorter.load_state_dict(model.state_dict())
+    state, out = model.step(model.initial_state(3), tokens())
+    again, asked = model.step(model.initial_state(3), tokens(), cycles=True)
+    assert out.cycles == ()
+    assert len(asked.cycles) == 3
+    assert all(a.equal(b) for a, b in zip((*state, *out[:3]), (*again, *asked[:3]), strict=True))
+    assert model.logits(asked.cycles[-1].y).equal(out.logits)
+    earlier, second = shorter.step(shorter.initial_state(3), tokens())
+    assert model.logits(asked.cycles[1].y).equal(second.logits)
+    assert asked.cycles[1].z.equal(earlier.z)
 
 
 def test_both_networks_are_trained_by_muon_and_saved(tmp_path: Path) -> None:
