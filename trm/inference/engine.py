@@ -35,6 +35,7 @@ class Rollout:
     noise: float = 0.0  # σ of the Gaussian noise added to y before every supervision step
     seed: int = 0  # of the noise
     keep_log_probs: bool = False  # keep log p of every token; a draft is then given at every step
+    leaves: bool = False  # ends by itself when the network has halted and the engine's rule accepts a grid
     watched: bool = False  # keep what the network weighs after every cycle, and how far z moves
 
 
@@ -60,6 +61,7 @@ class Trajectory:
     go_ons: after every step what the halt logit must exceed to halt; 0 where it is missing.
     watched: of a rollout that is watched, what every step shows.
     seconds: its share of the steps, each shared equally by those in it.
+    accepted: whether the engine's rule has accepted a grid; None where nobody asked it.
     """
 
     grids: list[Tokens] = field(default_factory=list)  # each [L]
@@ -68,6 +70,7 @@ class Trajectory:
     go_ons: list[float] = field(default_factory=list)
     watched: list[Watched] = field(default_factory=list)
     seconds: float = 0.0
+    accepted: bool | None = None
 
     @property
     def steps(self) -> int:
@@ -95,6 +98,8 @@ class Engine:
     compiled: compile the network at its first step, for all slots at once: a minute that pays for itself where
     many thousands of steps follow.
     """
+
+    rule: Callable[[Tensor, Tensor], Tensor] | None = None  # accepts grids for questions [B, L]; see CapturedEngine
 
     def __init__(self, model: TRM, slots: int = 0, compiled: bool = False) -> None:
         self.model, self.compiled = model, compiled

@@ -15,6 +15,8 @@ from trm.adaptation.test_time import AdaptationConfig, TestTimeTrainer, canvas_s
 from trm.checkpoints.format import IDENTIFIERS, Checkpoint, CheckpointError, Expert
 from trm.device import DeviceError, resolve_device
 from trm.grid import PuzzleError
+from trm.inference.captured import CapturedEngine
+from trm.inference.device_rules import device_rule
 from trm.inference.engine import Engine, gains_from_bf16
 from trm.inference.network import AdaptedNetwork, ExpertNetwork, PuzzleNetwork
 from trm.model.network import TRM
@@ -94,8 +96,12 @@ class ModelPool:
         """The engine of a task's expert as it is. Raises PuzzleError where there is none."""
         if task not in self._engines:
             expert = self.expert(task)
-            network = expert.model(self.device, self._dtype(expert))
-            self._engines[task] = Engine(with_kernels(network), self.slots, self.compiled)
+            network = with_kernels(expert.model(self.device, self._dtype(expert)))
+            self._engines[task] = (
+                CapturedEngine(network, self.slots, self.compiled, device_rule(get(task)))
+                if network.device.type == "cuda"
+                else Engine(network, self.slots, self.compiled)
+            )
         return self._engines[task]
 
     def accepts_drafts(self, task: str) -> bool:

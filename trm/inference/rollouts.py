@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 
 import numpy as np
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from trm.grid import Grid, Grids
 from trm.inference.engine import Engine, Rollout, Trajectory
 from trm.tasks import Puzzle, Status, Task, Verdict
-from trm.tasks.transforms import IDENTITY, GridTransform
+from trm.tasks.transforms import IDENTITY, GridTransform, RestrictedTransform
 
 SOURCE_COLD, SOURCE_FROM_DRAFT = (
     "refiner",
@@ -164,7 +164,9 @@ def run_requests(
     def stop(row: int, run: Trajectory) -> bool:
         request, index = requests[rows[row][0]][1], rows[row][1]
         checks = request.task.has_checker
-        if row == 0 or request.trace or (checks and row not in verified):
+        if run.accepted:
+            verified.add(row)
+        if row == 0 or request.trace or (checks and run.accepted is None and row not in verified):
             grid = request.decode(run.grids[-1], index)
             if row == 0:
                 newest[0] = grid
@@ -176,6 +178,12 @@ def run_requests(
         late = late or stopped(requests[rows[row][0]][0])
         return late or (run.halted and (row in verified or not checks))
 
+    def rollout(row: int) -> Rollout:
+        request, index = requests[rows[row][0]][1], rows[row][1]
+        # The engine's rule knows the question that the network sees, which may have more givens than the puzzle.
+        ruled = engine.rule is not None and not isinstance(request.transform, RestrictedTransform)
+        return replace(request.rollout(index), leaves=ruled if request.task.has_checker else True)
+
     def tick(done: int) -> None:
         if progress is not None:
             progress(done, len(rows), newest[0])
@@ -184,9 +192,7 @@ def run_requests(
     for row, (n, _) in enumerate(rows):
         by_owner.setdefault(requests[n][0], []).append(row)
     ended: dict[int, Trajectory] = {}
-    for row, run in engine.each(
-        [requests[n][1].rollout(i) for n, i in rows], steps, stop=stop, progress=tick
-    ):
+    for row, run in engine.each([rollout(row) for row in range(len(rows))], steps, stop=stop, progress=tick):
         ended[row] = run
         owner = requests[rows[row][0]][0]
         if all(other in ended for other in by_owner[owner]):

@@ -171,7 +171,8 @@ def gated(h: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
 
 @gated.register_fake
 def _(h: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    return h.new_empty(len(h), len(weight) // 2), h.new_empty(len(h), dtype=torch.float32)
+    rows = h.shape[0]  # `len` would make it a number, of which every other one is compiled for again
+    return h.new_empty(rows, weight.shape[0] // 2), h.new_empty(rows, dtype=torch.float32)
 
 
 @torch.library.custom_op("trm::mix", mutates_args=())
