@@ -9,7 +9,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from hybrid import cli_scores, cli_serve, inputs
-from hybrid.cli_common import Goal, Start, TaskName, fail, task_named
+from hybrid.cli_common import Goal, Start, TaskName, fail, importing, task_named
 from hybrid.submission import SubmissionFile
 from trm import __version__, streams, tasks
 from trm.grid import PuzzleError
@@ -224,8 +224,9 @@ def _run(
         shipped.adapter_for(llm, adapter, config.rounds)
     except shipped.AdapterError as error:
         fail(error)
-    from hybrid import solving
-    from hybrid.output import Output
+    with importing():
+        from hybrid import solving
+        from hybrid.output import Output
 
     setup = solving.Setup(llm, refiner, device, adapter)
     models = [

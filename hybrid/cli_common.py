@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated, NoReturn
 
 import typer
@@ -43,3 +46,17 @@ def task_named(name: str) -> str | None:
         except PuzzleError as error:
             fail(f"--task: {error}")
     return name
+
+
+@contextmanager
+def importing() -> Iterator[None]:
+    """Import large libraries without looking for garbage among what they define, then or later: all of it stays.
+
+    That takes a third of the time of importing PyTorch and of the program's end (docs/how-to/speed.md).
+    """
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -102,7 +102,7 @@ def run(
             output.open(config) as write,
             lines(lambda: f"hybrid: {answered} of {len(todo)} puzzles answered"),
         ):
-            pipeline = build(setup, display, config)
+            pipeline = build(setup, display, config, {puzzle.task for puzzle in todo})
             for answer in pipeline.solve(todo, config):
                 display.rest()
                 _submit(submission, answer)
@@ -136,9 +136,15 @@ def _submit(submission: SubmissionFile | None, answer: Answer) -> None:
         ) from None
 
 
-def build(setup: Setup, display: render.Notes, config: SearchConfig = DEFAULT) -> Pipeline:
+def build(
+    setup: Setup,
+    display: render.Notes,
+    config: SearchConfig = DEFAULT,
+    tasks: Collection[str] | None = None,
+) -> Pipeline:
     """The pipeline for a setup. What is missing is a warning as long as something is left that can answer.
 
+    tasks: those that will be asked; None: any.
     Raises AdapterError for an adapter that cannot be used, and MissingError.
     """
     adapter = adapter_for(setup.llm, setup.adapter, config.rounds)
@@ -146,7 +152,7 @@ def build(setup: Setup, display: render.Notes, config: SearchConfig = DEFAULT) -
     proposer: Proposer = Blank()
     refiner: Refiner | None = None
     try:
-        refiner = load_refiner(setup.refiner, setup.device, display)
+        refiner = load_refiner(setup.refiner, setup.device, display, tasks)
     except (CheckpointError, PuzzleError) as error:
         missing.append(str(error))
     try:
@@ -208,12 +214,14 @@ def load_tuned(llm: str, adapter: Adapter, device: str, budget_seconds: float | 
     return GridProposer.load(folder, adapter, device, budget_seconds)
 
 
-def load_refiner(name: str, device: str, display: render.Notes) -> Refiner | None:
+def load_refiner(
+    name: str, device: str, display: render.Notes, tasks: Collection[str] | None = None
+) -> Refiner | None:
     """None for `none`. Raises CheckpointError, and PuzzleError for an expert of another shape than its task."""
     if name == NOBODY:
         return None
     display.busy(f"loading {name}")
-    refiner = Refiner.from_pretrained(refiner_path(name), device=device)
+    refiner = Refiner.from_pretrained(refiner_path(name), device=device, tasks=tasks)
     refiner.pool.check()
     return refiner
 

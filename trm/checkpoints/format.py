@@ -4,28 +4,30 @@ from __future__ import annotations
 
 import hashlib
 import json
-import pickle
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
-from zipfile import ZIP_DEFLATED, BadZipFile, ZipFile, is_zipfile
+from zipfile import ZIP_DEFLATED, ZipFile
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 import trm
-from trm import tasks
 from trm.checkpoints import CheckpointError as CheckpointError
+from trm.checkpoints.content import read_outline, read_stored
+from trm.checkpoints.content import read_tensors as read_tensors
 from trm.checkpoints.schema import check_size, plain_table, weights_by_name
 from trm.config import ConfigError, from_dict
 from trm.files import recover, replacing
 from trm.grid import first_line
 from trm.model.config import TRMConfig
 from trm.model.network import TRM
+from trm.tasks import get, names
 from trm.tasks.own_grid import lacks_symbols
 from trm.text import parse_json
 
@@ -37,6 +39,19 @@ IDENTIFIERS = (
 )
 EXPERTS = "experts.pt"  # in a folder of several experts
 META = "trm.json"  # beside config.json and model.safetensors in a folder
+
+
+class _Unfilled(TorchFunctionMode):
+    """`torch.empty` allocates nothing: weights of a file take its place, and drawing millions takes long."""
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        return func(*args, **{**(kwargs or {}), **({"device": "meta"} if func is torch.empty else {})})
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,14 +70,19 @@ class Expert:
         """The network in evaluation mode: recursion and its weights in `dtype`, embeddings and heads in float32."""
         check_size(self.config, self.state, self.task)
         try:
-            model = TRM(self.config)
-            model.load_state_dict({k: v.float() for k, v in self.state.items()})
+            with _Unfilled():
+                model = TRM(self.config)
+            model.load_state_dict({k: _own_float32(v) for k, v in self.state.items()}, assign=True)
         except RuntimeError as error:
             reason = str(error).splitlines()[-1].strip()
             raise CheckpointError(f"{self.task}: weights do not fit the config: {reason}") from None
         model.dtype = dtype
         model.net.to(dtype)  # once, not at every use
         return model.to(device).eval().requires_grad_(False)
+
+
+def _own_float32(v: Tensor) -> Tensor:
+    return v.to(torch.float32, copy=True, memory_format=torch.contiguous_format)
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,9 +106,10 @@ class Checkpoint:
         return own[0]
 
 
-def load(source: str | Path) -> Checkpoint:
+def load(source: str | Path, tasks: Collection[str] | None = None) -> Checkpoint:
     """Experts from a `.pt` file, a `save_pretrained` folder or a hub id. Raises CheckpointError.
 
+    tasks: those whose experts are needed: only their weights are read, if the file has them all. None: all are.
     Only tensors and plain data are unpickled, and no code is taken from a hub.
     """
     path = Path(source)
@@ -96,53 +117,42 @@ def load(source: str | Path) -> Checkpoint:
         with suppress(OSError):
             recover(path)  # a writer that was killed may have left it without its name
     if path.is_dir():
-        return _load_folder(path, str(source))
+        return _load_folder(path, str(source), tasks)
     if path.is_file():
-        return _load_file(path, str(source))
+        return _load_file(path, str(source), tasks)
     text = str(source)
     if path.suffix in (".pt", ".safetensors") or text.startswith((".", "/", "~")) or text.count("/") != 1:
         raise CheckpointError(f"{source}: no such file or folder, expected a checkpoint")
-    return _load_hub(text)
+    return _load_hub(text, tasks)
 
 
-def read_tensors(path: Path, what: str, device: str | torch.device = "cpu") -> Any:
-    """The content of a file that torch has written: tensors and plain data. Raises CheckpointError: "not WHAT"."""
-    try:
-        if is_zipfile(path):  # torch does not look at the checksums of its parts
-            with ZipFile(path) as file:
-                if damaged := file.testzip():
-                    raise BadZipFile(f"{damaged} has another checksum")
-        return torch.load(path, map_location=device, weights_only=True)
-    except (BadZipFile, NotImplementedError, EOFError) as error:
-        reason = f"damaged: {error}"
-    except pickle.UnpicklingError:  # whose message advises to let the file run code
-        reason = "expected tensors and plain data, nothing else is unpickled"
-    except Exception as error:  # torch raises many kinds for a file that is not its own
-        reason = first_line(error)
-    raise CheckpointError(f"{path}: not {what}: {reason}")
-
-
-def _load_file(path: Path, name: str) -> Checkpoint:
-    raw = read_tensors(path, "a checkpoint")
+def _load_file(path: Path, name: str, tasks: Collection[str] | None) -> Checkpoint:
+    raw = read_outline(path, "a checkpoint")
     if not (isinstance(raw, dict) and type(raw.get("format")) is int and raw["format"] == FORMAT):
         raw = {}
-    if not isinstance(raw.get("experts"), dict):
+    found = raw.get("experts")
+    if not isinstance(found, dict):
         wrong = f"not a checkpoint of format {FORMAT}; `trm convert` reads reference ones"
         raise CheckpointError(f"{name}: {wrong}")
+    if tasks is not None and set(tasks) <= set(found):
+        found = {task: found[task] for task in tasks}
     experts = {}
-    for task, entry in raw["experts"].items():
+    for task, entry in found.items():
         if not isinstance(entry, dict) or not {"config", "state"} <= set(entry):
             raise CheckpointError(f"{name}: expert {task!r}: expected its config and state")
-        experts[str(task)] = _expert(str(task), entry["config"], entry["state"], entry.get("meta", {}), name)
+        state = entry["state"]
+        if isinstance(state, dict):
+            state = read_stored(path, "a checkpoint", state)
+        experts[str(task)] = _expert(str(task), entry["config"], state, entry.get("meta", {}), name)
     return Checkpoint(f"{name}@sha256:{_sha256(path)[:16]}", experts)
 
 
-def _load_folder(path: Path, name: str) -> Checkpoint:
+def _load_folder(path: Path, name: str, tasks: Collection[str] | None) -> Checkpoint:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     if (path / EXPERTS).is_file():
-        return _load_file(path / EXPERTS, name)
+        return _load_file(path / EXPERTS, name, tasks)
     weights = path / "model.safetensors"
     if not weights.is_file() or not (path / "config.json").is_file():
         raise CheckpointError(f"{name}: expected config.json and model.safetensors in the folder")
@@ -157,7 +167,7 @@ def _load_folder(path: Path, name: str) -> Checkpoint:
     task = str(meta.get("task", ""))
     expert = _expert(task, raw.get("config", raw), state, meta, name)
     if not task:  # its shape says what it is for, if there is only one task of that shape
-        shapes = {own: (tasks.get(own).seq_len, tasks.get(own).vocab_size) for own in tasks.names()}
+        shapes = {own: (get(own).seq_len, get(own).vocab_size) for own in names()}
         own_shape = expert.config.seq_len, expert.config.vocab_size
         task, *others = [own for own, shape in shapes.items() if shape == own_shape] or [""]
         if not task or others:
@@ -165,7 +175,7 @@ def _load_folder(path: Path, name: str) -> Checkpoint:
     return Checkpoint(f"{name}@sha256:{_sha256(weights)[:16]}", {task: replace(expert, task=task)})
 
 
-def _load_hub(repo: str) -> Checkpoint:
+def _load_hub(repo: str, tasks: Collection[str] | None) -> Checkpoint:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError
 
@@ -174,7 +184,7 @@ def _load_hub(repo: str) -> Checkpoint:
     except (HfHubHTTPError, OSError, ValueError) as error:
         reason = f"no such file, and the hub did not give it: {first_line(error)}"
         raise CheckpointError(f"{repo}: {reason}") from None
-    return _load_folder(folder, f"{repo}@{folder.name[:12]}")
+    return _load_folder(folder, f"{repo}@{folder.name[:12]}", tasks)
 
 
 def _expert(task: str, config: object, state: object, meta: object, name: str) -> Expert:

@@ -38,7 +38,7 @@ def weights_by_name(value: object, where: str) -> dict[str, Tensor]:
             raise CheckpointError(
                 f"{where}: {name!r} is {tensor.dtype}, {tensor.layout}; expected dense numbers"
             )
-        if not tensor.float().isfinite().all():
+        if not tensor.isfinite().all():
             raise CheckpointError(
                 f"{where}: {name!r} has weights that are no finite numbers: the file is damaged"
             )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast, overload
@@ -93,9 +93,13 @@ class Refiner:
         slots: int = 0,
         adaptation: AdaptationConfig | None = None,
         compiled: bool = False,
+        tasks: Collection[str] | None = None,
     ) -> Refiner:
-        """From a checkpoint file, a folder or a hub id. Raises `trm.checkpoints.format.CheckpointError`."""
-        return cls.from_checkpoint(load(source), device, slots, adaptation, compiled)
+        """From a checkpoint file, a folder or a hub id. Raises `trm.checkpoints.format.CheckpointError`.
+
+        tasks: those that will be asked, so that the weights of others are not read.
+        """
+        return cls.from_checkpoint(load(source, tasks), device, slots, adaptation, compiled)
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write a folder that `from_pretrained` reads, with a model card. Raises OSError; the folder must be new."""

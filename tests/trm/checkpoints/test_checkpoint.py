@@ -332,3 +332,33 @@ def test_leftovers_of_killed_writers_go_and_those_at_work_are_left_alone(tmp_pat
     assert sorted(entry.name for entry in tmp_path.iterdir()) == [
         ".a.txt.b.killed00", ".a.txt.mine0000", "a.txt",
     ]  # fmt: skip
+
+
+def test_only_the_experts_that_are_asked_are_read(tmp_path: Path) -> None:
+    made = expert()
+    broken = replace(made, state={**made.state, "head.weight": torch.full((11, 32), math.nan)})
+    save(tmp_path / "a.pt", {"sudoku": made, "maze": broken})
+    read = load(tmp_path / "a.pt", ["sudoku"])
+    assert list(read.experts) == ["sudoku"]
+    assert read.name.startswith(f"{tmp_path / 'a.pt'}@sha256:")
+    for tasks in (["maze"], None, ["sudoku", "arc"]):  # without an expert for arc all are looked at
+        with pytest.raises(CheckpointError, match=r"maze.*head\.weight"):
+            load(tmp_path / "a.pt", tasks)
+
+
+def test_a_network_shares_no_weights_with_its_expert() -> None:
+    one = expert()
+    before = {name: weight.clone() for name, weight in one.state.items()}
+    for weight in one.model().parameters():
+        weight.data.zero_()
+    assert all(torch.equal(one.state[name], weight) for name, weight in before.items())
+
+
+def test_tensors_that_share_numbers_or_have_none_are_read_as_they_were(tmp_path: Path) -> None:
+    made, matrix = expert(), torch.randn(6, 4)
+    odd = {"column": matrix[:, 1], "turned": matrix.T, "none": torch.empty(0, 3), "half": matrix.half()}
+    torch.save(
+        {"format": 1, "experts": {"sudoku": {"config": asdict(made.config), "state": odd}}}, tmp_path / "b.pt"
+    )
+    read = load(tmp_path / "b.pt").experts["sudoku"].state
+    assert all(torch.equal(read[name], tensor) for name, tensor in odd.items())
