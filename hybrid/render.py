@@ -14,7 +14,7 @@ from rich.text import Text
 
 from hybrid.answer import Answer
 from trm import tasks
-from trm.grid import Grid, Grids
+from trm.grid import Grid, Grids, character
 from trm.inference.proposals import CheckedDraft
 from trm.inference.search import Callbacks
 from trm.inference.selection import same_grids
@@ -134,7 +134,7 @@ def corrections(draft: Grids, answer: Grids) -> tuple[int, Text]:
 
 def symbol(value: int) -> str:
     """A cell's symbol as one character; a free maze cell that replaced a mark shows as `_`."""
-    return str(value) if value < ASCII else chr(value).replace(" ", "_")
+    return character(value).replace(" ", "_")
 
 
 def _count(draft: CheckedDraft) -> str:

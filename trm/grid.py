@@ -1,6 +1,6 @@
 """Grids: what tasks, models and files exchange.
 
-A `Grid` is a uint8 array [H, W] in a task's own symbols: Sudoku 0 (blank) to 9, ARC colours 0 to 9, mazes
+A `Grid` is a uint8 array [H, W] in a task's own symbols: Sudoku 0 (blank) to its side, ARC colours 0 to 9, mazes
 the ASCII codes of `# SGo`. An answer is one grid for each input of a puzzle: `Grids`. Sudoku and maze have
 one input, ARC one or more.
 """
@@ -14,6 +14,11 @@ from numpy.typing import NDArray
 
 Grid: TypeAlias = NDArray[np.uint8]
 Grids: TypeAlias = tuple[Grid, ...]
+
+
+def character(symbol: int) -> str:
+    """A symbol as one character: a digit, `A` for 10 to `V` for 31 (of large Sudokus), above that its code's."""
+    return str(symbol) if symbol < 10 else chr(symbol + 55 if symbol < 32 else symbol)
 
 
 def first_line(error: BaseException) -> str:

@@ -13,6 +13,7 @@ from trm import tasks
 from trm.grid import PuzzleError, shorten
 from trm.inference.refiner import Refiner, as_puzzle
 from trm.tasks import Puzzle
+from trm.tasks.grid_text import is_large_row
 from trm.tasks.registry import demonstrated
 
 LONGEST_MESSAGE = 20_000  # characters of a message that are searched for a puzzle
@@ -77,4 +78,5 @@ def _parts(text: str) -> Iterator[str]:
 def _is_row(line: str) -> bool:
     """Whether a line may be a row of some task's grid: it has no letters but those that a task knows."""
     known = {"G", "S", "o"}
-    return bool(line) and not any(c.isalpha() and c not in known for c in line)
+    letters = any(c.isalpha() and c not in known for c in line)
+    return bool(line) and (not letters or is_large_row(line))

@@ -106,7 +106,7 @@ def evaluate_command(
         task = load(checkpoint).task_named(task)
     if sample is not None and not limit:
         fail("--sample: --limit must say how many puzzles to draw")
-    puzzles = labelled(data, task, limit if sample is None else 0)
+    puzzles = labelled(data, task, limit if sample is None else 0, any_size=True)
     if sample is not None:
         puzzles = [puzzles[i] for i in drawn(limit, len(puzzles), sample)]
     puzzles = part_of(puzzles, share)

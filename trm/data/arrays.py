@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import zipfile
+from math import isqrt
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,10 @@ def _grids(array: NDArray[Any], where: str) -> list[Any]:
         if flat.shape[1] == 81 and flat.min() >= 0 and flat.max() <= 9:
             return [row.tobytes().decode() for row in (flat + ord("0")).astype(np.uint8)]
         return [grid.tolist() for grid in array]
+    side = isqrt(array.shape[-1])
+    sudokus = side in (4, 6, 16) and array.min() >= 0 and array.max() == side
+    if array.ndim == 2 and array.shape[1] == side * side and sudokus:
+        return [row.reshape(side, side).tolist() for row in array]  # Sudokus of another size
     return [array.tolist()]
 
 

@@ -31,13 +31,19 @@ def puzzles_of(spec: str, task: str) -> list[Puzzle]:
     return strict(load(Path(spec), task))
 
 
-def labelled(spec: str, task: str, limit: int = 0) -> list[Puzzle]:
-    """Puzzles with answers, at most `limit`. Raises PuzzleError where one has none."""
+def labelled(spec: str, task: str, limit: int = 0, any_size: bool = False) -> list[Puzzle]:
+    """Puzzles with answers, at most `limit`. Raises PuzzleError where one has none, or is of another task.
+
+    any_size: whether all of them may be of one other task that `task` reads, such as Sudokus of another size.
+    """
     get(task)  # an unknown task is reported before a missing file
     puzzles = puzzles_of(spec, task)
     puzzles = puzzles[:limit] if limit else puzzles
     if not puzzles:
         raise PuzzleError(f"{spec}: no puzzles")
+    found = {puzzle.task for puzzle in puzzles}
+    if len(found) > 1 or (found != {task} and not any_size):
+        raise PuzzleError(f"{spec}: puzzles of {' and '.join(sorted(found))}, expected {task} alone")
     if without := [puzzle.id for puzzle in puzzles if puzzle.answers is None]:
         raise PuzzleError(f"{spec}: {without[0]}: no answer, expected one")
     return puzzles

@@ -156,7 +156,7 @@ def _question(item: Item, name: str | None, ends: Ends | None) -> Puzzle:
     task = get(name or task_with_ends())
     puzzle = task.read(item.question)
     puzzle = puzzle if ends is None else task.with_ends(puzzle, ends)
-    task.validate(puzzle)
+    get(puzzle.task).validate(puzzle)
     return puzzle
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from importlib import import_module
 from itertools import islice
 from typing import TypeAlias, cast
@@ -26,7 +26,10 @@ def generator_of(task: Task) -> Generator:
     """The function that generates a task's puzzles. Raises PuzzleError if there is none."""
     if task.generator is None:
         raise PuzzleError(f"{task.name}: puzzles of this task cannot be generated, expected a file of them")
-    return cast(Generator, import_module(task.generator).generate)
+    generate = import_module(task.generator).generate
+    return cast(
+        Generator, partial(generate, *task.generator_arguments) if task.generator_arguments else generate
+    )
 
 
 def options_of(task: Task) -> list[str]:

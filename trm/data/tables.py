@@ -142,7 +142,7 @@ def read_json(text: str, where: str, stem: str, solutions: Any = None) -> Items:
     if arc_files.holds_tasks(data):
         return arc_files.read(data, where, stem, solutions)
     if isinstance(data, list) and data and all(isinstance(row, list | str) for row in data):
-        lines = all(isinstance(row, str) and len(row) >= 81 for row in data)
+        lines = all(_is_flat(row) and len(row) != len(data) for row in data)
         grids = data if lines or _depth(data) > 2 else [data]
         numbered = ((n, {"question": grid}) for n, grid in enumerate(grids, 1))
         return read_records(numbered, where, stem, "item")
@@ -163,11 +163,16 @@ def _records_in(data: Mapping[str, Any]) -> list[dict[str, Any]]:
         if isinstance(value, dict | list)
     }
     questions = lists.get(columns.question, [])
-    whole = [q for q in questions if _depth(q) == 2 or (isinstance(q, str) and (len(q) >= 81 or "\n" in q))]
+    whole = [q for q in questions if _depth(q) == 2 or _is_flat(q) or (isinstance(q, str) and "\n" in q)]
     if not questions or len(whole) != len(questions):
         return [dict(data)]
     alike = {key: values for key, values in lists.items() if len(values) == len(questions)}
     return [{key: values[n] for key, values in alike.items()} for n in range(len(questions))]
+
+
+def _is_flat(text: object) -> bool:
+    """Whether a text may be a whole grid: as long as a Sudoku of 4x4 or 6x6, or one of 9x9 at least."""
+    return isinstance(text, str) and (len(text) in (16, 36) or len(text) >= 81)
 
 
 def _depth(data: object) -> int:
@@ -257,10 +262,10 @@ def _columns_of(names: tuple[Any, ...]) -> Columns:
 
 def _with_leading_zeros(question: str, answer: str | None) -> str:
     """The digits of a Sudoku with the zeros before them that a spreadsheet took away, if its answer confirms it."""
-    whole = question.zfill(81)
+    whole = question.zfill(len(answer or ""))
     if (
         answer is not None
-        and len(answer) == 81
+        and len(answer) in (16, 36, 81)
         and all(a in ("0", b) for a, b in zip(whole, answer, strict=True))
     ):
         return whole

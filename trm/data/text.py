@@ -77,7 +77,7 @@ def _is_title(lines: list[str], at: int) -> bool:
     if (
         has_words(line)
         or line.lstrip().startswith(("```", "//"))
-        or (line.strip() and not line.strip(" []{}();,="))
+        or (line.strip() and ",," not in line and not line.strip(" []{}();,="))
     ):
         return True
     if (numbers := _NUMBERS.fullmatch(line)) is not None:

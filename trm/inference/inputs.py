@@ -60,7 +60,7 @@ def as_puzzle(question: Question, task: str | None = None) -> Puzzle:
         puzzle = get(task).parse(question) if task else recognise(question)
     elif isinstance(question, np.ndarray) and question.ndim == 2 and question.dtype.kind in "iuf":
         grid = as_grid(question)
-        puzzle = Puzzle(task or detect_grid(grid), (grid,))
+        puzzle = Puzzle(get(task).name_for(grid) if task else detect_grid(grid), (grid,))
     elif isinstance(question, np.ndarray | list | tuple):
         text = _text_of(question)
         puzzle = get(task).parse(text) if task else recognise(text)

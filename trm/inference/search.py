@@ -30,7 +30,7 @@ from trm.inference.ranking import JudgeScorer
 from trm.inference.rollouts import RolloutRequest, RolloutStep, run_requests
 from trm.inference.selection import CandidateScorer, Selection, same_grids, select_answer
 from trm.inference.state import SolveState
-from trm.tasks import Puzzle
+from trm.tasks import Puzzle, get
 
 
 class Callbacks:
@@ -146,8 +146,10 @@ class Search:
         try:
             if puzzle.task not in self.provider.tasks and not self.strict:
                 has = ", ".join(self.provider.tasks) or "none"
+                recipe = get(puzzle.task).recipe
+                train = f" (`trm train {recipe}` trains one)" if recipe else ""
                 self._warn(
-                    f"{self.provider.checkpoint.name} has no expert for {puzzle.task} (it has: {has}); "
+                    f"{self.provider.checkpoint.name} has no expert for {puzzle.task} (it has: {has}){train}; "
                     "the draft is judged alone"
                 )
                 return

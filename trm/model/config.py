@@ -24,7 +24,8 @@ class TRMConfig:
     mixer: Literal["mlp_t", "attention"] = "attention"
     # groups: no position table; each head attends to a cell's row, column or box, or to everything (`head_groups`)
     positions: Literal["none", "rope", "rope2d", "rowcol", "rowcolbox", "groups"] = "rope"
-    box: int = 3  # side of a box, for rowcolbox and groups
+    box: int = 3  # rows of a box, for rowcolbox and groups
+    box_width: int = 0  # columns of a box; 0: as many as rows
     prefix: int = 16  # P positions before the cells
     h_cycles: int = 3  # T
     l_cycles: int = 6  # n
@@ -54,7 +55,7 @@ class TRMConfig:
         )
         # More would be refused by nothing: neither memory errors nor an end of the step could be waited for.
         check_range(self, "[model]", ("layers", "h_cycles", "l_cycles"), 1000, least=1)
-        check_range(self, "[model]", ("canvas_width", "prefix", "identities", "identity_dim"))
+        check_range(self, "[model]", ("canvas_width", "box_width", "prefix", "identities", "identity_dim"))
         head, room = self.hidden_size // self.heads, (self.prefix - 1) * self.hidden_size
         rows = self.canvas_width > 0 and self.seq_len % self.canvas_width == 0
         attention, positions = self.mixer == "attention", f"positions '{self.positions}'"

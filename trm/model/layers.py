@@ -111,7 +111,8 @@ def cell_groups(config: TRMConfig) -> tuple[Tensor, Tensor, Tensor]:
     """The row, the column and the box of each cell, each [L], counted from 0."""
     cells = torch.arange(config.seq_len)
     row, col = cells // config.canvas_width, cells % config.canvas_width
-    return row, col, row // config.box * -(-config.canvas_width // config.box) + col // config.box
+    width = config.box_width or config.box
+    return row, col, row // config.box * -(-config.canvas_width // width) + col // width
 
 
 def head_groups(config: TRMConfig) -> Tensor:

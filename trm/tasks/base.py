@@ -12,7 +12,7 @@ from typing import ClassVar, Self, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from trm.grid import Grid, Grids, PuzzleError, as_grids, shape_words
+from trm.grid import Grid, Grids, PuzzleError, as_grids, character, shape_words
 from trm.tasks.puzzle import Puzzle, Status, Verdict, Violation, place
 from trm.tasks.transforms import SymmetryGroup
 
@@ -47,7 +47,7 @@ class Task(ABC):
     """
 
     name: str
-    noun: ClassVar[str] = "a puzzle"  # what a message calls it: "taken for a Sudoku: …"
+    noun: str = "a puzzle"  # what a message calls it: "taken for a Sudoku: …"
     height: int  # of the canvas, in cells
     width: int
     symbols: tuple[int, ...]  # in token order
@@ -68,7 +68,9 @@ class Task(ABC):
     # puzzles with answers, and `solve(puzzle)`, the answer or None.
     generator: ClassVar[str | None] = None
     solver: ClassVar[str | None] = None
-    comparison_options: ClassVar[Mapping[str, object]] = {}  # of the generator, for a small model
+    recipe: str = ""  # the configuration that trains an expert, where none may have been trained
+    generator_arguments: tuple[int, ...] = ()  # before rng, of a module that several tasks share
+    comparison_options: Mapping[str, object] = {}  # of the generator, for a small model
 
     # -- text ------------------------------------------------------------------------------------------
     @abstractmethod
@@ -132,6 +134,10 @@ class Task(ABC):
     def with_ends(self, puzzle: Puzzle, ends: Ends) -> Puzzle:
         """The puzzle from one cell to another, for tasks that have a start and a goal. Raises PuzzleError."""
         raise PuzzleError(f"{self.name}: start and goal are given, expected none: only mazes have them")
+
+    def name_for(self, grid: Grid) -> str:
+        """The name of the task that has questions of this shape: other sizes may be tasks of their own."""
+        return self.name
 
     def accepts_grid(self, grid: Grid) -> bool:
         """Whether an array alone, without a task's name, is a question of this task."""
@@ -309,4 +315,4 @@ def bucket(value: int, edges: Sequence[int]) -> str:
 
 
 def _symbol(symbol: int) -> str:
-    return str(symbol) if symbol < 10 else repr(chr(symbol))
+    return character(symbol) if symbol < 32 else repr(chr(symbol))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from trm.text import parse_json
 
@@ -19,12 +19,25 @@ _RULER = re.compile(r"\s*[+:|]([-=]+[+:|])+\s*|[\s.,:;'`+|*=#~_-]*[-=_~]{3,}[\s.
 
 _WORD = re.compile(r"[^\W\d_]{2,}")
 _FENCE = re.compile(r"^ *```[^\n]*\n(.*?)\n *```", re.S | re.M)
+_LARGE = frozenset("0123456789abcdefghijklmnop._*-x?")  # cells of a 16x16 Sudoku
 _IN_GRIDS = frozenset("begosvx")  # letters, in small, that stand beside each other in some grids
 
 
 def has_words(text: str) -> bool:
-    """Whether a text has a word that is no row of a grid, such as `XXBOOX`."""
-    return any(not _is_row(word.lower()) for word in _WORD.findall(text))
+    """Whether a text has a word that is no row of a grid, such as `XXBOOX`, or `1..B.CDE.....F..` of 16x16."""
+    found = (line for line in text.splitlines() if _WORD.search(line) and not is_large_row(line))
+    return any(not _is_row(word.lower()) for line in found for word in _WORD.findall(line))
+
+
+def is_large_row(line: str) -> bool:
+    """Whether a line is a row of a 16x16 Sudoku with letters in it, or such a grid in a line."""
+    cells = re.sub(r"[\s|]+", "", line).lower()
+    if set(cells) - _LARGE or len(cells) not in (16, 256):
+        return False
+    rows = [
+        [c for c in cells[at : at + 16] if c.isalnum() and c not in "0x"] for at in range(0, len(cells), 16)
+    ]
+    return any(rows) and all(len(set(row)) == len(row) for row in rows)
 
 
 def _is_row(word: str) -> bool:
@@ -83,10 +96,17 @@ def _cell(value: object) -> str:
     return " " if value is None or value == "" else str(value)
 
 
-def fields(line: str, separators: str = ",;\t") -> list[str]:
-    """The fields of a line, parted by the separator that it has most of, without an empty one behind the last."""
+def fields(line: str, separators: str = ",;\t", usual: Collection[int] = ()) -> list[str]:
+    """The fields of a line, parted by the separator that it has most of, without an empty one behind the last.
+
+    usual: numbers of fields, of which an empty last one may be one.
+    """
     separator = max(separators, key=line.count)
     if separator not in line:
         return [line]
     parts = line.split(separator)
+    if len(parts) in usual:
+        return parts
+    if not parts[-1].strip() and len(parts) - 1 in usual:
+        return parts[:-1]
     return parts[:-1] if not parts[-1].strip() and len(parts) % 2 == 0 else parts

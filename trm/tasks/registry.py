@@ -24,6 +24,8 @@ from trm.tasks.puzzle import Puzzle
 Solver: TypeAlias = Callable[[Puzzle], Grids | None]
 GROUP = "trm.tasks"
 LEAST_SHARE = 0.5  # of the characters of a text that a task may have written
+# Tasks that share a folder with another: that one reads their puzzles too, and names them.
+SIZES = {"sudoku4": "sudoku", "sudoku6": "sudoku", "sudoku16": "sudoku"}
 BUILT_IN = sorted(path.parent.name for path in Path(__file__).parent.glob("*/task.py"))
 
 
@@ -31,11 +33,11 @@ BUILT_IN = sorted(path.parent.name for path in Path(__file__).parent.glob("*/tas
 def _outside() -> dict[str, EntryPoint]:
     """The entry points of other packages by name; they cannot replace a built-in task."""
     found = {point.name: point for point in entry_points(group=GROUP)}
-    return {name: point for name, point in sorted(found.items()) if name not in BUILT_IN}
+    return {name: point for name, point in sorted(found.items()) if name not in (*BUILT_IN, *SIZES)}
 
 
 def names() -> list[str]:
-    """The names of all tasks, sorted."""
+    """The names of all tasks, sorted; a Sudoku of another size than 9x9 is one of `SIZES`, found through `sudoku`."""
     return sorted([*BUILT_IN, *_outside()])
 
 
@@ -47,8 +49,11 @@ def get(name: str) -> Task:
     """
     if is_own(name):
         return OwnGrid(name)
+    if name in SIZES:
+        return cast(Task, import_module(f"{__package__}.{SIZES[name]}.task").TASKS[name])
     if name not in names():
-        raise PuzzleError(f"unknown task {name!r}, expected one of {', '.join(names())}")
+        expected = ", ".join([*names(), *SIZES])
+        raise PuzzleError(f"unknown task {name!r}, expected one of {expected}")
     if name in BUILT_IN:
         return cast(Task, import_module(f"{__package__}.{name}.task").TASK)
     source = _outside()[name]
@@ -107,7 +112,7 @@ def _read(task: Task, text: str) -> Puzzle:
     """A valid puzzle of a task. Raises TakenFor."""
     try:
         puzzle = task.parse(text)
-        task.validate(puzzle)
+        get(puzzle.task).validate(puzzle)
         return puzzle
     except PuzzleError as error:
         raise TakenFor(task, error) from None
@@ -140,7 +145,8 @@ def looks_like_puzzle(text: str) -> bool:
 
 def detect_grid(grid: Grid) -> str:
     """The name of the task that an array [H, W] is a question of. Raises PuzzleError if it is none's."""
-    if name := next((task.name for task in _in_order() if task.accepts_grid(grid)), None):
+    tasks = (*_in_order(), *map(get, SIZES))
+    if name := next((task.name for task in tasks if task.accepts_grid(grid)), None):
         return name
     found = f"an array of {shape_words(grid) or 'no dimension'} is no puzzle by its shape and symbols"
     raise PuzzleError(f"{found}, expected one of {', '.join(names())}, or the task's name beside it")

@@ -11,15 +11,10 @@ import numpy as np
 
 from hybrid.llm.base import ReplyFormat
 from trm import tasks
-from trm.grid import Grid
+from trm.grid import Grid, character
 from trm.tasks import Puzzle, Task
 
 FENCE = "```"
-
-
-def character(symbol: int) -> str:
-    """Digits stand for themselves, other symbols are character codes."""
-    return str(symbol) if symbol < 10 else chr(symbol)
 
 
 def has_blanks(task: Task) -> bool:

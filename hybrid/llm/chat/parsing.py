@@ -14,8 +14,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hybrid.llm.chat.grid_text import FENCE, character, has_blanks
-from trm.grid import Grid
+from hybrid.llm.chat.grid_text import FENCE, has_blanks
+from trm.grid import Grid, character
 from trm.tasks import Task
 
 Row = list[int]

@@ -15,7 +15,7 @@ from hybrid.llm.base import LLM, Message, Reply, Request
 from hybrid.llm.chat.grid_text import has_blanks, read_cells, reply_format, spread, write_grid
 from hybrid.llm.chat.parsing import Reading, read_grid
 from trm import tasks
-from trm.grid import Grid
+from trm.grid import Grid, character
 from trm.inference.proposals import Draft, Feedback, ProposedGrid
 from trm.tasks import Puzzle, Task
 
@@ -141,6 +141,8 @@ def conversation(puzzle: Puzzle, index: int = 0, feedback: Feedback | None = Non
 def _symbols(task: Task) -> str:
     """What a blank may become, in words: `a digit from 1 to 9`."""
     digits = sorted(task.fills[0])
+    if digits[-1] > 9:
+        return f"a digit from {digits[0]} to 9 or a letter from A to {character(digits[-1])}"
     return f"a digit from {digits[0]} to {digits[-1]}"
 
 

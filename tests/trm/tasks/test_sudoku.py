@@ -5,7 +5,8 @@ import pytest
 
 from trm.grid import GridParseError, PuzzleError
 from trm.tasks import Puzzle, Status, get
-from trm.tasks.sudoku.task import MOVES, UNITS
+from trm.tasks.registry import SIZES as NAMES
+from trm.tasks.sudoku.sizes import SIZES, Size
 
 SUDOKU = get("sudoku")
 SAMPLE = SUDOKU.samples()[0]
@@ -99,12 +100,73 @@ def test_blanks_of_a_draft_are_unknown_and_its_shape_is_checked() -> None:
 
 
 def test_symmetry_tables_hold_each_move_once() -> None:
-    assert MOVES.shape == (1296, 9)
-    assert len({tuple(move) for move in MOVES.tolist()}) == 1296
-    assert (np.sort(MOVES, axis=1) == np.arange(9)).all()
-    bands = MOVES.reshape(-1, 3, 3) // 3
-    assert (bands == bands[:, :, :1]).all()
+    for size, rows, columns in ((4, 8, 8), (6, 48, 72), (9, 1296, 1296)):
+        for moves, count in ((SIZES[size].row_moves, rows), (SIZES[size].column_moves, columns)):
+            assert moves.shape == (count, size)
+            assert len({tuple(move) for move in moves.tolist()}) == count
 
 
-def test_units_cover_every_cell_three_times() -> None:
-    assert (np.bincount(UNITS.reshape(-1)) == 3).all()
+@pytest.mark.parametrize("size", SIZES.values(), ids=lambda size: size.words)
+def test_moves_keep_boxes_together(size: Size) -> None:
+    for moves, high in ((size.row_moves, size.box_height), (size.column_moves, size.box_width)):
+        assert (moves[0] == np.arange(size.side)).all()
+        assert (np.sort(moves, axis=1) == np.arange(size.side)).all()
+        bands = moves.reshape(len(moves), -1, high) // high
+        assert (bands == bands[:, :, :1]).all()
+
+
+@pytest.mark.parametrize("size", SIZES.values(), ids=lambda size: size.words)
+def test_units_cover_every_cell_three_times(size: Size) -> None:
+    assert size.units.shape == (3 * size.side, size.side)
+    assert (np.bincount(size.units.reshape(-1)) == 3).all()
+
+
+def test_boxes_of_six_rows_are_two_rows_high() -> None:
+    assert SIZES[6].units[12].tolist() == [0, 1, 2, 6, 7, 8]
+    assert not get("sudoku6").symmetries((6, 6)).transpose  # boxes would be three rows high
+    grid = np.zeros((6, 6), dtype=np.uint8)
+    grid[0, 0] = grid[1, 2] = 5
+    with pytest.raises(PuzzleError, match="box 1 has 5 twice"):
+        get("sudoku6").validate(Puzzle("sudoku6", (grid,)))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_size_has_samples_that_it_draws_writes_and_checks(name: str) -> None:
+    task = get(name)
+    for sample in task.samples():
+        assert sample.answers is not None
+        assert task.check(sample, sample.answers).status is Status.VERIFIED
+        assert task.check(sample, sample.grid).status is Status.UNSOLVED
+        for text in (task.question_text(sample), task.prompt_text(sample), task.render(sample)):
+            for reader in (task, SUDOKU):  # which names the size itself
+                puzzle = reader.parse(text)
+                assert puzzle.task == name
+                assert np.array_equal(puzzle.grid, sample.grid)
+        (answer,) = task.parse_answer(sample, task.text(sample.answers))
+        assert np.array_equal(answer, sample.answers[0])
+        symmetry = task.symmetries(sample.grid.shape).draw(np.random.default_rng(0))
+        moved = Puzzle(name, (symmetry.forward(sample.grid),))
+        assert task.check(moved, symmetry.forward(sample.answers[0])).status is Status.VERIFIED
+
+
+def test_another_size_than_the_named_one_is_refused() -> None:
+    with pytest.raises(GridParseError, match="a grid of 9x9, expected 6x6"):
+        get("sudoku6").parse(FLAT)
+    (sample, *_) = get("sudoku4").samples()
+    with pytest.raises(GridParseError, match="a grid of 9x9, expected 4x4"):
+        get("sudoku4").parse_answer(sample, FLAT)
+    with pytest.raises(PuzzleError, match="sudoku16"):
+        get("sudoku5")
+
+
+def test_symbols_above_nine_are_letters_in_words() -> None:
+    task = get("sudoku16")
+    sample = task.samples()[0]
+    assert sample.answers is not None
+    answer = sample.answers[0].copy()
+    row, column = np.argwhere((answer == 16) & (sample.grid == 16))[0]
+    answer[row, column] = 10
+    assert (
+        f"given G at row {row + 1}, column {column + 1} was changed to A"
+        in task.check(sample, answer).violations
+    )

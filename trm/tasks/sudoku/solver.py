@@ -7,48 +7,58 @@ language model or the network.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
 from trm.grid import Grid, Grids
 from trm.tasks.puzzle import Puzzle
+from trm.tasks.sudoku.sizes import SIZES
 
-# A Sudoku's state is one integer with a bit for each of 729 candidates: bit 81 * (digit - 1) + 9 * row +
+# A Sudoku's state is one integer with a bit for each candidate, 729 for 9x9: bit 81 * (digit - 1) + 9 * row +
 # column. Each of the four kinds of constraint (a cell holds one digit; a row, a column, a box holds a digit
 # once) has 81 constraints of 9 candidates, one of which is its anchor; the other eight lie at the same
 # distances from every anchor. So nine shifts count the candidates of 81 constraints at once.
-_ALL = (1 << 729) - 1
+
+
+@dataclass(frozen=True, eq=False)
+class _Constraints:
+    """kinds: (shifts, anchors) of each kind of constraint. kept: for each candidate, all that may stay beside it."""
+
+    kinds: tuple[tuple[tuple[int, ...], int], ...]
+    kept: tuple[int, ...]
 
 
 def _bits(places: list[int]) -> int:
     return sum(1 << place for place in places)
 
 
-_DIGITS = [81 * digit for digit in range(9)]
-_KINDS: tuple[tuple[tuple[int, ...], int], ...] = (  # (shifts, anchors)
-    (tuple(_DIGITS), _bits(list(range(81)))),  # cells
-    (tuple(range(9)), _bits([d + 9 * row for d in _DIGITS for row in range(9)])),  # rows
-    (tuple(range(0, 81, 9)), _bits([d + column for d in _DIGITS for column in range(9)])),  # columns
-    (
-        tuple(9 * row + column for row in range(3) for column in range(3)),
-        _bits([d + 27 * band + 3 * stack for d in _DIGITS for band in range(3) for stack in range(3)]),
-    ),  # boxes
-)
-
-
-def _kept() -> tuple[int, ...]:
-    """For each candidate, all candidates that may stay when it is chosen."""
+@cache
+def _constraints(side: int) -> _Constraints:
+    size, area = SIZES[side], side * side
+    lines = range(side)
+    digits = [area * digit for digit in lines]
+    boxes = [
+        side * row + column
+        for row in range(0, side, size.box_height)
+        for column in range(0, side, size.box_width)
+    ]
+    in_box = tuple(side * row + column for row in range(size.box_height) for column in range(size.box_width))
+    kinds = (
+        (tuple(digits), _bits(list(range(area)))),  # cells
+        (tuple(lines), _bits([d + side * row for d in digits for row in lines])),  # rows
+        (tuple(range(0, area, side)), _bits([d + column for d in digits for column in lines])),  # columns
+        (in_box, _bits([d + box for d in digits for box in boxes])),  # boxes
+    )
+    everything = (1 << side**3) - 1
     kept = []
-    for chosen in range(729):
+    for chosen in range(side**3):
         rivals = 0
-        for shifts, anchors in _KINDS:
+        for shifts, anchors in kinds:
             anchor = next(chosen - s for s in shifts if chosen >= s and anchors >> chosen - s & 1)
             rivals |= sum(1 << anchor + shift for shift in shifts)
-        kept.append(_ALL & ~rivals | 1 << chosen)
-    return tuple(kept)
-
-
-_KEPT = _kept()
+        kept.append(everything & ~rivals | 1 << chosen)
+    return _Constraints(kinds, tuple(kept))
 
 
 def solve(puzzle: Puzzle) -> Grids | None:
@@ -58,47 +68,58 @@ def solve(puzzle: Puzzle) -> Grids | None:
 
 @dataclass(frozen=True, eq=False)
 class SudokuSearch:
-    """solutions: as many as asked for, [9, 9] each. guesses: candidates tried where nothing forced one."""
+    """solutions: as many as asked for, [side, side] each. guesses: candidates tried where nothing forced one.
+
+    whole: whether the search came to its end, not to the most guesses that it was allowed.
+    """
 
     solutions: tuple[Grid, ...]
     guesses: int
+    whole: bool = True
 
 
 def solve_sudoku(
-    grid: Grid, most: int = 2, rng: np.random.Generator | None = None, without: tuple[int, int] | None = None
+    grid: Grid,
+    most: int = 2,
+    rng: np.random.Generator | None = None,
+    without: tuple[int, int] | None = None,
+    most_guesses: int = 0,
 ) -> SudokuSearch:
-    """Up to `most` solutions of grid [9, 9] (0 blank), by depth-first search that takes what is forced first.
+    """Up to `most` solutions of grid [side, side] (0 blank), by depth-first search that takes what is forced first.
 
     It branches on a constraint with the fewest candidates left. rng shuffles their order (for generators).
-    without: a cell from 0 to 80 and a digit that it does not hold.
+    without: a cell, counted from 0, and a symbol that it does not hold. most_guesses: 0 is no limit.
     """
-    state, chosen, tried = _ALL, 0, 0
+    side, area, constraints = len(grid), grid.size, _constraints(len(grid))
+    state, chosen, tried = (1 << side**3) - 1, 0, 0
     if without:
-        state ^= 1 << 81 * (without[1] - 1) + without[0]
+        state ^= 1 << area * (without[1] - 1) + without[0]
     found: list[Grid] = []
     for cell, digit in enumerate(grid.reshape(-1).tolist()):
         if digit:
-            candidate = 81 * (digit - 1) + cell
-            state &= _KEPT[candidate]
+            candidate = area * (digit - 1) + cell
+            state &= constraints.kept[candidate]
             chosen |= 1 << candidate
     stack = [(state, chosen)] if state & chosen == chosen else []
     while stack and len(found) < most:
-        state, chosen = _forced(*stack.pop())
+        if most_guesses and tried > most_guesses:
+            return SudokuSearch(tuple(found), tried - 1, whole=False)
+        state, chosen = _forced(constraints, *stack.pop())
         tried += 1
-        if chosen.bit_count() == 81:
-            found.append(_grid(chosen))
+        if chosen.bit_count() == area:
+            found.append(_grid(chosen, side))
         elif state:
-            choices = _narrowest(state)
+            choices = _narrowest(constraints, state)
             if rng is not None:
                 rng.shuffle(choices)
-            stack.extend((state & _KEPT[choice], chosen | 1 << choice) for choice in choices)
+            stack.extend((state & constraints.kept[choice], chosen | 1 << choice) for choice in choices)
     return SudokuSearch(tuple(found), max(tried - 1, 0))
 
 
-def _forced(state: int, chosen: int) -> tuple[int, int]:
+def _forced(constraints: _Constraints, state: int, chosen: int) -> tuple[int, int]:
     """Choose, while there is one, every candidate that is a constraint's last. (0, 0): a dead end."""
     while True:
-        for shifts, anchors in _KINDS:
+        for shifts, anchors in constraints.kinds:
             once = twice = 0
             for shift in shifts:
                 here = state >> shift & anchors
@@ -118,15 +139,15 @@ def _forced(state: int, chosen: int) -> tuple[int, int]:
         while fresh:
             lowest = fresh & -fresh
             fresh ^= lowest
-            state &= _KEPT[lowest.bit_length() - 1]
+            state &= constraints.kept[lowest.bit_length() - 1]
         if state & chosen != chosen:
             return 0, 0
 
 
-def _narrowest(state: int) -> list[int]:
+def _narrowest(constraints: _Constraints, state: int) -> list[int]:
     """The candidates of a constraint that has the fewest, of those that have more than one."""
     fewest: list[int] = []
-    for shifts, anchors in _KINDS:
+    for shifts, anchors in constraints.kinds:
         once = twice = thrice = 0
         for shift in shifts:
             here = state >> shift & anchors
@@ -142,10 +163,10 @@ def _narrowest(state: int) -> list[int]:
     return fewest
 
 
-def _grid(chosen: int) -> Grid:
-    grid = np.zeros(81, dtype=np.uint8)
+def _grid(chosen: int, side: int) -> Grid:
+    grid = np.zeros(side * side, dtype=np.uint8)
     while chosen:
-        digit, cell = divmod(chosen.bit_length() - 1, 81)
+        digit, cell = divmod(chosen.bit_length() - 1, side * side)
         grid[cell] = digit + 1
-        chosen ^= 1 << 81 * digit + cell
-    return grid.reshape(9, 9)
+        chosen ^= 1 << side * side * digit + cell
+    return grid.reshape(side, side)
