@@ -75,7 +75,9 @@ class ModelPool:
         """The task's expert. Raises PuzzleError where there is none, or one of another shape than the task."""
         if task not in self.checkpoint.experts:
             known = ", ".join(self.tasks)
-            raise PuzzleError(f"{self.checkpoint.name}: no expert for {task}, expected one of {known}")
+            recipe = get(task).recipe
+            train = f"; `trm train {recipe}` trains one" if recipe else ""
+            raise PuzzleError(f"{self.checkpoint.name}: no expert for {task}, expected one of {known}{train}")
         expert, spec = self.checkpoint.experts[task], get(task)
         if spec.has_demonstrations and expert.config.canvas_width:
             spec = spec.on(expert.config.canvas_width)
