@@ -54,6 +54,9 @@ def importing() -> Iterator[None]:
 
     That takes a third of the time of importing PyTorch and of the program's end (docs/how-to/speed.md).
     """
+    if "torch" in sys.modules:  # nothing large is left to import, and not all that is there may stay
+        yield
+        return
     gc.disable()
     try:
         yield
