@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trm.inference.device_rules import Rule
-from trm.inference.device_slots import DeviceSlots, DynamicNet, Report, cast_weights
+from trm.inference.device_slots import DeviceSlots, DynamicNet, Report
 from trm.inference.engine import Engine, Rollout, Stop, Trajectory
 from trm.model.network import TRM
 
@@ -50,7 +50,6 @@ class CapturedEngine(Engine):
         super().__init__(model, slots)
         self.rule, self.capture = rule, capture and model.device.type == "cuda"
         self.fast = copy.deepcopy(model)
-        cast_weights(self.fast)
         if compiled:
             self.fast.net = DynamicNet(self.fast.net, int(model.config.mixer == "mlp_t"))  # type: ignore[assignment]
         self._idle: dict[int, list[DeviceSlots]] = {}
@@ -122,6 +121,7 @@ class Service:
         self._places: dict[int, int] = {}  # ticket -> slot, of those in slots at the last report
         self._finished: list[tuple[int, Trajectory]] = []
         self._tickets, self._noisy, self._time = 0, False, time.perf_counter()
+        self.worked = 0  # steps of rollouts, as far as reports tell
 
     def add_request(self, rollout: Rollout, steps: int = 16) -> int:
         """Ask for a rollout of at most `steps`. Its ticket: tickets count from 0."""
@@ -196,6 +196,7 @@ class Service:
         now = time.perf_counter()
         places: dict[int, int] = {}
         slots: NDArray[np.int64] = np.flatnonzero(report.ticket >= 0)
+        self.worked += len(slots)
         share = (now - self._time) / max(1, len(slots))
         self._time = now
         halts, go_ons = report.halts.tolist(), report.go_ons.tolist()

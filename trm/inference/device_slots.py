@@ -18,7 +18,6 @@ from torch import Tensor, nn
 
 from trm.device import GRAPH_CAPTURE_LOCK
 from trm.inference.device_rules import Rule
-from trm.model.layers import Linear
 from trm.model.network import TRM, State
 
 WARM_UP_STEPS = 2  # steps run one operation at a time before a graph is captured; the first one compiles
@@ -55,14 +54,6 @@ class DynamicNet(nn.Module):
         return result
 
 
-def cast_weights(model: TRM) -> None:
-    """Keep the matrices in the dtype in which they are used, which saves a copy at every use. Same results."""
-    model.requires_grad_(False)
-    for module in model.modules():
-        if isinstance(module, Linear):
-            module.weight.data = module.weight.data.to(model.dtype)
-
-
 def gaussian(key: Tensor, step: Tensor, shape: Sequence[int]) -> Tensor:
     """Standard normal numbers [S, *shape] that depend on each slot's key [S] and step [S] alone.
 
@@ -88,7 +79,7 @@ def _hashed(x: Tensor) -> Tensor:
 class DeviceSlots:
     """A fixed number of slots, their queue, and the step that serves them.
 
-    model: with `cast_weights`. rule: accepts answers; a rollout that `LEAVES` does so once the network has halted
+    rule: accepts answers; a rollout that `LEAVES` does so once the network has halted
     and, where there is a rule, a grid of it was accepted. capture: whether the step becomes a CUDA graph.
     """
 
