@@ -10,7 +10,6 @@ from typing import Any, TypeAlias
 from hybrid.answer import Answer, draft_json, step_json
 from trm.grid import Grid, Grids
 from trm.inference.proposals import CheckedDraft
-from trm.inference.ranking import PooledGrid
 from trm.inference.rollouts import SOURCE_COLD, SOURCE_FROM_DRAFT, Attempt, RolloutStep
 from trm.inference.selection import SOURCE_DRAFT
 from trm.tasks import Puzzle, get
@@ -49,7 +48,9 @@ def draft_event(puzzle: Puzzle, draft: CheckedDraft, number: int) -> Event:
 def step_event(puzzle: Puzzle, step: RolloutStep, attempt: int) -> Event:
     """attempt: the number of the rollout, from 1, in the order in which rollouts began."""
     task = get(puzzle.task)
-    wrong = violations(puzzle, step.grid, step.index)
+    known = step_json(task, step)
+    for shown, cycle in zip(known["cycles"], step.cycles, strict=True):
+        shown["broken"] = violations(puzzle, cycle.grid, step.index)
     return Event(
         "step",
         {
@@ -58,8 +59,8 @@ def step_event(puzzle: Puzzle, step: RolloutStep, attempt: int) -> Event:
             "input": step.index + 1,
             "step": step.number,
             "grid": task.text((step.grid,)),
-            "broken": wrong,
-            **step_json(task, step),
+            "broken": violations(puzzle, step.grid, step.index),
+            **known,
         },
     )
 
@@ -104,53 +105,53 @@ def attempt_json(puzzle: Puzzle, attempt: Attempt) -> Json:
 
 
 def votes(answer: Answer) -> list[list[Json]]:
-    """For every input the distinct grids that were named, the answer's guesses first, with who named them.
+    """For every input the distinct grids that were named, the answer's guesses first.
 
-    votes: of attempts and drafts, sources: of whom. confidence: the highest of the attempts that say so. probability
-    and shares: where network and proposer were ranked together, that it is right, and who named it how often.
+    Where network and proposer were ranked together, with the probability that each is right, the shares of the
+    network's attempts and of the proposer's views that name it, and the proposer's score; else with votes.
     """
-    found = []
-    for index in range(len(answer.puzzle.inputs)):
-        pooled = {_key(each.grid): each for each in answer.pool[index]} if answer.pool else {}
-        named: dict[GridKey, list[tuple[str, float | None]]] = {}
-        grids = {key: each.grid for key, each in pooled.items()}
-        for attempt in answer.attempts:
-            named.setdefault(_key(attempt.grids[index]), []).append((attempt.source, attempt.confidence))
-            grids.setdefault(_key(attempt.grids[index]), attempt.grids[index])
-        for draft in answer.drafts:
-            if draft.draft.grids is not None:
-                named.setdefault(_key(draft.draft.grids[index]), []).append((SOURCE_DRAFT, None))
-                grids.setdefault(_key(draft.draft.grids[index]), draft.draft.grids[index])
-        guesses = [_key(grid) for grid in answer.candidates[index]] if answer.candidates else []
-        others = [key for key in grids if key not in guesses]
-        if not pooled:
-            others.sort(key=lambda key: -len(named[key]))
-        found.append(
-            [
-                {
-                    "grid": answer.task.text((grids[key],)),
-                    "guess": guesses.index(key) + 1 if key in guesses else None,
-                    "votes": len(named.get(key, ())),
-                    "sources": Counter(source for source, _ in named.get(key, ())),
-                    "confidence": max((c for _, c in named.get(key, ()) if c is not None), default=None),
-                    **_ranked(pooled.get(key)),
-                }
-                for key in [*guesses, *others][:MOST_CANDIDATES]
-            ]
-        )
-    return found
+    count = range(len(answer.puzzle.inputs))
+    return [_ranked(answer, index) if answer.pool else _counted(answer, index) for index in count]
 
 
-def _ranked(candidate: PooledGrid | None) -> Json:
-    """What the ranking of both says of a candidate."""
-    if candidate is None:
-        return {}
-    shares = {
-        SOURCE_COLD: candidate.cold,
-        SOURCE_FROM_DRAFT: candidate.drafted,
-        SOURCE_DRAFT: candidate.proposed,
-    }
-    return {"probability": candidate.probability, "shares": shares}
+def _ranked(answer: Answer, index: int) -> list[Json]:
+    return [
+        {
+            "grid": answer.task.text((each.grid,)),
+            "guess": place if place <= len(answer.candidates[index]) else None,
+            "probability": round(each.probability, 4),
+            "shares": {SOURCE_COLD: each.cold, SOURCE_FROM_DRAFT: each.drafted, SOURCE_DRAFT: each.proposed},
+            "score": None if each.score is None else round(each.score, 4),
+        }
+        for place, each in enumerate(answer.pool[index][:MOST_CANDIDATES], 1)
+    ]
+
+
+def _counted(answer: Answer, index: int) -> list[Json]:
+    """votes: of attempts and drafts, sources: of whom. confidence: the highest of the attempts that say so."""
+    named: dict[GridKey, list[tuple[str, float | None]]] = {}
+    grids: dict[GridKey, Grid] = {}
+    ballots: list[tuple[Grid, str, float | None]] = [
+        (each.grids[index], each.source, each.confidence) for each in answer.attempts
+    ]
+    ballots += [
+        (d.draft.grids[index], SOURCE_DRAFT, None) for d in answer.drafts if d.draft.grids is not None
+    ]
+    for grid, source, confidence in ballots:
+        named.setdefault(_key(grid), []).append((source, confidence))
+        grids.setdefault(_key(grid), grid)
+    guesses = [_key(grid) for grid in answer.candidates[index]] if answer.candidates else []
+    others = sorted((key for key in grids if key not in guesses), key=lambda key: -len(named[key]))
+    return [
+        {
+            "grid": answer.task.text((grids[key],)),
+            "guess": guesses.index(key) + 1 if key in guesses else None,
+            "votes": len(named[key]),
+            "sources": Counter(source for source, _ in named[key]),
+            "confidence": max((c for _, c in named[key] if c is not None), default=None),
+        }
+        for key in [*guesses, *others][:MOST_CANDIDATES]
+    ]
 
 
 def _key(grid: Grid) -> GridKey:

@@ -2,9 +2,10 @@
 
 import { ApiError, get, setToken, solve } from "./api.js";
 import { Board } from "./board.js";
+import { element } from "./dom.js";
 import { fromLink, linkTo, picture, save } from "./export.js";
 import { COLOURS, MOST_SIDE, fromFile, guess, read, shown, write } from "./puzzles.js";
-import { Run, element } from "./run.js";
+import { Run } from "./run.js";
 
 const $ = (id) => document.getElementById(id);
 const TASKS = { sudoku: "Sudoku", maze: "Maze", arc: "ARC" };
@@ -167,7 +168,7 @@ async function start() {
     question: write(puzzle), task: puzzle.task, llm: $("llm").value, refiner: $("refiner").value,
     steps: Number($("steps").value), restarts: Number($("restarts").value), seed: Number($("seed").value), trace: true,
   };
-  const choices = { drafts: body.llm !== "none", refines: body.refiner !== "none", steps: body.steps };
+  const choices = { drafts: body.llm !== "none", refines: body.refiner !== "none", steps: body.steps, byCycle: $("cycles").checked };
   running = new AbortController();
   busy(true);
   let heard = false;
@@ -300,6 +301,7 @@ $("slider").addEventListener("input", (event) => { run?.pause(); run?.go(Number(
 $("play").addEventListener("click", () => run?.play());
 $("back").addEventListener("click", () => { run?.pause(); run?.go(run.position - 1); });
 $("forth").addEventListener("click", () => { run?.pause(); run?.go(run.position + 1); });
+$("cycles").addEventListener("change", (event) => run?.showCycles(event.target.checked));
 $("save-json").addEventListener("click", () => {
   const kept = { record: run.answer?.record ?? null, events: run.events };
   save(`${puzzle.task}.json`, new Blob([JSON.stringify(kept, null, 1)], { type: "application/json" }));

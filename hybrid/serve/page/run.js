@@ -1,6 +1,8 @@
 // What the server told of one solve, and the view of it: lanes side by side, steps, votes, verdict.
 
 import { Board, brokenCells } from "./board.js";
+import { card } from "./candidates.js";
+import { draw, element, percent } from "./dom.js";
 import { rowsOf } from "./puzzles.js";
 
 const $ = (id) => document.getElementById(id);
@@ -8,28 +10,12 @@ const LANES = { refiner: "Cold start", "refiner+draft": "From the draft" };
 const STAGES = ["Queue", "Draft", "Refine", "Verdict"];
 const PLAY_MS = 450;
 
-export function element(name, attributes = {}, ...children) {
-  const made = document.createElement(name);
-  for (const [key, value] of Object.entries(attributes)) {
-    if (key === "class") made.className = value;
-    else if (key.startsWith("on")) made.addEventListener(key.slice(2), value);
-    else if (value !== null && value !== false) made.setAttribute(key, value === true ? "" : value);
-  }
-  made.append(...children.filter((child) => child !== null && child !== undefined));
-  return made;
-}
-
-// No rounding to certainty: "> 99.9 %".
-export function percent(share) {
-  if (share > 0.9995 && share < 1) return "> 99.9 %";
-  const fine = share !== 1 && share !== 0 && (share > 0.995 || share < 0.005);
-  return `${(100 * share).toFixed(fine ? 1 : 0)} %`;
-}
-
 export class Run {
   // puzzle: as puzzles.js reads it. drafts: whether a proposer drafts. refines: whether a refiner refines.
-  constructor(puzzle, { drafts, refines, steps }) {
+  constructor(puzzle, { drafts, refines, steps, byCycle }) {
     this.puzzle = puzzle;
+    this.byCycle = byCycle; // whether the slider goes through the cycles of each step
+    this.of = 1; // cycles of a step
     this.steps = steps;
     this.draft = null; // the last one: { grids: [rows], broken: [violations], valid, error, tokens, seconds }
     this.attempts = new Map(); // number -> { number, source, restart, inputs: [[{ rows, confidence, broken }]] }
@@ -114,11 +100,17 @@ export class Run {
       this.#say(same ? `Not verified yet: restart ${same} ${data.source === "refiner" ? "cold" : "from the draft"}.` : "The network refines.");
     }
     const attempt = this.attempts.get(data.attempt);
-    attempt.inputs[data.input - 1].push({
-      rows: rowsOf(this.puzzle.task, data.grid), confidence: data.confidence, broken: data.broken,
-      weighed: data.weighed.map((grid) => rowsOf(this.puzzle.task, grid)), moved: data.z_moved,
+    const frame = (each) => ({
+      rows: rowsOf(this.puzzle.task, each.grid), broken: each.broken,
+      weighed: each.weighed.map((grid) => rowsOf(this.puzzle.task, grid)), moved: each.z_moved,
     });
-    if (this.follows) this.position = Math.max(this.position, attempt.inputs[this.input].length);
+    const step = { ...frame(data), number: data.step, confidence: data.confidence, cycles: [] };
+    step.cycles = data.cycles.map((cycle, n) => ({
+      ...frame(cycle), number: data.step, cycle: n + 1, of: data.cycles.length, confidence: n + 1 === data.cycles.length ? data.confidence : null,
+    }));
+    attempt.inputs[data.input - 1].push(step);
+    this.of = Math.max(this.of, step.cycles.length);
+    if (this.follows) this.position = Math.max(this.position, this.#frames(attempt).length);
     this.render();
   }
 
@@ -154,8 +146,21 @@ export class Run {
 
   // -- view --------------------------------------------------------------------------------------------------
   get length() {
-    const lengths = Object.values(this.shown).map((number) => this.attempts.get(number)?.inputs[this.input].length ?? 0);
-    return Math.max(0, ...lengths);
+    return Math.max(0, ...Object.values(this.shown).map((number) => this.#frames(this.attempts.get(number)).length));
+  }
+
+  // What the slider goes through: the steps of an attempt, or their cycles.
+  #frames(attempt) {
+    const steps = attempt?.inputs[this.input] ?? [];
+    return this.byCycle ? steps.flatMap((step) => (step.cycles.length ? step.cycles : [step])) : steps;
+  }
+
+  showCycles(whether) {
+    if (this.byCycle === whether) return;
+    this.pause();
+    this.byCycle = whether;
+    this.position = whether ? this.position * this.of : Math.ceil(this.position / this.of);
+    this.render();
   }
 
   go(position) {
@@ -213,7 +218,7 @@ export class Run {
     const question = this.puzzle.grids[this.input];
     for (const lane of this.lanes) {
       const attempt = this.attempts.get(this.shown[lane.source]);
-      const steps = attempt?.inputs[this.input] ?? [];
+      const steps = this.#frames(attempt);
       const start = lane.source === "refiner" ? question : this.draft?.grids?.[this.input] ?? question;
       const at = Math.min(this.position, steps.length);
       const step = steps[at - 1];
@@ -221,28 +226,31 @@ export class Run {
       let broken = step?.broken;
       if (!step && lane.source !== "refiner") broken = this.draft?.broken?.[this.input];
       lane.board.show(task, step?.rows ?? start, { question, before: step && at > 0 ? before : null, broken: brokenCells(broken), weighed: step?.weighed });
-      lane.caption.replaceChildren(...this.#caption(lane, attempt, step, at));
-      draw(lane.chart, steps.map((each) => each.confidence), at, this.steps);
+      lane.caption.replaceChildren(...this.#caption(lane, attempt, step));
+      draw(lane.chart, (attempt?.inputs[this.input] ?? []).map((each) => each.confidence), step?.confidence == null ? 0 : step.number, this.steps);
     }
     const slider = $("slider");
     slider.max = this.length;
     slider.value = this.position;
-    const words = this.position === 0 ? (this.draft ? "draft" : "start") : `step ${this.position} of ${this.length}`;
+    const [step, cycle] = this.byCycle ? [Math.ceil(this.position / this.of), ((this.position + this.of - 1) % this.of) + 1] : [this.position, 0];
+    const words = this.position === 0 ? (this.draft ? "draft" : "start")
+      : cycle ? `step ${step}, cycle ${cycle} of ${this.of}` : `step ${step} of ${this.length}`;
+    $("cycles-choice").hidden = this.of < 2;
     slider.setAttribute("aria-valuetext", words);
     $("position").textContent = words;
     this.#buttons();
   }
 
-  #caption(lane, attempt, step, at) {
+  #caption(lane, attempt, step) {
     if (step) {
       const wrong = brokenCells(step.broken).size;
       const rules = this.puzzle.task === "arc" ? "" : wrong ? `${wrong} cells break a rule` : step.broken.length ? step.broken[0].words : "no rule is broken";
       const name = attempt.restart ? `restart ${attempt.restart}, ` : "";
       return [
-        element("span", {}, `${name}step ${at}`),
-        element("span", { class: "confidence" }, element("b", {}, percent(step.confidence)), " confident"),
+        element("span", {}, `${name}step ${step.number}${step.cycle ? `, cycle ${step.cycle}` : ""}`),
+        step.confidence === null ? null : element("span", { class: "confidence" }, element("b", {}, percent(step.confidence)), " confident"),
         element("span", { class: wrong ? "bad" : "good" }, rules),
-        step.moved === null ? null : element("span", { title: "The distance that the network's hidden state z moved in this step, as a share of its length" }, `z moved ${Math.round(100 * step.moved)} %`),
+        step.moved === null ? null : element("span", { title: "The distance that the network's hidden state z moved meanwhile, as a share of its length" }, `z moved ${Math.round(100 * step.moved)} %`),
       ].filter(Boolean);
     }
     if (lane.source === "refiner") return [element("span", {}, this.attempts.size ? "the question" : this.over ? "" : "waiting for the network")];
@@ -305,21 +313,7 @@ export class Run {
     const list = votes?.[this.input] ?? [];
     $("votes").hidden = !list.length;
     const total = this.answer.attempts.length + this.answer.record.drafts.filter((draft) => draft.answer !== null).length;
-    const names = { refiner: "cold", "refiner+draft": "from the draft", llm: "language model" };
-    const cards = list.map((each, index) => {
-      const title = each.guess ? `Guess ${each.guess}` : `Candidate ${index + 1}`;
-      const card = element("article", { class: `candidate${each.guess ? " guess" : ""}` }, element("h4", {}, title));
-      new Board(card, title).show(this.puzzle.task, rowsOf(this.puzzle.task, each.grid));
-      const parts = Object.entries(each.sources).map(([source, count]) => `${count} ${names[source]}`).join(", ");
-      const meter = element("meter", { min: 0, max: total, value: each.votes, "aria-label": `${each.votes} of ${total} votes` });
-      const sure = each.confidence === null ? "" : `, halting ${percent(each.confidence)}`;
-      card.append(meter, element("p", {}, element("b", {}, `${each.votes} of ${total} votes`), parts ? ` (${parts})${sure}` : ""));
-      if (each.shares) {
-        const shares = Object.entries(each.shares).filter(([, share]) => share > 0).map(([source, share]) => `${percent(share)} ${names[source]}`).join(", ");
-        card.append(element("p", {}, element("b", {}, `${percent(each.probability)} likely`), ` (${shares})`));
-      }
-      return card;
-    });
+    const cards = list.map((each, index) => card(this.puzzle.task, each, index, total));
     $("votes").replaceChildren(element("h3", {}, this.puzzle.grids.length > 1 ? `Candidates for test ${this.input + 1}` : "Candidates"), element("div", { class: "candidates" }, ...cards));
   }
 
@@ -345,26 +339,4 @@ export class Run {
     $("live").textContent = words;
     if (!this.answer && !this.over) this.#verdict("working", words, []);
   }
-}
-
-// The confidence after every step as a line, with a dot at the step that is shown.
-function draw(host, values, at, most) {
-  if (!values.length) {
-    host.replaceChildren();
-    return;
-  }
-  const svg = (name, attributes) => {
-    const made = document.createElementNS("http://www.w3.org/2000/svg", name);
-    for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
-    return made;
-  };
-  const width = host.clientWidth || 200;
-  const height = 36;
-  const x = (i) => 4 + ((width - 8) * i) / Math.max(1, Math.max(most, values.length) - 1);
-  const y = (value) => height - 4 - (height - 8) * value;
-  const root = svg("svg", { viewBox: `0 0 ${width} ${height}` });
-  const points = values.map((value, i) => `${x(i)},${y(value)}`).join(" ");
-  root.append(svg("line", { class: "axis", x1: 4, x2: width - 4, y1: y(0.5), y2: y(0.5) }), svg("polyline", { points, class: "line" }));
-  if (at > 0) root.append(svg("circle", { class: "dot", cx: x(at - 1), cy: y(values[at - 1]), r: 3.5 }));
-  host.replaceChildren(root);
 }

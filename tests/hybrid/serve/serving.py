@@ -21,7 +21,7 @@ from hybrid.serve.guard import Policy
 from hybrid.serve.service import Service, Settings
 from hybrid.serve.worker import Relay, Worker
 from trm.checkpoints.format import Checkpoint, Expert
-from trm.inference.proposals import Draft, Feedback
+from trm.inference.proposals import Draft, Feedback, ProposedGrid
 from trm.inference.provider import ModelPool
 from trm.inference.refiner import Refiner
 from trm.model.network import TRM
@@ -31,7 +31,8 @@ Serve = Callable[..., TestClient]  # takes the arguments of `service`
 
 
 class Drafter:
-    """Drafts of every task: the Sudoku's solution with two wrong cells, ARC's colours mirrored, mazes as they are."""
+    """Drafts of every task: the Sudoku's solution with two wrong cells, mazes as they are, of ARC two candidates: the
+    colours mirrored, and as they are."""
 
     name = "drafter"
 
@@ -39,11 +40,14 @@ class Drafter:
         self, puzzle: Puzzle, drafts: int = 1, feedback: Feedback | None = None, seed: int = 0
     ) -> list[Draft]:
         grids = puzzle.inputs
+        candidates: list[tuple[ProposedGrid, ...]] = []
         if puzzle.task == "sudoku" and np.array_equal(puzzle.grid, sudoku().grid):
             grids = wrong(sudoku())
         elif puzzle.task == "arc":
             grids = tuple(grid[:, ::-1].copy() for grid in puzzle.inputs)
-        return [Draft(grids, "raw", tokens=9, seconds=0.5)]
+            for grid, mirrored in zip(puzzle.inputs, grids, strict=True):
+                candidates.append((ProposedGrid(mirrored, 0.75, -1.0), ProposedGrid(grid, 0.25, -5.0)))
+        return [Draft(grids, "raw", tokens=9, seconds=0.5, candidates=tuple(candidates))]
 
 
 def plays(asked: doubles.Asked) -> Sequence[tuple[np.ndarray, float]]:
@@ -64,11 +68,15 @@ def tiny() -> Refiner:
 
 
 def service(
-    network: Refiner | None = None, queue: int = 8, policy: Policy | None = None, limit_seconds: float = 60.0
+    network: Refiner | None = None,
+    queue: int = 8,
+    policy: Policy | None = None,
+    limit_seconds: float = 60.0,
+    more: dict[str, Refiner] | None = None,
 ) -> Service:
     relay = Relay()
-    refiner = network or doubles.refiner(plays)
-    catalogue = Catalogue({"scripted": Drafter()}, {"network": refiner}, relay)
+    refiners = {"network": network or doubles.refiner(plays), **(more or {})}
+    catalogue = Catalogue({"scripted": Drafter()}, refiners, relay)
     return Service(catalogue, Worker(relay, queue), Settings(policy or Policy(), limit_seconds))
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import doubles
 import pytest
 from serving import Serve, tiny
+from small_networks import SMALL
 from starlette.testclient import TestClient
 
 from hybrid.serve.reading import read_puzzle
@@ -75,9 +76,13 @@ def test_a_step_tells_what_the_network_weighs(serve: Serve) -> None:
     assert [(s["attempt"], s["step"]) for s in steps] == [(1, 1), (1, 2), (2, 1), (2, 2)]
     for step in steps:
         assert step["z_moved"] > 0
-        for other in step["weighed"]:
-            assert len(other) == 81
-            assert all(a != b for a, b in zip(other, step["grid"], strict=True) if a != ".")
+        assert len(step["cycles"]) == SMALL.h_cycles
+        assert {key: step[key] for key in ("grid", "weighed", "broken")}.items() <= step["cycles"][-1].items()
+        for cycle in step["cycles"]:
+            assert cycle["z_moved"] > 0
+            for other in cycle["weighed"]:
+                assert len(other) == 81
+                assert all(a != b for a, b in zip(other, cycle["grid"], strict=True) if a != ".")
 
 
 def test_candidates_of_arc_come_with_their_votes(serve: Serve) -> None:
@@ -91,6 +96,22 @@ def test_candidates_of_arc_come_with_their_votes(serve: Serve) -> None:
         ]
     ]
     assert answer["record"]["status"] == "unverified"
+
+
+def test_candidates_of_both_come_ranked(client: TestClient) -> None:
+    answer = next(
+        d
+        for n, d in events(client.post("/v1/solve", json={"question": ARC, "stream": True}).text)
+        if n == "answer"
+    )
+    ((first, second),) = answer["votes"]
+    assert (first["grid"], first["guess"], first["score"]) == ("0 2", 1, -1.0)
+    assert (second["grid"], second["guess"], second["score"]) == ("2 0", 2, -5.0)
+    assert [each["shares"]["llm"] for each in (first, second)] == [0.75, 0.25]
+    assert first["shares"]["refiner"] == first["shares"]["refiner+draft"] == 1
+    assert first["probability"] > second["probability"]
+    (kept,) = answer["record"]["candidates"]
+    assert [each["grid"] for each in kept] == [[[0, 2]], [[2, 0]]]
 
 
 def test_models_are_chosen_by_name(client: TestClient) -> None:
