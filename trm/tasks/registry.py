@@ -93,17 +93,24 @@ def recognise(text: str, flat: bool = True) -> Puzzle:
     )
     if not likely:
         raise PuzzleError(f"{shorten(text)} is no puzzle, expected one of {', '.join(names())}")
-    first_error = None
+    first_error, found = None, None
     for _, task in likely:
+        if found is not None and task.name in BUILT_IN:
+            continue  # a package's task comes before a Sudoku of another size, which may look the same
         try:
             if not (flat or task.flat_is_certain or listed or re.search(r"\n|\\n|[|/,;]", text)):
                 words = (
                     f"a single line of {len(text)} cells, expected lines; --task {task.name} reads a flat one"
                 )
                 raise TakenFor(task, PuzzleError(words))
-            return _read(task, text)
+            puzzle = _read(task, text)
+            if puzzle.task not in SIZES:
+                return puzzle
+            found = puzzle
         except TakenFor as error:
             first_error = first_error or error
+    if found is not None:
+        return found
     assert first_error is not None
     raise first_error
 
