@@ -48,6 +48,8 @@ def record(answer: Answer, arm: str, parameters: int | None, step_flops: float) 
         "question": task.question_text(puzzle),
         "draft_answer": None if read is None else task.text(read),
         "answer": None if grids is None else task.answer_json(grids, candidates),
+        "label": None if puzzle.answers is None else task.text(puzzle.answers),
+        "candidates": answer.pool_json(),
         "violations": list(answer.verdict.violations),
     }
 
@@ -120,6 +122,7 @@ def results(records: Sequence[Record], environment: Record) -> Record:
     return {
         "tasks": {task: {arm: aggregate(rows) for arm, rows in arms.items()} for task, arms in table.items()},
         "paired": paired,
+        "overlap": {task: overlap(arms) for task, arms in table.items()},
         "breakdown": breakdown,
         "environment": environment,
     }
@@ -129,6 +132,34 @@ def _paired(one: Sequence[Record], other: Sequence[Record]) -> Record:
     second = {r["id"]: r["solved"] for r in other}
     shared = [r for r in one if r["id"] in second]
     return dict(mcnemar([r["solved"] for r in shared], [second[r["id"]] for r in shared]))
+
+
+def overlap(arms: dict[str, list[Record]]) -> Record:
+    """Which puzzles of one task the arms solve that others do not.
+
+    sets: for each set of arms that alone solve some puzzles, these puzzles' ids, the largest set first, of the `n`
+    puzzles that every arm answered. only_first: how many puzzles one arm solves and another, asked too, does not.
+    """
+    solved_by = {arm: {r["id"]: bool(r["solved"]) for r in rows} for arm, rows in arms.items()}
+    sets: dict[tuple[str, ...], list[str]] = defaultdict(list)
+    for puzzle in next(iter(solved_by.values())):
+        if all(puzzle in found for found in solved_by.values()):
+            sets[tuple(arm for arm, found in solved_by.items() if found[puzzle])].append(puzzle)
+    return {
+        "n": sum(map(len, sets.values())),
+        "sets": [
+            {"arms": list(names), "puzzles": ids}
+            for names, ids in sorted(sets.items(), key=lambda item: -len(item[1]))
+        ],
+        "only_first": {
+            arm: {
+                other: sum(hit and not theirs.get(puzzle, True) for puzzle, hit in own.items())
+                for other, theirs in solved_by.items()
+                if other != arm
+            }
+            for arm, own in solved_by.items()
+        },
+    }
 
 
 def _by_difficulty(rows: Sequence[Record]) -> Record:
