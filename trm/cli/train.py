@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -80,6 +81,22 @@ def _train(settings: Config, folder: RunFolder, resumed: bool, device: str) -> N
     print(figures or f"nothing held out to judge by; {best} is the last")
 
 
+def _bench_engine(checkpoint: str, data: str, task: str, batches: str, device: str, as_json: bool) -> None:
+    from trm.checkpoints.format import load
+    from trm.data.datasets import labelled
+    from trm.evaluation.bench_engine import BATCHES, EngineBench, format_figures
+
+    if not all(word.isdecimal() and int(word) for word in batches.split(",") if batches):
+        fail(f"--batches {batches!r}: expected numbers from 1 on, with commas")
+    rows = tuple(map(int, batches.split(","))) if batches else BATCHES
+
+    def say(section: str, figures: Mapping[str, float]) -> None:
+        line = json.dumps({"section": section, **figures}) if as_json else format_figures(section, figures)
+        print(line, flush=True)
+
+    EngineBench(load(checkpoint), labelled(data, task, 0), device, say=say).run(batches=rows)
+
+
 @app.command(epilog="Example: trm bench train --config configs/sudoku.toml --json")
 def bench(
     what: Annotated[str, typer.Argument(help="train or infer")],
@@ -87,12 +104,23 @@ def bench(
         Path | None, typer.Option(help="configs/NAME.toml; configs/tiny.toml if not given")
     ] = None,
     overrides: Annotated[list[str] | None, typer.Option("--set", metavar="SECTION.KEY=VALUE")] = None,
+    checkpoint: Annotated[
+        str, typer.Option(help="infer: the engine's table for this checkpoint's expert, by batch")
+    ] = "",
+    data: Annotated[str, typer.Option(help="with --checkpoint: labelled puzzles, a few thousand")] = "",
+    task: Annotated[str, typer.Option(help="with --checkpoint: the puzzles' task")] = "sudoku",
+    batches: Annotated[str, typer.Option(metavar="N,N", help="with --checkpoint: the table's rows")] = "",
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
     """Milliseconds a step, puzzles a second, and TFLOP/s as a share of this machine's measured peak."""
     if what not in ("train", "infer"):
         fail(f"bench {what!r}: expected train or infer")
+    if checkpoint or data or batches:
+        if what != "infer" or not (checkpoint and data):
+            fail("--checkpoint, --data: for infer, both together")
+        _bench_engine(checkpoint, data, task, batches, device, as_json)
+        return
     from trm.evaluation.bench import bench_infer, bench_train
 
     result = (bench_train if what == "train" else bench_infer)(config, overrides or [], device)

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from trm.checkpoints.format import Checkpoint
+from trm.device import resolve_device
 from trm.evaluation.bench import INFERENCE_STEPS, peak_tflops
 from trm.grid import PuzzleError
 from trm.inference.captured import CapturedEngine
@@ -46,7 +47,7 @@ class EngineBench:
     checkpoint: Checkpoint
     puzzles: Sequence[Puzzle]
     device: str = "auto"
-    compiled: bool = True
+    compiled: bool = True  # on CUDA
     seconds: float = 3.0  # of measuring, for every batch
     slots: int = 384  # of the engine that answers the whole file
     singles: int = 40  # puzzles that are answered one at a time
@@ -58,6 +59,7 @@ class EngineBench:
         self.task = get(self.puzzles[0].task)
         if any(len(puzzle.inputs) > 1 or not puzzle.answers for puzzle in self.puzzles):
             raise PuzzleError("expected puzzles of one grid each, with their answers")
+        self.compiled &= resolve_device(self.device).startswith("cuda")
         self.pool = ModelPool(self.checkpoint, self.device, self.slots, compiled=self.compiled)
         self.expert = self.pool.expert(self.task.name)
         self.where = torch.device(self.pool.device)

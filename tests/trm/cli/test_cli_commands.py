@@ -198,6 +198,8 @@ def test_bench_counts_and_measures(trm: Callable[..., Result]) -> None:
         (["pack", "out.pt", "one.pt", "--cycles", "1001"], 2, "h_cycles: 1001, expected 1 to 1000"),
         (["bench", "fly"], 2, "expected train or infer"),
         (["bench", "infer", "--set", "train.batch=2"], 2, "train.batch"),
+        (["bench", "infer", "--checkpoint", "n.pt"], 2, "--data"),
+        (["bench", "infer", "--checkpoint", "n.pt", "--data", "d.csv", "--batches", "1,x"], 2, "1,x"),
         (["bench", "infer", "--device", "banana"], 2, "banana"),
         (["train", TINY, "--device", "banana", "--out", "new"], 2, "banana"),
         (
