@@ -204,7 +204,8 @@ def _add_errors(app: FastAPI) -> None:
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> Response:
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"][1:])
+        # Without the names that pydantic gives to the forms that a value may have, such as "constrained-str".
+        where = ".".join(str(p) for p in first["loc"][1:] if isinstance(p, int) or p.isidentifier())
         if first["type"] == "json_invalid":
             return JSONResponse(error_body(400, "the body is no JSON", "invalid_json"), 400)
         words = first["msg"].removeprefix("Value error, ")

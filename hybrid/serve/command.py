@@ -11,9 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import uvicorn
+from starlette.types import ASGIApp
 
 from hybrid.serve.app import create_app
 from hybrid.serve.catalogue import load
+from hybrid.serve.connection import BoundedConnection
 from hybrid.serve.guard import Policy
 from hybrid.serve.service import Service, Settings
 from hybrid.serve.worker import Relay, Worker
@@ -80,13 +82,7 @@ def run(options: Options) -> None:
         relay = Relay()
         catalogue = load(options.llms, options.refiners, options.adapters, options.device, relay)
         service = Service(catalogue, Worker(relay, options.queue), Settings(policy, options.limit_seconds))
-        config = uvicorn.Config(
-            create_app(service),
-            log_level="warning",
-            access_log=False,
-            server_header=False,
-            timeout_graceful_shutdown=STOP_SECONDS,
-        )
+        config = server_config(create_app(service))
         host = f"[{options.host}]" if ":" in options.host else options.host
         names = ", ".join(model.name for model in catalogue.models)
         print(
@@ -94,6 +90,19 @@ def run(options: Options) -> None:
             file=sys.stderr,
         )
         uvicorn.Server(config).run(sockets=[listening])
+
+
+def server_config(app: ASGIApp, log_level: str = "error", stop_seconds: int = STOP_SECONDS) -> uvicorn.Config:
+    """How uvicorn serves. What a client sends is no warning: nobody can fill the log from outside."""
+    return uvicorn.Config(
+        app,
+        http=BoundedConnection,
+        ws="none",
+        log_level=log_level,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=stop_seconds,
+    )
 
 
 def _listen(host: str, port: int) -> socket.socket:

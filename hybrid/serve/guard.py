@@ -6,6 +6,7 @@ import asyncio
 import hmac
 import ipaddress
 import json
+import re
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -13,6 +14,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 MOST_BYTES = 1 << 20  # of a request's body
+MOST_MESSAGE = 2000  # characters
 BODY_SECONDS = 30.0  # that a client may take to send it
 CONTENT_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; connect-src 'self'; "
@@ -30,6 +32,9 @@ HEADERS = {
 PROTECTED = ("/v1/", "/metrics")  # by the token; the page's own files hold nothing that is secret
 
 
+HOST = re.compile(r"(?P<name>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(:[0-9]{1,5})?")
+
+
 @dataclass(frozen=True)
 class Policy:
     """Who may ask. token: None where none is needed. hosts: names of the server beside `localhost`, in small letters.
@@ -44,11 +49,10 @@ class Policy:
     def knows_host(self, header: str) -> bool:
         """Whether a Host header names this server. A foreign name that was pointed at this machine does not
         (DNS rebinding); an address cannot be pointed anywhere."""
-        try:
-            name = (urlsplit(f"//{header}").hostname or "").rstrip(".")
-            urlsplit(f"//{header}").port  # noqa: B018  raises for what is no port
-        except ValueError:
+        parts = HOST.fullmatch(header)
+        if parts is None:
             return False
+        name = parts["name"].strip("[]").rstrip(".").lower()
         if name == "localhost" or name in self.hosts:
             return True
         try:
@@ -61,7 +65,7 @@ class Policy:
 def error_body(
     status: int, message: str, code: str | None = None, param: str | None = None
 ) -> dict[str, object]:
-    """An error as OpenAI's API writes it."""
+    """An error as OpenAI's API writes it, its message bounded: it may repeat what was sent."""
     kinds = {
         401: "authentication_error",
         403: "permission_error",
@@ -69,7 +73,7 @@ def error_body(
         429: "rate_limit_error",
     }
     kind = kinds.get(status, "server_error" if status >= 500 else "invalid_request_error")
-    return {"error": {"message": message, "type": kind, "param": param, "code": code}}
+    return {"error": {"message": message[:MOST_MESSAGE], "type": kind, "param": param, "code": code}}
 
 
 class Guard:
@@ -116,7 +120,8 @@ class Guard:
         origin, site = headers.get("origin"), headers.get("sec-fetch-site", "none")
         if origin is not None and urlsplit(origin).netloc != host:
             return 403, "the request comes from another page, expected this server's own"
-        if site not in ("none", "same-origin") and headers.get("sec-fetch-mode") != "navigate":
+        followed = scope["method"] == "GET" and headers.get("sec-fetch-mode") == "navigate"  # a link
+        if site not in ("none", "same-origin") and not followed:
             return 403, "the request comes from another page, expected this server's own"
         if self.policy.token is not None and scope["path"].startswith(PROTECTED):
             scheme, _, given = headers.get("authorization", "").partition(" ")

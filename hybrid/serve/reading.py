@@ -16,6 +16,7 @@ from trm.tasks import Puzzle
 from trm.tasks.grid_text import is_large_row
 from trm.tasks.registry import demonstrated
 
+MOST_INPUTS, MOST_DEMOS = 10, 32  # of a task; ARC's have up to 4 and 10
 LONGEST_MESSAGE = 20_000  # characters of a message that are searched for a puzzle
 _FENCED = re.compile(r"```[^\n]*\n(.*?)```", re.S)
 
@@ -23,11 +24,17 @@ _FENCED = re.compile(r"```[^\n]*\n(.*?)```", re.S)
 def read_puzzle(question: str | dict[str, Any], task: str | None, name: str) -> Puzzle:
     """A puzzle, validated. Raises PuzzleError."""
     if isinstance(question, dict):
-        kind = tasks.get(task or demonstrated())
-        puzzle = kind.read(question)
-        kind.validate(puzzle)
+        reader = tasks.get(task or demonstrated())
+        puzzle = reader.read(question)
+        reader.validate(puzzle)
     else:
         puzzle = as_puzzle(question, task)
+    for count, most, kind in (
+        (puzzle.inputs, MOST_INPUTS, "inputs"),
+        (puzzle.demos, MOST_DEMOS, "demonstrations"),
+    ):
+        if len(count) > most:  # each is work that nothing else bounds
+            raise PuzzleError(f"{len(count)} {kind}, expected at most {most}")
     # The answer that an ARC task may hold is not for those who answer.
     return replace(puzzle, id=name, answers=None)
 

@@ -135,6 +135,7 @@ class Worker:
         self._running: list[Work] = []
         self._changed = threading.Condition()
         self._closed = False
+        self._adapted = False  # whether the network is adapted to what runs, or ran last
         self._seconds_each = 1.0  # a moving average, for Retry-After
         self._thread = threading.Thread(target=self._run, name="hybrid-serve-worker", daemon=True)
 
@@ -204,13 +205,19 @@ class Worker:
         self._fail(list(self._waiting), error_event(503, "the server is shutting down"))
 
     def _take(self) -> list[Work]:
-        """The oldest work, and whatever waits that can be done with it; waits for it. Empty when closed."""
+        """The oldest work, and whatever waits that can be done with it; waits for it. Empty when closed.
+
+        After a puzzle whose network was adapted, which takes long, the oldest of the others.
+        """
         with self._changed:
             self._running = []
             self._changed.wait_for(lambda: self._waiting or self._closed)
             if self._closed:
                 return []
-            first = self._waiting.popleft()
+            others = [work for work in self._waiting if not _adapts(work)] if self._adapted else []
+            first = others[0] if others else self._waiting[0]
+            self._waiting.remove(first)
+            self._adapted = _adapts(first)
             batch: list[Work] = [first]
             if isinstance(first, Job):
                 same = [work for work in self._waiting if isinstance(work, Job) and _together(first, work)]
@@ -250,11 +257,17 @@ def _together(first: Job, other: Job) -> bool:
     return same_search and first.puzzle.task == other.puzzle.task
 
 
+def _adapts(work: Work) -> bool:
+    """Whether the network is adapted to the puzzle."""
+    refiner = work.model.pipeline.refiner if isinstance(work, Job) else None
+    return isinstance(work, Job) and refiner is not None and refiner.pool.adapts(work.puzzle.task)
+
+
 def _at_once(job: Job) -> int:
     """How many puzzles are searched together. A network that is adapted to its puzzle answers alone."""
     pipeline = job.model.pipeline
     refiner, proposer = pipeline.refiner, pipeline.proposer
-    if refiner is not None and refiner.pool.adapts(job.puzzle.task):
+    if _adapts(job):
         return 1
     if proposer.name is not None:
         return DRAFTED_AT_ONCE if isinstance(proposer, BatchProposer) else 1

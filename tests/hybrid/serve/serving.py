@@ -17,6 +17,7 @@ from starlette.testclient import TestClient
 
 from hybrid.serve.app import create_app
 from hybrid.serve.catalogue import Catalogue
+from hybrid.serve.command import server_config
 from hybrid.serve.guard import Policy
 from hybrid.serve.service import Service, Settings
 from hybrid.serve.worker import Relay, Worker
@@ -81,13 +82,12 @@ def service(
 
 
 @contextmanager
-def listening(made: Service) -> Iterator[str]:
-    """The service behind a real server on loopback; its address."""
+def listening(made: Service, send_buffer: int | None = None) -> Iterator[str]:
+    """The service behind a real server on loopback; its address. send_buffer: bytes of its sockets."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        config = uvicorn.Config(
-            create_app(made), log_level="critical", ws="none", timeout_graceful_shutdown=1
-        )
-        server = uvicorn.Server(config)
+        if send_buffer is not None:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
+        server = uvicorn.Server(server_config(create_app(made), "critical", 1))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
         while not server.started:

@@ -136,14 +136,26 @@ def test_models_are_chosen_by_name(client: TestClient) -> None:
         ({"task": "grid:3x4:.AB:AB", "question": "AB..\n....\n...."}, 422),
         ({"question": "55" + doubles.SUDOKU[2:]}, 422),
         ({"question": {"train": []}}, 422),
+        ({"question": ARC | {"test": ARC["test"] * 11}}, 422),
+        ({"question": ARC | {"train": ARC["train"] * 33}}, 422),
+        (
+            {"question": {"train": [{"input": [[10**3000]], "output": [[1]]}], "test": [{"input": [[1]]}]}},
+            422,
+        ),
+        ({"steps": 10**9}, 422),
+        ({"restarts": 10**9}, 422),
+        ({"seed": -1}, 422),
+        ({"budget": float("nan")}, 422),
+        ({"budget": float("inf")}, 422),
         ({"puzzles": []}, 422),
     ],
 )
 def test_a_wrong_value_is_one_line(client: TestClient, change: dict[str, object], status: int) -> None:
-    reply = client.post("/v1/solve", json={"question": doubles.SUDOKU} | change)
+    body = json.dumps({"question": doubles.SUDOKU} | change)  # which writes NaN, as clients do
+    reply = client.post("/v1/solve", content=body, headers={"content-type": "application/json"})
     assert reply.status_code == status
     message = reply.json()["error"]["message"]
-    assert message
+    assert 0 < len(message) <= 2000
     assert "\n" not in message
     assert "Traceback" not in message
 

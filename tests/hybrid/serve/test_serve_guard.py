@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import socket
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 
 import doubles
 import pytest
-from serving import Serve
+from serving import Serve, listening, service, tiny
 from starlette.testclient import TestClient
 from typer.testing import CliRunner
 
 from hybrid.cli_serve import app
+from hybrid.serve import connection as limits
 from hybrid.serve.command import Options, ServeError, policy_of
 from hybrid.serve.guard import MOST_BYTES, Policy
 
@@ -24,7 +29,18 @@ def test_this_machine_is_known(client: TestClient, host: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "host", ["evil.example", "127.0.0.1.evil.example", "192.168.1.5", "0.0.0.0", "[", "a:b", ""]
+    "host",
+    [
+        "evil.example",
+        "127.0.0.1.evil.example",
+        "192.168.1.5",
+        "0.0.0.0",
+        "[",
+        "a:b",
+        "",
+        "evil@localhost",
+        "localhost/a",
+    ],
 )
 def test_another_host_is_refused(client: TestClient, host: str) -> None:
     assert client.get("/health", headers={"host": host}).status_code == 403
@@ -38,6 +54,7 @@ def test_another_host_is_refused(client: TestClient, host: str) -> None:
         {"origin": "http://127.0.0.1:9999"},
         {"sec-fetch-site": "cross-site", "sec-fetch-mode": "no-cors"},
         {"sec-fetch-site": "same-site", "sec-fetch-mode": "cors"},
+        {"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate"},  # a form
     ],
 )
 def test_a_foreign_page_is_refused(client: TestClient, headers: dict[str, str]) -> None:
@@ -60,6 +77,17 @@ def test_every_response_forbids_foreign_content(client: TestClient) -> None:
         assert "unsafe" not in headers["content-security-policy"]
         assert headers["x-content-type-options"] == "nosniff"
         assert "access-control-allow-origin" not in headers
+
+
+def test_another_page_s_preflight_and_form_are_refused(client: TestClient) -> None:
+    asks = {"origin": "https://evil.example", "access-control-request-method": "POST"}
+    assert client.options("/v1/solve", headers=asks).status_code == 403
+    for kind in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=a"):
+        headers = {
+            "content-type": kind,
+            "referer": "https://evil.example/",
+        }  # of a browser that sends no more
+        assert client.post("/v1/solve", content=json.dumps(PUZZLE), headers=headers).status_code == 422
 
 
 @pytest.fixture
@@ -97,6 +125,53 @@ def test_a_large_body_is_refused(client: TestClient) -> None:
 )
 def test_only_the_page_s_files_are_served(client: TestClient, path: str) -> None:
     assert client.get(path).status_code == 404
+
+
+# -- connections -------------------------------------------------------------------------------------------
+def ask(address: str, sent: bytes) -> socket.socket:
+    """A connection with a small buffer, over which this was sent."""
+    made = socket.socket()
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    made.settimeout(10)
+    made.connect(("127.0.0.1", int(address.rpartition(":")[2])))
+    made.sendall(sent)
+    return made
+
+
+def rest(connection: socket.socket) -> bytes:
+    """What comes until the server ends the connection."""
+    found = b""
+    with connection, suppress(ConnectionError):
+        while part := connection.recv(4000):
+            found += part
+    return found
+
+
+def test_silent_clients_and_too_many_are_cut_off(monkeypatch: pytest.MonkeyPatch, live: str) -> None:
+    monkeypatch.setattr(limits, "HEAD_SECONDS", 0.2)
+    request = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    assert rest(ask(live, b"")) == rest(ask(live, request[:20])) == b""
+    kept = ask(live, request)
+    assert kept.recv(4000).startswith(b"HTTP/1.1 200")
+    kept.sendall(request[:20])
+    assert b"HTTP/1.1" not in rest(kept)
+    monkeypatch.setattr(limits, "MOST_CONNECTIONS", 0)
+    assert rest(ask(live, request)) == b""
+
+
+def test_a_client_that_never_reads_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "STALL_SECONDS", 0.2)
+    body = json.dumps(PUZZLE | {"llm": "none", "steps": 64, "restarts": 64, "stream": True})
+    head = "Host: localhost\r\nContent-Type: application/json\r\nContent-Length:"
+    sent = f"POST /v1/solve HTTP/1.1\r\n{head} {len(body)}\r\n\r\n{body}".encode()
+    made, running = service(tiny()), [0]
+    with listening(made, send_buffer=4096) as address, ask(address, sent):
+        end = time.monotonic() + 20
+        while not (any(running) and running[-1] == 0) and time.monotonic() < end:
+            time.sleep(0.05)
+            running.append(made.worker.running)
+    assert any(running)
+    assert running[-1] == 0
 
 
 # -- the command -------------------------------------------------------------------------------------------

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+from urllib.request import urlopen
 
 import doubles
 import httpx
@@ -14,6 +16,15 @@ import numpy as np
 import pytest
 from serving import Serve, listening, plays, service, tiny
 
+from hybrid.answer import Answer
+from hybrid.serve.events import Event
+from hybrid.serve.reading import read_puzzle
+from hybrid.serve.worker import Job
+from trm.inference.config import SearchConfig
+from trm.inference.state import SolveState
+from trm.tasks import Status, Verdict
+
+ARC = '{"train": [{"input": [[1, 0]], "output": [[0, 1]]}], "test": [{"input": [[2, 0]]}]}'
 PUZZLE = {"question": doubles.SUDOKU, "llm": "none"}
 ENDLESS = {
     "question": doubles.SUDOKU,
@@ -43,7 +54,8 @@ def until(condition: Callable[[], bool], seconds: float = 15.0) -> None:
 
 
 def health(address: str) -> dict[str, Any]:
-    found: dict[str, Any] = httpx.get(f"{address}/health").json()
+    with urlopen(f"{address}/health") as reply:  # much quicker than a client of its own each time
+        found: dict[str, Any] = json.load(reply)
     return found
 
 
@@ -62,6 +74,32 @@ def test_puzzles_that_wait_together_are_one_batch() -> None:
     assert [record["status"] for record in records] == ["verified"] * 6
     assert [record["id"] for record in records] == ["puzzle-1", *"01234"]
     assert doubles.batches(network) == [1, 5]
+
+
+def test_puzzles_without_adaptation_go_between_those_with(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = service()
+    model, order = made.catalogue.model("none"), list[str]()
+    refiner = model.pipeline.refiner
+    assert refiner is not None
+    monkeypatch.setattr(refiner.pool, "adapts", lambda task: task == "arc")
+
+    def solved(states: Sequence[SolveState], config: SearchConfig) -> Iterator[tuple[SolveState, Answer]]:
+        for state in states:
+            yield state, Answer(state.puzzle, None, Verdict(Status.UNSOLVED, ("not tried",)), None)
+
+    monkeypatch.setattr(type(model.pipeline), "solve_states", lambda self, *rest: solved(*rest))
+
+    def hear(event: Event) -> None:
+        if event.last:
+            order.append(event.data["id"])
+
+    puzzles = {"arc-1": ARC, "arc-2": ARC, "a": doubles.SUDOKU, "arc-3": ARC, "b": doubles.SUDOKU}
+    jobs = [Job(model, read_puzzle(q, None, name), SearchConfig(), hear) for name, q in puzzles.items()]
+    made.worker.submit(jobs)
+    made.worker.start()
+    until(lambda: len(order) == 5)
+    made.worker.close()
+    assert order == ["arc-1", "a", "b", "arc-2", "arc-3"]
 
 
 def test_a_full_queue_asks_to_come_back() -> None:
