@@ -99,7 +99,7 @@ class Engine:
     many thousands of steps follow.
     """
 
-    rule: Callable[[Tensor, Tensor], Tensor] | None = None  # accepts grids for questions [B, L]; see CapturedEngine
+    rule: Callable[[Tensor, Tensor], Tensor] | None = None  # accepts grids of questions, where it checks any
 
     def __init__(self, model: TRM, slots: int = 0, compiled: bool = False) -> None:
         self.model, self.compiled = model, compiled
