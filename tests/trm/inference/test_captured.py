@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
+from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -164,6 +169,59 @@ def test_a_rollout_leaves_when_it_has_halted_and_its_grid_is_accepted() -> None:
     runs = CapturedEngine(network, 4, rule=rule).run(asked, 6, stop)
     assert all(run.accepted and run.steps <= 3 for run in runs)
     assert {True, False} == set(heard)
+
+
+class FakeGraph:
+    """What `torch.cuda` has for graphs, on a CPU: the capture runs the step, and each replay runs it again."""
+
+    def __init__(self, fails: bool) -> None:
+        self.fails, self.captures = fails, 0
+
+    def install(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        nothing = SimpleNamespace(wait_stream=lambda other: None)
+        for name, value in {
+            "Stream": lambda: nothing, "current_stream": lambda: nothing, "stream": lambda stream: nullcontext(),
+            "synchronize": lambda: None, "CUDAGraph": lambda: SimpleNamespace(), "graph": self.capture,
+        }.items():  # fmt: skip
+            monkeypatch.setattr(torch.cuda, name, value)
+
+    @contextmanager
+    def capture(self, graph: SimpleNamespace, capture_error_mode: str) -> Iterator[None]:
+        frame = sys._getframe(2).f_locals  # of DeviceSlots._record
+        graph.replay = partial(frame["self"]._step, frame["noisy"])
+        yield
+        self.captures += 1
+        if self.fails:
+            raise RuntimeError("operation not permitted when stream is capturing")
+
+
+def broken(*_: object) -> torch.Tensor:
+    raise RuntimeError("no compiler")
+
+
+@pytest.mark.parametrize("fault", ["", "without a CUDA graph", "uncompiled"])
+def test_a_capture_changes_nothing_and_may_fail(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    network, asked = model(), rollouts(7)
+    noisy = replace(asked[6], noise=0.5, seed=3)
+    (expected,) = CapturedEngine(network, 4).run([noisy], 3)
+    fake = FakeGraph(fault == "without a CUDA graph")
+    fake.install(monkeypatch)
+    monkeypatch.setattr(torch, "compile", lambda net: broken)
+    engine = CapturedEngine(network, 4, compiled=fault == "uncompiled")
+    engine.capture = True
+    service, came = engine.open(4), {}
+    for one in asked[:6]:
+        service.add_request(one, 4)
+    with pytest.warns(RuntimeWarning, match=fault) if fault else nullcontext():
+        service.step()
+    service.step()
+    service.add_request(noisy, 3)  # another graph, while others are on their way
+    while service.unfinished:
+        service.step()
+        came |= service.finished()
+    assert same([came[n] for n in range(6)], Engine(network).run(asked[:6], 4))
+    assert came[6].halts == pytest.approx(expected.halts, abs=1e-5)
+    assert fake.captures == (1 if fake.fails else 2)
 
 
 def test_compiled_layers_serve_every_number_of_puzzles(monkeypatch: pytest.MonkeyPatch) -> None:
