@@ -265,9 +265,9 @@ class _Slots:
             weighed.append(torch.where(likely.values >= LEAST_WEIGHT, likely.indices, 0)[..., 1:])
             moves.append(_moved(z, cycle.z[at]))
             z = cycle.z[at]
-        shown = [torch.stack(part, 1).cpu().numpy() for part in (grids, weighed, moves)]
+        grid, other, move = (torch.stack(part, 1).cpu().numpy() for part in (grids, weighed, moves))
         whole = _moved(first, z).tolist()
-        return {slot: Watched(*(part[n] for part in shown), whole[n]) for n, slot in enumerate(slots)}
+        return {slot: Watched(grid[n], other[n], move[n], whole[n]) for n, slot in enumerate(slots)}
 
     def _spread(self, values: Tensor, rows: Tensor) -> Tensor:
         """Values of `rows` put at their slots, zeros elsewhere."""
@@ -284,4 +284,5 @@ class _Slots:
 
 def _moved(before: Tensor, after: Tensor) -> Tensor:
     """The distance between states [B, n, D] as a share of the later one's length [B]."""
-    return (after - before).float().flatten(1).norm(dim=1) / after.float().flatten(1).norm(dim=1)
+    moved: Tensor = (after - before).float().flatten(1).norm(dim=1) / after.float().flatten(1).norm(dim=1)
+    return moved
