@@ -59,7 +59,9 @@ def parts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Parts]:
         monkeypatch.setattr(module, "adapter_for", lambda llm, wanted, rounds: None)
     monkeypatch.setattr(hybrid.solving, "connect", lambda spec, device: make("llm"))
     monkeypatch.setattr(hybrid.solving, "ChatProposer", lambda llm: llm)
-    monkeypatch.setattr(hybrid.solving.Refiner, "from_pretrained", lambda source, device: make("refiner"))
+    monkeypatch.setattr(
+        hybrid.solving.Refiner, "from_pretrained", lambda source, device, tasks: make("refiner")
+    )
     monkeypatch.chdir(tmp_path)
     return given
 

@@ -139,11 +139,11 @@ def limit(steps: float) -> None:
     print(f"{torch.get_num_threads()} threads; at the peak {flop / peak:.3f} s")
 
 
-def shared(puzzle: str, runs: int) -> None:
+def shared(puzzle: str, runs: int, numbers: Sequence[int]) -> None:
     """Print what a puzzle costs beside busy processes, with one and two threads, and by either policy."""
     print(f"{'neighbours, threads, policy':<34} {'wall':>9} {'processor':>9} {'memory':>9}")
     kinds = list(product((1, 2), ("PASSIVE", "ACTIVE")))
-    for number in (0, 1, 2):
+    for number in numbers:
         costs: dict[tuple[int, str], list[Cost]] = {kind: [] for kind in kinds}
         with neighbours(number):
             for _ in range(runs):  # by turns, so that whatever else runs meanwhile meets all of them
@@ -161,6 +161,9 @@ def main() -> int:
     parser.add_argument("file", type=Path, help="CSV file with a column `question`")
     parser.add_argument("--puzzles", type=int, default=20)
     parser.add_argument("--shared", action="store_true")
+    parser.add_argument(
+        "--neighbours", type=int, nargs="+", default=[0, 1, 2], help="with --shared: busy processes"
+    )
     parser.add_argument("--runs", type=int, default=3, help="with --shared: of each kind")
     parser.add_argument("--against", type=Path, help="another checkout")
     options = parser.parse_args()
@@ -169,7 +172,7 @@ def main() -> int:
             line["question"] for _, line in zip(range(options.puzzles), csv.DictReader(file), strict=False)
         ]
     if options.shared:
-        shared(puzzles[-1], options.runs)
+        shared(puzzles[-1], options.runs, options.neighbours)
         return 0
     return each(puzzles, options.against)
 

@@ -5,18 +5,18 @@
 
 FILE is a CSV file of Sudokus with a column `question`. Where the number of puzzles or restarts grows, a network of 32
 numbers a cell takes the place of the shipped one: what is measured is what surrounds a network. Its answers are
-wrong, so that no rule ends a search early. Seconds are those of the processor, which others on the machine hardly
-change; only processes are measured by the wall, too.
+wrong, so that no rule ends a search early. Seconds are those of the processor, of one thread a process: others on
+the machine change them less than those on the wall.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
-import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import cycle, islice
 from pathlib import Path
@@ -61,8 +61,8 @@ def of_puzzles(questions: list[str], most: int, network: Path, folder: Path) -> 
 
 
 def of_restarts(questions: list[str], network: Path, folder: Path) -> Points:
-    file = write(questions, 32, folder / "restarts.csv")
-    return [(n, *solve(file, network, "--restarts", str(n))) for n in (0, 2, 4, 8, 16)]
+    file = write(questions, 16, folder / "restarts.csv")
+    return [(n, *solve(file, network, "--restarts", str(n))) for n in (0, 2, 4, 8)]
 
 
 def of_cells(config: TRMConfig) -> Points:
@@ -75,13 +75,13 @@ def of_cells(config: TRMConfig) -> Points:
 
 
 def step_seconds(config: TRMConfig, steps: int) -> float:
-    """Processor seconds of so many steps for one puzzle, in bfloat16; the least of three."""
+    """Processor seconds of so many steps for one puzzle, in bfloat16; the lesser of two measurements."""
     model = TRM(config).eval().requires_grad_(False)
     model.dtype = torch.bfloat16
     model.net.to(torch.bfloat16)
     tokens, seconds = torch.zeros(1, config.seq_len, dtype=torch.int64), []
     with torch.inference_mode():
-        for _ in range(3):
+        for _ in range(2):
             state, begun = model.initial_state(1), time.process_time()
             for _ in range(steps):
                 state, _ = model.step(state, tokens, None, tokens)
@@ -90,28 +90,22 @@ def step_seconds(config: TRMConfig, steps: int) -> float:
 
 
 def of_processes(file: Path) -> Points:
-    """The same 16 puzzles by one, two and four processes, each with its share: seconds on the wall."""
+    """The same 8 puzzles by one, two and four processes, each with its share: the processor seconds of all."""
     points = []
     for number in (1, 2, 4):
-        command = [
-            sys.executable, "-m", "trm", "eval", "ckpt/trm.pt", "--task", "sudoku", "--data", str(file.resolve()),
-            "--limit", "16", "--device", "cpu", "--steps", "2", "--share",
-        ]  # fmt: skip
-        begun = time.perf_counter()
-        running = [
-            subprocess.Popen([*command, f"{k}/{number}"], cwd=ROOT, stdout=subprocess.DEVNULL)
+        shares = [
+            [sys.executable, "-m", "trm", "eval", "ckpt/trm.pt", "--task", "sudoku", "--data", str(file.resolve()),
+             "--limit", "8", "--device", "cpu", "--steps", "1", "--share", f"{k}/{number}"]
             for k in range(1, number + 1)
-        ]
-        for one in running:
-            if one.wait():
-                raise SystemExit("trm eval failed")
-        points.append((number, time.perf_counter() - begun, 0.0))
+        ]  # fmt: skip
+        used = [cost(share, environment={"OMP_NUM_THREADS": "1"}) for share in shares]
+        points.append((number, sum(one.cpu for one in used), max(one.megabytes for one in used)))
     return points
 
 
 def draw(measured: dict[str, Points], out: Path) -> None:
     figure, axes = plt.subplots(2, 3, figsize=(11, 6), layout="constrained")
-    panels = [(name, points, 1, "seconds") for name, points in measured.items()]
+    panels = [(name, points, 1, "processor seconds") for name, points in measured.items()]
     panels.insert(1, ("puzzles", measured["puzzles"], 2, "megabytes, peak"))
     for place, (name, points, column, unit) in zip(axes.flat, panels, strict=True):
         place.plot([point[0] for point in points], [point[column] for point in points], "o-")
@@ -138,16 +132,22 @@ def main() -> None:
         network = folder / "small.pt"
         torch.manual_seed(0)
         save(network, {"sudoku": Expert("sudoku", SMALL, TRM(SMALL).state_dict())})
-        measured = {
-            "puzzles": of_puzzles(questions, options.most, network, folder),
-            "restarts": of_restarts(questions, network, folder),
-            "cells": of_cells(shipped),
-            "steps": [(steps, step_seconds(shipped, steps), 0.0) for steps in (1, 2, 4, 8, 16)],
-            "processes": of_processes(options.file),
+        kinds: dict[str, Callable[[], Points]] = {
+            "puzzles": lambda: of_puzzles(questions, options.most, network, folder),
+            "restarts": lambda: of_restarts(questions, network, folder),
+            "cells": lambda: of_cells(shipped),
+            "steps": lambda: [(steps, step_seconds(shipped, steps), 0.0) for steps in (1, 2, 4, 8)],
+            "processes": lambda: of_processes(options.file),
         }
-    for name, points in measured.items():
-        for number, seconds, megabytes in points:
-            print(f"{name:<10} {number:7g} {seconds:8.2f} s" + (f" {megabytes:6.0f} MB" if megabytes else ""))
+        measured: dict[str, Points] = {}
+        for name, measure in kinds.items():
+            measured[name] = measure()
+            for number, seconds, megabytes in measured[name]:
+                print(
+                    f"{name:<10} {number:7g} {seconds:8.2f} s"
+                    + (f" {megabytes:6.0f} MB" if megabytes else "")
+                )
+            sys.stdout.flush()
     draw(measured, options.out)
 
 
