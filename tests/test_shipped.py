@@ -67,6 +67,12 @@ def test_stored_puzzles_are_answered_as_before(task: str) -> None:
         assert now["confidence"] == pytest.approx(before["confidence"], abs=TOLERANCE)
 
 
+@pytest.mark.parametrize("task", ["sudoku4", "sudoku6"])
+def test_samples_of_other_sizes_are_solved_in_one_pass(task: str) -> None:
+    outs = Refiner.from_pretrained(CHECKPOINT, "cpu").refine(get(task).samples())
+    assert [str(out.verdict.status) for out in outs] == ["verified"] * len(outs)
+
+
 def test_the_arc_expert_computes_and_learns_as_before() -> None:
     now, before = arc_pass(), expected()["arc"]
     assert now["adapted_steps"] == ADAPTATION_STEPS
