@@ -222,7 +222,7 @@ def _words(group: Sequence[Record]) -> list[str]:
     """How the arms with a network came to an answer that all of the group give."""
     sources: dict[str, list[str]] = {}
     for record in group:
-        if record["drafts"] and record["source"] in SOURCES and not record["arm"].startswith("llm"):
+        if record["drafts"] and record.get("source") in SOURCES and not record["arm"].startswith("llm"):
             sources.setdefault(SOURCES[record["source"]], []).append(record["arm"])
     notes = [f"{', '.join(arms)}: {words}" for words, arms in sources.items()]
     if len(group) == 1 and group[0]["confidence"] is not None:
