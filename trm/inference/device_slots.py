@@ -45,6 +45,9 @@ class DynamicNet(nn.Module):
 
     def __init__(self, net: nn.Module, axis: int) -> None:
         super().__init__()
+        import torch._dynamo.config as dynamo  # 0.5 s, which uncompiled networks do without
+
+        dynamo.recompile_limit = max(dynamo.recompile_limit, 64)  # of all networks together
         self.plain, self.axis = net, axis
         self.compiled = torch.compile(net)
 
