@@ -9,14 +9,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests import doubles
 from tests.forms import error, npy, read
 from trm.data.datasets import labelled
 from trm.data.files import load, strict
 from trm.data.generate import generate
 from trm.grid import Grid, PuzzleError
 from trm.inference.inputs import as_puzzle
+from trm.model.config import TRMConfig
+from trm.model.layers import cell_groups
 from trm.tasks import Puzzle, Status, Task, get
 from trm.tasks.sudoku.solver import solve_sudoku
+from trm.training.config import load_config
 
 NAMES = ("sudoku4", "sudoku6", "sudoku16")
 HEX, LETTERS = "0123456789ABCDEF", "ABCDEFGHIJKLMNOP"
@@ -146,3 +150,24 @@ def test_the_options_of_the_generator_fit_the_size() -> None:
     assert {p.meta["clues"] for p in generate("sudoku4", 8, 0, clues=4)} == {4}
     with pytest.raises(PuzzleError, match="from 4 to 16"):
         list(generate("sudoku4", 1, 0, clues=3))
+
+
+def test_heads_see_boxes_of_the_size() -> None:
+    config = TRMConfig(36, 8, canvas_width=6, box=2, box_width=3, positions="groups", hidden_size=32, heads=4)
+    boxes = cell_groups(config)[2].numpy()
+    for box in get("sudoku6").size.units[12:]:  # type: ignore[attr-defined]
+        assert len(set(boxes[box].tolist())) == 1
+    assert len(set(boxes.tolist())) == 6
+
+
+def test_without_an_expert_the_command_that_trains_one_is_named() -> None:
+    with pytest.raises(PuzzleError, match=r"trm train configs/sudoku6\.toml"):
+        doubles.refiner(doubles.echoes).refine(get("sudoku6").samples()[0])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_configuration_fits_its_task(name: str) -> None:
+    config = load_config(Path(__file__).parents[3] / "configs" / f"{name}.toml")
+    task = get(name)
+    assert (config.model.seq_len, config.model.canvas_width) == (task.seq_len, task.width)
+    assert int(cell_groups(config.model)[2].max()) + 1 == task.height
