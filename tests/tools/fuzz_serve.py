@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 
 TESTS = Path(__file__).parents[1]
-sys.path[:0] = [str(TESTS), str(TESTS / "hybrid" / "serve")]
+sys.path[:0] = [str(TESTS.parent), str(TESTS), str(TESTS / "hybrid" / "serve")]
 
 from serving import listening, service, tiny  # noqa: E402  from the paths above
 
