@@ -160,7 +160,7 @@ class Sheet:
 
     def lanes(self, records: dict[str, Record]) -> Iterator[Lane]:
         """What came of the first arm's draft, what came without a draft, and the ranked candidates."""
-        drafted = {arm: record for arm, record in records.items() if record["drafts"]}
+        drafted = {arm: record for arm, record in records.items() if record["drafts"] and arm != "exact"}
         if drafted:
             first, record = next(iter(drafted.items()))
             same = {a: r for a, r in drafted.items() if r["draft_answer"] == record["draft_answer"]}
@@ -168,7 +168,7 @@ class Sheet:
             drawing = self.draw("Draft", draft[self.index][0] if draft else None)
             whose = "the language model's draft" if needs_llm(first) else f"the draft of {first}"
             yield Lane(f"From {whose}", self._with_answers(same, drawing, draft))
-        undrafted = {arm: record for arm, record in records.items() if not record["drafts"]}
+        undrafted = {arm: record for arm, record in records.items() if arm not in drafted}
         yield Lane("Without a draft", self._with_answers(undrafted))
         for arm, record in records.items():
             if record.get("candidates"):
@@ -222,7 +222,11 @@ def _words(group: Sequence[Record]) -> list[str]:
     """How the arms with a network came to an answer that all of the group give."""
     sources: dict[str, list[str]] = {}
     for record in group:
-        if record["drafts"] and record.get("source") in SOURCES and not record["arm"].startswith("llm"):
+        if (
+            record["drafts"]
+            and record.get("source") in SOURCES
+            and not record["arm"].startswith(("llm", "exact"))
+        ):
             sources.setdefault(SOURCES[record["source"]], []).append(record["arm"])
     notes = [f"{', '.join(arms)}: {words}" for words, arms in sources.items()]
     if len(group) == 1 and group[0]["confidence"] is not None:

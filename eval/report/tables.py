@@ -73,8 +73,8 @@ def about(arm: str) -> str:
 
 def in_order(arms: Iterable[str]) -> list[str]:
     """Arms as they are shown: the main ones, then controls beside those that they are controls of."""
-    names = list(ARMS)
-    return sorted(arms, key=lambda arm: (names.index(arm) if arm in names else len(names), arm))
+    order = list(dict.fromkeys([*ARMS, *SWEEPS]))
+    return sorted(arms, key=lambda arm: (arm == "exact", order.index(arm.partition("@")[0]), arm))
 
 
 def rows(results: Record, task: str) -> list[tuple[str, ...]]:

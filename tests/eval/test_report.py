@@ -71,6 +71,7 @@ def test_every_arm_is_described() -> None:
     names = [*arms.MAIN, *arms.CONTROLS, *(sweep + "30" for sweep in arms.SWEEPS)]
     assert all(map(about, names))
     assert set(in_order(names)[:3]) == set(arms.MAIN)
+    assert in_order(["exact", "draft:oracle@30", "trm"]) == ["trm", "draft:oracle@30", "exact"]
 
 
 @pytest.mark.parametrize(
