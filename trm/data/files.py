@@ -23,11 +23,12 @@ from trm.data import arc_files, arrays, tables
 from trm.data.items import Item, Items, parse_json
 from trm.data.reference_folders import is_reference_folder, read_reference_folder
 from trm.data.text import normal, read_text
+from trm.data.variants import refuse_other_rules
 from trm.grid import PuzzleError, first_line, shorten
 from trm.tasks import Puzzle, get, names
 from trm.tasks.base import Ends
 from trm.tasks.grid_text import has_words
-from trm.tasks.registry import TakenFor, demonstrated, looks_like_puzzle, recognise, task_with_ends
+from trm.tasks.registry import BUILT_IN, TakenFor, demonstrated, looks_like_puzzle, recognise, task_with_ends
 
 Loaded = list[Puzzle | PuzzleError]
 
@@ -46,6 +47,14 @@ def load(spec: str | Path, task: str | None = None, ends: Ends | None = None) ->
     task = task or (task_with_ends() if ends else None)
     try:
         return _puzzles(_open(spec, task), task, str(spec), ends)
+    except PuzzleError as error:
+        return [_one_line(error)]
+
+
+def load_text(text: str, where: str, task: str | None = None) -> Loaded:
+    """Puzzles of a text, as `load` reads those of a file; nothing is ever opened. where: its name, for messages."""
+    try:
+        return _puzzles(_any(text, where, where, task), task, where)
     except PuzzleError as error:
         return [_one_line(error)]
 
@@ -142,6 +151,8 @@ def _question(item: Item, name: str | None, ends: Ends | None) -> Puzzle:
     if isinstance(item.question, Puzzle):
         get(item.question.task).validate(item.question)
         return item.question
+    if isinstance(item.question, str) and name in (None, *BUILT_IN):
+        refuse_other_rules(item.question)
     if name is None and ends is None:
         text = item.question if isinstance(item.question, str) else json.dumps(item.question)
         try:

@@ -13,7 +13,7 @@ from typing import Any
 
 from trm.data import arc_files
 from trm.data.items import Item, Items, parse_json
-from trm.data.variants import is_rule, other_rules
+from trm.data.variants import OtherRulesError, is_rule, other_rules
 from trm.grid import PuzzleError, shorten
 from trm.tasks.base import Ends
 
@@ -206,8 +206,9 @@ def read_records(numbered: Iterable[tuple[int, Any]], where: str, stem: str, uni
         if not isinstance(question, str | dict | list) or question in ("", []):
             yield PuzzleError(f"{place}: no question, expected text under that name")
             continue
-        if columns.rules and (other := other_rules({key: fields[key] for key in columns.rules})):
-            yield PuzzleError(f"{place}: {other}, expected the plain game: other rules are not known")
+        rules = {} if isinstance(question, dict) else {key: fields[key] for key in columns.rules}
+        if rules and (other := other_rules(rules)):
+            yield OtherRulesError(f"{place}: {other}")
             continue
         answer = _text(fields.get(columns.answer))
         if isinstance(question, str) and len(question) < 81 and question.isdecimal():
@@ -246,7 +247,7 @@ def _columns_of(names: tuple[Any, ...]) -> Columns:
     def first(wanted: tuple[str, ...]) -> str:
         return next((known[name] for name in wanted if name in known), "")
 
-    rules = tuple(own for name, own in known.items() if is_rule(name))
+    rules = tuple(own for name, own in known.items() if name not in KEYS and is_rule(name))
     others = tuple(own for name, own in known.items() if name not in KEYS)
     return Columns(
         first(QUESTIONS),

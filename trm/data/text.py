@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 from trm.data.items import Item, Items
-from trm.data.variants import names_other_rules
+from trm.data.variants import OtherRulesError, named_rule
 from trm.grid import PuzzleError, shorten
 from trm.tasks import Task, detect, get, names
 from trm.tasks.grid_text import has_words, is_ruler, listed_rows
@@ -52,13 +52,16 @@ def _pieces(lines: list[str], task: Task | None, markup: bool) -> Iterator[Piece
                 pair = pair or each.in_line(line)
             except PuzzleError as error:
                 pair = TakenFor(each, error), None
+        word = named_rule(line) if titled else ""
+        if pair is not None and word:
+            pair = OtherRulesError(f"the line says {word!r}"), None
         if pair is not None:
             pieces.append((number, *pair))
             groups.append([[]])
             listed = True
         elif markup or (titled and _is_title(lines, number - 1)):
             groups.append([[]])
-            variant = variant or (line if names_other_rules(line) else "")
+            variant = variant or (word and f"title {shorten(line.strip())} says {word!r}")
         elif _is_empty(lines, number - 1):
             groups[-1].append([])
         else:
@@ -66,8 +69,7 @@ def _pieces(lines: list[str], task: Task | None, markup: bool) -> Iterator[Piece
     for group in groups:
         pieces += _grids([block for block in group if block], task, listed)
     if variant and pieces:
-        words = f"title {shorten(variant.strip())}, expected the plain game: other rules are not known"
-        pieces = [(pieces[0][0], PuzzleError(words), None)]
+        pieces = [(pieces[0][0], OtherRulesError(variant), None)]
     return iter(sorted(pieces, key=lambda piece: piece[0]))
 
 

@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from trm.data.files import load, strict
+from trm.data.variants import refuse_other_rules
 from trm.grid import Grid, Grids, PuzzleError, shape_words
 from trm.tasks import Puzzle, Task, detect_grid, get
-from trm.tasks.registry import demonstrated, recognise
+from trm.tasks.registry import BUILT_IN, demonstrated, recognise
 
 Rows: TypeAlias = "Sequence[Sequence[int | float | str | None]] | Sequence[int | None]"
 Question: TypeAlias = "str | Path | NDArray[np.generic] | Puzzle | Rows | Mapping[str, object]"
@@ -57,6 +58,8 @@ def as_puzzle(question: Question, task: str | None = None) -> Puzzle:
     elif isinstance(question, Mapping):
         puzzle = get(task or demonstrated()).read(question)
     elif isinstance(question, str):
+        if task in (None, *BUILT_IN):
+            refuse_other_rules(question)
         puzzle = get(task).parse(question) if task else recognise(question)
     elif isinstance(question, np.ndarray) and question.ndim == 2 and question.dtype.kind in "iuf":
         grid = as_grid(question)
