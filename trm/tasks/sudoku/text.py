@@ -51,7 +51,7 @@ def read_plain(texts: Sequence[str], side: int = SIDE) -> tuple[NDArray[np.intp]
 
 def read(text: str) -> tuple[Grid, tuple[str, ...]]:
     """The grid [side, side], and what a person should know of how it was read. Raises GridParseError."""
-    side = {16: 4, 36: 6, 81: 9}.get(len(text))
+    side = {16: 4, 36: 6, 81: 9}.get(len(text), 0)
     if side and not text.strip(_PLAIN[: side + 1] + BLANKS):  # a short cut: files hold millions in this form
         cells = bytearray(text.encode().translate(_CODES))
         return np.frombuffer(cells, dtype=np.uint8).reshape(side, side), ()
