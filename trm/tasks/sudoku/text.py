@@ -53,8 +53,8 @@ def read(text: str) -> tuple[Grid, tuple[str, ...]]:
     """The grid [side, side], and what a person should know of how it was read. Raises GridParseError."""
     side = {16: 4, 36: 6, 81: 9}.get(len(text), 0)
     if side and not text.strip(_PLAIN[: side + 1] + BLANKS):  # a short cut: files hold millions in this form
-        cells = bytearray(text.encode().translate(_CODES))
-        return np.frombuffer(cells, dtype=np.uint8).reshape(side, side), ()
+        codes = bytearray(text.encode().translate(_CODES))
+        return np.frombuffer(codes, dtype=np.uint8).reshape(side, side), ()
     rows = _rows(plain(text))
     _refuse_other_sizes(rows)
     side = len(rows) if len(rows) in OTHER_SIDES and {len(cells) for cells in rows} == {len(rows)} else SIDE
@@ -172,7 +172,7 @@ def _without_labels(rows: Rows) -> Rows:
 
 def row_cells(line: str) -> list[str]:
     """The cells of a row, whatever parts them: commas, bars, spaces or nothing."""
-    line = plain(line)
+    line = re.sub(r"\|\s*\.\s*$", "|", plain(line))  # as LaTeX's package of Sudokus ends a row
     if (listed := _LISTED.fullmatch(line)) is not None:
         line = listed[1]
     parts = fields(line, usual=(SIDE, *OTHER_SIDES))
