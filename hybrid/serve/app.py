@@ -16,9 +16,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from hybrid.serve.catalogue import Model
 from hybrid.serve.guard import Guard, error_body
+from hybrid.serve.invalid import words_of
 from hybrid.serve.metrics import MEDIA_TYPE, Metrics
 from hybrid.serve.samples import samples
-from hybrid.serve.schemas import ChatRequest, ScoreRequest, SolveRequest
+from hybrid.serve.schemas import ChatRequest, ReadRequest, ScoreRequest, SolveRequest
 from hybrid.serve.service import EVENT_STREAM, RequestError, Service
 from hybrid.serve.worker import QueueFullError
 from trm import __version__, tasks
@@ -107,6 +108,11 @@ def _add_api(app: FastAPI, service: Service) -> None:
     async def solve(body: SolveRequest, request: Request) -> Response:
         """Answer one puzzle or several: the LLM drafts, the network refines beside a cold start, the rules verify."""
         return await service.solve(body, request)
+
+    @app.post("/v1/read", tags=["puzzles"], responses=_errors(400, 401, 403, 408, 413, 422, 500))
+    def read(body: ReadRequest) -> dict[str, Any]:
+        """The puzzles of a text, as `/v1/solve` takes them, each with notes on how it was read, or an error."""
+        return service.read(body)
 
     @app.post("/v1/score", tags=["puzzles"], responses=_errors(*SOLVING))
     async def score(body: ScoreRequest, request: Request) -> Response:
@@ -203,13 +209,10 @@ def _add_errors(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> Response:
-        first = error.errors()[0]
-        # Without the names that pydantic gives to the forms that a value may have, such as "constrained-str".
-        where = ".".join(str(p) for p in first["loc"][1:] if isinstance(p, int) or p.isidentifier())
-        if first["type"] == "json_invalid":
+        found = error.errors()
+        if found[0]["type"] == "json_invalid":
             return JSONResponse(error_body(400, "the body is no JSON", "invalid_json"), 400)
-        words = first["msg"].removeprefix("Value error, ")
-        message = f"{where}: {words}" if where else words
+        where, message = words_of(found)
         return JSONResponse(error_body(422, message, "invalid_value", where or None), 422)
 
     @app.exception_handler(Exception)

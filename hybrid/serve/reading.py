@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import replace
-from itertools import groupby
 from typing import Any
 
 from trm import tasks
+from trm.data.files import load_text
 from trm.grid import PuzzleError, shorten
 from trm.inference.refiner import Refiner, as_puzzle
 from trm.tasks import Puzzle
-from trm.tasks.grid_text import is_large_row
-from trm.tasks.registry import demonstrated
+from trm.tasks.registry import SIZES, demonstrated
 
 MOST_INPUTS, MOST_DEMOS = 10, 32  # of a task; ARC's have up to 4 and 10
-LONGEST_MESSAGE = 20_000  # characters of a message that are searched for a puzzle
-_FENCED = re.compile(r"```[^\n]*\n(.*?)```", re.S)
 
 
 def read_puzzle(question: str | dict[str, Any], task: str | None, name: str) -> Puzzle:
@@ -28,7 +22,37 @@ def read_puzzle(question: str | dict[str, Any], task: str | None, name: str) -> 
         puzzle = reader.read(question)
         reader.validate(puzzle)
     else:
-        puzzle = as_puzzle(question, task)
+        try:
+            puzzle = as_puzzle(question, task)
+        except PuzzleError as error:
+            raise _neutral(error) from None
+    return _bounded(replace(puzzle, id=name))
+
+
+def read_puzzles(text: str, task: str | None, name: str) -> list[Puzzle | PuzzleError]:
+    """The puzzles of a text of any form that the command reads, and errors in the places of those it cannot read.
+
+    name: the text's, which the puzzles' ids begin with. Never empty.
+    """
+    found: list[Puzzle | PuzzleError] = []
+    for item in load_text(text, name, task):
+        if isinstance(item, PuzzleError):
+            found.append(_neutral(item))
+            continue
+        try:
+            found.append(_bounded(item))
+        except PuzzleError as error:
+            found.append(PuzzleError(f"{item.id}: {error}"))
+    return found
+
+
+def _neutral(error: PuzzleError) -> PuzzleError:
+    """The error in words for requests, where `task` is a key and no option."""
+    return PuzzleError(str(error).replace("--task", "task"))
+
+
+def _bounded(puzzle: Puzzle) -> Puzzle:
+    """The puzzle without its answers. Raises PuzzleError where it is too large."""
     for count, most, kind in (
         (puzzle.inputs, MOST_INPUTS, "inputs"),
         (puzzle.demos, MOST_DEMOS, "demonstrations"),
@@ -36,7 +60,7 @@ def read_puzzle(question: str | dict[str, Any], task: str | None, name: str) -> 
         if len(count) > most:  # each is work that nothing else bounds
             raise PuzzleError(f"{len(count)} {kind}, expected at most {most}")
     # The answer that an ARC task may hold is not for those who answer.
-    return replace(puzzle, id=name, answers=None)
+    return replace(puzzle, answers=None)
 
 
 def known_task(name: str | None, refiner: Refiner | None) -> str | None:
@@ -45,7 +69,7 @@ def known_task(name: str | None, refiner: Refiner | None) -> str | None:
     A request cannot make up a task, such as a grid of other symbols: each would be kept. Raises PuzzleError.
     """
     own = refiner.tasks if refiner is not None else ()
-    if name is None or name in tasks.names() or name in own:
+    if name is None or name in (*tasks.names(), *SIZES, *own):
         return name
     meant = [task for task in own if f"{task}:".startswith(f"{name}:")]
     if len(meant) != 1:
@@ -55,35 +79,11 @@ def known_task(name: str | None, refiner: Refiner | None) -> str | None:
 
 
 def find_puzzle(text: str, name: str) -> Puzzle:
-    """The puzzle in a chat message, which may have words around it. Raises PuzzleError if there is none."""
-    failure: PuzzleError | None = None
-    for part in _parts(text[-LONGEST_MESSAGE:]):
-        try:
-            return read_puzzle(part, None, name)
-        except PuzzleError as error:
-            failure = failure or error
-    raise failure or PuzzleError("an empty message, expected a puzzle")
-
-
-def _parts(text: str) -> Iterator[str]:
-    """What may be the puzzle of a message, the likeliest first."""
-    for block in _FENCED.findall(text):
-        yield block.strip("\n")
-    if 0 <= (start := text.find("{")) < (end := text.rfind("}")):
-        yield text[start : end + 1]
-    lines = text.replace("\r\n", "\n").split("\n")
-    for is_row, block in groupby(lines, _is_row):
-        if is_row:
-            yield "\n".join(block)
-    for word in text.split():
-        if len(word) >= 81:
-            yield word
-    with suppress(IndexError):
-        yield text.strip("\n")
-
-
-def _is_row(line: str) -> bool:
-    """Whether a line may be a row of some task's grid: it has no letters but those that a task knows."""
-    known = {"G", "S", "o"}
-    letters = any(c.isalpha() and c not in known for c in line)
-    return bool(line) and (not letters or is_large_row(line))
+    """The first puzzle of a chat message, which may have words around it. Raises PuzzleError if there is none."""
+    found = read_puzzles(text, None, name)
+    if 0 <= (start := text.find("{")) < (end := text.rfind("}")):  # JSON among words
+        found += read_puzzles(text[start : end + 1], None, name)
+    for puzzle in found:
+        if isinstance(puzzle, Puzzle):
+            return replace(puzzle, id=name)
+    raise PuzzleError(str(found[0]).removeprefix(f"{name}: "))

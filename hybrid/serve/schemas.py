@@ -13,6 +13,7 @@ MAZE = "S  \n # \n  G"
 MOST_PUZZLES = 64  # of a request
 MOST_CANDIDATES = 64
 MOST_CHARACTERS = 200_000  # of a question
+MOST_READ = 200  # puzzles of a text
 
 Text = Annotated[str, Field(max_length=MOST_CHARACTERS)]
 Name = Annotated[str, Field(max_length=200)]
@@ -102,6 +103,20 @@ class SolveRequest(Strict):
             trace=self.trace or self.stream,
             score_ties=True,
         )
+
+
+class ReadRequest(Strict):
+    """A text of any form that `hybrid solve` reads, such as a CSV, a framed grid or an emoji maze."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        strict=True,
+        json_schema_extra={"examples": [{"text": f"Two puzzles:\n{SUDOKU}\n{SUDOKU}"}]},
+    )
+
+    text: Text
+    task: TaskName = None
+    name: Name = Field("text", min_length=1, description="What the text is called, such as a file's name.")
 
 
 class ScoreRequest(Strict):

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
@@ -17,10 +18,11 @@ from hybrid.serve.events import Event
 from hybrid.serve.guard import Policy, error_body
 from hybrid.serve.inbox import Inbox, events, last_events
 from hybrid.serve.metrics import Metrics
-from hybrid.serve.reading import find_puzzle, known_task, read_puzzle
-from hybrid.serve.schemas import ChatRequest, ScoreRequest, SolveRequest
+from hybrid.serve.reading import find_puzzle, known_task, read_puzzle, read_puzzles
+from hybrid.serve.schemas import MOST_READ, ChatRequest, ReadRequest, ScoreRequest, SolveRequest
 from hybrid.serve.worker import Call, Emit, Job, Work, Worker
 from hybrid.solving import NOBODY
+from trm import tasks
 from trm.grid import PuzzleError
 from trm.inference.config import SearchConfig
 from trm.inference.refiner import as_draft
@@ -80,6 +82,28 @@ class Service:
             for number, (item, puzzle) in enumerate(zip(body.items(), read, strict=True), 1)
         ]
         return JSONResponse({"object": "list", "data": results})
+
+    def read(self, body: ReadRequest) -> dict[str, Any]:
+        """The reply of `/v1/read`. Raises RequestError where there is no puzzle at all."""
+        try:
+            task = known_task(body.task, self.model(None, None).pipeline.refiner)
+        except PuzzleError as error:
+            raise RequestError(422, str(error), "bad_puzzle", "task") from None
+        found = read_puzzles(body.text, task, body.name)
+        if not any(isinstance(puzzle, Puzzle) for puzzle in found):
+            raise RequestError(422, str(found[0]), "bad_puzzle", "text")
+        data = [
+            error_body(422, str(puzzle), "bad_puzzle")
+            if isinstance(puzzle, PuzzleError)
+            else {
+                "id": puzzle.id,
+                "task": puzzle.task,
+                "question": tasks.get(puzzle.task).question_text(puzzle),
+                "notes": puzzle.notes,
+            }
+            for puzzle in found[:MOST_READ]
+        ]
+        return {"object": "list", "data": data, "left_out": len(found) - len(data)}
 
     def _job(
         self, model: Model, puzzle: Puzzle, config: SearchConfig, body: SolveRequest, emit: Emit
@@ -156,7 +180,7 @@ class Service:
         completion = chat.Completion(model.name)
         with_usage = body.stream_options is not None and body.stream_options.include_usage
         try:
-            puzzle = find_puzzle(chat.question_of(body), "message")
+            puzzle = await run_in_threadpool(find_puzzle, chat.question_of(body), "message")
         except PuzzleError as error:
             text = chat.NO_PUZZLE.format(reason=error)
             if body.stream:

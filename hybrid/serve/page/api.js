@@ -31,11 +31,17 @@ export async function get(path) {
   return (await ask(path)).json();
 }
 
+function sent(body) {
+  return { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) };
+}
+
+export async function post(path, body) {
+  return (await ask(path, sent(body))).json();
+}
+
 // Calls onEvent(name, data) for every event until the stream ends.
 export async function solve(body, signal, onEvent) {
-  const reply = await ask("v1/solve", {
-    method: "POST", signal, headers: { "Content-Type": "application/json" }, body: JSON.stringify({ ...body, stream: true }),
-  });
+  const reply = await ask("v1/solve", { ...sent({ ...body, stream: true }), signal });
   const reader = reply.body.pipeThrough(new TextDecoderStream()).getReader();
   let buffer = "";
   for (;;) {

@@ -1,10 +1,10 @@
 // The page: a puzzle is chosen or edited on the left, and solved on the right.
 
-import { ApiError, get, setToken, solve } from "./api.js";
+import { ApiError, get, post, setToken, solve } from "./api.js";
 import { Board } from "./board.js";
 import { element } from "./dom.js";
 import { fromLink, linkTo, picture, save } from "./export.js";
-import { COLOURS, MOST_SIDE, fromFile, guess, read, shown, write } from "./puzzles.js";
+import { COLOURS, MOST_SIDE, parse, shown, write } from "./puzzles.js";
 import { Run } from "./run.js";
 
 const $ = (id) => document.getElementById(id);
@@ -19,26 +19,74 @@ const TOOLS = {
   arc: COLOURS.map((name, colour) => [String(colour), name]),
 };
 
-let puzzle = null; // as puzzles.js reads it
+const MOST_CHARACTERS = 200_000; // of a text that the server reads
+
+let puzzle = null; // as puzzles.js has it; null where what was given is refused
+let reading = false; // whether the server reads what was given
+let notes = []; // on how it was read
 let input = 0; // which test input of an ARC task is edited and shown
 let tool = { maze: "#", arc: "1" };
 let samples = [];
+let given = []; // what the server read in the text given last: puzzles and errors
+let asked = 0; // how many texts were given: the reply to an earlier one comes too late
 let editor = null;
 let run = null;
 let running = null; // the AbortController of the solve under way
 
 // -- the puzzle --------------------------------------------------------------------------------------------
-function setPuzzle(task, text) {
-  try {
-    puzzle = read(task, text);
-    problem(null);
-  } catch (error) {
-    problem(error.message);
-    return false;
-  }
+function setPuzzle(item, withText = true) {
+  if (item.error) return refuse(item.error.message);
+  puzzle = parse(item.task, item.question);
+  notes = item.notes ?? [];
   input = 0;
-  showPuzzle();
-  return true;
+  refusal(null);
+  showPuzzle(withText);
+}
+
+function refuse(words) {
+  puzzle = null;
+  refusal(words);
+}
+
+// Why there is no puzzle, in its place.
+function refusal(words) {
+  reading = false;
+  $("drop").classList.toggle("refused", Boolean(words));
+  $("refusal").hidden = !words;
+  $("refusal").textContent = words ?? "";
+  problem(null);
+  allowSolve();
+}
+
+function allowSolve() {
+  $("solve").disabled = Boolean(running) || reading || !puzzle;
+}
+
+// The server reads text of any form. task: null where it is to be detected. written: whether it stands in the box.
+async function readText(text, name, task, written = false) {
+  const mine = ++asked;
+  reading = true;
+  allowSolve();
+  if (!written) $("text").value = text;
+  if (text.length > MOST_CHARACTERS && !/^\s*[{[]/.test(text)) text = text.slice(0, text.lastIndexOf("\n", MOST_CHARACTERS) + 1 || MOST_CHARACTERS);
+  try {
+    const { data, left_out: more } = await post("v1/read", { text, name, task });
+    if (mine !== asked) return;
+    given = data.map((item) => ({ ...item, name: item.id ?? item.error.message }));
+    const first = given.findIndex((item) => !item.error);
+    listChoices(given[first].task, first);
+    const { length } = given;
+    const several = length > 1 ? `${length}${more ? ` of ${length + more}` : ""} puzzles can be chosen above.` : null;
+    setPuzzle({ ...given[first], notes: [several, ...given[first].notes].filter(Boolean) }, !written);
+    $("live").textContent = several ?? "The puzzle was read.";
+  } catch (error) {
+    if (mine !== asked) return;
+    if (error.status === 401) askToken(() => readText(text, name, task, written));
+    else if (!(error instanceof ApiError)) throw error;
+    $("as-text").open = true;
+    $("samples").value = ""; // so that each can be chosen
+    refuse(error.message);
+  }
 }
 
 function showPuzzle(withText = true) {
@@ -47,7 +95,7 @@ function showPuzzle(withText = true) {
   const known = task in TASKS;
   if (known) editor.show(task, grids[input]);
   $("editor").hidden = !known;
-  $("hint").textContent = HINTS[task] ?? "Write the puzzle as text.";
+  $("hint").textContent = [...notes, HINTS[task] ?? "Write the puzzle as text."].join(" ");
   if (withText) $("text").value = shown(puzzle);
   showDemos();
   showTools();
@@ -133,25 +181,32 @@ function segments(host, choices, chosen, onChoose) {
     element("span", {}, name))));
 }
 
-function listSamples(task, chosen = 0) {
-  const own = samples.filter((sample) => sample.task === task);
-  $("samples").replaceChildren(...own.map((sample, n) => element("option", { value: n }, sample.name)));
-  $("samples").disabled = !own.length;
-  if (own.length) {
-    $("samples").value = chosen;
-    setPuzzle(task, own[chosen].question);
-  }
+// Of the text given last all puzzles, and the samples of a task.
+function listChoices(task, chosen) {
+  const groups = [["Given", given], ["Samples", samples.filter((sample) => sample.task === task)]].filter(([, items]) => items.length);
+  const all = groups.flatMap(([, items]) => items);
+  $("samples").replaceChildren(...groups.map(([label, items]) => element("optgroup", { label },
+    ...items.map((item) => element("option", { value: all.indexOf(item) }, item.name)))));
+  $("samples").value = chosen;
+  $("samples").onchange = () => choose(all[$("samples").value]);
+}
+
+function choose(item) {
+  asked += 1;
+  setPuzzle(item);
+}
+
+function showSamples(task) {
+  listChoices(task, given.length);
+  choose(samples.find((sample) => sample.task === task));
 }
 
 async function readFile(file) {
-  try {
-    const found = fromFile(file.name, await file.text()).slice(0, 200);
-    const { task } = found[0];
-    samples = [...found, ...samples];
-    listSamples(task);
-  } catch (error) {
-    problem(error.message);
-  }
+  await readText(await file.text(), file.name.slice(-100), null);
+}
+
+function readLink({ task, question }) {
+  return readText(question, "link", task);
 }
 
 function problem(words) {
@@ -161,7 +216,7 @@ function problem(words) {
 
 // -- solving -----------------------------------------------------------------------------------------------
 async function start() {
-  if (running || !puzzle) return;
+  if (running || reading || !puzzle) return;
   problem(null);
   run?.pause();
   const body = {
@@ -170,7 +225,7 @@ async function start() {
   };
   const choices = { drafts: body.llm !== "none", refines: body.refiner !== "none", steps: body.steps, byCycle: $("cycles").checked };
   running = new AbortController();
-  busy(true);
+  busy();
   let heard = false;
   try {
     await solve(body, running.signal, (name, data) => {
@@ -193,12 +248,13 @@ async function start() {
     }
   } finally {
     running = null;
-    busy(false);
+    busy();
   }
 }
 
-function busy(now) {
-  $("solve").disabled = now;
+function busy() {
+  const now = Boolean(running);
+  allowSolve();
   $("solve").textContent = now ? "Solving" : "Solve";
   $("stop").hidden = !now;
   if (now) $("stop").focus();
@@ -217,11 +273,11 @@ function askToken(then) {
 async function exportPicture() {
   const panels = run.lanes.map((lane) => ({ title: lane.panel.querySelector("h3").textContent, board: lane.board, words: [...lane.caption.children].map((each) => each.textContent).filter(Boolean) }));
   const status = run.answer ? $("verdict").querySelector("b").textContent.trim() : "";
-  save(`${puzzle.task}.png`, await picture(panels, status));
+  save(`${run.puzzle.task}.png`, await picture(panels, status));
 }
 
 async function copyLink() {
-  const link = linkTo(puzzle.task, write(puzzle));
+  const link = linkTo(run.puzzle.task, write(run.puzzle));
   history.replaceState(null, "", link);
   await navigator.clipboard?.writeText(link).catch(() => {});
   $("live").textContent = "The link is in the address bar and was copied.";
@@ -256,26 +312,18 @@ async function load() {
   }
   const tasks = [...new Set(samples.map((sample) => sample.task))];
   const order = [...Object.keys(TASKS), ...tasks].filter((task, n, all) => tasks.includes(task) && all.indexOf(task) === n);
-  segments($("tasks"), order.map((task) => [task, TASKS[task] ?? task]), order[0], (task) => listSamples(task));
+  segments($("tasks"), order.map((task) => [task, TASKS[task] ?? task]), order[0], showSamples);
   const linked = fromLink();
-  listSamples(linked?.task ?? order[0]);
-  if (linked) setPuzzle(linked.task ?? guess(linked.question), linked.question);
+  showSamples(order[0]);
+  if (linked) readLink(linked);
 }
 
 editor = new Board($("editor"), "The puzzle", written);
 setTheme(null);
 $("theme").addEventListener("click", () => setTheme(dark() ? "light" : "dark"));
-$("samples").addEventListener("change", (event) => listSamples(puzzle.task, Number(event.target.value)));
-$("text").addEventListener("input", (event) => {
-  const text = event.target.value;
-  try {
-    puzzle = read(puzzle.task in TASKS && text.trim() ? guess(text) : puzzle.task, text);
-    input = 0;
-    problem(null);
-    showPuzzle(false);
-  } catch (error) {
-    problem(error.message);
-  }
+$("text").addEventListener("input", () => {
+  const task = document.querySelector("#tasks input:checked")?.value;
+  readText($("text").value, "text", task in TASKS ? null : task, true);
 });
 $("open").addEventListener("click", () => $("file").click());
 $("file").addEventListener("change", (event) => {
@@ -286,14 +334,17 @@ for (const name of ["dragover", "dragleave", "drop"]) {
   document.addEventListener(name, (event) => {
     event.preventDefault();
     $("drop").classList.toggle("over", name === "dragover");
-    if (name === "drop" && event.dataTransfer.files[0]) readFile(event.dataTransfer.files[0]);
+    if (name !== "drop") return;
+    const text = event.dataTransfer.getData("text");
+    if (event.dataTransfer.files[0]) readFile(event.dataTransfer.files[0]);
+    else if (text) readText(text, "text", null);
   });
 }
 document.addEventListener("paste", (event) => {
   const text = event.clipboardData.getData("text");
   if (event.target.closest?.("textarea, input") || !text.trim()) return;
   event.preventDefault();
-  if (setPuzzle(guess(text), text)) $("live").textContent = "The puzzle was pasted.";
+  readText(text, "text", null);
 });
 $("solve").addEventListener("click", start);
 $("stop").addEventListener("click", () => running?.abort());
@@ -304,12 +355,12 @@ $("forth").addEventListener("click", () => { run?.pause(); run?.go(run.position 
 $("cycles").addEventListener("change", (event) => run?.showCycles(event.target.checked));
 $("save-json").addEventListener("click", () => {
   const kept = { record: run.answer?.record ?? null, events: run.events };
-  save(`${puzzle.task}.json`, new Blob([JSON.stringify(kept, null, 1)], { type: "application/json" }));
+  save(`${run.puzzle.task}.json`, new Blob([JSON.stringify(kept, null, 1)], { type: "application/json" }));
 });
 $("save-png").addEventListener("click", exportPicture);
 $("copy-link").addEventListener("click", copyLink);
 addEventListener("hashchange", () => {
   const linked = fromLink();
-  if (linked) setPuzzle(linked.task ?? guess(linked.question), linked.question);
+  if (linked) readLink(linked);
 });
 load();

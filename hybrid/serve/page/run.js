@@ -138,7 +138,7 @@ export class Run {
     this.#listAttempts();
     this.#showVotes(data.votes);
     $("facts").textContent = [
-      `${record.steps} supervision steps`, record.restarts ? `${record.restarts} restarts` : null,
+      `${record.steps} supervision step${record.steps === 1 ? "" : "s"}`, record.restarts ? `${record.restarts} restarts` : null,
       `${record.seconds.total.toFixed(1)} s`, record.seed ? `seed ${record.seed}` : null,
     ].filter(Boolean).join(" · ");
     this.render();

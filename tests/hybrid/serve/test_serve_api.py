@@ -179,6 +179,54 @@ def test_a_wrong_method_is_told_the_right_one(client: TestClient) -> None:
     assert (reply.status_code, reply.headers["allow"]) == (405, "POST")
 
 
+# -- read --------------------------------------------------------------------------------------------------
+FRAMED = "\n".join("| " + " ".join(doubles.SUDOKU[i : i + 9]) + " |" for i in range(0, 81, 9))
+
+
+@pytest.mark.parametrize(
+    ("text", "tasks"),
+    [
+        (f"+---+\n{FRAMED}\n+---+", ["sudoku"]),
+        ("⬛⬛⬛⬛\n⬛🟩⬜⬛\n⬛⬜🟥⬛\n⬛⬛⬛⬛", ["maze"]),
+        (f"question,answer\n{doubles.SUDOKU},\n{doubles.SUDOKU},", ["sudoku", "sudoku"]),
+        (json.dumps({"one": ARC, "two": ARC}), ["arc", "arc"]),
+        (f"{doubles.SUDOKU}\n{doubles.SUDOKU[:80]}\n{doubles.SUDOKU}", ["sudoku", None, "sudoku"]),
+        ("\n".join([doubles.SUDOKU] * 201), ["sudoku"] * 200),
+    ],
+)
+def test_what_the_command_reads_is_read(client: TestClient, text: str, tasks: list[str | None]) -> None:
+    reply = client.post("/v1/read", json={"text": text}).json()
+    assert [each.get("task") for each in reply["data"]] == tasks
+    for each in reply["data"]:
+        if "error" not in each:
+            assert read_puzzle(each["question"], each["task"], "again").task == each["task"]
+    assert reply["left_out"] == text.count("\n") // 200
+
+
+def test_a_text_without_a_puzzle_is_refused_and_never_opened(client: TestClient, tmp_path: Path) -> None:
+    file = tmp_path / "puzzle.txt"
+    file.write_text(doubles.SUDOKU)
+    for text in ("", "no puzzle", str(file), f"file://{file}", "-", doubles.SUDOKU[:80]):
+        error = client.post("/v1/read", json={"text": text, "name": "mine"}).json()["error"]
+        assert (error["param"], error["code"]) == ("text", "bad_puzzle")
+        assert error["message"].startswith("mine: ")
+        assert "--" not in error["message"]
+
+
+def test_a_wrong_value_is_quoted_with_what_was_expected(client: TestClient) -> None:
+    def refused(body: object) -> tuple[str, str]:
+        error = client.post("/v1/solve", json=body).json()["error"]
+        return error["param"], error["message"]
+
+    assert refused({"question": 5}) == ("question", "question: 5, expected text or an ARC task as an object")
+    assert refused({"puzzles": [{"question": "1", "task": 3}]}) == (
+        "puzzles.0.task",
+        "puzzles.0.task: 3, expected text",
+    )
+    assert refused([]) == (None, "the body: [], expected an object")
+    assert refused({"question": "1", "steps": 0}) == ("steps", "steps: 0, expected at least 1")
+
+
 # -- score, and the rest -----------------------------------------------------------------------------------
 def test_scores_come_in_the_order_of_the_candidates(serve: Serve) -> None:
     client = serve(network=tiny())

@@ -176,24 +176,42 @@ def test_violations_are_named_and_point_at_their_cells(page: Page, address: str)
     assert page.locator(".lane .pointed").count() == 2
 
 
+PASTE = """text => {
+  const data = new DataTransfer();
+  data.setData("text", text);
+  document.body.dispatchEvent(new ClipboardEvent("paste", { clipboardData: data, bubbles: true }));
+}"""
+
+
 def test_files_and_text_are_read(page: Page, address: str, tmp_path: Path) -> None:
     file = tmp_path / "puzzles.csv"
     file.write_text(f'question,answer\n"{doubles.MAZE}",\n{doubles.SUDOKU},\n')
     page.goto(address)
     page.locator("#tasks label").first.wait_for()
     page.locator("#file").set_input_files(file)
-    expect(page.locator("#samples option").first).to_have_text("puzzles.csv 1")
-    expect(page.get_by_role("grid", name="The puzzle").get_by_role("gridcell")).to_have_count(9)
-    page.get_by_text("As text").click()
+    expect(page.locator("#samples option").first).to_contain_text("puzzles.csv")
+    cells = page.get_by_role("grid", name="The puzzle").get_by_role("gridcell")
+    expect(cells).to_have_count(9)
+    page.get_by_label("Choose").select_option(index=1)
+    expect(cells).to_have_count(81)
+    expect(page.get_by_role("radio", name="Sudoku")).to_be_checked()
+    page.evaluate(PASTE, "⬛⬛⬛⬛\n⬛🟩⬜⬛\n⬛⬜🟥⬛\n⬛⬛⬛⬛")
+    expect(cells).to_have_count(16)
+    page.evaluate(PASTE, "no puzzle")
+    expect(page.get_by_role("alert")).to_contain_text("no puzzle")
+    expect(cells).to_have_count(0)
+    expect(page.locator("#solve")).to_be_disabled()
     page.get_by_label("The puzzle as text").fill(doubles.SUDOKU)
-    expect(page.get_by_role("grid", name="The puzzle").get_by_role("gridcell")).to_have_count(81)
-    page.get_by_label("The puzzle as text").fill("12")
-    expect(page.get_by_role("alert")).to_contain_text("expected 81")
+    expect(cells).to_have_count(81)
+    expect(page.get_by_role("alert")).to_have_count(0)
+    expect(page.locator("#solve")).to_be_enabled()
 
 
 def test_a_bad_puzzle_is_said(page: Page, address: str) -> None:
+    page.goto(link(address, "maze", "S#\n G"))
+    page.get_by_role("button", name="Wall").click()
+    page.get_by_role("gridcell", name="row 2, column 1: free").click()
     with page.expect_response("**/v1/solve") as response:
-        page.goto(link(address, "maze", "S #\n## \n  G"))
         page.get_by_role("button", name="Solve").click()
     assert response.value.status == 422
     expect(page.get_by_role("alert")).to_contain_text("cannot be reached")

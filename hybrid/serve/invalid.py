@@ -1,0 +1,67 @@
+"""What is wrong with the values of a request, as other messages say it: where, what was found, what was expected."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+LONGEST_VALUE = 40  # characters of a value that a message quotes
+# Kinds of pydantic's errors, and what was expected; the braces are filled with the error's context.
+_TYPES = {
+    "string_type": "text",
+    "dict_type": "an ARC task as an object",
+    "list_type": "a list",
+    "int_type": "an integer",
+    "float_type": "a number",
+    "bool_type": "true or false",
+    "model_type": "an object",
+    "model_attributes_type": "an object",
+}
+_LIMITS = {
+    "greater_than": "more than {gt:g}",
+    "greater_than_equal": "at least {ge}",
+    "less_than": "less than {lt}",
+    "less_than_equal": "at most {le}",
+    "finite_number": "a finite number",
+    "literal_error": "one of {expected}",
+    "too_short": "at least {min_length}",
+    "too_long": "at most {max_length}",
+    "string_too_short": "at least {min_length}",
+    "string_too_long": "at most {max_length}",
+}
+
+
+def words_of(errors: Sequence[dict[str, Any]]) -> tuple[str, str]:
+    """The place of the first wrong value, such as `puzzles.0.task` (empty: the body), and a line about it."""
+    # A value that may have several forms has an error for each: one inside it, or not about the form, says more.
+    first_place = _place(errors[0])
+    where = max((place for place in map(_place, errors) if place.startswith(first_place)), key=len)
+    here = [error for error in errors if _place(error) == where]
+    first = next((error for error in here if error["type"] not in _TYPES), here[0])
+    kind, shown = first["type"], where or "the body"
+    if kind == "value_error":
+        return where, f"{where}: {first['ctx']['error']}" if where else str(first["ctx"]["error"])
+    if kind == "extra_forbidden":
+        return where, f"{shown}: unknown key, expected only those of the API's description"
+    if kind == "missing":
+        return where, f"{shown}: missing, expected {'a value' if where else 'an object'}"
+    if kind in _TYPES:
+        expected = " or ".join(dict.fromkeys(_TYPES[error["type"]] for error in here))
+    else:
+        expected = _LIMITS.get(kind, first["msg"]).format_map(first.get("ctx", {}))
+    return where, f"{shown}: {_found(kind, first['input'])}, expected {expected}"
+
+
+def _place(error: dict[str, Any]) -> str:
+    """Without the names that pydantic gives to the forms that a value may have, such as `constrained-str`."""
+    return ".".join(str(part) for part in error["loc"][1:] if isinstance(part, int) or part.isidentifier())
+
+
+def _found(kind: str, value: object) -> str:
+    if kind.startswith("string_too"):
+        return f"{len(str(value))} characters"
+    if kind.startswith("too_") and isinstance(value, list):
+        return f"{len(value)} items"
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= LONGEST_VALUE else f"{text[:LONGEST_VALUE]}..."
