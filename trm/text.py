@@ -5,15 +5,32 @@ from __future__ import annotations
 import json
 import tomllib
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 DEEPEST = 100  # lists and tables within one another; what is nested deeper is no data of this project
 LONGEST_MESSAGE = 2000  # characters
 
 
-def parse_json(text: str | bytes) -> Any:
-    """What JSON text holds. Raises ValueError where it is none, or is nested more than `DEEPEST` deep."""
-    return _bounded(json.loads, text)
+class RepeatedKeyError(ValueError):
+    """An object of JSON text has a key twice."""
+
+
+def parse_json(text: str | bytes, unique_keys: bool = False) -> Any:
+    """What JSON text holds. Raises ValueError where it is none, or is nested more than `DEEPEST` deep.
+
+    unique_keys: whether an object with a key twice, of which JSON keeps the last, is an error too.
+    """
+    return _bounded(partial(json.loads, object_pairs_hook=_unique) if unique_keys else json.loads, text)
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        keys = [key for key, _ in pairs]
+        repeated = next(key for key in keys if keys.count(key) > 1)
+        raise RepeatedKeyError(f"the key {message_line(repr(repeated))} occurs twice in an object")
+    return found
 
 
 def parse_toml(text: str) -> dict[str, Any]:

@@ -15,6 +15,7 @@ import sys
 import warnings
 import zlib
 from collections.abc import Sequence
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import cast
@@ -154,7 +155,7 @@ def _question(item: Item, name: str | None, ends: Ends | None) -> Puzzle:
     if isinstance(item.question, str) and name in (None, *BUILT_IN):
         refuse_other_rules(item.question)
     if name is None and ends is None:
-        text = item.question if isinstance(item.question, str) else json.dumps(item.question)
+        text = item.question if isinstance(item.question, str) else _listed(item.question)
         try:
             return recognise(text, item.flat)
         except TakenFor:
@@ -169,6 +170,11 @@ def _question(item: Item, name: str | None, ends: Ends | None) -> Puzzle:
     puzzle = puzzle if ends is None else task.with_ends(puzzle, ends)
     get(puzzle.task).validate(puzzle)
     return puzzle
+
+
+def _listed(question: object) -> str:
+    """A question of lists as JSON, with an empty text for a cell that is null."""
+    return json.dumps(question).replace("null", '""')
 
 
 def _open(spec: str | Path, task: str | None = None) -> Items:
@@ -226,7 +232,7 @@ def _file(path: Path, task: str | None) -> Items:
 
 def _any(text: str, where: str, stem: str, task: str | None, is_table: bool = False) -> Items:
     """Text of any form. is_table: whether its name says that it is a table, so that a header is missed."""
-    text = normal(text)
+    text = _without_cell_names(normal(text))
     if not text.strip():
         raise PuzzleError(f"{where}: empty, expected at least one puzzle")
     if (records := tables.read_any(text, where, stem)) is not None:
@@ -238,6 +244,21 @@ def _any(text: str, where: str, stem: str, task: str | None, is_table: bool = Fa
     if is_table and names and len(first) < 81:
         return tables.read_csv(text, where, stem)  # it names the columns that it finds
     return read_text(text, where, stem, task)
+
+
+def _without_cell_names(text: str) -> str:
+    """The text without a first line that names nine columns, or 81 cells, such as `A,B,…` or `r1c1,r1c2,…`."""
+    first, _, below = text.lstrip("\n").partition("\n")
+    names = [name.strip(' "').lower() for name in re.split("[,;\t|]", first.strip().strip("|"))]
+    pattern = {9: "[a-i]|c(ol(umn)?)?[ _]?[0-9]", 81: "r[0-9][ _]?c[0-9]|[a-i][1-9]|c(ell)?[ _]?[0-9]{1,2}"}
+    expected = pattern.get(len(names))
+    cells = expected and below.strip() and len(set(names)) == len(names)
+    if not (cells and all(re.fullmatch(expected or "", name) for name in names)):
+        return text
+    rows = [re.split("[,;\t|]", line) for line in below.split("\n") if line.strip()]
+    if len(names) == 81 and all(len(row) == 81 for row in rows):  # each row is a whole grid
+        return "\n".join("".join(cell.strip(' "') or "." for cell in row) for row in rows)
+    return below
 
 
 def _content(path: Path) -> bytes:
@@ -262,4 +283,11 @@ def _decode(data: bytes, where: str) -> str:
         if zeros[0] == zeros[1]:
             raise PuzzleError(f"{where}: binary data, expected text")
         encoding = "utf-16-be" if zeros[0] else "utf-16-le"
+    if encoding == "utf-8-sig":
+        # In the code page of western Europe the bytes above 0x7F that stand in words are letters.
+        words = re.findall(rb"[A-Za-z\x80-\xff]*[\x80-\xff][A-Za-z\x80-\xff]*", data)
+        letters = all(len(word) > 2 and not re.search(rb"[\x80-\xbf\xd7\xf7]", word) for word in words)
+        with suppress(UnicodeDecodeError):
+            return data.decode(encoding)
+        encoding = "cp1252" if letters else encoding
     return data.decode(encoding, errors="replace")

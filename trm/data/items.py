@@ -9,6 +9,7 @@ from typing import Any
 
 from trm.grid import PuzzleError
 from trm.tasks.base import Ends
+from trm.text import RepeatedKeyError
 from trm.text import parse_json as parse_bounded
 
 
@@ -37,9 +38,11 @@ Items = Iterator[Item | PuzzleError]
 def parse_json(text: str, where: str = "") -> Any:
     """The value that JSON text holds. Raises PuzzleError, which names the line where there is a `where`."""
     try:
-        return parse_bounded(text)
+        return parse_bounded(text, unique_keys=True)
     except json.JSONDecodeError as error:
         line = f"{where}, line {error.lineno}: " if where else ""
         raise PuzzleError(f"{line}no JSON: {error.msg} at column {error.colno}") from None
+    except RepeatedKeyError as error:
+        raise PuzzleError(f"{where}{': ' if where else ''}{error}, expected each key once") from None
     except ValueError as error:
         raise PuzzleError(f"{where}{': ' if where else ''}no JSON that can be read: {error}") from None

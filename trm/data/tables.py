@@ -41,6 +41,7 @@ def read_any(text: str, where: str, stem: str) -> Items | None:
     if start in ("{", "["):
         parsed = _parsed(text)
         several = len(text.strip().splitlines()) > 1 and isinstance(parsed, str)
+        several &= not str(parsed).endswith("expected each key once")
         if isinstance(parsed, str) and re.match(r"\s*\[\s*[\[(\d]+[^{]*\]\s*$", text):
             return None  # a grid as another language prints it
         return (read_jsonl if several else read_json)(text, where, stem)
@@ -104,7 +105,10 @@ def read_csv(text: str, where: str, stem: str) -> Items:
             delimiter = _delimiter(lines[start])
             header = _split(lines[start].strip("\n"), delimiter)
             if not any(name in QUESTIONS for name in header):
-                raise PuzzleError(f"{where}: columns {', '.join(header)}; expected one called question")
+                found = ", ".join(
+                    name.strip(' "') for name in lines[start].strip("\n\ufeff").split(delimiter)
+                )
+                raise PuzzleError(f"{where}: columns {found}; expected one called {', '.join(QUESTIONS)}")
     return read_records(records, where, stem, "line")
 
 

@@ -16,6 +16,7 @@ Line = tuple[int, str]  # with its number, from 1
 Block = list[Line]  # without empty lines
 Piece = tuple[int, str | PuzzleError, str | None]  # the number of its first line, the question, the answer
 FLAT_MAY_BE = 33  # cells: a shorter line of a list is a grid's row
+_ANSWER = re.compile(r"\W*(answers?|solutions?|solved|label)\W*\s*[:=]", re.I)
 _NUMBERS = re.compile(r"\s*(\d{1,3})(?:\s*[x×,;\s]\s*(\d{1,3}))?\s*")
 
 
@@ -55,7 +56,10 @@ def _pieces(lines: list[str], task: Task | None, markup: bool) -> Iterator[Piece
         word = named_rule(line) if titled else ""
         if pair is not None and word:
             pair = OtherRulesError(f"the line says {word!r}"), None
-        if pair is not None:
+        last = pieces[-1] if pieces and not any(groups[-1]) else None
+        if pair is not None and pair[1] is None and last and last[2] is None and _ANSWER.match(line):
+            pieces[-1] = (last[0], last[1], pair[0] if isinstance(pair[0], str) else None)
+        elif pair is not None:
             pieces.append((number, *pair))
             groups.append([[]])
             listed = True

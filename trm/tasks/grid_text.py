@@ -17,6 +17,9 @@ _TABLE |= {0x20E3: "", 0xA0: " ", 0x3000: " ", 0xFE0E: "", 0xFE0F: "", 0x200B: "
 _RULER = re.compile(r"\s*[+:|]([-=]+[+:|])+\s*|[\s.,:;'`+|*=#~_-]*[-=_~]{3,}[\s.,:;'`+|*=#~_-]*")
 
 
+_ARRAY = re.compile(
+    r"(?:\w+\s*=\s*)?(?:np\.|numpy\.)?(?:array|asarray|matrix)\((.*?)(?:,\s*dtype=[\w.]+)?\s*,?\s*\)", re.S
+)
 _WORD = re.compile(r"[^\W\d_]{2,}")
 _FENCE = re.compile(r"^ *```[^\n]*\n(.*?)\n *```", re.S | re.M)
 _LARGE = frozenset("0123456789abcdefghijklmnop._*-x?")  # cells of a 16x16 Sudoku
@@ -66,6 +69,8 @@ def listed_rows(text: str) -> list[list[str]] | None:
     Cells come as text; None and empty cells as a space. A list of numbers alone is one row.
     """
     text = text.strip()
+    if "(" in text[:40] and (array := _ARRAY.fullmatch(text)):
+        text = array[1].strip()
     if re.match(r"\{\s*[{\d]", text):
         text = text.rstrip(";").translate({ord("{"): "[", ord("}"): "]"})
     if not (text.startswith(("[", "(")) and text.endswith(("]", ")"))):

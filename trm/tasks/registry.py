@@ -132,7 +132,7 @@ class TakenFor(PuzzleError):
         self.task, self.error = task, error
         words = str(error).removeprefix(f"{task.name}: ")
         others = ", ".join(name for name in names() if name != task.name)
-        super().__init__(f"taken for {task.noun}: {words} (other kinds, by --task: {others})")
+        super().__init__(f"taken for {task.noun}: {words} (other kinds: {others})")
 
 
 def detect(text: str, flat: bool = True) -> str:

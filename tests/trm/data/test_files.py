@@ -186,7 +186,7 @@ def test_a_file_of_arc_tasks_is_parsed_once(tmp_path: Path, monkeypatch: pytest.
     path = write(tmp_path / "t.json", json.dumps({str(n): json.loads(TASK) for n in range(3)}))
     parsed: list[str] = []
     loads = json.loads
-    monkeypatch.setattr("json.loads", lambda text: parsed.append(text) or loads(text))
+    monkeypatch.setattr("json.loads", lambda text, **options: parsed.append(text) or loads(text, **options))
     loaded = strict(load(path))
     assert all(same(puzzle, ARC) for puzzle in loaded)
     assert [puzzle.id for puzzle in loaded] == ["0", "1", "2"]

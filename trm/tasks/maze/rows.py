@@ -129,7 +129,10 @@ def _same_length(rows: Rows) -> Rows:
     stripped = not any(row[-1:] == [" "] or set(row) & set("._0·") for row in rows)
     stripped &= len(short) > 1 or len(rows[short[0] - 1]) < width - 1  # else a cell is missing, anywhere
     closed = any(len(row) == width and len(set(row)) == 1 and row[0] != " " for row in (rows[0], rows[-1]))
-    if stripped and closed:
+    # A right wall that would have a single opening where the other three have none has rather lost a cell.
+    walled = all(set(row) == {rows[0][0]} for row in (rows[0], rows[-1], [row[0] for row in rows]))
+    walled &= len(short) == 1 and any(row[-1] == rows[0][0] for row in rows[1:-1] if len(row) == width)
+    if stripped and closed and not walled:
         return [row + [" "] * (width - len(row)) for row in rows]
     number = (
         short[0]

@@ -14,7 +14,7 @@ import numpy as np
 from trm.grid import Grid, GridParseError, shape_words
 from trm.tasks.base import Ends
 from trm.tasks.grid_text import has_words, listed_rows, plain, unfenced
-from trm.tasks.maze.rows import GOALS, STARTS, WALLS, Rows, rows_of
+from trm.tasks.maze.rows import GOALS, STARTS, WALLS, Rows, lines_of, rows_of
 from trm.tasks.maze.rules import FREE, GOAL, PATH, START, WALL, Field
 from trm.tasks.puzzle import place
 
@@ -55,6 +55,10 @@ def read(text: str) -> tuple[Grid, tuple[str, ...]]:
         (grid[ends[0]], grid[ends[1]]) = START, GOAL
         words = " and ".join(place(*cell) for cell in ends)
         notes.append(f"no start and goal: the two openings of the outer wall are taken for them, {words}")
+    lost = len({len(line) for line in lines_of(text)}) > 1 and (grid[:, 0] == WALL).all()
+    if lost and (opened := np.flatnonzero(grid[:, -1] != WALL)).size and (grid[1:-1, -1] == WALL).any():
+        rows_opened = ", ".join(str(row + 1) for row in opened)
+        notes.append(f"spaces lost at line ends are put back: they open the right wall in rows {rows_opened}")
     return grid, tuple(notes)
 
 

@@ -1,0 +1,89 @@
+"""Details of reading: labelled answers, lost cells, repeated keys, headers of cells, other encodings."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from trm.data.files import load
+from trm.grid import PuzzleError
+from trm.tasks import Puzzle, get
+
+SAMPLE = get("sudoku").samples()[0]
+assert SAMPLE.answers is not None
+LINE, ANSWER = get("sudoku").question_text(SAMPLE), get("sudoku").text(SAMPLE.answers)
+TASK = get("arc").question_text(get("arc").samples()[0])
+
+
+def one(tmp_path: Path, name: str, text: str | bytes) -> Puzzle | PuzzleError:
+    path = tmp_path / name
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    (found,) = load(path)
+    return found
+
+
+@pytest.mark.parametrize(("question", "answer"), [("puzzle", "solution"), ("Question", "Answer")])
+def test_a_labelled_answer_belongs_to_the_puzzle_above(question: str, answer: str, tmp_path: Path) -> None:
+    found = one(tmp_path, "a.txt", f"{question}: {LINE}\n{answer}: {ANSWER}\n")
+    assert isinstance(found, Puzzle)
+    assert found.answers is not None
+
+
+def test_a_closed_right_wall_is_not_opened(tmp_path: Path) -> None:
+    found = one(tmp_path, "a.txt", "#######\n#S  # #\n# # #\n#    G#\n#######\n")
+    assert isinstance(found, PuzzleError)
+    assert "row 3: 5 cells, expected 7" in str(found)
+    several = one(tmp_path, "b.txt", "#######\n#S  # #\n# # #\n#   #\n#    G#\n#######\n")
+    assert isinstance(several, Puzzle)
+    assert "rows 3, 4" in several.notes[0]
+
+
+@pytest.mark.parametrize("name", ["a.json", "a.txt"])
+def test_a_repeated_key_is_an_error(name: str, tmp_path: Path) -> None:
+    twice = f'{{"a1": {TASK},\n"a1": {TASK}}}'
+    found = one(tmp_path, name, twice)
+    assert isinstance(found, PuzzleError)
+    assert "'a1' occurs twice" in str(found)
+    found = one(tmp_path, "b.jsonl", f'{{"question": "{LINE}", "question": "{LINE}"}}')
+    assert "line 1: the key 'question' occurs twice" in str(found)
+
+
+GRID = [[int(cell) if cell != "." else None for cell in LINE[at : at + 9]] for at in range(0, 81, 9)]
+CELLS = [[str(cell or "") for cell in row] for row in GRID]
+FRAMED = "\n".join(
+    "║" + "║".join("│".join(f" {cell or '·'} " for cell in row[at : at + 3]) for at in (0, 3, 6)) + "║"
+    for row in CELLS
+)
+DIGITS = json.dumps([[cell or 0 for cell in row] for row in GRID])
+ONE_ROW = ",".join(cell for row in CELLS for cell in row)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.txt", f"np.array({DIGITS}, dtype=np.int64)"),
+        ("a.txt", "grid = array(" + DIGITS.replace(",", "").replace("] [", "]\n [") + ")"),
+        ("a.json", json.dumps(GRID)),
+        ("a.jsonl", json.dumps({"puzzle": GRID})),
+        ("a.csv", "A,B,C,D,E,F,G,H,I\n" + "\n".join(map(",".join, CELLS))),
+        ("a.md", "|c1|c2|c3|c4|c5|c6|c7|c8|c9|\n" + "\n".join(f"| {' | '.join(row)} |" for row in CELLS)),
+        ("a.csv", ",".join(f"r{n // 9 + 1}c{n % 9 + 1}" for n in range(81)) + f"\n{ONE_ROW}\n"),
+        ("a.txt", f"╔═══╗\n{FRAMED}\n╚═══╝"),
+        ("a.tex", "\n".join(f"|{'|'.join(cell or ' ' for cell in row)}|." for row in CELLS)),
+    ],
+)
+def test_cells_are_read_as_the_grid(name: str, text: str, tmp_path: Path) -> None:
+    found = one(tmp_path, name, text)
+    assert isinstance(found, Puzzle), found
+    assert get("sudoku").question_text(found) == LINE
+
+
+def test_a_header_of_other_names_is_shown_as_it_stands(tmp_path: Path) -> None:
+    header = "No.;Rätsel;Lösung"
+    for encoding in ("utf-8", "cp1252"):
+        found = str(one(tmp_path, "a.csv", f"{header}\n1;{LINE};{ANSWER}\n".encode(encoding)))
+        assert "columns No., Rätsel, Lösung" in found
+        assert "puzzle" in found
+        assert "quiz" in found
