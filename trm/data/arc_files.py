@@ -56,6 +56,30 @@ def _is_pair(pair: object) -> bool:
     return isinstance(pair, Mapping) and {"input", "output"} <= pair.keys()
 
 
+def as_pairs(data: object) -> object:
+    """`[[input, output], …]` as the list of pairs that it can only be; any other value as it is.
+
+    Two grids of 9x9 may also be a Sudoku and its answer.
+    """
+    if isinstance(data, list) and data and all(isinstance(pair, list) and len(pair) == 2 for pair in data):
+        grids = [grid for pair in data for grid in pair]
+        if all(_is_grid(grid) for grid in grids) and any(
+            len(grid) != 9 or len(grid[0]) != 9 for grid in grids
+        ):
+            return [{"input": question, "output": answer} for question, answer in data]
+    return data
+
+
+def _is_grid(grid: object) -> bool:
+    return (
+        isinstance(grid, list)
+        and bool(grid)
+        and all(
+            isinstance(row, list) and row and all(type(c) is int and 0 <= c <= 9 for c in row) for row in grid
+        )
+    )
+
+
 def holds_tasks(data: object) -> bool:
     """Whether a JSON value is a task or holds tasks in one of the published forms, which `read` reads.
 

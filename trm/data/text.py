@@ -9,6 +9,7 @@ from trm.data.items import Item, Items
 from trm.data.variants import OtherRulesError, named_rule
 from trm.grid import PuzzleError, shorten
 from trm.tasks import Task, detect, get, names
+from trm.tasks.base import Ends
 from trm.tasks.grid_text import has_words, is_ruler, listed_rows
 from trm.tasks.registry import TakenFor
 
@@ -16,6 +17,11 @@ Line = tuple[int, str]  # with its number, from 1
 Block = list[Line]  # without empty lines
 Piece = tuple[int, str | PuzzleError, str | None]  # the number of its first line, the question, the answer
 FLAT_MAY_BE = 33  # cells: a shorter line of a list is a grid's row
+_ENDS = re.compile(
+    r"\b(?:(start|source|begin)|goal|end|target|finish)\b(?: (?:cell|position))?(?: is)?(?: at)?\s*[:=]?\s*[\[(]?\s*"
+    r"(\d{1,3})\s*[,;]\s*(\d{1,3})\b",
+    re.I,
+)
 _ANSWER = re.compile(r"\W*(answers?|solutions?|solved|label)\W*\s*[:=]", re.I)
 _NUMBERS = re.compile(r"\s*(\d{1,3})(?:\s*[x×,;\s]\s*(\d{1,3}))?\s*")
 
@@ -31,12 +37,21 @@ def read_text(text: str, where: str, stem: str, task_name: str | None) -> Items:
     if not found:
         expected = get(task_name).noun if task_name else f"one of {', '.join(names())}"
         raise PuzzleError(f"{where}: {shorten(text.strip())}: no puzzle found, expected {expected}")
+    ends = _ends(text) if len(found) == 1 else None
     for number, question, answer in found:
         place = where if len(found) == 1 and not markup else f"{where}, line {number}"
         if isinstance(question, PuzzleError):
             yield PuzzleError(f"{place}: {question}")
         else:
-            yield Item(place, f"{stem}:{number}", question, answer, flat=task_name is not None)
+            own = None if re.search("[SG]", question) else ends
+            yield Item(place, f"{stem}:{number}", question, answer, ends=own, flat=task_name is not None)
+
+
+def _ends(text: str) -> Ends | None:
+    """The start and the goal that lines beside a maze name, as `start: (1, 1)`; None unless there is one of each."""
+    found = [(bool(named), (int(row), int(column))) for named, row, column in _ENDS.findall(text)]
+    cells = dict(found)
+    return (cells[True], cells[False], None) if len(found) == len(cells) == 2 else None
 
 
 def _pieces(lines: list[str], task: Task | None, markup: bool) -> Iterator[Piece]:
@@ -80,6 +95,11 @@ def _pieces(lines: list[str], task: Task | None, markup: bool) -> Iterator[Piece
 def _is_title(lines: list[str], at: int) -> bool:
     """Whether a line is a title, a comment, a fence, a count or a line that parts grids, and no row of one."""
     line = lines[at]
+    beside = [
+        other for other in lines[max(0, at - 1) : at + 2] if other is not line and len(other) == len(line)
+    ]
+    if line[:1] == line[-1:] == "#" and any(other[0] == other[-1] == "#" for other in beside if other):
+        return False  # a row of a maze, be it with letters
     if (
         has_words(line)
         or line.lstrip().startswith(("```", "//"))

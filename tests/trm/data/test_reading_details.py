@@ -87,3 +87,48 @@ def test_a_header_of_other_names_is_shown_as_it_stands(tmp_path: Path) -> None:
         assert "columns No., Rätsel, Lösung" in found
         assert "puzzle" in found
         assert "quiz" in found
+
+
+def test_a_folder_may_hold_a_file_about_its_tasks(tmp_path: Path) -> None:
+    for name, text in (("a", TASK), ("b", TASK), ("README", '{"author": "someone"}')):
+        (tmp_path / f"{name}.json").write_text(text)
+    first, second = load(tmp_path)
+    assert isinstance(first, Puzzle)
+    assert isinstance(second, Puzzle)
+    assert any("README.json" in note for note in first.notes)
+
+
+def test_pairs_in_lists_are_an_arc_task(tmp_path: Path) -> None:
+    grid, other = [[1, 2], [3, 4]], [[4, 3], [2, 1]]
+    found = one(tmp_path, "a.json", json.dumps([[grid, other], [other, grid]]))
+    assert isinstance(found, Puzzle)
+    assert (found.task, len(found.demos)) == ("arc", 1)
+    assert "ARC" in str(one(tmp_path, "a.json", json.dumps([{"input": grid, "output": other}])))
+
+
+CLOSED = "#########\n#   #   #\n### # # #\n#   # # #\n# ##### #\n#       #\n#########\n"
+
+
+@pytest.mark.parametrize(
+    "text", [f"start: (1, 1)\nend: (5, 7)\n{CLOSED}", f"{CLOSED}\nStart = 1,1; Goal = 5,7\n"]
+)
+def test_lines_beside_a_maze_name_its_ends(text: str, tmp_path: Path) -> None:
+    found = one(tmp_path, "a.txt", text)
+    assert isinstance(found, Puzzle)
+    assert (chr(found.grid[1, 1]), chr(found.grid[5, 7])) == ("S", "G")
+
+
+def test_both_readings_of_ends_are_named(tmp_path: Path) -> None:
+    rows = "#" * 7 + "\n" + "#     #\n" * 5 + "#" * 7
+    found = str(one(tmp_path, "a.txt", f"start: (2, 2)\nend: (4, 4)\n{rows}"))
+    assert "from row 2, column 2 to row 4, column 4 or from row 3, column 3 to row 5, column 5" in found
+
+
+@pytest.mark.parametrize(("row", "place"), [("# Dk# # #", "cell 3: 'D'"), ("# # # k #", "cell 7: 'k'")])
+def test_an_unknown_symbol_of_a_maze_is_named(row: str, place: str, tmp_path: Path) -> None:
+    drawn = (
+        CLOSED.replace("#   # # #", row).replace("#   #   #", "#S  #   #").replace("#       #", "#D     G#")
+    )
+    found = str(one(tmp_path, "a.txt", drawn))
+    assert "row 4" in found or "row 6" in found
+    assert "'k'" in found or place in found

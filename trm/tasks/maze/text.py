@@ -67,7 +67,11 @@ def share(text: str) -> float:
     if {"wall"} & {role.lower() for _, role in _LEGEND.findall(text)}:
         return 0.99
     visible = re.sub(r"[\s\[\](),;'\"]", "", plain(unfenced(text)))
-    if not visible or has_words(visible):
+    lines = [line.strip() for line in lines_of(plain(unfenced(text)))]
+    walled = (
+        len(lines) > 2 and all(line[:1] == line[-1:] == "#" for line in lines) and not lines[0].strip("#")
+    )
+    if not visible or (has_words(visible) and not walled):
         return 0.0
     if all(character in "#SG" for character in visible):
         return 1.0
@@ -190,7 +194,9 @@ def with_ends(grid: Grid, ends: Ends) -> Grid:
     if len(options) != 1:
         found = f"start {list(start)} and goal {list(goal)}"
         if options:
-            raise GridParseError(f"{found}: can be read in {len(options)} ways, expected S and G in the maze")
+            ways = " or ".join(f"from {place(*a)} to {place(*b)}" for a, b in sorted(options))
+            words = f"can be read in {len(options)} ways, {ways}"
+            raise GridParseError(f"{found}: {words}; expected S and G in the maze")
         raise GridParseError(f"{found}: not two free cells of the maze of {shape_words(grid)}")
     result = grid.copy()
     result[(grid == START) | (grid == GOAL)] = FREE
