@@ -73,7 +73,9 @@ Json = Annotated[bool, typer.Option("--json", help="One JSON object")]
 
 @app.command(epilog="Example: hybrid grade submission.json --solutions arc-agi_evaluation_solutions.json")
 def grade(
-    submission: Annotated[Path, typer.Argument(help="File in Kaggle's form")],
+    submission: Annotated[
+        Path, typer.Argument(help="File in Kaggle's form, or the lines of hybrid solve --json")
+    ],
     solutions: Solutions,
     as_json: Json = False,
 ) -> None:
@@ -90,7 +92,7 @@ def grade(
     print(f"tasks solved         {_listed(result.solved)}")
     print(f"tasks missing        {_listed(result.missing)}")
     if result.unknown:
-        print(f"tasks not asked for  {_listed(result.unknown)}")
+        print(f"not in the solutions {_listed(result.unknown)}")
 
 
 @app.command(

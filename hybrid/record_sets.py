@@ -42,7 +42,7 @@ def solved_by_id(source: str, solutions: Path | None = None) -> dict[str, bool]:
             )
         records = [r for r in records if r.get("arm") == arm]
     known = read_solutions(solutions) if solutions is not None else {}
-    return {str(record["id"]): _is_solved(record, known, path) for record in records}
+    return {str(record["id"]): _is_solved(record, known, path, solutions) for record in records}
 
 
 def _by_solutions(path: Path, solutions: Path | None) -> dict[str, bool]:
@@ -53,7 +53,9 @@ def _by_solutions(path: Path, solutions: Path | None) -> dict[str, bool]:
     return {name: name in solved for name in known}
 
 
-def _is_solved(record: Mapping[str, Any], known: Mapping[str, Any], path: Path) -> bool:
+def _is_solved(
+    record: Mapping[str, Any], known: Mapping[str, Any], path: Path, solutions: Path | None
+) -> bool:
     if "pass_2" in record:
         return all(record["pass_2"])
     if "solved" in record:
@@ -61,6 +63,8 @@ def _is_solved(record: Mapping[str, Any], known: Mapping[str, Any], path: Path) 
     if record.get("status") != Status.UNVERIFIED:
         return record.get("status") == Status.VERIFIED
     name = str(record["id"])
+    if name not in known and solutions is not None:
+        raise PuzzleError(f"{solutions}: no output of {name}, which is unverified in {path}")
     if name not in known:
         raise PuzzleError(f"{path}: {name} is unverified, expected --solutions FILE with its output")
     answer = record["answer"]

@@ -140,6 +140,8 @@ def test_unverified_answers_and_submissions_need_the_known_outputs() -> None:
     one = lines("one.jsonl", {"id": "a", "status": "unverified", "answer": [[WRONG, RIGHT]]})
     two = written("two.json", {"a": attempts((WRONG, WRONG))})
     assert run("compare-records", one, two).exit_code == 2
+    others = written("others.json", {"b": [RIGHT]})
+    assert "others.json: no output of a" in run("compare-records", one, one, "--solutions", others).stderr
     solutions = written("solutions.json", {"a": [RIGHT]})
     result = json.loads(run("compare-records", one, two, "--solutions", solutions, "--json").stdout)
     assert result["first"] == ["a"]

@@ -154,7 +154,8 @@ def _puzzle(
             (*puzzle.notes, *item.notes),
         )
     except PuzzleError as error:
-        return PuzzleError(f"{item.where}: {error}")
+        words = str(error).removeprefix(f"{item.where}: ")  # where a puzzle was looked for in prose
+        return PuzzleError(f"{item.where}: {words}")
 
 
 def _question(item: Item, name: str | None, ends: Ends | None) -> Puzzle:

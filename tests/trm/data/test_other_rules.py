@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from trm.data.files import load
+from trm.data.variants import named_rule
 from trm.grid import PuzzleError
 from trm.inference.inputs import as_puzzle
 from trm.tasks import Puzzle, get
@@ -85,3 +86,13 @@ def test_fields_of_a_record(fields: dict[str, object], refused: bool, tmp_path: 
 def test_only_the_line_that_says_so_is_refused() -> None:
     found = load(f"{LINE} killer\n{LINE}")
     assert [isinstance(item, Puzzle) for item in found] == [False, True]
+
+
+@pytest.mark.parametrize(
+    "words",
+    "diagonals|thermometers|arrows|kropki dots|jigsaw|irregular|hyper sudoku|anti_queen|knight's move|sandwich sums|"
+    "nonconsecutive|whispers|renban|greater-than|Sudoku X|XV sudoku|even/odd|odd cells|extra regions|toroidal|"
+    "wrap-around|portals|8 directions".split("|"),
+)
+def test_names_of_rules(words: str) -> None:
+    assert named_rule(f"with {words}")

@@ -132,3 +132,9 @@ def test_an_unknown_symbol_of_a_maze_is_named(row: str, place: str, tmp_path: Pa
     found = str(one(tmp_path, "a.txt", drawn))
     assert "row 4" in found or "row 6" in found
     assert "'k'" in found or place in found
+
+
+def test_a_place_is_named_once(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(f"question\n{LINE}\nfoo bar baz\n")
+    assert str(load(path)[1]).count("line 3") == 1
