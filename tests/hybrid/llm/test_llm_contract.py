@@ -14,8 +14,8 @@ import pytest
 
 from hybrid.llm.base import LLM, BackendError, Message, Reply, Request
 from hybrid.llm.chat.prompts import ChatProposer
-from hybrid.llm.registry import backends, connect
 from hybrid.llm.client import ServerLLM
+from hybrid.llm.registry import backends, connect
 from tests.plugins.echo_llm import echo_llm
 from trm import tasks
 
