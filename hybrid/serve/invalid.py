@@ -6,6 +6,8 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from trm.grid import shorten
+
 LONGEST_VALUE = 40  # characters of a value that a message quotes
 # Kinds of pydantic's errors, and what was expected; the braces are filled with the error's context.
 _TYPES = {
@@ -24,6 +26,7 @@ _LIMITS = {
     "less_than": "less than {lt}",
     "less_than_equal": "at most {le}",
     "finite_number": "a finite number",
+    "string_unicode": "valid Unicode",
     "literal_error": "one of {expected}",
     "too_short": "at least {min_length}",
     "too_long": "at most {max_length}",
@@ -43,13 +46,14 @@ def words_of(errors: Sequence[dict[str, Any]]) -> tuple[str, str]:
     if kind == "value_error":
         return where, f"{where}: {first['ctx']['error']}" if where else str(first["ctx"]["error"])
     if kind == "extra_forbidden":
-        return where, f"{shown}: unknown key, expected only those of the API's description"
+        key = shorten(str(first["loc"][-1]))
+        return where, f"unknown key {key}, expected only those of the API's description"
     if kind == "missing":
         return where, f"{shown}: missing, expected {'a value' if where else 'an object'}"
     if kind in _TYPES:
         expected = " or ".join(dict.fromkeys(_TYPES[error["type"]] for error in here))
     else:
-        expected = _LIMITS.get(kind, first["msg"]).format_map(first.get("ctx", {}))
+        expected = _LIMITS.get(kind, "another value").format_map(first.get("ctx", {}))
     return where, f"{shown}: {_found(kind, first['input'])}, expected {expected}"
 
 
@@ -63,5 +67,7 @@ def _found(kind: str, value: object) -> str:
         return f"{len(str(value))} characters"
     if kind.startswith("too_") and isinstance(value, list):
         return f"{len(value)} items"
-    text = json.dumps(value, ensure_ascii=False)
+    if isinstance(value, bytes):
+        return "not sent as application/json"
+    text = json.dumps(value)
     return text if len(text) <= LONGEST_VALUE else f"{text[:LONGEST_VALUE]}..."

@@ -11,6 +11,7 @@ from trm.grid import PuzzleError, shorten
 from trm.inference.refiner import Refiner, as_puzzle
 from trm.tasks import Puzzle
 from trm.tasks.registry import SIZES, demonstrated
+from trm.text import printable
 
 MOST_INPUTS, MOST_DEMOS = 10, 32  # of a task; ARC's have up to 4 and 10
 
@@ -42,13 +43,13 @@ def read_puzzles(text: str, task: str | None, name: str) -> list[Puzzle | Puzzle
         try:
             found.append(_bounded(item))
         except PuzzleError as error:
-            found.append(PuzzleError(f"{item.id}: {error}"))
+            found.append(_neutral(PuzzleError(f"{item.id}: {error}")))
     return found
 
 
 def _neutral(error: PuzzleError) -> PuzzleError:
-    """The error in words for requests, where `task` is a key and no option."""
-    return PuzzleError(str(error).replace("--task", "task"))
+    """The error in words for requests, where `task` is a key and no option, with nothing that cannot be sent."""
+    return PuzzleError(printable(str(error).replace("--task", "task")))
 
 
 def _bounded(puzzle: Puzzle) -> Puzzle:
@@ -82,7 +83,7 @@ def find_puzzle(text: str, name: str) -> Puzzle:
     """The first puzzle of a chat message, which may have words around it. Raises PuzzleError if there is none."""
     found = read_puzzles(text, None, name)
     if 0 <= (start := text.find("{")) < (end := text.rfind("}")):  # JSON among words
-        found += read_puzzles(text[start : end + 1], None, name)
+        found += read_puzzles(text[start : end + 1], demonstrated(), name)
     for puzzle in found:
         if isinstance(puzzle, Puzzle):
             return replace(puzzle, id=name)

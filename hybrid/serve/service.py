@@ -27,6 +27,7 @@ from trm.grid import PuzzleError
 from trm.inference.config import SearchConfig
 from trm.inference.refiner import as_draft
 from trm.tasks import Puzzle
+from trm.text import printable
 
 EVENT_STREAM = "text/event-stream"
 ALIVE = ": still here\n\n"  # a comment of a stream in which nothing happens
@@ -96,10 +97,10 @@ class Service:
             error_body(422, str(puzzle), "bad_puzzle")
             if isinstance(puzzle, PuzzleError)
             else {
-                "id": puzzle.id,
+                "id": printable(puzzle.id),
                 "task": puzzle.task,
                 "question": tasks.get(puzzle.task).question_text(puzzle),
-                "notes": puzzle.notes,
+                "notes": [printable(note) for note in puzzle.notes],
             }
             for puzzle in found[:MOST_READ]
         ]

@@ -4,8 +4,9 @@ import { ApiError, get, post, setToken, solve } from "./api.js";
 import { Board } from "./board.js";
 import { element } from "./dom.js";
 import { fromLink, linkTo, picture, save } from "./export.js";
-import { COLOURS, MOST_SIDE, parse, shown, write } from "./puzzles.js";
+import { COLOURS, MOST_SIDE, parse, shown, symbolOf, write } from "./puzzles.js";
 import { Run } from "./run.js";
+import "./theme.js";
 
 const $ = (id) => document.getElementById(id);
 const TASKS = { sudoku: "Sudoku", maze: "Maze", arc: "ARC" };
@@ -161,9 +162,7 @@ function written(row, column, key, dragged) {
     symbol = tool[task];
     if (dragged && (symbol === "S" || symbol === "G")) return;
   }
-  if (task === "sudoku") symbol = /^[1-9]$/.test(symbol) ? symbol : /^[0 ._]?$/.test(symbol) ? "." : null;
-  else if (task === "maze") symbol = { "": " ", s: "S", g: "G", ".": " " }[symbol] ?? ("# SG".includes(symbol) ? symbol : null);
-  else symbol = symbol === "" ? "0" : /^[0-9]$/.test(symbol) ? symbol : null;
+  symbol = symbolOf(task, symbol);
   if (symbol === null || rows[row][column] === symbol) return;
   if (symbol === "S" || symbol === "G") { // there is one of each
     for (const line of rows) line.forEach((cell, c) => { if (cell === symbol) line[c] = " "; });
@@ -201,13 +200,8 @@ function showSamples(task) {
   choose(samples.find((sample) => sample.task === task));
 }
 
-async function readFile(file) {
-  await readText(await file.text(), file.name.slice(-100), null);
-}
-
-function readLink({ task, question }) {
-  return readText(question, "link", task);
-}
+const readFile = async (file) => readText(await file.text(), file.name.slice(-100), null);
+const readLink = ({ task, question }) => readText(question, "link", task);
 
 function problem(words) {
   $("problem").hidden = !words;
@@ -285,18 +279,6 @@ async function copyLink() {
   setTimeout(() => { $("copy-link").textContent = "Copy link"; }, 1500);
 }
 
-// -- looks -------------------------------------------------------------------------------------------------
-function dark() {
-  const chosen = document.documentElement.dataset.theme;
-  return chosen ? chosen === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
-}
-
-function setTheme(theme) {
-  if (theme) document.documentElement.dataset.theme = theme;
-  $("theme").textContent = dark() ? "Light" : "Dark";
-  $("theme").setAttribute("aria-label", dark() ? "Use light colours" : "Use dark colours");
-}
-
 // -- begin -------------------------------------------------------------------------------------------------
 async function load() {
   let models;
@@ -319,8 +301,6 @@ async function load() {
 }
 
 editor = new Board($("editor"), "The puzzle", written);
-setTheme(null);
-$("theme").addEventListener("click", () => setTheme(dark() ? "light" : "dark"));
 $("text").addEventListener("input", () => {
   const task = document.querySelector("#tasks input:checked")?.value;
   readText($("text").value, "text", task in TASKS ? null : task, true);

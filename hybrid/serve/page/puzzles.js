@@ -29,15 +29,21 @@ export function write(puzzle) {
 
 // A grid as the API writes it, to rows of cells.
 export function rowsOf(task, text) {
-  if (task === "sudoku") return text.match(/.{9}/g).map((row) => [...row]);
+  if (task.startsWith("sudoku")) return text.match(new RegExp(`.{${Math.sqrt(text.length)}}`, "g")).map((row) => [...row]);
   if (task === "arc") return text.split("\n").map((row) => row.trim().split(/\s+/));
   return text.split("\n").map((row) => [...row]);
 }
 
 // Text for people in the box below the editor.
 export function shown(puzzle) {
-  const text = write(puzzle);
-  return puzzle.task === "sudoku" ? text.match(/.{9}/g).join("\n") : text;
+  return puzzle.task.startsWith("sudoku") ? puzzle.grids[0].map((row) => row.join("")).join("\n") : write(puzzle);
+}
+
+// The symbol that a key or a tool writes; null where it writes none.
+export function symbolOf(task, key) {
+  if (task === "sudoku") return /^[1-9]$/.test(key) ? key : /^[0 ._]?$/.test(key) ? "." : null;
+  if (task === "maze") return { "": " ", s: "S", g: "G", ".": " " }[key] ?? ("# SG".includes(key) ? key : null);
+  return key === "" ? "0" : /^[0-9]$/.test(key) ? key : null;
 }
 
 // What a cell is called by a screen reader, and its class.

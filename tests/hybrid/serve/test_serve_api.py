@@ -14,6 +14,7 @@ from starlette.testclient import TestClient
 
 from hybrid.serve.reading import read_puzzle
 
+JSON = {"content-type": "application/json"}
 ARC = {"train": [{"input": [[1, 0]], "output": [[0, 1]]}], "test": [{"input": [[2, 0]]}]}
 
 
@@ -190,6 +191,7 @@ FRAMED = "\n".join("| " + " ".join(doubles.SUDOKU[i : i + 9]) + " |" for i in ra
         ("⬛⬛⬛⬛\n⬛🟩⬜⬛\n⬛⬜🟥⬛\n⬛⬛⬛⬛", ["maze"]),
         (f"question,answer\n{doubles.SUDOKU},\n{doubles.SUDOKU},", ["sudoku", "sudoku"]),
         (json.dumps({"one": ARC, "two": ARC}), ["arc", "arc"]),
+        (json.dumps({"id": "\ud800", "question": doubles.SUDOKU}), ["sudoku"]),
         (f"{doubles.SUDOKU}\n{doubles.SUDOKU[:80]}\n{doubles.SUDOKU}", ["sudoku", None, "sudoku"]),
         ("\n".join([doubles.SUDOKU] * 201), ["sudoku"] * 200),
     ],
@@ -215,7 +217,7 @@ def test_a_text_without_a_puzzle_is_refused_and_never_opened(client: TestClient,
 
 def test_a_wrong_value_is_quoted_with_what_was_expected(client: TestClient) -> None:
     def refused(body: object) -> tuple[str, str]:
-        error = client.post("/v1/solve", json=body).json()["error"]
+        error = client.post("/v1/solve", content=json.dumps(body), headers=JSON).json()["error"]
         return error["param"], error["message"]
 
     assert refused({"question": 5}) == ("question", "question: 5, expected text or an ARC task as an object")
@@ -223,6 +225,8 @@ def test_a_wrong_value_is_quoted_with_what_was_expected(client: TestClient) -> N
         "puzzles.0.task",
         "puzzles.0.task: 3, expected text",
     )
+    assert refused({"question": "1", "steps": "\ud800"}) == ("steps", 'steps: "\\ud800", expected an integer')
+    assert "'x y'" in refused({"question": "1", "x y": 1})[1]
     assert refused([]) == (None, "the body: [], expected an object")
     assert refused({"question": "1", "steps": 0}) == ("steps", "steps: 0, expected at least 1")
 

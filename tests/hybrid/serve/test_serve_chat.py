@@ -34,6 +34,12 @@ def test_a_puzzle_is_found_among_words(text: str, task: str) -> None:
     assert find_puzzle(text, "m").task == task
 
 
+@pytest.mark.parametrize("around", ["{}", "\n{}", "\n```\n{}\n```", "{{{}}}"])
+def test_words_of_other_rules_are_heeded_wherever_the_grid_stands(around: str) -> None:
+    with pytest.raises(PuzzleError):
+        find_puzzle("Solve this killer sudoku: " + around.format(doubles.SUDOKU), "m")
+
+
 @pytest.mark.parametrize("text", ["", "Hello!", "/etc/passwd", "What is 53 + 7?", "{" * 5000, "#" * 20_000])
 def test_words_alone_are_no_puzzle(text: str) -> None:
     with pytest.raises(PuzzleError):
