@@ -57,7 +57,7 @@ def _is_solved(
     record: Mapping[str, Any], known: Mapping[str, Any], path: Path, solutions: Path | None
 ) -> bool:
     if "pass_2" in record:
-        return all(record["pass_2"])
+        return all(_list_of(record, "pass_2", path))
     if "solved" in record:
         return bool(record["solved"])
     if record.get("status") != Status.UNVERIFIED:
@@ -67,10 +67,18 @@ def _is_solved(
         raise PuzzleError(f"{solutions}: no output of {name}, which is unverified in {path}")
     if name not in known:
         raise PuzzleError(f"{path}: {name} is unverified, expected --solutions FILE with its output")
-    answer = record["answer"]
+    answer = _list_of(record, "answer", path)
     return len(answer) == len(known[name]) and all(
-        output in choice for choice, output in zip(answer, known[name], strict=True)
+        isinstance(choice, list) and output in choice
+        for choice, output in zip(answer, known[name], strict=True)
     )
+
+
+def _list_of(record: Mapping[str, Any], key: str, path: Path) -> list[Any]:
+    value = record.get(key)
+    if not isinstance(value, list):
+        raise PuzzleError(f"{path}: record {record['id']} has no list as {key!r}, expected one")
+    return value
 
 
 @dataclass(frozen=True)

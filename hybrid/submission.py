@@ -57,11 +57,14 @@ class SubmissionFile:
 
 def _from_records(path: Path) -> Submission:
     """The answers of the JSON lines of `hybrid solve`; other lines are left out."""
-    answers = {str(r["id"]): r["answer"] for line in jsonl.read(path) if (r := line.value) and "answer" in r}
+    records = [line.value for line in jsonl.read(path)]
+    answers = {
+        str(r["id"]): r["answer"] for r in records if isinstance(r, dict) and {"id", "answer"} <= r.keys()
+    }
     return {
         name: [_attempts(own) for own in answer]
         for name, answer in answers.items()
-        if isinstance(answer, list)
+        if isinstance(answer, list) and all(own and _are_grids(own) for own in answer)
     }
 
 

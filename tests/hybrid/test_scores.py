@@ -9,24 +9,14 @@ from typing import Any
 import doubles
 import pytest
 from doubles import Scripted
-from typer.testing import CliRunner, Result
+from scripted_command import Parts, run
 
-import hybrid.llm.grid.shipped
-import hybrid.solving
-from hybrid.cli import app
 from hybrid.submission import grade
 from trm.tasks import get
 
 RIGHT, WRONG = [[2, 2], [2, 0]], [[0, 0], [0, 0]]
 
-
-@pytest.fixture(autouse=True)
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-
-
-def run(*words: str) -> Result:
-    return CliRunner().invoke(app, list(words))
+pytestmark = pytest.mark.usefixtures("parts")
 
 
 def written(name: str, value: Any) -> str:
@@ -89,12 +79,9 @@ def test_what_is_no_submission_is_one_line(content: Any) -> None:
 
 
 # -- solve --submission --------------------------------------------------------------------------------------
-def test_solve_writes_what_grade_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_solve_writes_what_grade_reads(parts: Parts) -> None:
     first = get("arc").samples()[0]
-    for module in (hybrid.solving, hybrid.llm.grid.shipped):
-        monkeypatch.setattr(module, "adapter_for", lambda llm, wanted, rounds: None)
-    monkeypatch.setattr(hybrid.solving, "connect", lambda spec, device: Scripted([doubles.right(first)]))
-    monkeypatch.setattr(hybrid.solving, "ChatProposer", lambda llm: llm)
+    parts.llm = Scripted([doubles.right(first)])
     written("one.json", json.loads(get("arc").question_text(first)))
     options = ["--refiner", "none", "--json", "-o", "answers.jsonl", "--submission", "submission.json"]
     assert run("solve", "one.json", *options).exit_code == 0
@@ -147,11 +134,22 @@ def test_unverified_answers_and_submissions_need_the_known_outputs() -> None:
     assert result["first"] == ["a"]
 
 
-@pytest.mark.parametrize("content", ["", "no json", '{"id": 1}\n[]'])
+@pytest.mark.parametrize(
+    "content",
+    ["", "no json", '{"id": 1}\n[]', '{"id": "a", "pass_2": 1}', '{"id": "a", "status": "unverified"}'],
+)
 def test_what_are_no_records_is_one_line(content: str) -> None:
     Path("r.jsonl").write_text(content)
-    result = run("compare-records", "r.jsonl", "none.jsonl")
+    solutions = written("solutions.json", {"a": [RIGHT]})
+    result = run("compare-records", "r.jsonl", "r.jsonl", "--solutions", solutions)
     assert (result.exit_code, len(result.stderr.splitlines())) == (2, 1)
+
+
+def test_damaged_lines_of_answers_are_left_out() -> None:
+    damaged = [5, ["answer"], {"answer": [[RIGHT]]}, *({"id": n, "answer": [n]} for n in ([], 5, "x"))]
+    answers = lines("a.jsonl", *damaged, {"id": "a", "answer": [[WRONG, RIGHT]]})
+    solutions = written("solutions.json", {"a": [RIGHT]})
+    assert json.loads(run("grade", answers, "--solutions", solutions, "--json").stdout)["score"] == 1
 
 
 # -- check ---------------------------------------------------------------------------------------------------
