@@ -25,7 +25,7 @@ SOLVE_MS = 300_000
 def solve(page: Page, url: str, sample: str, task: str) -> None:
     page.goto(url)
     page.locator("#tasks label", has_text=task).click()
-    page.get_by_label("Sample").select_option(label=sample)
+    page.get_by_label("Choose").select_option(label=sample)
     page.get_by_role("button", name="Solve").click()
     expect(page.locator("#facts")).not_to_be_empty(timeout=SOLVE_MS)
     page.mouse.move(0, 0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -25,7 +24,6 @@ from hybrid.serve.worker import QueueFullError
 from trm import __version__, tasks
 
 PAGE, INDEX = Path(__file__).parent / "page", "index.html"
-log = logging.getLogger("hybrid.serve")
 
 _ERROR = {
     "type": "object",

@@ -48,8 +48,6 @@ class SolveRequest(Strict):
     """One puzzle in `question`, or several in `puzzles`; the other keys are those of `hybrid solve`."""
 
     model_config = ConfigDict(
-        extra="forbid",
-        strict=True,
         json_schema_extra={
             "examples": [
                 {"question": SUDOKU},
@@ -109,8 +107,6 @@ class ReadRequest(Strict):
     """A text of any form that `hybrid solve` reads, such as a CSV, a framed grid or an emoji maze."""
 
     model_config = ConfigDict(
-        extra="forbid",
-        strict=True,
         json_schema_extra={"examples": [{"text": f"Two puzzles:\n{SUDOKU}\n{SUDOKU}"}]},
     )
 
@@ -123,8 +119,6 @@ class ScoreRequest(Strict):
     """How likely the refiner finds each candidate answer to a puzzle. No rule is asked."""
 
     model_config = ConfigDict(
-        extra="forbid",
-        strict=True,
         json_schema_extra={
             "examples": [
                 {
@@ -143,16 +137,18 @@ class ScoreRequest(Strict):
     refiner: RefinerName = None
 
 
-class ContentPart(BaseModel):
+class Lenient(BaseModel):
+    """A part of OpenAI's requests, in which an unknown key is ignored."""
+
     model_config = ConfigDict(extra="allow", strict=True)
 
+
+class ContentPart(Lenient):
     type: Name
     text: Text | None = None
 
 
-class ChatMessage(BaseModel):
-    model_config = ConfigDict(extra="allow", strict=True)
-
+class ChatMessage(Lenient):
     role: Name
     content: Text | list[ContentPart] | None = None
 
@@ -163,24 +159,18 @@ class ChatMessage(BaseModel):
         return self.content or ""
 
 
-class ResponseFormat(BaseModel):
-    model_config = ConfigDict(extra="allow", strict=True)
-
+class ResponseFormat(Lenient):
     type: Literal["text", "json_object", "json_schema"]
 
 
-class StreamOptions(BaseModel):
-    model_config = ConfigDict(extra="allow", strict=True)
-
+class StreamOptions(Lenient):
     include_usage: bool = False
 
 
-class ChatRequest(BaseModel):
+class ChatRequest(Lenient):
     """An OpenAI chat completion. What has no meaning for a puzzle, such as `temperature`, is accepted and ignored."""
 
     model_config = ConfigDict(
-        extra="allow",
-        strict=True,
         json_schema_extra={
             "examples": [{"messages": [{"role": "user", "content": f"Solve this Sudoku:\n{SUDOKU}"}]}]
         },

@@ -2,6 +2,7 @@
 
 export const COLOURS = ["black", "blue", "red", "green", "yellow", "grey", "pink", "orange", "light blue", "maroon"];
 export const MOST_SIDE = 30;
+const MAZE = { "#": "wall", " ": "free", S: "start", G: "goal", o: "path" };
 
 // A puzzle as the API writes it: { task, grids: [rows], demos: [{input, output}], text }.
 export function parse(task, text) {
@@ -49,14 +50,14 @@ export function symbolOf(task, key) {
 // What a cell is called by a screen reader, and its class.
 export function cellKind(task, symbol, given) {
   if (task === "sudoku") return symbol === "." ? "blank" : given && given !== "." ? "given" : "filled";
-  if (task === "maze") return { "#": "wall", " ": "free", S: "start", G: "goal", o: "path" }[symbol] ?? "free";
+  if (task === "maze") return MAZE[symbol] ?? "free";
   if (task === "arc") return `colour c${symbol}`;
   return "filled";
 }
 
 export function cellWords(task, symbol) {
   if (task === "sudoku") return symbol === "." ? "blank" : symbol;
-  if (task === "maze") return { "#": "wall", " ": "free", S: "start", G: "goal", o: "path" }[symbol] ?? symbol;
+  if (task === "maze") return MAZE[symbol] ?? symbol;
   if (task === "arc") return COLOURS[symbol] ?? symbol;
   return symbol;
 }
