@@ -26,7 +26,7 @@ def read_puzzle(question: str | dict[str, Any], task: str | None, name: str) -> 
         try:
             puzzle = as_puzzle(question, task)
         except PuzzleError as error:
-            raise _neutral(error) from None
+            raise PuzzleError(printable(str(error))) from None
     return _bounded(replace(puzzle, id=name))
 
 
@@ -38,18 +38,13 @@ def read_puzzles(text: str, task: str | None, name: str) -> list[Puzzle | Puzzle
     found: list[Puzzle | PuzzleError] = []
     for item in load_text(text, name, task):
         if isinstance(item, PuzzleError):
-            found.append(_neutral(item))
+            found.append(item)
             continue
         try:
             found.append(_bounded(item))
         except PuzzleError as error:
-            found.append(_neutral(PuzzleError(f"{item.id}: {error}")))
+            found.append(PuzzleError(printable(f"{item.id}: {error}")))
     return found
-
-
-def _neutral(error: PuzzleError) -> PuzzleError:
-    """The error in words for requests, where `task` is a key and no option, with nothing that cannot be sent."""
-    return PuzzleError(printable(str(error).replace("--task", "task")))
 
 
 def _bounded(puzzle: Puzzle) -> Puzzle:

@@ -95,8 +95,7 @@ def read(data: Any, where: str, stem: str, solutions: Any = None) -> Items:
     the file beside a Kaggle challenges file.
     """
     if is_task(data):
-        own = _own_id(data) if isinstance(data, Mapping) else None
-        return iter([Item(where, own or stem, data)])
+        return iter([Item(where, _own_id(data) or stem, data)])
     return read_tasks(data, where, solutions)
 
 
@@ -107,7 +106,7 @@ def _by_id(key: str, part: Any) -> list[tuple[str, Any]]:
     return [(_own_id(task) or f"{key}:{number}", task) for number, task in enumerate(part, 1)]
 
 
-def _own_id(task: Mapping[str, Any]) -> str | None:
+def _own_id(task: object) -> str | None:
     """The id that a task itself names."""
     if not isinstance(task, Mapping):
         return None

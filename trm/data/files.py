@@ -31,6 +31,7 @@ from trm.tasks import Puzzle, get, names
 from trm.tasks.base import Ends
 from trm.tasks.grid_text import has_words
 from trm.tasks.registry import BUILT_IN, TakenFor, demonstrated, looks_like_puzzle, recognise, task_with_ends
+from trm.text import printable
 
 Loaded = list[Puzzle | PuzzleError]
 
@@ -125,7 +126,7 @@ def _plain(items: Sequence[Item | PuzzleError], task_name: str | None) -> Sequen
 
 def _one_line(error: PuzzleError) -> PuzzleError:
     """Names quoted from a file, such as those of a CSV header, may have line breaks."""
-    return type(error)(str(error).replace("\r", "\\r").replace("\n", "\\n"))
+    return PuzzleError(printable(str(error)))
 
 
 def _puzzle(
@@ -141,9 +142,10 @@ def _puzzle(
             name = demonstrated()
         puzzle = known or _question(item, name, ends or item.ends)
         task = get(puzzle.task)
-        # The length of a path, as some data sets have it, is no answer.
-        is_grid = item.answer and not (task.has_ends and re.fullmatch(r"\s*\d{1,4}\s*", item.answer))
-        answers = task.parse_answer(puzzle, item.answer) if is_grid and item.answer else puzzle.answers
+        answer = item.answer or ""
+        if task.has_ends and re.fullmatch(r"\s*\d{1,4}\s*", answer):
+            answer = ""  # the length of a path, as some data sets have it
+        answers = task.parse_answer(puzzle, answer) if answer else puzzle.answers
         return Puzzle(
             puzzle.task,
             puzzle.inputs,
@@ -216,19 +218,13 @@ def _folder(path: Path, task: str | None) -> Items:
     files = parquet or arc_files.task_files(path)
     small = [] if parquet else [file for file in files if file.stat().st_size < MOST_ABOUT]
     passed = [file for file in small if _is_about(_content(file))]
-    files = [file for file in files if file not in passed] or files
-    passed, first = passed if passed != files else [], True
-    for file in files:
+    note = f"passed over, as no ARC tasks: {shorten(', '.join(file.name for file in passed))}"
+    notes = (note,) if 0 < len(passed) < len(files) else ()  # of the first puzzle
+    for file in [file for file in files if file not in passed] or files:
         try:
             for item in _file(file, task):
-                if first and passed and isinstance(item, Item):
-                    item = replace(
-                        item,
-                        notes=(
-                            f"passed over, as no ARC tasks: {shorten(', '.join(file.name for file in passed))}",
-                        ),
-                    )
-                    first = False
+                if notes and isinstance(item, Item):
+                    item, notes = replace(item, notes=notes), ()
                 yield item
         except PuzzleError as error:
             yield error
@@ -257,7 +253,7 @@ def _file(path: Path, task: str | None) -> Items:
         beside = arc_files.solutions_of(path)
         known = beside != path and beside.exists()
         solutions = parse_json(_decode(_content(beside), str(beside)), str(beside)) if known else None
-        return tables.read_json(text, where, stem, solutions)
+        return tables.read_data(parse_json(text, where), where, stem, solutions)
     if suffix == "jsonl" and text.strip():
         return tables.read_jsonl(text, where, stem)
     return _any(text, where, stem, task, is_table=suffix in ("csv", "tsv"))

@@ -26,10 +26,7 @@ def generator_of(task: Task) -> Generator:
     """The function that generates a task's puzzles. Raises PuzzleError if there is none."""
     if task.generator is None:
         raise PuzzleError(f"{task.name}: puzzles of this task cannot be generated, expected a file of them")
-    generate = import_module(task.generator).generate
-    return cast(
-        Generator, partial(generate, *task.generator_arguments) if task.generator_arguments else generate
-    )
+    return partial(import_module(task.generator).generate, *task.generator_arguments)
 
 
 def options_of(task: Task) -> list[str]:

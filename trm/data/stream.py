@@ -234,8 +234,7 @@ def puzzle_stream(
     if config.train:
         question = get(config.task).question_text
         options = options | {"like": config.train, "exclude": tuple(question(puzzle) for puzzle in held_out)}
-    start = config.generate + config.held_out_size
-    start += done_steps << 20
+    start = config.generate + config.held_out_size + (done_steps << 20)
     return PuzzleStream(
         config.task, seed, options, start, avoid=held_out, process=process, processes=processes
     )

@@ -17,8 +17,8 @@ from trm.data.variants import OtherRulesError, is_rule, other_rules
 from trm.grid import PuzzleError, shorten
 from trm.tasks.base import Ends
 
-# The names of a column in small letters, the first that a record has counts.
 LONGEST_RECORD = 200  # lines: what is never closed is looked for no further
+# The names of a column in small letters, the first that a record has counts.
 QUESTIONS = (
     "question", "questions", "puzzle", "puzzles", "quiz", "quizzes", "sudoku", "sudokus", "maze", "mazes",
     "initial_board", "board", "grid", "input", "inputs", "problem", "unsolved",
@@ -37,14 +37,16 @@ def read_any(text: str, where: str, stem: str) -> Items | None:
     """The records of a text that is a table or JSON; None if it is neither."""
     if re.match(r"\s*\{\s*[{\d]", text):  # a grid as other languages write it
         return None
-    start = text.lstrip()[:1]
-    if start in ("{", "["):
-        parsed = _parsed(text)
-        several = len(text.strip().splitlines()) > 1 and isinstance(parsed, str)
-        several &= not str(parsed).endswith("expected each key once")
-        if isinstance(parsed, str) and re.match(r"\s*\[\s*[\[(\d]+[^{]*\]\s*$", text):
-            return None  # a grid as another language prints it
-        return (read_jsonl if several else read_json)(text, where, stem)
+    if text.lstrip()[:1] in ("{", "["):
+        try:
+            data = parse_json(text, where)
+        except PuzzleError as error:
+            if re.match(r"\s*\[\s*[\[(\d]+[^{]*\]\s*$", text):
+                return None  # a grid as another language prints it
+            if len(text.strip().splitlines()) > 1 and not str(error).endswith("expected each key once"):
+                return read_jsonl(text, where, stem)
+            raise
+        return read_data(data, where, stem)
     if has_header(text):
         return read_csv(text, where, stem)
     return None
@@ -135,12 +137,12 @@ def _parsed(text: str) -> Any:
         return str(error)
 
 
-def read_json(text: str, where: str, stem: str, solutions: Any = None) -> Items:
-    """ARC tasks, a record with a question, a list of records, or a grid as a list of lists.
+def read_data(data: Any, where: str, stem: str, solutions: Any = None) -> Items:
+    """What JSON holds: ARC tasks, a record with a question, a list of records, or a grid as a list of lists.
 
     solutions: the outputs by id, from the file beside a Kaggle challenges file.
     """
-    data = arc_files.as_pairs(parse_json(text, where))
+    data = arc_files.as_pairs(data)
     if isinstance(data, dict) and "train" not in data and (records := _records_in(data)):
         return read_records(enumerate(records, 1), where, stem, "item")
     if arc_files.holds_tasks(data):
@@ -152,7 +154,7 @@ def read_json(text: str, where: str, stem: str, solutions: Any = None) -> Items:
         return read_records(numbered, where, stem, "item")
     if isinstance(data, list):
         return read_records(enumerate(data, 1), where, stem, "item")
-    raise PuzzleError(f"{where}: {shorten(text.strip())}, expected an ARC task or a dictionary of them")
+    raise PuzzleError(f"{where}: {shorten(json.dumps(data))}, expected an ARC task or a dictionary of them")
 
 
 def _records_in(data: Mapping[str, Any]) -> list[dict[str, Any]]:

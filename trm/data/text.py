@@ -95,10 +95,9 @@ def _pieces(lines: list[str], task: Task | None, markup: bool) -> Iterator[Piece
 def _is_title(lines: list[str], at: int) -> bool:
     """Whether a line is a title, a comment, a fence, a count or a line that parts grids, and no row of one."""
     line = lines[at]
-    beside = [
-        other for other in lines[max(0, at - 1) : at + 2] if other is not line and len(other) == len(line)
-    ]
-    if line[:1] == line[-1:] == "#" and any(other[0] == other[-1] == "#" for other in beside if other):
+    around = [other for other in lines[max(0, at - 1) : at + 2] if other is not line]
+    alike = [other for other in around if other and len(other) == len(line)]
+    if line[:1] == line[-1:] == "#" and any(other[0] == other[-1] == "#" for other in alike):
         return False  # a row of a maze, be it with letters
     if (
         has_words(line)
@@ -112,7 +111,6 @@ def _is_title(lines: list[str], at: int) -> bool:
         if numbers[2] is None:
             return len(line.strip()) < 4 and len(below.strip()) > 8 and (at == 0 or not lines[at - 1].strip())
         return {int(numbers[1]), int(numbers[2])} in ({rows, len(below)}, {rows, len(below.split())})
-    around = [other for other in lines[max(0, at - 1) : at + 2] if other is not line]
     return is_ruler(line) and all("#" in other or not other.strip() for other in around)
 
 

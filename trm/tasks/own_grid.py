@@ -16,6 +16,7 @@ import numpy as np
 from trm.grid import Grid, GridParseError, Grids, PuzzleError, shape_words, shorten
 from trm.tasks.base import Candidates, Cell, Task
 from trm.tasks.puzzle import Puzzle, Violation, place
+from trm.text import parse_json
 
 OWN = "grid"  # the name that people write: the size and symbols follow from a file or a checkpoint
 MOST_SYMBOLS = 255
@@ -52,8 +53,8 @@ def read_rows(text: str, spaces: bool = False) -> list[list[str]]:
 def _json_rows(text: str) -> list[list[str]] | None:
     """The rows of a JSON list: of lists of cells, of lines of text, or of the cells of one line."""
     try:
-        data = json.loads(text)
-    except (RecursionError, ValueError):
+        data = parse_json(text)
+    except ValueError:
         return None
     nested = [row if isinstance(row, list) else list(row) if isinstance(row, str) else None for row in data]
     rows = [row for row in nested if row is not None]

@@ -99,9 +99,8 @@ def recognise(text: str, flat: bool = True) -> Puzzle:
             continue  # a package's task comes before a Sudoku of another size, which may look the same
         try:
             if not (flat or task.flat_is_certain or listed or re.search(r"\n|\\n|[|/,;]", text)):
-                words = (
-                    f"a single line of {len(text)} cells, expected lines; --task {task.name} reads a flat one"
-                )
+                named = f"or the task named with it: {task.name}"
+                words = f"a single line of {len(text)} cells, expected lines, {named}"
                 raise TakenFor(task, PuzzleError(words))
             puzzle = _read(task, text)
             if puzzle.task not in SIZES:

@@ -81,6 +81,7 @@ def test_fields_of_a_record(fields: dict[str, object], refused: bool, tmp_path: 
     path.write_text(json.dumps({"question": LINE, **fields}))
     (found,) = load(path)
     assert isinstance(found, PuzzleError) is refused
+    assert str(found).count("expected the plain game") == refused
 
 
 def test_only_the_line_that_says_so_is_refused() -> None:

@@ -261,6 +261,7 @@ def test_rules_that_are_not_known_are_refused(name: str, content: str, words: st
         ("1" + "." * 143, "taken for a Sudoku: 144 cells, a grid of 12x12"),
         ("\n".join(ROWS[:8]), "taken for a Sudoku: 8 rows"),
         ("\n".join([*ROWS, ROWS[0]]), "taken for a Sudoku: 10 rows"),
+        ("012345678\n" + "|||\n" * 9, "taken for a Sudoku: row 1: 0 cells"),
         ("\n".join([*ROWS[:4], ROWS[4][:8], *ROWS[5:]]), "taken for a Sudoku: row 5: 8 cells"),
         (f"{LINE} {'ABCDEFGHI' * 9}", "2 fields of 81 symbols"),
         (LINE.replace(".", "*", 4), "taken for a Sudoku: row"),  # two symbols for a blank

@@ -37,6 +37,7 @@ def test_a_flat_square_is_a_maze(puzzle: Puzzle) -> None:
     ("text", "message"),
     [
         ("S  \n G", "row 2: 2 cells, expected 3 as in row 1: ' G'"),
+        ("S.\n #.#\n..G#", "row 2: 4 cells, expected 2 as in row 1"),
         ("S x\n  G", "row 1, cell 3: 'x', expected one of '# SG'"),
         ("S  o\n    \nG   ", "row 1, cell 4: 'o'"),
         ("S G", "maze of 1x3, expected 2x2 to 30x30"),

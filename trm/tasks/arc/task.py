@@ -13,6 +13,7 @@ import numpy as np
 from trm.grid import Grid, GridParseError, Grids, PuzzleError, shape_words
 from trm.tasks.base import PAD, Candidates, Cell, Task, Tokens, bucket
 from trm.tasks.puzzle import Puzzle, Violation, place
+from trm.text import parse_json
 
 MOST = 30  # rows and columns
 END = 1  # token of the cells just below and just right of a grid: how the network says where an output ends
@@ -57,8 +58,8 @@ def _too_large(rows: object) -> bool:
 
 def _read_json(text: str, what: str) -> object:
     try:
-        return json.loads(text)
-    except (RecursionError, ValueError) as error:
+        return parse_json(text)
+    except ValueError as error:
         raise GridParseError(f"no {what}: {error}") from None
 
 

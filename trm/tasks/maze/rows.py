@@ -77,7 +77,7 @@ def _unindented(lines: Sequence[str]) -> list[str]:
 def _unboxed(rows: Rows) -> Rows:
     """A maze of `+--+` and `|` with a character for each post, wall and cell; other rows as they are."""
     top = "".join(rows[0])
-    if not re.fullmatch(r"\+([-  ]+\+)+", top) or "|" not in {cell for row in rows for cell in row}:
+    if not re.fullmatch(r"\+([- ]+\+)+", top) or "|" not in {cell for row in rows for cell in row}:
         return rows
     step = top.index("+", 1)
     width = len(top)
@@ -134,12 +134,7 @@ def _same_length(rows: Rows) -> Rows:
     walled &= len(short) == 1 and any(row[-1] == rows[0][0] for row in rows[1:-1] if len(row) == width)
     if stripped and closed and not walled:
         return [row + [" "] * (width - len(row)) for row in rows]
-    number = (
-        short[0]
-        if len(rows[0]) == width or len(short) == 1
-        else next(n for n, row in enumerate(rows, 1) if len(row) != len(rows[0]))
-    )
-    row = rows[number - 1]
+    number, row = next((n, row) for n, row in enumerate(rows, 1) if len(row) != len(rows[0]))
     raise GridParseError(
         f"row {number}: {len(row)} cells, expected {len(rows[0])} as in row 1: {''.join(row)!r}"
     )

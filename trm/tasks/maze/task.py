@@ -221,7 +221,7 @@ class Maze(Task):
             cells = np.argwhere(grid == code).tolist()
             if len(cells) != 1:
                 where = " and ".join(place(*cell) for cell in cells[:2])
-                where = f": {where}" if cells else "; --start and --goal ROW,COLUMN name them"
+                where = f": {where}" if cells else "; commands take --start and --goal ROW,COLUMN too"
                 raise PuzzleError(f"maze: {len(cells)} {chr(code)}, expected exactly one{where}")
         start, goal = find(grid, START), find(grid, GOAL)
         if Field.of(grid != WALL).moves(start, goal) is None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -181,16 +181,8 @@ def _refuse_stray_marks(grid: Grid, rows: Rows) -> None:
 def with_ends(grid: Grid, ends: Ends) -> Grid:
     """The maze from one free cell to another. Raises GridParseError where a cell is none or the meaning is open."""
     start, goal, base = ends
-    readings = {
-        tuple((cell[::-1] if swapped else cell) for cell in (start, goal)): None
-        for swapped in ((False, True) if base is None else (False,))
-    }
-    options = set()
-    for first in (0, 1) if base is None else (base,):
-        for pair in readings:
-            cells = tuple((row - first, column - first) for row, column in pair)
-            if cells[0] != cells[1] and all(_is_open(grid, cell) for cell in cells):
-                options.add(cells)
+    readings = map(tuple, _readings((start, goal), base))
+    options = {pair for pair in readings if start != goal and all(_is_open(grid, cell) for cell in pair)}
     if len(options) != 1:
         found = f"start {list(start)} and goal {list(goal)}"
         if options:
@@ -203,6 +195,16 @@ def with_ends(grid: Grid, ends: Ends) -> Grid:
     first_cell, last_cell = options.pop()
     result[first_cell], result[last_cell] = START, GOAL
     return result
+
+
+def _readings(pairs: Sequence[tuple[int, int]], base: int | None = None) -> Iterator[list[tuple[int, int]]]:
+    """The cells, counted from 0, that pairs of numbers may mean: with rows first or columns first, from 0 or from 1.
+
+    base: the number that pairs with rows first are known to count from.
+    """
+    for swapped in (False, True) if base is None else (False,):
+        for first in (0, 1) if base is None else (base,):
+            yield [(b - first, a - first) if swapped else (a - first, b - first) for a, b in pairs]
 
 
 def _is_open(grid: Grid, cell: tuple[int, int]) -> bool:
@@ -249,13 +251,11 @@ def marked(text: str, question: Grid) -> Grid | None:
         return None
     cells = [(int(row), int(column)) for row, column in listed]
     start, goal = (tuple(np.argwhere(question == code)[0].tolist()) for code in (START, GOAL))
-    for swapped in (False, True):
-        for first in (0, 1):
-            path = [(c[1] - first, c[0] - first) if swapped else (c[0] - first, c[1] - first) for c in cells]
-            inside = all(_is_open(question, cell) for cell in path)
-            if inside and path[0] in (start, goal) and path[-1] in (start, goal):
-                answer = question.copy()
-                for cell in path:
-                    answer[cell] = PATH if question[cell] == FREE else question[cell]
-                return answer
+    for path in _readings(cells):
+        inside = all(_is_open(question, cell) for cell in path)
+        if inside and path[0] in (start, goal) and path[-1] in (start, goal):
+            answer = question.copy()
+            for cell in path:
+                answer[cell] = PATH if question[cell] == FREE else question[cell]
+            return answer
     raise GridParseError(f"a list of {len(cells)} cells, expected those from S to G as [row, column]")

@@ -16,7 +16,7 @@ from trm.tasks.sudoku.sizes import SIZES
 SIDE = 9
 OTHER_SIDES = (4, 6, 16)
 REFUSED_SIDES = (8, 10, 12, 15, 20, 25)  # of Sudokus that people have, and that are refused by their size
-_ALL_SIDES = (SIDE, *OTHER_SIDES, *REFUSED_SIDES)
+_ALL_SIDES = (*SIZES, *REFUSED_SIDES)
 _FLAT_OTHERS = tuple(side * side for side in (*OTHER_SIDES, *REFUSED_SIDES))
 LETTERS = "ABCDEFGHIJKLMNOPabcdefghijklmnop"  # above 9 in larger Sudokus
 BLANKS = "._0"  # blanks that may stand beside each other
@@ -25,6 +25,7 @@ OTHER_BLANKS = "*-xX?,·•□◻☐⬜⬛#~ "
 _PLAIN = "0123456789" + BLANKS
 _DIGITS = {**dict.fromkeys(BLANKS, 0), **{str(digit): digit for digit in range(1, 10)}}
 _CODES = bytes(_DIGITS.get(chr(code), 0) for code in range(256))  # the digit of each ASCII code
+_BLANK_FLAT = re.compile(r"[0-9._]+|[1-9 ]+|[1-9,]+|[1-9-]+|[1-9*]+|[1-9?]+|[1-9xX]+|[1-9·•□◻☐~#]+", re.ASCII)
 _FLAT = re.compile(r"[0-9._]{81}|[1-9*]{81}|[1-9xX]{81}|[1-9?]{81}|[1-9-]{81}|[0-9.]{729}", re.ASCII)
 _FIELDS = re.compile(r"[\s,;:|\"'`<>=()\[\]{}]+")
 _LISTED = re.compile(r"\s*[\[({]+([^\[\](){}]*)[\])}]+[,;]?\s*")  # a row of a list
@@ -107,13 +108,10 @@ def _are_candidates(cell: str) -> bool:
 
 def _blanks(rows: Rows, letters: str = "") -> str:
     """The symbols that stand for a blank in these rows, beside letters in place of digits above 9."""
-    symbols = {cell for cells in rows for cell in cells if len(cell) == 1 and not cell.isdecimal()}
-    symbols -= set(letters)
-    digits = {cell for cells in rows for cell in cells} if not letters else set()
-    others = {symbol.lower() for symbol in symbols if symbol not in BLANKS}
-    if len(others) == 1 and not symbols & set(BLANKS) and "0" not in digits and others <= set(OTHER_BLANKS):
-        return BLANKS + "".join(symbols)
-    return BLANKS
+    cells = {cell for row in rows for cell in row}
+    symbols = {cell for cell in cells if len(cell) == 1 and not cell.isdecimal()} - set(letters)
+    alone = len({symbol.lower() for symbol in symbols}) == 1 and (letters or "0" not in cells)
+    return BLANKS + "".join(symbols) if alone and symbols <= set(OTHER_BLANKS) else BLANKS
 
 
 def _refuse_other_sizes(rows: Rows) -> None:
@@ -158,16 +156,12 @@ def _is_square(lines: Sequence[str]) -> bool:
 def _without_labels(rows: Rows) -> Rows:
     """Rows without the numbers from 0 to 8 that a table of data has above and before them."""
     numbers = [str(number) for number in range(SIDE)]
-    if len(rows) == SIDE + 1 and rows[0][-SIDE:] == numbers:
-        before = [cells[0] for cells in rows[1:]]
-        rows = (
-            rows[1:]
-            if len(rows[0]) == SIDE
-            else [cells[1:] for cells in rows[1:]]
-            if before == numbers
-            else rows
-        )
-    return rows
+    if len(rows) != SIDE + 1 or rows[0][-SIDE:] != numbers:
+        return rows
+    if len(rows[0]) == SIDE:
+        return rows[1:]
+    labelled = [cells[:1] for cells in rows[1:]] == [[number] for number in numbers]
+    return [cells[1:] for cells in rows[1:]] if labelled else rows
 
 
 def row_cells(line: str) -> list[str]:
@@ -175,7 +169,7 @@ def row_cells(line: str) -> list[str]:
     line = re.sub(r"\|\s*\.\s*$", "|", plain(line))  # as LaTeX's package of Sudokus ends a row
     if (listed := _LISTED.fullmatch(line)) is not None:
         line = listed[1]
-    parts = fields(line, usual=(SIDE, *OTHER_SIDES))
+    parts = fields(line, usual=SIZES)
     if len(parts) in _ALL_SIDES:
         return [part.strip() or " " for part in parts]
     if "|" in line:
@@ -189,11 +183,8 @@ def row_cells(line: str) -> list[str]:
     words = [word for word in line.replace("|", " ").split() if not re.fullmatch("[+]+", word)]
     if len(words) == SIDE or (len(words) in _ALL_SIDES and max(map(len, words)) <= 2):
         return [_cell(word) for word in words]
-    return list(
-        re.sub(
-            r"[ \t|+]" if "-" in line and len(line.strip()) in (SIDE, *OTHER_SIDES) else r"[ \t|+-]", "", line
-        )
-    )
+    dashes = "" if len(line.strip()) in SIZES else "-"  # a row of that length may have them for blanks
+    return [character for character in line if character not in " \t|+" + dashes]
 
 
 def _cell(word: str) -> str:
@@ -228,16 +219,13 @@ def _flat_cells(line: str) -> list[str]:
     return list(re.sub(r"[\s|+-]", "", line))
 
 
-_BLANK_FLAT = re.compile(r"[0-9._]+|[1-9 ]+|[1-9,]+|[1-9-]+|[1-9*]+|[1-9?]+|[1-9xX]+|[1-9·•□◻☐~#]+", re.ASCII)
-
-
 def _flat(cells: Sequence[str], line: str) -> Rows:
     """Rows of the cells in one line. Raises GridParseError."""
     if len(cells) == 729:  # nine places for each cell's candidates
         marks = ["".join(c for c in cells[i : i + 9] if c not in BLANKS) for i in range(0, 729, 9)]
         cells = [mark or "." for mark in marks]
     side = isqrt(len(cells))
-    if side * side != len(cells) or side not in (SIDE, *OTHER_SIDES):
+    if side * side != len(cells) or side not in SIZES:
         square = f", a grid of {side}x{side}" if len(cells) in _FLAT_OTHERS else ""
         found = f"{len(cells)} cells{square}, expected 81 (or nine lines)"
         raise GridParseError(f"{found}: {shorten(''.join(cells) or line.strip(), 24)}")
@@ -255,7 +243,7 @@ def in_line(line: str, side: int = SIDE) -> tuple[str, str | None] | None:
         return _other_in_line(line, side)
     if len(line) < 81:
         return None
-    if _FLAT.fullmatch(line):
+    if _FLAT.fullmatch(line) or (len(line) == 81 and _BLANK_FLAT.fullmatch(line)):
         return line, None
     split = _FIELDS.split(plain(line).replace("+", ""))
     # A point that ends a sentence is no cell.
@@ -270,8 +258,6 @@ def in_line(line: str, side: int = SIDE) -> tuple[str, str | None] | None:
         raise GridParseError(
             f"{len(whole)} fields of {len(found[0])} symbols, expected a puzzle and its answer"
         )
-    if not found and len(line) == 81 and _BLANK_FLAT.fullmatch(line):
-        return line, None
     return None
 
 
@@ -320,7 +306,7 @@ def parts(blocks: Iterable[Sequence[tuple[int, str]]]) -> list[tuple[int, str]]:
             continue
         cells = [row_cells(line) for _, line in kept]
         length = len(cells[0])
-        if any(len(row) != length for row in cells) or length not in (SIDE, *OTHER_SIDES, 36, 256):
+        if any(len(row) != length for row in cells) or length not in (*SIZES, 36, 256):
             close()
             found.append((kept[0][0], "\n".join(line for _, line in kept)))
             continue
