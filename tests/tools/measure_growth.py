@@ -1,6 +1,6 @@
 """How time and memory grow on a CPU: with puzzles, cells, steps, restarts and processes; a table and a picture.
 
-    python tests/tools/measure_growth.py FILE -o docs/growth.svg
+    python tests/tools/measure_growth.py FILE -o growth.svg
     python tests/tools/measure_growth.py FILE --most 100000 -o growth.svg
 
 FILE is a CSV file of Sudokus with a column `question`. Where the number of puzzles or restarts grows, a network of 32

@@ -1,7 +1,7 @@
 """The page in a real browser, by mouse and by keyboard.
 
-These tests need Chromium on the machine. Where the environment variable HYBRID_CHROMIUM is set, to its path or
-to 1, a browser that cannot be started is a failure; elsewhere the tests are skipped.
+These tests need Chromium: `chromium` or `chromium-browser` on the PATH, or HYBRID_CHROMIUM=PATH in the environment.
+Without any they are skipped; with HYBRID_CHROMIUM=1 they fail instead.
 """
 
 from __future__ import annotations
