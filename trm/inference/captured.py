@@ -11,24 +11,12 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from trm.inference.device_rules import Rule
 from trm.inference.device_slots import DeviceSlots, DynamicNet, Report
-from trm.inference.engine import Engine, Rollout, Stop, Trajectory
+from trm.inference.engine import Engine, Rollout, Rule, Stop, Trajectory
 from trm.model.network import TRM
 
-BUCKETS = (
-    1,
-    4,
-    16,
-    64,
-    128,
-    256,
-    384,
-    1024,
-    2048,
-    4096,
-    8192,
-)  # numbers of slots that a step is captured for
+# Numbers of slots that a step is captured for.
+BUCKETS = (1, 4, 16, 64, 128, 256, 384, 1024, 2048, 4096, 8192)
 _LAG = 1  # steps that a report is behind: one runs while the one before it is read
 
 
@@ -207,10 +195,7 @@ class Service:
             run = request.run
             self._queued -= not run.grids
             places[ticket] = slot
-            run.grids.append(report.grids[slot])
-            run.halts.append(halts[slot])
-            run.go_ons.append(go_ons[slot])
-            run.seconds += share
+            run.add(report.grids[slot], halts[slot], go_ons[slot], share)
             if self.engine.rule is not None and request.rollout.leaves:
                 run.accepted = bool(report.accepted[slot])
             told = self.stop is not None and self.stop(ticket, run)

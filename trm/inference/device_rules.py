@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
+from trm.inference.engine import Rule
 from trm.tasks import Task
 from trm.tasks.sudoku.task import Sudoku
-
-# (questions [B, L], grids [B, L], both as tokens) -> [B] bool: the grids answer them. Any integer dtype.
-Rule = Callable[[Tensor, Tensor], Tensor]
 
 
 def device_rule(task: Task) -> Rule | None:

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from trm.device import GRAPH_CAPTURE_LOCK
-from trm.inference.device_rules import Rule
+from trm.grid import first_line
+from trm.inference.engine import Rule
 from trm.model.network import TRM, State
 
 WARM_UP_STEPS = 2  # steps run one operation at a time before a graph is captured; the first one compiles
@@ -114,7 +115,6 @@ class DeviceSlots:
         self.events = [torch.cuda.Event() for _ in range(REPORTS)] if self.cuda else []  # type: ignore[no-untyped-call]
         self.graphs: dict[bool, torch.cuda.CUDAGraph] = {}  # with noise, and without
         self.launched = self.read = 0
-        self.shape = tuple(self.y.shape[1:])
 
     # -- the host's side -------------------------------------------------------------------------------
     def put(self, cells: NDArray[np.uint8], numbers: Sequence[Sequence[int]], noise: Sequence[float]) -> None:
@@ -195,12 +195,13 @@ class DeviceSlots:
         except torch.cuda.OutOfMemoryError:
             raise
         except Exception as error:
+            reason = f"{type(error).__name__}: {first_line(error)}"
             if isinstance(net := self.model.net, DynamicNet):  # the compiler's fault, most likely
-                warnings.warn(f"runs uncompiled: {_line(error)}", RuntimeWarning, stacklevel=2)
+                warnings.warn(f"runs uncompiled: {reason}", RuntimeWarning, stacklevel=2)
                 self.model.net = net.plain  # type: ignore[assignment]
                 self._record(noisy)
             else:
-                warnings.warn(f"runs without a CUDA graph: {_line(error)}", RuntimeWarning, stacklevel=2)
+                warnings.warn(f"runs without a CUDA graph: {reason}", RuntimeWarning, stacklevel=2)
                 self.capture = False
         finally:
             for name, value in kept.items():
@@ -215,7 +216,7 @@ class DeviceSlots:
         wide = new[:, None, None]
         y, z = torch.where(wide, self.fresh.y, self.y), torch.where(wide, self.fresh.z, self.z)
         if noisy:
-            shock = gaussian(self.numbers[:, SEED], self.steps, self.shape)
+            shock = gaussian(self.numbers[:, SEED], self.steps, self.y.shape[1:])
             y = y + (self.noise[:, None, None] * shock).to(y.dtype)
         tokens, draft = self.cells.long().unbind(1)
         context = self.numbers[:, CONTEXT] if config.identities else None
@@ -252,7 +253,3 @@ class DeviceSlots:
         for value in (self.steps, self.halted, self.accepted):
             value.masked_fill_(new, 0)
         return new
-
-
-def _line(error: Exception) -> str:
-    return f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"

@@ -21,6 +21,8 @@ from torch import Tensor
 from trm.model.network import TRM, State
 
 Tokens = NDArray[np.int64]
+# (questions [B, L], grids [B, L], both as tokens) -> [B] bool: the grids answer them. Any integer dtype.
+Rule = Callable[[Tensor, Tensor], Tensor]
 WEIGHED = 2  # tokens of a cell that are kept beside the decoded one
 LEAST_WEIGHT = 0.05  # the least probability of these
 
@@ -76,6 +78,13 @@ class Trajectory:
     def steps(self) -> int:
         return len(self.grids)
 
+    def add(self, grid: Tokens, halt: float, go_on: float, seconds: float) -> None:
+        """Keep what a supervision step came to, and its share of the time."""
+        self.grids.append(grid)
+        self.halts.append(halt)
+        self.go_ons.append(go_on)
+        self.seconds += seconds
+
     @property
     def halted(self) -> bool:
         """Whether the network has halted, at any step so far: by the rule that it was trained with."""
@@ -99,7 +108,7 @@ class Engine:
     many thousands of steps follow.
     """
 
-    rule: Callable[[Tensor, Tensor], Tensor] | None = None  # accepts grids of questions, where it checks any
+    rule: Rule | None = None  # of an engine that checks grids itself
 
     def __init__(self, model: TRM, slots: int = 0, compiled: bool = False) -> None:
         self.model, self.compiled = model, compiled
@@ -142,10 +151,7 @@ class Engine:
             leaving = []
             for slot, index in slots.busy.items():
                 result = results[index]
-                result.grids.append(grids[slot])
-                result.halts.append(float(halts[slot]))
-                result.go_ons.append(float(go_ons[slot]))
-                result.seconds += share
+                result.add(grids[slot], float(halts[slot]), float(go_ons[slot]), share)
                 if likelihoods is not None and rollouts[index].keep_log_probs:
                     result.likelihoods.append(likelihoods[slot])
                 if rollouts[index].watched:

@@ -75,9 +75,8 @@ class ModelPool:
         """The task's expert. Raises PuzzleError where there is none, or one of another shape than the task."""
         if task not in self.checkpoint.experts:
             known = ", ".join(self.tasks)
-            recipe = get(task).recipe
-            train = f"; `trm train {recipe}` trains one" if recipe else ""
-            raise PuzzleError(f"{self.checkpoint.name}: no expert for {task}, expected one of {known}{train}")
+            message = f"{self.checkpoint.name}: no expert for {task}, expected one of {known}"
+            raise PuzzleError(message + training_hint(task))
         expert, spec = self.checkpoint.experts[task], get(task)
         if spec.has_demonstrations and expert.config.canvas_width:
             spec = spec.on(expert.config.canvas_width)
@@ -240,6 +239,12 @@ class ModelPool:
     def _dtype(self, expert: Expert) -> torch.dtype:
         trained_half = expert.meta.get("dtype") == "bfloat16"
         return torch.bfloat16 if trained_half and gains_from_bf16(self.device) else torch.float32
+
+
+def training_hint(task: str) -> str:
+    """Words for the end of a message: the command that trains an expert for the task, where a recipe ships."""
+    recipe = get(task).recipe
+    return f"; `trm train {recipe}` trains one" if recipe else ""
 
 
 def with_kernels(network: TRM) -> TRM:

@@ -25,12 +25,12 @@ from trm.inference.proposals import (
     ProposerError,
     ask,
 )
-from trm.inference.provider import ModelPool
+from trm.inference.provider import ModelPool, training_hint
 from trm.inference.ranking import JudgeScorer
 from trm.inference.rollouts import RolloutRequest, RolloutStep, run_requests
 from trm.inference.selection import CandidateScorer, Selection, same_grids, select_answer
 from trm.inference.state import SolveState
-from trm.tasks import Puzzle, get
+from trm.tasks import Puzzle
 
 
 class Callbacks:
@@ -146,12 +146,8 @@ class Search:
         try:
             if puzzle.task not in self.provider.tasks and not self.strict:
                 has = ", ".join(self.provider.tasks) or "none"
-                recipe = get(puzzle.task).recipe
-                train = f" (`trm train {recipe}` trains one)" if recipe else ""
-                self._warn(
-                    f"{self.provider.checkpoint.name} has no expert for {puzzle.task} (it has: {has}){train}; "
-                    "the draft is judged alone"
-                )
+                missing = f"{self.provider.checkpoint.name} has no expert for {puzzle.task} (it has: {has})"
+                self._warn(f"{missing}{training_hint(puzzle.task)}; the draft is judged alone")
                 return
             adapting = partial(self.callbacks.adapting, puzzle)
             begun = time.perf_counter()

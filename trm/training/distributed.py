@@ -159,15 +159,14 @@ class Capture:
             part()
 
 
-class FlatGradients:
-    """One tensor with the gradients of all parameters, of which each parameter's `grad` is a view.
+def flat_gradients(params: Sequence[torch.nn.Parameter]) -> Tensor:
+    """One tensor with the gradients of all parameters; from now on each parameter's `grad` is a view of it.
 
-    It is made of the first gradients, so that parameters that a network has and does not use keep none.
+    Parameters that have no gradient yet, which a network does not use, keep none.
     """
-
-    def __init__(self, params: Sequence[torch.nn.Parameter]) -> None:
-        learned = [(p, p.grad) for p in params if p.grad is not None]
-        self.flat = torch.cat([grad.flatten() for _, grad in learned])
-        parts = torch.split(self.flat, [grad.numel() for _, grad in learned])
-        for (param, grad), part in zip(learned, parts, strict=True):
-            param.grad = part.view_as(grad)
+    learned = [(p, p.grad) for p in params if p.grad is not None]
+    flat = torch.cat([grad.flatten() for _, grad in learned])
+    parts = torch.split(flat, [grad.numel() for _, grad in learned])
+    for (param, grad), part in zip(learned, parts, strict=True):
+        param.grad = part.view_as(grad)
+    return flat

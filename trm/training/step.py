@@ -11,7 +11,7 @@ from trm.config import ConfigError
 from trm.data.device import Batch, DeviceDataset, Drawn, Share, Source, below, uniform
 from trm.model.network import TRM, State
 from trm.training.config import Config
-from trm.training.distributed import Capture, FlatGradients, Processes
+from trm.training.distributed import Capture, Processes, flat_gradients
 from trm.training.losses import continue_target, losses
 from trm.training.optim import Ema, Optimizer
 
@@ -102,7 +102,7 @@ class Learner:
                 self.drawn, self.before = Share(self.generator, batch, rows), 1
         self.pool = self._filled_pool()
         self.meters = torch.zeros(len(METERS), device=model.device)
-        self.gradients: FlatGradients | None = None  # with several processes, from the first step on
+        self.gradients: Tensor | None = None  # of all weights; with several processes, from the first step on
         self.graph: Capture | None = None
 
     def warm_up(self, step: int, progress: float) -> None:
@@ -206,7 +206,7 @@ class Learner:
         visit = self._visit()
         batch = visit.batch
         if self.gradients is not None:
-            self.gradients.flat.zero_()
+            self.gradients.zero_()
         else:
             for p in self.optimizer.params:
                 p.grad = None
@@ -222,10 +222,10 @@ class Learner:
         loss = losses(out, batch.labels, config.loss, continue_value)
         (loss.total / config.train.batch).backward()  # type: ignore[no-untyped-call]
         if self.gradients is None and self.processes.count > 1:
-            self.gradients = FlatGradients(self.optimizer.params)
+            self.gradients = flat_gradients(self.optimizer.params)
         # All gradients are complete only now, because every cycle uses all weights. What needs none of them goes on
         # while they are added up.
-        added_up = self.processes.add_up(self.gradients.flat) if self.gradients is not None else None
+        added_up = self.processes.add_up(self.gradients) if self.gradients is not None else None
         with torch.no_grad():
             halted = (out.halt > out.go_on) & (visit.steps >= visit.least)
             done = last | halted if config.train.halting else last
