@@ -33,7 +33,7 @@ def read_text(text: str, where: str, stem: str, task_name: str | None) -> Items:
         return
     markup = text.lstrip().startswith("<")
     lines = text.split("\n")
-    found = list(_pieces(lines, None if task_name is None else get(task_name), markup))
+    found = _pieces(lines, None if task_name is None else get(task_name), markup)
     if not found:
         expected = get(task_name).noun if task_name else f"one of {', '.join(names())}"
         raise PuzzleError(f"{where}: {shorten(text.strip())}: no puzzle found, expected {expected}")
@@ -54,7 +54,7 @@ def _ends(text: str) -> Ends | None:
     return (cells[True], cells[False], None) if len(found) == len(cells) == 2 else None
 
 
-def _pieces(lines: list[str], task: Task | None, markup: bool) -> Iterator[Piece]:
+def _pieces(lines: list[str], task: Task | None, markup: bool) -> list[Piece]:
     """Each puzzle with the number of its first line and its answer, in the order of the lines."""
     in_lines = [task] if task else [get(name) for name in names()]
     groups: list[list[Block]] = [[[]]]
@@ -89,7 +89,7 @@ def _pieces(lines: list[str], task: Task | None, markup: bool) -> Iterator[Piece
         pieces += _grids([block for block in group if block], task, listed)
     if variant and pieces:
         pieces = [(pieces[0][0], OtherRulesError(variant), None)]
-    return iter(sorted(pieces, key=lambda piece: piece[0]))
+    return sorted(pieces, key=lambda piece: piece[0])
 
 
 def _is_title(lines: list[str], at: int) -> bool:

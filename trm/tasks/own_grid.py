@@ -187,14 +187,14 @@ class OwnGrid(Task):
 
     def violations(self, question: Grid, answer: Grid) -> list[Violation]:
         """What keeps the answer from being one at all: whether it is right, nobody knows."""
-        odd = np.argwhere(~np.isin(answer, self.answer_symbols)).tolist()
-        return [
-            Violation(
-                f"{place(row, column)} holds {self._symbol(answer[row, column])}, as no answer",
-                ((row, column),),
+        expected = shorten(" ".join(map(self._symbol, self.answer_symbols)))
+        found = []
+        for row, column in np.argwhere(~np.isin(answer, self.answer_symbols)).tolist():
+            words = (
+                f"{place(row, column)} holds {self._symbol(answer[row, column])}, expected one of {expected}"
             )
-            for row, column in odd
-        ]
+            found.append(Violation(words, ((row, column),)))
+        return found
 
     def samples(self) -> list[Puzzle]:
         return []

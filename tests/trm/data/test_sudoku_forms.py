@@ -254,6 +254,8 @@ def test_rules_that_are_not_known_are_refused(name: str, content: str, words: st
     ("content", "words"),
     [
         ("12..\n..34\n....\n5...", "taken for a Sudoku: row 4, cell 1: '5', expected 1 to 4"),
+        ("12..\n..3\n....\n4...", "taken for a Sudoku: row 2: 3 cells, expected 4"),
+        ("1,xX,2,X\n2,4,X,3\n3,1,X,2\nX,x,x,x", "taken for a Sudoku: row 1, cell 2: 'xX'"),
         ("12..\n.1.4\n....\n4...", "taken for a Sudoku: sudoku4: the givens break a rule: box 1 has 1 twice"),
         ("1......2\n" + "........\n" * 7, "taken for a Sudoku: a grid of 8x8, expected 4x4"),
         ("1...|....|....|...G\n" * 16, "column 1 has 1 16 times"),

@@ -58,7 +58,7 @@ def read(text: str) -> tuple[Grid, tuple[str, ...]]:
         return np.frombuffer(codes, dtype=np.uint8).reshape(side, side), ()
     rows = _rows(plain(text))
     _refuse_other_sizes(rows)
-    side = len(rows) if len(rows) in OTHER_SIDES and {len(cells) for cells in rows} == {len(rows)} else SIDE
+    side = len(rows) if len(rows) in OTHER_SIDES and len(rows) in map(len, rows) else SIDE
     blanks = _blanks(rows, LETTERS if side > SIDE else "")
     values = _values(rows, blanks) if side > SIDE else {str(digit): digit for digit in range(1, side + 1)}
     open_cells = 0
@@ -75,14 +75,14 @@ def read(text: str) -> tuple[Grid, tuple[str, ...]]:
                 grid[row - 1, column - 1] = values.get(cell, 0)
         if len(cells) != side:
             found = shorten("".join(cells), 24)
-            raise GridParseError(f"row {row}: {len(cells)} cells, expected 9: {found}")
+            raise GridParseError(f"row {row}: {len(cells)} cells, expected {side}: {found}")
     if len(rows) != side:
         raise GridParseError(f"{len(rows)} rows, expected 9 (or 81 characters)")
     note = f"candidates in {open_cells} cells are passed over: only solved cells are taken as given"
     return grid, (note,) if open_cells else ()
 
 
-def _values(rows: Rows, blanks: str) -> dict[str, int]:
+def _values(rows: Rows, blanks: set[str]) -> dict[str, int]:
     """What each symbol of a grid of 16x16 stands for: 1 to 16, 1 to 9 and A to G, 0 to F, or A to P."""
     cells = [cell for row in rows for cell in row]
     symbols = set(cells)
@@ -90,11 +90,7 @@ def _values(rows: Rows, blanks: str) -> dict[str, int]:
         return {f"{number:0{width}}": number for number in range(1, 17) for width in (1, 2)}
     if symbols & set(LETTERS[7:16] + LETTERS[23:]) and not any(symbol.isdecimal() for symbol in symbols):
         order = LETTERS[:16]  # with H and above, and without digits
-    elif (
-        "0" in symbols
-        and not symbols & set("gG")
-        and (symbols & set(blanks) - {"0"} or cells.count("0") <= 16)
-    ):
+    elif "0" in symbols and not symbols & set("gG") and (symbols & blanks - {"0"} or cells.count("0") <= 16):
         order = "0123456789ABCDEF"  # there is another blank, or zeros are too few for one
     else:
         order = "123456789ABCDEFG"
@@ -106,12 +102,12 @@ def _are_candidates(cell: str) -> bool:
     return cell.isascii() and cell.isdecimal() and "0" not in cell and len(set(cell)) == len(cell)
 
 
-def _blanks(rows: Rows, letters: str = "") -> str:
+def _blanks(rows: Rows, letters: str = "") -> set[str]:
     """The symbols that stand for a blank in these rows, beside letters in place of digits above 9."""
     cells = {cell for row in rows for cell in row}
     symbols = {cell for cell in cells if len(cell) == 1 and not cell.isdecimal()} - set(letters)
     alone = len({symbol.lower() for symbol in symbols}) == 1 and (letters or "0" not in cells)
-    return BLANKS + "".join(symbols) if alone and symbols <= set(OTHER_BLANKS) else BLANKS
+    return {*BLANKS, *symbols} if alone and symbols <= set(OTHER_BLANKS) else set(BLANKS)
 
 
 def _refuse_other_sizes(rows: Rows) -> None:
