@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from trm.checkpoints.format import Expert
 from trm.config import from_dict
 from trm.data.stream import training_puzzles
 from trm.model.config import TRMConfig
@@ -45,6 +46,12 @@ def network(config: TRMConfig = SMALL, halt_bias: float = -5.0) -> TRM:
         if config.draft:
             model.embed.draft.normal_(std=0.05)
     return model
+
+
+def expert(**meta: Any) -> Expert:
+    """An expert for Sudokus, with the weights of `network`."""
+    made = network()
+    return Expert("sudoku", made.config, made.state_dict(), meta)
 
 
 def settings(**changes: Any) -> Config:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import yaml
+from small_networks import GOLDEN
 from torch import Tensor
 
 from trm.checkpoints.format import Checkpoint, CheckpointError
@@ -124,3 +126,45 @@ def test_a_puzzle_that_was_learned_by_name_gets_its_own_embedding(tmp_path: Path
     assert not said
     Refiner(pool).refine(other, steps=1, callbacks=Listener())
     assert len(said) == 1
+
+
+def test_convert_reads_the_shape_off_the_weights_and_refuses_what_does_not_fit(tmp_path: Path) -> None:
+    overrides = json.loads((GOLDEN / "attention.config.json").read_text())
+    one = convert(GOLDEN / "attention.upstream.pt", "arc", overrides)
+    assert (one.task, one.config.seq_len, one.config.heads, one.config.l_cycles) == ("arc", 81, 4, 4)
+    with pytest.raises(CheckpointError, match="unknown 'H_cycle'"):
+        convert(GOLDEN / "attention.upstream.pt", "sudoku", {"H_cycle": 2})
+    with pytest.raises(CheckpointError, match="do not fit"):
+        convert(GOLDEN / "mlp_t.upstream.pt", "sudoku", {"seq_len": 50, "puzzle_emb_len": 16})
+    for key, said in (("L_layers", 3), ("mlp_t", True), ("vocab_size", 11), ("num_puzzle_identifiers", 5)):
+        with pytest.raises(CheckpointError, match=f"{key} = {said}, but the weights have"):
+            convert(GOLDEN / "attention.upstream.pt", "arc", overrides | {key: said})
+    with pytest.raises(CheckpointError, match="No such file"):
+        convert(tmp_path / "none", "sudoku")
+    torch.save({"a": torch.zeros(2)}, tmp_path / "other.pt")
+    with pytest.raises(CheckpointError, match="missing"):
+        convert(tmp_path / "other.pt", "sudoku")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("num_heads", "x", "config: num_heads = 'x', expected int"),
+        ("num_heads", None, "config: num_heads = None, expected int"),
+        ("H_cycles", 1.5, "config: H_cycles = 1.5, expected int"),
+        ("seq_len", [81], "config: seq_len = [81], expected int"),
+        ("seq_len", 10**13, "weights do not fit the config: "),
+        ("puzzle_emb_len", True, "config: puzzle_emb_len = True, expected int"),
+        ("expansion", "x", "config: expansion = 'x', expected float"),
+        ("expansion", 0, "[model] expansion 0.0"),
+        ("expansion", math.nan, "[model] expansion nan"),
+        ("expansion", 8, "weights do not fit the config: size mismatch for net.blocks"),
+        ("pos_encodings", "banana", "config: pos_encodings = 'banana'"),
+    ],
+)
+def test_what_a_reference_config_cannot_mean_is_one_line(key: str, value: object, said: str) -> None:
+    overrides = json.loads((GOLDEN / "mlp_t.config.json").read_text()) | {key: value}
+    with pytest.raises(CheckpointError) as refused:
+        convert(GOLDEN / "mlp_t.upstream.pt", "sudoku", overrides)
+    assert said in str(refused.value)
+    assert "\n" not in str(refused.value)
