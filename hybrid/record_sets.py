@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hybrid.submission import grade, read_solutions, read_submission
-from trm import jsonl
+from hybrid.submission import grade, read_lines, read_solutions, read_submission
 from trm.evaluation.statistics import McNemar, mcnemar
 from trm.grid import PuzzleError
 from trm.tasks import Status
@@ -25,11 +24,7 @@ def solved_by_id(source: str, solutions: Path | None = None) -> dict[str, bool]:
     path = Path(source) if Path(source).exists() else Path(name)
     if path.suffix == ".json":
         return _by_solutions(path, solutions)
-    try:
-        records = [line.value for line in jsonl.read(path)]
-    except OSError as error:
-        raise PuzzleError(f"{path}: {error.strerror or error}") from None
-    records = [r for r in records if r is not None]  # cut short by a kill
+    records = [r for r in read_lines(path) if r is not None]  # cut short by a kill
     if not records or not all(isinstance(r, dict) and "id" in r for r in records):
         raise PuzzleError(
             f"{path}: no records, expected those of trm eval, hybrid solve --json or eval/compare.py"

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from trm import jsonl
 from trm.data.files import load, strict
@@ -55,11 +55,20 @@ class SubmissionFile:
             temporary.write_text(json.dumps(self.content), encoding="utf-8")
 
 
+def read_lines(path: Path) -> list[Any]:
+    """The values of a file of JSON lines, None for a line that is no JSON. Raises PuzzleError."""
+    try:
+        return [line.value for line in jsonl.read(path)]
+    except OSError as error:
+        raise PuzzleError(f"{path}: {error.strerror or error}") from None
+
+
 def _from_records(path: Path) -> Submission:
     """The answers of the JSON lines of `hybrid solve`; other lines are left out."""
-    records = [line.value for line in jsonl.read(path)]
     answers = {
-        str(r["id"]): r["answer"] for r in records if isinstance(r, dict) and {"id", "answer"} <= r.keys()
+        str(r["id"]): r["answer"]
+        for r in read_lines(path)
+        if isinstance(r, dict) and {"id", "answer"} <= r.keys()
     }
     return {
         name: [_attempts(own) for own in answer]

@@ -106,7 +106,7 @@ export class Run {
     });
     const step = { ...frame(data), number: data.step, confidence: data.confidence, cycles: [] };
     step.cycles = data.cycles.map((cycle, n) => ({
-      ...frame(cycle), number: data.step, cycle: n + 1, of: data.cycles.length, confidence: n + 1 === data.cycles.length ? data.confidence : null,
+      ...frame(cycle), number: data.step, cycle: n + 1, confidence: n + 1 === data.cycles.length ? data.confidence : null,
     }));
     attempt.inputs[data.input - 1].push(step);
     this.of = Math.max(this.of, step.cycles.length);
