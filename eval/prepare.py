@@ -10,7 +10,7 @@ from eval import arms as arms_of
 from eval.arms import Setting
 from eval.plan import Plan, UsageError, puzzles_for, sources_of
 from eval.recorded import RecordedProposer
-from eval.run import part, parts
+from eval.run import DRAFTS, part, parts
 from hybrid.llm.chat.prompts import ChatProposer
 from hybrid.llm.grid.proposer import GridProposer
 from hybrid.llm.grid.shipped import AdapterError, adapter_for
@@ -136,49 +136,47 @@ def _refiner(request: Request, kinds: Sequence[str]) -> Refiner | None:
 
 def _proposer(request: Request, process: int) -> RecordedProposer | None:
     """The drafts on file and the live model: either is enough."""
-    config = request.config
     if request.drafts_from is not None:
-        path = part(request.out / "drafts.jsonl", process)
-        proposer = RecordedProposer(path, None, config.drafts, config.seed)
+        proposer = _recorded("llm", None, request, process)
         if not proposer.load(request.drafts_from):
             raise UsageError(f"{request.drafts_from}: no drafts")
-        return _with_drafts_on_file(proposer, request, "drafts")
+        return proposer
     if request.llm == NOBODY:
         return None
     try:
-        adapter = adapter_for(request.llm, request.adapter, config.rounds)
+        adapter = adapter_for(request.llm, request.adapter, request.config.rounds)
     except AdapterError as error:
         raise UsageError(str(error)) from error
+    live: ChatProposer | GridProposer
     if adapter is None:
-        return _recorded(ChatProposer(connect(request.llm, request.device)), request, process, "drafts")
-    return _recorded(load_tuned(request.llm, adapter, request.device), request, process, "drafts")
+        live = ChatProposer(connect(request.llm, request.device))
+    else:
+        live = load_tuned(request.llm, adapter, request.device)
+    return _recorded("llm", live, request, process)
 
 
 def _variants(
     names: Sequence[str], proposer: RecordedProposer | None, request: Request, process: int
 ) -> dict[str, RecordedProposer]:
     """The language model in the other states that arms ask it in: as it came, and tuned but fitted to nothing."""
-    found: dict[str, RecordedProposer] = {}
     live = proposer.live if proposer is not None else None
     if not isinstance(live, GridProposer):
-        return found
+        return {}
+    states: dict[str, ChatProposer | GridProposer] = {}
     if arms_of.TUNED in names and live.fits:
-        found[arms_of.TUNED] = _recorded(live.frozen(), request, process, "tuned_drafts")
+        states[arms_of.TUNED] = live.frozen()
     if arms_of.PLAIN in names:
-        plain = ChatProposer(connect(request.llm, request.device))
-        found[arms_of.PLAIN] = _recorded(plain, request, process, "plain_drafts")
-    return found
+        states[arms_of.PLAIN] = ChatProposer(connect(request.llm, request.device))
+    return {name: _recorded(name, state, request, process) for name, state in states.items()}
 
 
 def _recorded(
-    live: ChatProposer | GridProposer, request: Request, process: int, kind: str
+    name: str, live: ChatProposer | GridProposer | None, request: Request, process: int
 ) -> RecordedProposer:
+    """A proposer with the drafts of an earlier part of this comparison. name: of the arm whose drafts they are."""
+    kind = DRAFTS[name]
     path = part(request.out / f"{kind}.jsonl", process)
     proposer = RecordedProposer(path, live, request.config.drafts, request.config.seed)
-    return _with_drafts_on_file(proposer, request, kind)
-
-
-def _with_drafts_on_file(proposer: RecordedProposer, request: Request, kind: str) -> RecordedProposer:
     for path in parts(request.out, kind):
         proposer.load(path)
     return proposer

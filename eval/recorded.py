@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from hybrid.llm.base import Reply
-from hybrid.llm.chat.grid_text import write_cells
+from hybrid.llm.chat.grid_text import read_cells, write_cells
 from hybrid.llm.chat.prompts import ChatProposer, conversation, read_draft
 from hybrid.llm.grid.proposer import GridProposer
 from trm import jsonl
@@ -41,10 +41,14 @@ def _answered(reply: Reply) -> bool:
 
 
 def _reply(fields: dict[str, Any]) -> Reply:
-    """A reply from a line of a file. Raises TypeError for fields or values that a reply does not have."""
+    """A reply from a line of a file. Raises TypeError and ValueError for what a reply cannot have."""
     reply = Reply(**fields)
-    kinds = ((reply.text, str), (reply.tokens, int), (reply.prompt_tokens, int), (reply.seconds, int | float))
-    if not all(isinstance(value, kind) for value, kind in kinds) or not isinstance(reply.error, str | None):
+    kinds: list[tuple[Any, Any]] = [(reply.text, str), (reply.error, str | None)]
+    kinds += [(reply.tokens, int), (reply.prompt_tokens, int), (reply.seconds, int | float)]
+    for text, share, score in reply.candidates:
+        read_cells(text)
+        kinds += [(share, int | float), (score, int | float | None)]
+    if not all(isinstance(value, kind) for value, kind in kinds):
         raise TypeError(f"{fields}: expected text and counts")
     return reply
 

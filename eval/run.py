@@ -23,7 +23,7 @@ from trm.tasks import Puzzle, get
 from trm.text import parse_json
 
 # Files of drafts: of the language model, of the same fitted to nothing, and of the same as it came.
-DRAFTS = ("drafts", "tuned_drafts", "plain_drafts")
+DRAFTS = {"llm": "drafts", arms.TUNED: "tuned_drafts", arms.PLAIN: "plain_drafts"}
 KEYS = ("task", "id", "arm")  # what a record is about
 COUNTS = ("drafts", "parse_failures", "llm_tokens")  # of a record
 
@@ -185,10 +185,10 @@ def merge(folder: Path) -> None:
         if _is_keyed(record)
     }
     jsonl.write(folder / "records.jsonl", records.values())
-    for kind in DRAFTS:
+    for kind in DRAFTS.values():
         if parts(folder, kind):
             jsonl.write(folder / f"{kind}.jsonl", list(_values(folder, kind)))
-    for kind in ("records", *DRAFTS):
+    for kind in ("records", *DRAFTS.values()):
         for path in folder.glob(f"{kind}.*.jsonl"):
             path.unlink()
 

@@ -13,6 +13,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from trm.config import ConfigError
+
 
 class _Scratch:
     """A folder beside `path` in which its successor is written; the writer holds `lock`, which dies with it."""
@@ -76,6 +78,26 @@ def _begin(path: Path) -> _Scratch:
             scratch.lock.release()
         else:
             return scratch
+
+
+@contextmanager
+def only_writer(folder: Path, command: str) -> Iterator[None]:
+    """Keep other processes from writing to a folder, which is made. Raises ConfigError where one does.
+
+    command: what writes to it, for the message. A folder that is made and left empty is removed again.
+    """
+    new = not folder.exists()
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / ".lock"
+    try:
+        with FileLock(file, timeout=0):
+            yield
+    except Timeout:
+        raise ConfigError(f"{folder}: another `{command}` is running in this folder") from None
+    finally:
+        if new and list(folder.glob("*")) == []:  # the run was refused before it began
+            file.unlink(missing_ok=True)
+            folder.rmdir()
 
 
 def recover(path: Path) -> None:

@@ -39,6 +39,14 @@ def as_grids(answer: Grid | Grids) -> Grids:
     return (answer,) if isinstance(answer, np.ndarray) else tuple(answer)
 
 
+GridKey = tuple[tuple[int, ...], bytes]
+
+
+def grid_key(grid: Grid) -> GridKey:
+    """Equal for equal grids alone: what dictionaries and counters of grids go by."""
+    return grid.shape, grid.tobytes()
+
+
 def shape_words(grid: Grid) -> str:
     """`9x9`: rows x columns."""
     return "x".join(str(side) for side in grid.shape)

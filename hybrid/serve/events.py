@@ -5,17 +5,16 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 from hybrid.answer import Answer, draft_json, step_json
-from trm.grid import Grid, Grids
+from trm.grid import Grid, GridKey, Grids, grid_key
 from trm.inference.proposals import CheckedDraft
 from trm.inference.rollouts import SOURCE_COLD, SOURCE_FROM_DRAFT, Attempt, RolloutStep
 from trm.inference.selection import SOURCE_DRAFT
 from trm.tasks import Puzzle, get
 
 Json = dict[str, Any]
-GridKey: TypeAlias = "tuple[tuple[int, ...], bytes]"
 MOST_CANDIDATES = 12  # of an input that an answer tells of
 
 
@@ -138,9 +137,9 @@ def _counted(answer: Answer, index: int) -> list[Json]:
         (d.draft.grids[index], SOURCE_DRAFT, None) for d in answer.drafts if d.draft.grids is not None
     ]
     for grid, source, confidence in ballots:
-        named.setdefault(_key(grid), []).append((source, confidence))
-        grids.setdefault(_key(grid), grid)
-    guesses = [_key(grid) for grid in answer.candidates[index]] if answer.candidates else []
+        named.setdefault(grid_key(grid), []).append((source, confidence))
+        grids.setdefault(grid_key(grid), grid)
+    guesses = [grid_key(grid) for grid in answer.candidates[index]] if answer.candidates else []
     others = sorted((key for key in grids if key not in guesses), key=lambda key: -len(named[key]))
     return [
         {
@@ -152,10 +151,6 @@ def _counted(answer: Answer, index: int) -> list[Json]:
         }
         for key in [*guesses, *others][:MOST_CANDIDATES]
     ]
-
-
-def _key(grid: Grid) -> GridKey:
-    return grid.shape, grid.tobytes()
 
 
 def texts(puzzle: Puzzle, grids: Grids | None) -> list[str]:

@@ -6,12 +6,13 @@ what share of its attempts name a grid, the proposer how probable it finds it, a
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from trm.grid import Grid
+from trm.grid import Grid, grid_key
 from trm.inference.proposals import ProposedGrid
 from trm.inference.rollouts import SOURCE_COLD, Attempt
 
@@ -65,10 +66,11 @@ def ranked_pool(
 
     judge: asked about those without a score.
     """
-    cold = [a.grids[index] for a in attempts if a.source == SOURCE_COLD]
-    drafted = [a.grids[index] for a in attempts if a.source != SOURCE_COLD]
-    known = {_key(candidate.grid): candidate for candidate in proposed}
-    grids = {_key(grid): grid for grid in (*(c.grid for c in proposed), *cold, *drafted)}
+    cold = Counter(grid_key(a.grids[index]) for a in attempts if a.source == SOURCE_COLD)
+    drafted = Counter(grid_key(a.grids[index]) for a in attempts if a.source != SOURCE_COLD)
+    known = {grid_key(candidate.grid): candidate for candidate in proposed}
+    named = [*(c.grid for c in proposed), *(a.grids[index] for a in attempts)]
+    grids = {grid_key(grid): grid for grid in named}
     scores = {key: candidate.score for key, candidate in known.items()}
     missing = [key for key in grids if scores.get(key) is None]
     if judge is not None and missing:
@@ -77,8 +79,8 @@ def ranked_pool(
     pool = [
         PooledGrid(
             grid,
-            _share(key, cold),
-            _share(key, drafted),
+            cold[key] / max(1, cold.total()),
+            drafted[key] / max(1, drafted.total()),
             known[key].share if key in known else 0.0,
             scores.get(key),
         )
@@ -86,11 +88,3 @@ def ranked_pool(
     ]
     pool = [replace(candidate, probability=ranking.probability(candidate)) for candidate in pool]
     return sorted(pool, key=lambda candidate: -candidate.probability)
-
-
-def _key(grid: Grid) -> tuple[tuple[int, ...], bytes]:
-    return grid.shape, grid.tobytes()
-
-
-def _share(key: tuple[tuple[int, ...], bytes], named: Sequence[Grid]) -> float:
-    return sum(_key(grid) == key for grid in named) / len(named) if named else 0.0

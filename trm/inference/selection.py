@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from trm.adaptation.calibration import Calibration
-from trm.grid import Grid, Grids, PuzzleError
+from trm.grid import Grid, Grids, PuzzleError, grid_key
 from trm.inference.proposals import CheckedDraft
 from trm.inference.ranking import JudgeScorer, PooledGrid, ranked_pool
 from trm.inference.rollouts import SOURCE_COLD, SOURCE_FROM_DRAFT, Attempt, RolloutStep
@@ -123,15 +123,8 @@ def _by_votes(
     if not candidates:
         return Selection(None, _verdict(task, puzzle, None, drafts), SOURCE_DRAFT if drafts else None)
     grids = tuple(choice[0] for choice in candidates)
-    source, confidence = SOURCE_DRAFT, None
-    for name in (
-        SOURCE_COLD,
-        SOURCE_FROM_DRAFT,
-    ):  # a cold start's if for every input some cold attempt says so
-        supporters = [a for a in attempts if name in (a.source, SOURCE_FROM_DRAFT)]
-        if (found := vote_confidence(attempts, supporters, grids, calibration)) is not None:
-            source, confidence = name, found
-            break
+    source = _source_of_votes(attempts, grids)
+    confidence = vote_confidence(attempts, _supporters(attempts, source), grids, calibration)
     return Selection(grids, _verdict(task, puzzle, grids, drafts), source, confidence, candidates, (), traced)
 
 
@@ -164,10 +157,15 @@ def _by_ranking(
 def _source_of_votes(attempts: Sequence[Attempt], grids: Grids) -> str:
     """A cold start's if for every input some cold attempt says so, else a draft's attempts', else the draft's."""
     for source in (SOURCE_COLD, SOURCE_FROM_DRAFT):
-        own = [a for a in attempts if source in (a.source, SOURCE_FROM_DRAFT)]
+        own = _supporters(attempts, source)
         if all(any(np.array_equal(a.grids[i], grid) for a in own) for i, grid in enumerate(grids)):
             return source
     return SOURCE_DRAFT
+
+
+def _supporters(attempts: Sequence[Attempt], source: str) -> list[Attempt]:
+    """The attempts that count for a source: a cold start's cold ones, all for drafts' attempts, none for a draft."""
+    return [a for a in attempts if source in (a.source, SOURCE_FROM_DRAFT)]
 
 
 def pool_candidates(ballots: Sequence[Sequence[Grid]], scorer: CandidateScorer | None = None) -> Candidates:
@@ -196,7 +194,7 @@ def _likelihoods(scorer: CandidateScorer, index: int, grids: Sequence[Grid]) -> 
 
 def tally(named: Sequence[Grid]) -> list[tuple[Grid, int]]:
     """The distinct grids with their votes, most votes first; among equals the one that was named first."""
-    keys = [(grid.shape, grid.tobytes()) for grid in named]
+    keys = [grid_key(grid) for grid in named]
     grids = dict(zip(keys, named, strict=True))
     return [(grids[key], votes) for key, votes in Counter(keys).most_common()]
 

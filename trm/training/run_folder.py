@@ -12,14 +12,13 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 import torch
-from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 
 import trm
 from trm import jsonl
 from trm.checkpoints.format import CheckpointError, Expert, read_tensors, save_folder
 from trm.config import ConfigError
-from trm.files import recover, replacing
+from trm.files import only_writer, recover, replacing
 from trm.grid import first_line
 from trm.training.config import Config
 
@@ -40,20 +39,10 @@ class RunFolder:
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Keep other processes from training in this folder. Raises ConfigError where one does."""
-        new = not self.path.exists()
-        self.path.mkdir(parents=True, exist_ok=True)
-        file = self.path / ".lock"
-        try:
-            with FileLock(file, timeout=0):
-                for name in ("last", "best"):
-                    recover(self.checkpoint(name))
-                yield
-        except Timeout:
-            raise ConfigError(f"{self.path}: another `trm train` is running in this folder") from None
-        finally:
-            if new and list(self.path.glob("*")) == []:  # the run was refused before it began
-                file.unlink(missing_ok=True)
-                self.path.rmdir()
+        with only_writer(self.path, "trm train"):
+            for name in ("last", "best"):
+                recover(self.checkpoint(name))
+            yield
 
     def create(self, config: Config, processes: int) -> None:
         """Write what the run is: its configuration, and the environment it runs in."""

@@ -23,12 +23,11 @@ from hybrid.llm.grid.rules import Limits
 from hybrid.llm.grid.scoring import score_candidates, score_held
 from hybrid.llm.grid.views import TaskView, draw_task_views, view_prompt
 from hybrid.llm.grid.vocabulary import tables
-from trm.grid import Grid
+from trm.grid import Grid, GridKey, grid_key
 
 if TYPE_CHECKING:
     from hybrid.llm.grid.fitting import FittedWeights, Fitter, FittingConfig, FittingReport
 
-GridKey = tuple[tuple[int, ...], ...]
 SCORING_SEED = (
     8_000_003  # the views that score are the same for every candidate, and are not those that decode
 )
@@ -48,16 +47,26 @@ class Proposal:
     """Candidates for one test input.
 
     candidates: those with most votes first, of equal ones the more probable. unfinished: views whose grid did not
-    end. left_out: demonstrations that did not fit into the window, at most, in any view. views: those decoded.
+    end. left_out: demonstrations that did not fit into the window, at most, in any view.
     """
 
     candidates: list[Candidate]
     unfinished: int
     left_out: int
-    views: list[TaskView]
 
-    def by_score(self) -> list[Candidate]:
-        return sorted(self.candidates, key=lambda candidate: -candidate.score)
+
+@dataclass(frozen=True)
+class Decoding:
+    """What the views of one test input decoded.
+
+    votes: grids with the number of views that decoded each, the most voted first. unfinished, left_out, views: as in
+    `Proposal`.
+    """
+
+    votes: list[tuple[Grid, int]]
+    unfinished: int
+    left_out: int
+    views: list[TaskView]
 
 
 @dataclass(frozen=True)
@@ -162,6 +171,32 @@ class GridModel:
             others: for every test input grids from elsewhere, which are scored too and have no votes of this model.
         """
         config = config or ProposalConfig()
+        if len(questions) > 1 and not config.scoring_views:
+            raise ValueError("several inputs and no scoring views, expected one or the other")
+        proposals = []
+        for number, decoded in enumerate(self.decode(pairs, questions, rng, config, limits)):
+            votes = {grid_key(grid): count for grid, count in decoded.votes}
+            grids = {grid_key(grid): grid for grid, _ in decoded.votes}
+            grids |= {grid_key(grid): grid for grid in (others[number] if others else ())}
+            shown = None if config.scoring_views else decoded.views
+            scores = self.score(pairs, questions[number], list(grids.values()), config, shown)
+            candidates = [
+                Candidate(grid, votes.get(key, 0), score)
+                for (key, grid), score in zip(grids.items(), scores, strict=True)
+            ]
+            candidates.sort(key=lambda candidate: (-candidate.votes, -candidate.score))
+            proposals.append(Proposal(candidates, decoded.unfinished, decoded.left_out))
+        return proposals
+
+    def decode(
+        self,
+        pairs: Sequence[Pair],
+        questions: Sequence[Grid],
+        rng: np.random.Generator,
+        config: ProposalConfig,
+        limits: Sequence[Limits] | None = None,
+    ) -> list[Decoding]:
+        """The grids that all views of all test inputs decode, in one batch: of each input `config.scored` at most."""
         views = draw_task_views(config.views, len(pairs), rng)
         bounds = list(limits) if limits is not None else [Limits()] * len(questions)
         room = self.decoder.window - max(limit.most_tokens for limit in bounds)
@@ -174,39 +209,31 @@ class GridModel:
         branches: list[list[Decoded]] = [[] for _ in prompts]
         if config.branching:  # first, so that the decoder then holds what greedy decoding read
             branches = probable_grids(self.decoder, prompts, config.branching)
-        decoded = self.decoder.greedy(prompts)
-        proposals = []
-        for number, question in enumerate(questions):
+        greedy = self.decoder.greedy(prompts)
+        self._held_views = views if len(questions) == 1 else []
+        decodings = []
+        for number in range(len(questions)):
             part = slice(number * len(views), (number + 1) * len(views))
-            votes = Counter(
-                _key(view.view.invert(result.grid))
-                for view, result in zip(views, decoded[part], strict=True)
-                if result.grid is not None
-            )
-            weights: defaultdict[GridKey, float] = defaultdict(float, votes)
-            for view, grids_of_view in zip(views, branches[part], strict=True):
-                for branch in grids_of_view:
-                    if branch.grid is not None:
-                        weights[_key(view.view.invert(branch.grid))] += math.exp(branch.log_probability)
+            votes: Counter[GridKey] = Counter()
+            weights: defaultdict[GridKey, float] = defaultdict(float)
+            grids: dict[GridKey, Grid] = {}
+            for view, result, more in zip(views, greedy[part], branches[part], strict=True):
+                for decoded, weight in [
+                    (result, 1.0),
+                    *((branch, math.exp(branch.log_probability)) for branch in more),
+                ]:
+                    if decoded.grid is not None:
+                        grid = view.view.invert(decoded.grid)
+                        grids[grid_key(grid)] = grid
+                        votes[grid_key(grid)] += decoded is result
+                        weights[grid_key(grid)] += weight
             named = sorted(weights, key=lambda key: -weights[key])[: config.scored]
-            named += [_key(grid) for grid in (others[number] if others else ())]
-            grids = {key: np.array(key, np.uint8) for key in named}
-            if config.scoring_views:
-                scores = self.score(pairs, question, list(grids.values()), config)
-            elif len(shown) > len(views):
-                raise ValueError("several inputs and no scoring views, expected one or the other")
-            else:
-                scores = self._mean(score_held(self.decoder, _turns(views), list(grids.values())))
-            candidates = [
-                Candidate(grid, votes[key], score)
-                for (key, grid), score in zip(grids.items(), scores, strict=True)
-            ]
-            candidates.sort(key=lambda candidate: (-candidate.votes, -candidate.score))
-            unfinished = sum(result.grid is None for result in decoded[part])
+            unfinished = sum(result.grid is None for result in greedy[part])
             left_out = max(left for (_, left), _ in shown[part])
-            proposals.append(Proposal(candidates, unfinished, left_out, views))
-        self._held_views = views if len(shown) == len(views) else []
-        return proposals
+            decodings.append(
+                Decoding([(grids[key], votes[key]) for key in named], unfinished, left_out, views)
+            )
+        return decodings
 
     def score(
         self,
@@ -218,7 +245,7 @@ class GridModel:
     ) -> list[float]:
         """The mean log-probability of each grid over views that are the same whatever is scored, and whenever.
 
-        views: those of a proposal for this very question, in place of the scoring views. Where it was the last thing
+        views: those decoded for this very question, in place of the scoring views. Where it was the last thing
         decoded, the prompts are not read again.
         """
         if views is not None and views is self._held_views and self.decoder.held is not None:
@@ -234,10 +261,6 @@ class GridModel:
     def _mean(scores: NDArray[np.float64]) -> list[float]:
         result: list[float] = scores.mean(0).tolist()
         return result
-
-
-def _key(grid: Grid) -> GridKey:
-    return tuple(map(tuple, grid.tolist()))
 
 
 def _turns(views: Sequence[TaskView]) -> list[View]:

@@ -16,10 +16,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hybrid.llm.grid.candidates import GridModel, Proposal, ProposalConfig
+from hybrid.llm.grid.candidates import Decoding, GridModel, ProposalConfig
 from hybrid.llm.grid.episodes import input_length, pair_length
-from hybrid.llm.grid.views import TaskView
-from trm.grid import Grid
+from trm.grid import Grid, GridKey, grid_key
 from trm.inference.proposals import ProposedGrid
 from trm.tasks import Puzzle
 
@@ -34,22 +33,55 @@ REMEMBERED = 16  # tasks
 
 
 @dataclass(frozen=True, eq=False)
+class InputCandidates:
+    """What the model says of one test input.
+
+    decodings: of the model as it was trained, then of the fitted one. proposed: all that they named, the most
+    probable first. length: tokens of a prompt. scoring_views: prompts that were read to score each decoding's grids.
+    """
+
+    decodings: list[Decoding]
+    proposed: tuple[ProposedGrid, ...]
+    length: int
+    scoring_views: int
+
+    @property
+    def read(self) -> int:
+        """Tokens of all prompts."""
+        return self.length * sum(len(decoding.views) + self.scoring_views for decoding in self.decodings)
+
+    @property
+    def written(self) -> int:
+        """Tokens that were decoded, as if every view had been as long as the longest candidate."""
+        longest = max((c.grid.size + len(c.grid) + 1 for c in self.proposed), default=0)
+        return longest * sum(len(decoding.views) for decoding in self.decodings)
+
+
+@dataclass(frozen=True, eq=False)
 class TaskCandidates:
     """What the model says of a task.
 
-    proposed: for each input its candidates, the most probable first. views: of the model as it was trained, for each
-    input; all_views: how many voted, after fitting too. tokens, prompt_tokens: written and read; one that was fitted
-    on counts as three, for it goes through the model forward and backward. fitted: the weights that it was fitted
-    with; None where it was not.
+    fitted: the weights that it was fitted with, None where it was not. trained_on: tokens of that fitting.
     """
 
-    proposed: tuple[tuple[ProposedGrid, ...], ...]
-    views: list[list[TaskView]]
-    all_views: int
-    tokens: int
-    prompt_tokens: int
-    seconds: float
+    inputs: list[InputCandidates]
     fitted: FittedWeights | None
+    trained_on: int
+    seconds: float
+
+    @property
+    def proposed(self) -> tuple[tuple[ProposedGrid, ...], ...]:
+        return tuple(one.proposed for one in self.inputs)
+
+    @property
+    def tokens(self) -> int:
+        """Tokens that were decoded."""
+        return sum(one.written for one in self.inputs)
+
+    @property
+    def prompt_tokens(self) -> int:
+        """Tokens that were read; one that was fitted on counts as three: it goes through forward and backward."""
+        return 3 * self.trained_on + sum(one.read for one in self.inputs)
 
 
 class DemonstrationSolver:
@@ -69,7 +101,10 @@ class DemonstrationSolver:
         """The candidates for a task; those of the last tasks are kept."""
         key = (puzzle.checksum, seed)
         if key not in self._known:
-            self._known[key] = self._answer(puzzle, np.random.default_rng([seed, puzzle.checksum]))
+            begun, rng = time.perf_counter(), np.random.default_rng([seed, puzzle.checksum])
+            fitted, tokens = self._fit(puzzle, rng) if self.fits and puzzle.demos else (None, 0)
+            found = self._more(puzzle, rng, TaskCandidates([], fitted, tokens, 0.0))
+            self._known[key] = replace(found, seconds=time.perf_counter() - begun)
             while len(self._known) > REMEMBERED:
                 del self._known[next(iter(self._known))]
         return self._known[key]
@@ -79,18 +114,14 @@ class DemonstrationSolver:
         found, turn = self.candidates(puzzle, seed), 0
         while found.seconds < seconds:
             turn, begun = turn + 1, time.perf_counter()
-            rng = np.random.default_rng([seed, puzzle.checksum, turn])
-            with self._weights(found.fitted):
-                views = FITTED_VIEWS if found.fitted is not None else VIEWS
-                more = self._ask(puzzle, rng, views, rescored=True)
-            found = self._together(puzzle, found, more)
+            found = self._more(puzzle, np.random.default_rng([seed, puzzle.checksum, turn]), found)
             found = replace(found, seconds=found.seconds + time.perf_counter() - begun)
         return found
 
     def score(self, puzzle: Puzzle, index: int, grids: Sequence[Grid], seed: int) -> list[float]:
         """The mean log-probability of each grid as the answer to an input, by all weights that drafted."""
         known = self.candidates(puzzle, seed)
-        return self._scores(puzzle, index, grids, known.views[index], known.fitted)
+        return self._scores(puzzle, index, grids, known.inputs[index].decodings, known.fitted)
 
     @property
     def _on_gpu(self) -> bool:
@@ -108,75 +139,6 @@ class DemonstrationSolver:
         finally:
             self.model.reset()
 
-    def _answer(self, puzzle: Puzzle, rng: np.random.Generator) -> TaskCandidates:
-        begun = time.perf_counter()
-        fits = self.fits and bool(puzzle.demos)
-        asked = self._ask(puzzle, rng, VIEWS, rescored=fits)
-        found = TaskCandidates(
-            tuple(
-                tuple(ProposedGrid(c.grid, c.votes / len(p.views), c.score) for c in p.by_score())
-                for p in asked
-            ),
-            [p.views for p in asked],
-            len(asked[0].views),
-            *self._tokens(puzzle, asked),
-            0.0,
-            None,
-        )
-        if fits:
-            fitted, trained = self._fit(puzzle, rng)
-            with self._weights(fitted):
-                more = self._ask(puzzle, rng, FITTED_VIEWS, rescored=True)
-            found = self._together(puzzle, replace(found, fitted=fitted), more)
-            found = replace(found, prompt_tokens=found.prompt_tokens + 3 * trained)
-        return replace(found, seconds=time.perf_counter() - begun)
-
-    def _together(self, puzzle: Puzzle, found: TaskCandidates, more: list[Proposal]) -> TaskCandidates:
-        """Candidates with the votes of further views, all of them scored by the same weights."""
-        every = found.all_views + len(more[0].views)
-        proposed = []
-        for index, (known, proposal) in enumerate(zip(found.proposed, more, strict=True)):
-            votes: Counter[bytes] = Counter()
-            grids: dict[bytes, Grid] = {}
-            for grid, count in [
-                *((c.grid, round(c.share * found.all_views)) for c in known),
-                *((c.grid, c.votes) for c in proposal.candidates),
-            ]:
-                key = bytes(grid.shape) + grid.tobytes()
-                votes[key] += count
-                grids[key] = grid
-            scores = self._scores(puzzle, index, list(grids.values()), found.views[index], found.fitted)
-            named = [
-                ProposedGrid(grid, votes[key] / every, score)
-                for (key, grid), score in zip(grids.items(), scores, strict=True)
-            ]
-            proposed.append(tuple(sorted(named, key=lambda c: -(c.score or 0.0))))
-        tokens, read = self._tokens(puzzle, more)
-        return replace(
-            found,
-            proposed=tuple(proposed),
-            all_views=every,
-            tokens=found.tokens + tokens,
-            prompt_tokens=found.prompt_tokens + read,
-        )
-
-    def _scores(
-        self,
-        puzzle: Puzzle,
-        index: int,
-        grids: Sequence[Grid],
-        views: list[TaskView],
-        fitted: FittedWeights | None,
-    ) -> list[float]:
-        """The mean over the weights: as trained, and as fitted where it was. A CPU uses the views that drafted."""
-        every = []
-        for weights in (None,) if fitted is None else (None, fitted):
-            with self._weights(weights):
-                shown = None if self._on_gpu else views
-                every.append(self.model.score(list(puzzle.demos), puzzle.inputs[index], grids, views=shown))
-        mean: list[float] = np.mean(every, axis=0).tolist()
-        return mean
-
     def _fit(self, puzzle: Puzzle, rng: np.random.Generator) -> tuple[FittedWeights, int]:
         """The weights after fitting, and the tokens that it took. The model is left as it was trained."""
         from hybrid.llm.grid.fitting import FittingConfig  # it imports peft, which a CPU does not need
@@ -189,38 +151,68 @@ class DemonstrationSolver:
         self.model.reset()
         return fitted, report.tokens
 
-    def _ask(self, puzzle: Puzzle, rng: np.random.Generator, views: int, rescored: bool) -> list[Proposal]:
-        """What the model, as it is now, decodes for each input; on a GPU under so many views.
+    def _more(self, puzzle: Puzzle, rng: np.random.Generator, found: TaskCandidates) -> TaskCandidates:
+        """What the model says after further views: at first as it was trained, then as it was fitted."""
+        rounds = [found.fitted] if found.inputs or found.fitted is None else [None, found.fitted]
+        inputs = []
+        for index in range(len(puzzle.inputs)):
+            decodings = list(found.inputs[index].decodings) if found.inputs else []
+            for weights in rounds:
+                with self._weights(weights):
+                    views = VIEWS if weights is None else FITTED_VIEWS
+                    decodings.append(self._decode(puzzle, index, rng, views))
+            inputs.append(self._ranked(puzzle, index, decodings, found.fitted))
+        return replace(found, inputs=inputs)
 
-        rescored: whether its scores are not needed, so that views to score by need not be read.
-        """
-        pairs, proposals = list(puzzle.demos), list[Proposal]()
-        for question in puzzle.inputs:
-            config = _on_cpu(self._length(puzzle, question))
-            if self._on_gpu:
-                config = ProposalConfig(views, scoring_views=0 if rescored else ProposalConfig.scoring_views)
-            proposals += self.model.propose(pairs, [question], rng, config)
-        return proposals
+    def _decode(self, puzzle: Puzzle, index: int, rng: np.random.Generator, views: int) -> Decoding:
+        """What the model, as it is now, decodes for an input; on a GPU under so many views."""
+        if not self._on_gpu:
+            views = _views_on_cpu(self._length(puzzle, index))
+        config = ProposalConfig(views)
+        (decoding,) = self.model.decode(list(puzzle.demos), [puzzle.inputs[index]], rng, config)
+        return decoding
 
-    def _length(self, puzzle: Puzzle, question: Grid) -> int:
+    def _ranked(
+        self, puzzle: Puzzle, index: int, decodings: list[Decoding], fitted: FittedWeights | None
+    ) -> InputCandidates:
+        votes: Counter[GridKey] = Counter()
+        grids: dict[GridKey, Grid] = {}
+        for grid, count in (vote for decoding in decodings for vote in decoding.votes):
+            votes[grid_key(grid)] += count
+            grids[grid_key(grid)] = grid
+        views = sum(len(decoding.views) for decoding in decodings)
+        scores = self._scores(puzzle, index, list(grids.values()), decodings, fitted)
+        proposed = [
+            ProposedGrid(grid, votes[key] / views, score)
+            for (key, grid), score in zip(grids.items(), scores, strict=True)
+        ]
+        proposed.sort(key=lambda candidate: -(candidate.score or 0.0))
+        scoring_views = ProposalConfig.scoring_views if self._on_gpu else 0
+        return InputCandidates(decodings, tuple(proposed), self._length(puzzle, index), scoring_views)
+
+    def _scores(
+        self,
+        puzzle: Puzzle,
+        index: int,
+        grids: Sequence[Grid],
+        decodings: list[Decoding],
+        fitted: FittedWeights | None,
+    ) -> list[float]:
+        """The mean over the weights: as trained, and as fitted where it was. A CPU uses the views that drafted."""
+        every = []
+        views = None if self._on_gpu else decodings[0].views
+        for weights in (None,) if fitted is None else (None, fitted):
+            with self._weights(weights):
+                every.append(self.model.score(list(puzzle.demos), puzzle.inputs[index], grids, views=views))
+        mean: list[float] = np.mean(every, axis=0).tolist()
+        return mean
+
+    def _length(self, puzzle: Puzzle, index: int) -> int:
         """Tokens of a prompt."""
-        length = sum(map(pair_length, puzzle.demos)) + input_length(question)
+        length = sum(map(pair_length, puzzle.demos)) + input_length(puzzle.inputs[index])
         return min(length, self.model.decoder.window)
 
-    def _tokens(self, puzzle: Puzzle, asked: list[Proposal]) -> tuple[int, int]:
-        """Tokens written and read: as many of each view as the longest candidate has."""
-        written = sum(
-            len(p.views) * max((c.grid.size + len(c.grid) + 1 for c in p.candidates), default=0)
-            for p in asked
-        )
-        scoring = ProposalConfig.scoring_views if self._on_gpu else 0
-        read = sum(
-            (len(p.views) + scoring) * self._length(puzzle, question)
-            for p, question in zip(asked, puzzle.inputs, strict=True)
-        )
-        return written, read
 
-
-def _on_cpu(length: int) -> ProposalConfig:
+def _views_on_cpu(length: int) -> int:
     """Few views, by the prompt's length and no clock, so that a seed always gives one answer."""
-    return ProposalConfig(views=max(1, min(MOST_VIEWS_ON_CPU, TOKENS_ON_CPU // length)), scoring_views=0)
+    return max(1, min(MOST_VIEWS_ON_CPU, TOKENS_ON_CPU // length))

@@ -23,7 +23,7 @@ from hybrid.llm.grid.adapter import read_adapter
 from hybrid.llm.grid.attention import hidden_states, token_logits, use_grid_attention
 from hybrid.llm.grid.base_weights import GridModelError
 from hybrid.llm.grid.episodes import IGNORE, Episode, Pair, choose_pairs, draw_view, episode
-from hybrid.llm.grid.lora import ADAPTER, add_adapter, low_rank
+from hybrid.llm.grid.lora import ADAPTER, add_adapter, low_rank, trained_weights
 from hybrid.llm.grid.vocabulary import PADDING
 
 GRAIN = 64  # sequence lengths are padded to multiples of this
@@ -96,11 +96,7 @@ class Fitter:
             module.__class__ = PlainLinear
         use_grid_attention(model)
         self.device = next(model.parameters()).device
-        self.parameters = {
-            name.replace(f".{ADAPTER}.", "."): parameter
-            for name, parameter in model.named_parameters()
-            if parameter.requires_grad
-        }
+        self.parameters = trained_weights(model)
         if unknown := sorted(set(self.parameters) ^ set(weights)):
             raise GridModelError(
                 f"{adapter}: {len(unknown)} weights are missing or unknown, {unknown[0]} first"

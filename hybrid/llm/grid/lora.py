@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from peft import LoraConfig, inject_adapter_in_model
 from peft.tuners.lora import Linear as PeftLinear
 from torch import Tensor
+from torch.nn import Parameter
 from transformers import PreTrainedModel
 
 from hybrid.llm.grid.adapter import TARGETS, LoraShape
@@ -32,6 +33,16 @@ class FourBitLinear(PeftLinear):
 def low_rank(layer: PeftLinear) -> tuple[Tensor, Tensor]:
     """The two matrices of a layer's adapter: down [rank, in], up [out, rank]."""
     return cast(Tensor, layer.lora_A[ADAPTER].weight), cast(Tensor, layer.lora_B[ADAPTER].weight)
+
+
+def stored_name(name: str) -> str:
+    """The name under which an adapter's file keeps a parameter of a model that has the adapter."""
+    return name.replace(f".{ADAPTER}.", ".").replace(".base_layer.", ".")
+
+
+def trained_weights(model: PreTrainedModel) -> dict[str, Parameter]:
+    """The parameters that train, by their names in an adapter's file."""
+    return {stored_name(name): p for name, p in model.named_parameters() if p.requires_grad}
 
 
 def add_adapter(model: PreTrainedModel, shape: LoraShape) -> PreTrainedModel:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
-
-from filelock import FileLock, Timeout
 
 from hybrid.llm.tuning.config import load_config
 from hybrid.llm.tuning.merging import merge
 from hybrid.llm.tuning.trainer import Tuner
 from trm.config import ConfigError
+from trm.files import only_writer
 
 
 def tune(source: Path | None, overrides: Sequence[str], resume: Path | None, out: Path | None) -> str:
@@ -43,24 +42,12 @@ def tune(source: Path | None, overrides: Sequence[str], resume: Path | None, out
     else:
         raise ConfigError("expected CONFIG or --resume DIR")
     folder = Path(config.train.out)
-    with _only_writer(folder):
+    # Under `accelerate launch` one process alone writes.
+    first = os.environ.get("RANK", "0") == "0"
+    with only_writer(folder, "hybrid tune") if first else nullcontext():
         tuner = Tuner(config, resume=resume is not None)
         scores = tuner.run()
     done = f"{scores.line()}; {folder / 'checkpoints'}" if scores.sets else f"{folder / 'checkpoints'}"
     if out is not None and tuner.accelerator.is_main_process:
         done += f"; merged into {merge(folder, out)}"
     return done if tuner.accelerator.is_main_process else ""
-
-
-@contextmanager
-def _only_writer(folder: Path) -> Iterator[None]:
-    """Keep other processes from training in this folder. Raises ConfigError where one does."""
-    if os.environ.get("RANK", "0") != "0":  # under `accelerate launch` one process alone writes
-        yield
-        return
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(folder / ".lock", timeout=0):
-            yield
-    except Timeout:
-        raise ConfigError(f"{folder}: another `hybrid tune` is running in this folder") from None

@@ -14,7 +14,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 from hybrid.llm.grid.adapter import LoraShape, read_adapter
 from hybrid.llm.grid.base_weights import GridModelError, load_base, weights_hash
 from hybrid.llm.grid.episodes import IGNORE
-from hybrid.llm.grid.lora import ADAPTER, add_adapter
+from hybrid.llm.grid.lora import add_adapter, trained_weights
 from hybrid.llm.grid.shipped import shipped
 from hybrid.llm.grid.vocabulary import WORDS, set_cut_config
 from hybrid.llm.store.fetch import pull
@@ -86,11 +86,7 @@ def start_from(model: PreTrainedModel, folder: Path, shape: LoraShape) -> None:
             f"{folder}: rank {found.rank} and alpha {found.alpha:g}, "
             f"[model] has rank {shape.rank} and alpha {shape.alpha:g}"
         )
-    trained = {
-        name.replace(f".{ADAPTER}.", ".").replace(".base_layer.", "."): parameter
-        for name, parameter in model.named_parameters()
-        if parameter.requires_grad
-    }
+    trained = trained_weights(model)
     unlike = [
         name
         for name in sorted(set(trained) | set(weights))

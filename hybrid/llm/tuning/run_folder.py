@@ -19,6 +19,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from hybrid.llm.grid.adapter import LoraShape, save_adapter
+from hybrid.llm.grid.lora import stored_name
 from hybrid.llm.grid.shipped import WEIGHTS_FILE
 from hybrid.llm.tuning.config import MODEL_FILE, TuneConfig
 from hybrid.llm.tuning.model import adapter_folder
@@ -70,19 +71,6 @@ class RunFolder:
         scores: Mapping[str, float],
     ) -> None:
         """Write checkpoints/NAME, complete or not at all; with an optimizer, what a resumed run needs is in it."""
-        with replacing(self.path / "checkpoints" / name) as new:
-            self._write(new, model, trained, optimizer, progress, scores)
-
-    def _write(
-        self,
-        new: Path,
-        model: PreTrainedModel,
-        trained: Mapping[str, Tensor],
-        optimizer: torch.optim.Optimizer | None,
-        progress: Progress,
-        scores: Mapping[str, float],
-    ) -> None:
-        new.mkdir()
         settings = self.config.model
         info = {
             "base_sha256": self.base_hash,
@@ -96,22 +84,26 @@ class RunFolder:
             "environment": environment(),
         }
         base = settings.name or settings.base
-        if settings.method == "lora":
-            plain = {
-                key.replace(".default.", ".").replace(".base_layer.", "."): w for key, w in trained.items()
-            }
-            save_adapter(new, plain, LoraShape(settings.rank, settings.alpha), base, info)
-        else:
-            save_file(
-                {key: w.detach().half().cpu().contiguous() for key, w in trained.items()},
-                new / MODEL_FILE,
-            )
-            model.config.to_json_file(new / "config.json")
-            write_json(new / "grid.json", {"base": base, **info})
-        if optimizer is not None:
-            weights = {key: weight.detach() for key, weight in trained.items()}
-            state = {"weights": weights, "optimizer": optimizer.state_dict(), "progress": asdict(progress)}
-            torch.save(state, new / STATE_FILE)
+        with replacing(self.path / "checkpoints" / name) as new:
+            new.mkdir()
+            if settings.method == "lora":
+                plain = {stored_name(key): w for key, w in trained.items()}
+                save_adapter(new, plain, LoraShape(settings.rank, settings.alpha), base, info)
+            else:
+                save_file(
+                    {key: w.detach().half().cpu().contiguous() for key, w in trained.items()},
+                    new / MODEL_FILE,
+                )
+                model.config.to_json_file(new / "config.json")
+                write_json(new / "grid.json", {"base": base, **info})
+            if optimizer is not None:
+                weights = {key: weight.detach() for key, weight in trained.items()}
+                state = {
+                    "weights": weights,
+                    "optimizer": optimizer.state_dict(),
+                    "progress": asdict(progress),
+                }
+                torch.save(state, new / STATE_FILE)
 
     def restore(
         self, trained: Mapping[str, Tensor], optimizer: torch.optim.Optimizer, device: torch.device
