@@ -127,6 +127,16 @@ def test_drafts_of_another_model_or_broken_are_refused(tmp_path: Path) -> None:
             RecordedProposer(None).load(path)
 
 
+@pytest.mark.parametrize("candidate", [["1x", 0.5, -1.0], ["12", "half", None], ["12", 0.5], 7])
+def test_drafts_with_candidates_that_are_none_are_refused(tmp_path: Path, candidate: object) -> None:
+    reply = {"text": "", "tokens": 1, "seconds": 0.1, "candidates": [candidate]}
+    row = {"asked": "x", "sample": 0, "llm": "parrot", "parameters": 1, "replies": [reply]}
+    path = tmp_path / "drafts.jsonl"
+    path.write_text(json.dumps(row) + "\n")
+    with pytest.raises(PuzzleError, match="line 1"):
+        RecordedProposer(None).load(path)
+
+
 # -- arms ----------------------------------------------------------------------------------------------------
 def test_unknown_arms_are_refused() -> None:
     assert arms.check("draft:oracle@30") == "draft:oracle@30"
