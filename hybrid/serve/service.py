@@ -19,7 +19,7 @@ from hybrid.serve.guard import Policy, error_body
 from hybrid.serve.inbox import Inbox, events, last_events
 from hybrid.serve.metrics import Metrics
 from hybrid.serve.reading import find_puzzle, known_task, read_puzzle, read_puzzles
-from hybrid.serve.schemas import MOST_READ, ChatRequest, ReadRequest, ScoreRequest, SolveRequest
+from hybrid.serve.schemas import MOST_READ, ChatRequest, PuzzleIn, ReadRequest, ScoreRequest, SolveRequest
 from hybrid.serve.worker import Call, Emit, Job, Work, Worker
 from hybrid.solving import NOBODY
 from trm import tasks
@@ -59,10 +59,7 @@ class Service:
     # -- solve ---------------------------------------------------------------------------------------------
     async def solve(self, body: SolveRequest, request: Request) -> Response:
         model = self.model(body.llm, body.refiner)
-        read = [
-            _read(item.question, item.task, model, item.id or f"puzzle-{number}")
-            for number, item in enumerate(body.items(), 1)
-        ]
+        read = await run_in_threadpool(_read_all, body.items(), model)
         if body.question is not None and isinstance(read[0], PuzzleError):
             raise RequestError(422, str(read[0]), "bad_puzzle", "question")
         if body.stream:
@@ -117,7 +114,7 @@ class Service:
         self, model: Model, body: SolveRequest, read: Sequence[Puzzle | PuzzleError]
     ) -> StreamingResponse:
         inbox = Inbox()
-        names = [p.id if isinstance(p, Puzzle) else f"puzzle-{n}" for n, p in enumerate(read, 1)]
+        names = [item.id or f"puzzle-{number}" for number, item in enumerate(body.items(), 1)]
         good = [number for number, puzzle in enumerate(read) if isinstance(puzzle, Puzzle)]
         works: list[Work] = []
         for place, number in enumerate(good):
@@ -149,11 +146,13 @@ class Service:
         model = self.model(NOBODY, body.refiner)
         refiner = model.pipeline.refiner
         assert refiner is not None  # nobody for both is no model
-        puzzle = _read(body.question, body.task, model, "puzzle-1")
+        (puzzle,) = await run_in_threadpool(
+            _read_all, [PuzzleIn(question=body.question, task=body.task)], model
+        )
         if isinstance(puzzle, PuzzleError):
             raise RequestError(422, str(puzzle), "bad_puzzle", "question")
         try:
-            candidates = [as_draft(puzzle, text) for text in body.candidates]
+            candidates = await run_in_threadpool(lambda: [as_draft(puzzle, text) for text in body.candidates])
         except PuzzleError as error:
             raise RequestError(422, str(error), "bad_candidate", "candidates") from None
 
@@ -232,11 +231,16 @@ class Service:
             self.metrics.answered(event.data.get("record", event.data))
 
 
-def _read(question: str | dict[str, Any], task: str | None, model: Model, name: str) -> Puzzle | PuzzleError:
-    try:
-        return read_puzzle(question, known_task(task, model.pipeline.refiner), name)
-    except PuzzleError as error:
-        return error
+def _read_all(items: Sequence[PuzzleIn], model: Model) -> list[Puzzle | PuzzleError]:
+    """The puzzles of a request, and errors in the places of those that cannot be read."""
+    found: list[Puzzle | PuzzleError] = []
+    for number, item in enumerate(items, 1):
+        try:
+            task = known_task(item.task, model.pipeline.refiner)
+            found.append(read_puzzle(item.question, task, item.id or f"puzzle-{number}"))
+        except PuzzleError as error:
+            found.append(error)
+    return found
 
 
 def _reply(event: Event) -> tuple[dict[str, Any], int]:

@@ -51,6 +51,13 @@ def test_several_puzzles_keep_their_order_and_a_bad_one_spoils_no_other(client: 
     assert second["error"]["code"] == "bad_puzzle"
 
 
+def test_a_stream_names_each_puzzle_as_the_request_did(client: TestClient) -> None:
+    puzzles = [{"question": "no puzzle", "id": "a"}, {"question": "none"}, {"question": doubles.SUDOKU}]
+    found = events(client.post("/v1/solve", json={"puzzles": puzzles, "stream": True}).text)
+    assert [data["puzzle"] for name, data in found if name == "error"] == ["a", "puzzle-2"]
+    assert {data["puzzle"] for name, data in found if name in ("step", "answer")} == {"puzzle-3"}
+
+
 def test_a_stream_tells_of_the_draft_every_step_and_the_answer(client: TestClient) -> None:
     reply = client.post("/v1/solve", json={"question": doubles.SUDOKU, "stream": True})
     assert reply.headers["content-type"].startswith("text/event-stream")
