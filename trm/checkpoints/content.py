@@ -57,7 +57,7 @@ def read_outline(path: Path, what: str) -> Any:
 
     A file of another form than this project writes is read as a whole.
     """
-    with suppress(Exception), ZipFile(path) as file:  # what is wrong with it, the other way of reading says
+    with suppress(Exception), ZipFile(path) as file:  # `read_tensors` says what is wrong
         (structure,) = (name for name in file.namelist() if name.endswith("/data.pkl"))
         folder = structure.removesuffix("data.pkl")
         if file.read(f"{folder}byteorder") == sys.byteorder.encode():

@@ -58,13 +58,15 @@ def convert(
     config: Annotated[
         Path | None,
         typer.Option(
-            help="JSON or YAML with the reference implementation's keys; all_config.yaml if it lies beside"
+            help="JSON or YAML file with the reference implementation's keys; if not given, all_config.yaml "
+            "beside the checkpoint"
         ),
     ] = None,
     identifiers: Annotated[
         Path | None,
         typer.Option(
-            help="identifiers.json of the training data (ARC): which embedding is whose; if not beside"
+            help="identifiers.json of the training data (ARC): the puzzle that each embedding belongs to; "
+            "if not given, the one beside the checkpoint"
         ),
     ] = None,
 ) -> None:

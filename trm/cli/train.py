@@ -105,11 +105,11 @@ def bench(
     ] = None,
     overrides: Annotated[list[str] | None, typer.Option("--set", metavar="SECTION.KEY=VALUE")] = None,
     checkpoint: Annotated[
-        str, typer.Option(help="infer: the engine's table for this checkpoint's expert, by batch")
+        str, typer.Option(help="infer: measure this checkpoint's expert, at several batch sizes")
     ] = "",
     data: Annotated[str, typer.Option(help="with --checkpoint: labelled puzzles, a few thousand")] = "",
     task: Annotated[str, typer.Option(help="with --checkpoint: the puzzles' task")] = "sudoku",
-    batches: Annotated[str, typer.Option(metavar="N,N", help="with --checkpoint: the table's rows")] = "",
+    batches: Annotated[str, typer.Option(metavar="N,N", help="with --checkpoint: the batch sizes")] = "",
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:

@@ -154,7 +154,7 @@ class EngineBench:
             }  # fmt: skip
 
     def company(self) -> Iterator[Figures]:
-        """The same puzzles in other company, in as many slots and alone: how far the confidence moves."""
+        """How far the confidence moves when the same puzzles share their batch with others, or with none."""
         some = self.rollouts[: min(len(self.rollouts), self.slots)]
         together = self.engine.run(some, INFERENCE_STEPS)
         order = np.random.default_rng(0).permutation(len(some))
