@@ -137,15 +137,15 @@ def compare(
         print(f"compare: interrupted; --out {out} --resume continues", file=sys.stderr)
         raise typer.Exit(130) from None
     state.wait_for_everyone()
-    proposer = comparison.setting.proposer
-    failed = len(proposer.failed) if proposer is not None else 0
+    setting = comparison.setting
+    failed = sum(len(p.failed) for p in (setting.proposer, *setting.variants.values()) if p is not None)
     if state.is_main_process:
         finish(out, environment(comparison, state.num_processes))
-    for reason in [
-        *([] if finished else ["the time is up"]),
-        *([f"{failed} puzzles lack drafts"] * (failed > 0)),
-    ]:
-        print(f"compare: {reason}; --out {out} --resume continues", file=sys.stderr)
+    if not finished:
+        print(f"compare: the time is up; --out {out} --resume continues", file=sys.stderr)
+    if failed:
+        lack = "1 puzzle lacks" if failed == 1 else f"{failed} puzzles lack"
+        print(f"compare: {lack} drafts; --out {out} --resume asks again", file=sys.stderr)
     raise typer.Exit(0 if finished and not failed else INCOMPLETE)
 
 

@@ -35,9 +35,9 @@ def repair_fingerprint(puzzle: Puzzle, feedback: Feedback, seed: int) -> str:
     return _hash(json.dumps([messages, seed]))
 
 
-def _answered(reply: Reply) -> bool:
-    """Whether a model wrote or read anything: else its server failed on this request."""
-    return reply.error is None or bool(reply.text or reply.tokens or reply.prompt_tokens)
+def _reason(replies: Replies) -> str | None:
+    """Why a server failed to answer one of these, so that it is to be asked again; None where it failed at none."""
+    return next((reply.error for reply in replies if reply.unanswered), None)
 
 
 def _reply(fields: dict[str, Any]) -> Reply:
@@ -45,6 +45,7 @@ def _reply(fields: dict[str, Any]) -> Reply:
     reply = Reply(**fields)
     kinds: list[tuple[Any, Any]] = [(reply.text, str), (reply.error, str | None)]
     kinds += [(reply.tokens, int), (reply.prompt_tokens, int), (reply.seconds, int | float)]
+    kinds += [(reply.unanswered, bool)]
     for text, share, score in reply.candidates:
         read_cells(text)
         kinds += [(share, int | float), (score, int | float | None)]
@@ -84,7 +85,7 @@ class RecordedProposer:
     def load(self, path: Path) -> int:
         """Take in a file of replies; returns how many drafts it holds. Raises PuzzleError for another model's.
 
-        Requests that a server failed to answer are asked again where there is a live model.
+        Replies that a server failed to write are no drafts.
         """
         try:
             lines = jsonl.read(path)
@@ -109,7 +110,7 @@ class RecordedProposer:
             if self.name not in (None, name):
                 raise PuzzleError(f"{path}, line {line.number}: a draft of {name}, expected {self.name}")
             self.name, self.parameters = name, parameters
-            if self.live is None or all(map(_answered, replies)):
+            if _reason(replies) is None:
                 self.replies[key] = replies
         return len(lines)
 
@@ -119,13 +120,17 @@ class RecordedProposer:
         They are asked for together; after a failure one by one, so that it costs its own puzzle alone. A model that
         fails `FAILURES_IN_A_ROW` times is not asked about the others.
         """
-        error = self._ask(puzzles, concurrency)
-        if error is None or len(puzzles) == 1:
-            return error
+        try:
+            return self._ask(puzzles, concurrency)
+        except ProposerError as failure:
+            error = str(failure)
         in_a_row = 0
-        for puzzle in puzzles:
-            failure = self._ask([puzzle], 1)
-            error, in_a_row = failure or error, in_a_row + 1 if failure else 0
+        for puzzle in puzzles if len(puzzles) > 1 else ():
+            try:
+                error = self._ask([puzzle], 1) or error
+                in_a_row = 0
+            except ProposerError as failure:
+                error, in_a_row = str(failure), in_a_row + 1
             if in_a_row == FAILURES_IN_A_ROW:
                 break
         return error
@@ -136,20 +141,21 @@ class RecordedProposer:
             self.live.stop()
 
     def _ask(self, puzzles: Sequence[Puzzle], concurrency: int) -> str | None:
+        """Ask about the puzzles without drafts. Returns why one was not answered, if any; raises ProposerError."""
         missing = [p for p in puzzles if not self.has_drafts(p)]
         self.failed.difference_update(map(fingerprint, puzzles))
         if not missing or self.live is None:
             return None
+        reasons: list[str] = []
 
         def keep(puzzle: Puzzle, replies: list[Replies]) -> None:
-            self._keep(fingerprint(puzzle), puzzle, replies)
+            reasons.extend(self._keep(fingerprint(puzzle), puzzle, replies))
 
         try:
             self.live.replies_to(missing, self.drafts, seed=self.seed, concurrency=concurrency, done=keep)
-        except ProposerError as error:
+        finally:
             self.failed |= {fingerprint(p) for p in missing if not self.has_drafts(p)}
-            return str(error)
-        return None
+        return next(iter(reasons), None)
 
     @property
     def has_views(self) -> bool:
@@ -201,6 +207,7 @@ class RecordedProposer:
         """The drafts on file, else new ones. Raises ProposerError where a live model cannot be asked."""
         request = fingerprint(puzzle) if feedback is None else repair_fingerprint(puzzle, feedback, seed)
         wanted = drafts if feedback is not None else max(drafts, self.drafts)
+        new: Sequence[Replies] = ()
         if self.live is not None and not self._has(request, wanted):
             try:
                 new = self.live.replies(puzzle, wanted, feedback, self.seed if feedback is None else seed)
@@ -209,13 +216,19 @@ class RecordedProposer:
                 raise
             self._keep(request, puzzle, new)
         none = (Reply("", 0, 0.0, "not among the drafts on file"),) * len(puzzle.inputs)
-        return [read_draft(puzzle, self.replies.get((request, sample), none)) for sample in range(drafts)]
+        found = dict(enumerate(new)) or {n: self.replies.get((request, n), none) for n in range(drafts)}
+        return [read_draft(puzzle, found[sample]) for sample in range(drafts)]
 
-    def _keep(self, request: str, puzzle: Puzzle, new: Sequence[Replies]) -> None:
+    def _keep(self, request: str, puzzle: Puzzle, new: Sequence[Replies]) -> list[str]:
+        """Keep what was answered; returns why the others were not."""
+        answered = {sample: replies for sample, replies in enumerate(new) if _reason(replies) is None}
+        reasons = [reason for replies in new if (reason := _reason(replies)) is not None]
+        if reasons:
+            self.failed.add(fingerprint(puzzle))
         with self.lock:
-            self.replies |= {(request, sample): replies for sample, replies in enumerate(new)}
+            self.replies |= {(request, sample): replies for sample, replies in answered.items()}
             if self.path is None:
-                return
+                return reasons
             rows = [
                 {
                     "task": puzzle.task,
@@ -226,6 +239,7 @@ class RecordedProposer:
                     "parameters": self.parameters,
                     "replies": [asdict(reply) for reply in replies],
                 }
-                for sample, replies in enumerate(new)
+                for sample, replies in answered.items()
             ]
             jsonl.append(self.path, rows)
+        return reasons

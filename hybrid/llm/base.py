@@ -34,7 +34,10 @@ class Request:
 
 @dataclass(frozen=True)
 class Reply:
-    """One completion. A failed one is a value too, so that it is counted: `error` says what was wrong."""
+    """One completion. A failed one is a value too, so that it is counted: `error` says what was wrong.
+
+    unanswered: no model wrote it, for its server failed on this request; asked again, it may answer.
+    """
 
     text: str
     tokens: int  # generated
@@ -43,6 +46,7 @@ class Reply:
     prompt_tokens: int = 0  # read; 0 where a server does not say
     # Grids as text with their shares of views and scores, of a model that names several (`ProposedGrid`).
     candidates: Sequence[tuple[str, float, float | None]] = ()
+    unanswered: bool = False
 
 
 OnReplies = Callable[[int, list[Reply]], None]  # takes a request's number and its replies

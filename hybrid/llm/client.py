@@ -27,6 +27,8 @@ T = TypeVar("T")
 TEMPERATURE, TOP_P = 0.8, 0.95
 SAMPLES_AT_ONCE = 8  # of one request
 FAILURES_IN_A_ROW = 3  # with no answer in between: then it is the server that fails, not the requests
+# What servers say of a request that they will never answer, such as one that is too long.
+UNACCEPTABLE = frozenset({400, 413, 422})
 # What servers say of a response_format that they don't know.
 _NO_SCHEMAS = frozenset({400, 404, 415, 422, 500, 501})
 # Of servers that have a model and cannot list it (`transformers serve`).
@@ -184,11 +186,12 @@ class ServerLLM:
     def _reply(self, outcome: Reply | Refused, seconds: float) -> Reply:
         if isinstance(outcome, Reply):
             return replace(outcome, seconds=seconds, text=self.connection.redact(outcome.text))
-        return Reply("", 0, seconds, self.connection.redact(f"{self.connection.shown}: {outcome}"))
+        error = self.connection.redact(f"{self.connection.shown}: {outcome}")
+        return Reply("", 0, seconds, error, unanswered=outcome.status not in UNACCEPTABLE)
 
     def _concerns_one(self, refusal: Refused) -> bool:
         """Whether others may well be answered, though none was of the call in which this request was refused."""
-        if refusal.status in (400, 413, 422):
+        if refusal.status in UNACCEPTABLE:
             return (
                 self._answers > 0
                 or re.search(r"context|token|too (long|large)", str(refusal), re.I) is not None
@@ -217,9 +220,8 @@ class ServerLLM:
             if error.status is None or error.status >= 300:
                 self._failures += 1
                 return error
-            reply = Reply(
-                "", 0, 0.0, self.connection.redact(str(error))
-            )  # it answered, but nothing that can be used
+            # It answered, but nothing that can be used.
+            reply = Reply("", 0, 0.0, self.connection.redact(str(error)), unanswered=True)
         # A server that knows no schema may ignore it and say what it likes.
         if "response_format" in body and reply.text.strip() and not reply.text.lstrip().startswith("{"):
             return await self._ask(client, self._in_next_dialect(body))

@@ -97,17 +97,31 @@ def test_a_server_that_is_gone_is_not_asked_about_every_puzzle() -> None:
 def test_requests_that_a_server_failed_to_answer_are_asked_again_when_resumed(tmp_path: Path) -> None:
     class Refusing(ScriptedLLM):
         def reply(self, request: Request, samples: int) -> list[Reply]:
-            return [Reply("", 0, 0.1, "500: out of memory")]
+            return [Reply("", 0, 0.1, "500: out of memory", unanswered=True)]
 
     path = tmp_path / "drafts.jsonl"
-    (draft,) = doubles.recorded(path=path, llm=Refusing(), drafts=1).propose(PUZZLE)
+    refused = doubles.recorded(path=path, llm=Refusing(), drafts=1)
+    (draft,) = refused.propose(PUZZLE)
     assert (draft.grids, "out of memory" in (draft.error or "")) == (None, True)
+    assert refused.unavailable(PUZZLE)
     live = RecordedProposer(path, ChatProposer(Parrot(WRONG, name="scripted")), 1)
     live.load(path)
     assert not live.has_drafts(PUZZLE)
+    assert live.propose(PUZZLE)[0].text == WRONG
     on_file = RecordedProposer(None, None, 1)
     on_file.load(path)
     assert on_file.has_drafts(PUZZLE)
+
+
+def test_a_prompt_that_is_too_long_is_not_asked_again(tmp_path: Path) -> None:
+    class Short(ScriptedLLM):
+        def reply(self, request: Request, samples: int) -> list[Reply]:
+            return [Reply("", 0, 0.1, "400: maximum context length is 64 tokens")]
+
+    proposer = doubles.recorded(path=tmp_path / "drafts.jsonl", llm=Short(), drafts=1)
+    assert proposer.prepare([PUZZLE], 1) is None
+    assert proposer.has_drafts(PUZZLE)
+    assert not proposer.unavailable(PUZZLE)
 
 
 def test_what_is_not_on_file_is_a_counted_failure() -> None:

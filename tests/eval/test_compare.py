@@ -312,17 +312,22 @@ class Server(doubles.ScriptedLLM):
     """A server that fails about one puzzle as long as it is told to."""
 
     failing: str | None = None
+    raises = True
 
     def reply(self, request: Request, samples: int) -> list[Reply]:
         if self.failing is not None and self.failing in request.messages[-1]["content"]:
+            if not self.raises:
+                return [Reply("", 0, 0.1, "localhost: 500, connection refused", unanswered=True)] * samples
             raise BackendError("localhost: connection refused")
         return [Reply(WRONG, 10, 0.1, None, 5)] * samples
 
 
+@pytest.mark.parametrize("raises", [True, False])
 def test_a_server_that_fails_about_a_puzzle_costs_that_one_alone(
-    tmp_path: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch, raises: bool
 ) -> None:
     server, out = Server(), tmp_path / "out"
+    server.raises = raises
     monkeypatch.setattr("eval.prepare.connect", lambda name, device: server)
     puzzles = puzzles_for("sudoku", 4, 0, None)
     second_row = puzzles[2].grid[1].tolist()
@@ -332,6 +337,7 @@ def test_a_server_that_fails_about_a_puzzle_costs_that_one_alone(
     done = call(*asked, "--out", out)
     assert done.exit_code == 1, done.output
     assert "connection refused" in done.output
+    assert "1 puzzle lacks drafts" in done.output
     assert "--resume" in done.output
 
     def counts() -> dict[str, int]:

@@ -94,6 +94,8 @@ def test_a_request_that_fails_costs_only_its_own_replies(failure: Any) -> None:
         failed = replies.pop(3)
         assert [[reply.text for reply in of_request] for of_request in replies] == [["4", "4"]] * 6
         assert all(reply.error and not reply.text and reply.tokens == 0 for reply in failed)
+        final = isinstance(failure, httpx.Response) and failure.status_code in (400, 422)
+        assert [reply.unanswered for reply in failed] == [not final] * 2
 
 
 def test_a_server_that_fails_every_request_is_given_up() -> None:
