@@ -5,9 +5,11 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 
-# A CUDA graph under capture owns its device's random generator: sampling by another thread would fail, or would be
-# recorded into the graph. Whoever captures a graph or samples on an accelerator holds this lock meanwhile.
-GRAPH_CAPTURE_LOCK = threading.Lock()
+# A CUDA graph under capture owns its device's random generator, and nobody may wait for the whole device meanwhile:
+# sampling by another thread would fail, or would be recorded into the graph. Whoever captures a graph, samples on an
+# accelerator, waits for all of it, or draws from PyTorch's global random numbers while other threads may do so too
+# holds this lock meanwhile.
+GRAPH_CAPTURE_LOCK = threading.RLock()
 
 
 class DeviceError(ValueError):

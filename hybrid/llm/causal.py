@@ -107,8 +107,8 @@ class CausalLM:
 
         accelerators = [] if self.device == "cpu" else [torch.device(self.device)]
         own_randomness = torch.random.fork_rng(accelerators, device_type=self.device.partition(":")[0])
-        no_capture = GRAPH_CAPTURE_LOCK if accelerators else nullcontext()
-        with self._lock, no_capture, quiet(), torch.inference_mode(), own_randomness:
+        shared = GRAPH_CAPTURE_LOCK if accelerators or samples > 1 else nullcontext()
+        with self._lock, shared, quiet(), torch.inference_mode(), own_randomness:
             self._stopped.clear()
             torch.manual_seed(seed)
             for batch in _batches(row for row in rows if row.max_tokens > 0):

@@ -17,8 +17,9 @@ from hybrid.serve.app import create_app
 from hybrid.serve.catalogue import load
 from hybrid.serve.connection import BoundedConnection
 from hybrid.serve.guard import Policy
+from hybrid.serve.jobs import Relay
 from hybrid.serve.service import Service, Settings
-from hybrid.serve.worker import Relay, Worker
+from hybrid.serve.worker import Worker
 from hybrid.solving import NOBODY
 
 TOKEN_VARIABLE = "HYBRID_TOKEN"

@@ -10,7 +10,8 @@ from contextlib import suppress
 from starlette.requests import Request
 
 from hybrid.serve.events import Event, error_event
-from hybrid.serve.worker import Emit, Work, Worker
+from hybrid.serve.jobs import Emit, Work
+from hybrid.serve.worker import Worker
 
 GRACE_SECONDS = 60.0  # that stopped work may take to end: a draft or a step cannot be cut short everywhere
 ALIVE_SECONDS = 10.0  # of silence after which a stream says that it is alive

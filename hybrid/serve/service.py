@@ -17,10 +17,11 @@ from hybrid.serve.catalogue import Catalogue, Model, UnknownModelError
 from hybrid.serve.events import Event
 from hybrid.serve.guard import Policy, error_body
 from hybrid.serve.inbox import Inbox, events, last_events
+from hybrid.serve.jobs import Call, Emit, Job, Work
 from hybrid.serve.metrics import Metrics
 from hybrid.serve.reading import find_puzzle, known_task, read_puzzle, read_puzzles
 from hybrid.serve.schemas import MOST_READ, ChatRequest, PuzzleIn, ReadRequest, ScoreRequest, SolveRequest
-from hybrid.serve.worker import Call, Emit, Job, Work, Worker
+from hybrid.serve.worker import Worker
 from hybrid.solving import NOBODY
 from trm import tasks
 from trm.grid import PuzzleError
@@ -160,7 +161,12 @@ class Service:
             found = refiner.score(puzzle, candidates)
             return Event("answer", {"scores": [round(float(score), 6) for score in found]})
 
-        ended = await last_events(self.worker, [partial(Call, scores)], self.settings.limit_seconds, request)
+        ended = await last_events(
+            self.worker,
+            [partial(Call, scores, adapts=refiner.pool.adapts(puzzle.task))],
+            self.settings.limit_seconds,
+            request,
+        )
         if ended is None:
             return Response(status_code=499)
         data, status = _reply(ended[0])

@@ -2,10 +2,12 @@
 
     python tests/tools/load_serve.py --clients 200 --requests 2000
     python tests/tools/load_serve.py --url http://127.0.0.1:8000 --clients 20 --requests 40
+    python tests/tools/load_serve.py --url http://127.0.0.1:8000 --beside-arc
 
 Without --url it starts a server over a scripted network in a process of its own: what is measured is the server, not
 a network. It prints the seconds that a request took, and how the server's memory grew. Exit 1 if an answer is
-missing, wrong, or another client's.
+missing, wrong, or another client's. With --beside-arc one client asks Sudokus before an ARC task is asked, and while
+it is answered.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ import httpx
 ROOT = Path(__file__).parents[2]
 SUDOKU = "53..7....6..195....98....6.8...6...34..8.3..17...2...6.6....28....419..5....8..79"
 SOLUTION = "534678912672195348198342567859761423426853791713924856961537284287419635345286179"
+ARC = {"train": [{"input": [[1, 2, 0]], "output": [[0, 2, 1]]}], "test": [{"input": [[3, 4, 0]]}]}
 PATIENCE_SECONDS = 120.0
 
 
@@ -54,6 +57,39 @@ async def ask_often(address: str, clients: int, requests: int) -> tuple[list[flo
     return sorted(seconds), outcomes, came_back
 
 
+async def ask_beside_arc(address: str, before: int) -> bool:
+    """Print the seconds of Sudokus before and beside an ARC task; whether each was answered rightly."""
+    arc = {"question": ARC, "llm": "none"}
+    right = True
+    async with httpx.AsyncClient(timeout=10 * PATIENCE_SECONDS, trust_env=False) as client:
+
+        async def sudoku() -> float:
+            nonlocal right
+            begun = time.perf_counter()
+            reply = await client.post(f"{address}/v1/solve", json={"question": SUDOKU, "llm": "none"})
+            right &= reply.json().get("answer") == SOLUTION
+            return time.perf_counter() - begun
+
+        async def task() -> float:
+            begun = time.perf_counter()
+            (await client.post(f"{address}/v1/solve", json=arc)).raise_for_status()
+            return time.perf_counter() - begun
+
+        await sudoku()  # the network is loaded
+        alone = [await sudoku() for _ in range(before)]
+        waiting = asyncio.create_task(task())
+        await asyncio.sleep(1)
+        beside = []
+        while not waiting.done():
+            beside.append(await sudoku())
+    for name, seconds in (("before", sorted(alone)), ("beside", sorted(beside))):
+        print(
+            f"{len(seconds)} Sudokus {name}: median {seconds[len(seconds) // 2]:.2f} s, longest {seconds[-1]:.2f} s"
+        )
+    print(f"the ARC task: {waiting.result():.1f} s")
+    return right
+
+
 def memory(pid: int) -> float:
     """Resident MiB of a process."""
     pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
@@ -77,7 +113,10 @@ def main() -> int:
     parser.add_argument("--requests", type=int, default=2000, help="in all")
     parser.add_argument("--queue", type=int, default=256)
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--beside-arc", action="store_true", help="of the server at --url")
     options = parser.parse_args()
+    if options.beside_arc:
+        return 0 if asyncio.run(ask_beside_arc(options.url, 20)) else 1
     if options.serve:
         serve(options.queue)
         return 0

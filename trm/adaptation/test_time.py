@@ -18,6 +18,7 @@ import torch
 from trm.checkpoints.format import Expert, with_one_embedding
 from trm.config import ConfigError, from_dict
 from trm.data.pairs import PairDataset
+from trm.device import GRAPH_CAPTURE_LOCK
 from trm.model.config import TRMConfig
 from trm.model.network import TRM
 from trm.tasks import Puzzle, get
@@ -201,8 +202,8 @@ class TestTimeTrainer:
         where = torch.cuda.device(self.device) if self.compiled else nullcontext()
         with where, torch.inference_mode(False), torch.enable_grad():
             learner = self._begin(puzzle, self.config.seed if seed is None else seed)
-            if self.compiled:
-                torch.cuda.synchronize()  # what was set on one stream is read on another
+            if self.stream is not None:  # waiting for the whole device would break another thread's capture
+                torch.cuda.current_stream().synchronize()  # what was set on one stream is read on another
             begun, step, behind, measuring = time.perf_counter(), 0, 0.0, False
             total = self.config.steps or (self.config.seconds if seconds is None else seconds)
             if deadline is not None and not self.config.steps:
@@ -215,13 +216,13 @@ class TestTimeTrainer:
                     learner.set_step(step, behind / total)
                     learner.step()
                 step += 1
-                if self.compiled and step % SYNCHRONISE_EVERY == 0:
-                    torch.cuda.synchronize()  # the clock must not run ahead of the device
+                if self.stream is not None and step % SYNCHRONISE_EVERY == 0:
+                    self.stream.synchronize()  # the clock must not run ahead of the device
                 behind = step if self.config.steps else time.perf_counter() - begun
                 if progress is not None:
                     progress(min(int(behind), int(total)), int(total))
-            if self.compiled:
-                torch.cuda.synchronize()
+            if self.stream is not None:
+                self.stream.synchronize()
             meters = dict(zip(METERS, learner.meters.tolist(), strict=True))
             return Adapted(self.network(), step, meters["right"] / max(1.0, meters["finished"]))
 
@@ -233,7 +234,8 @@ class TestTimeTrainer:
             bank = PairDataset(self.task, [puzzle], True, self.model.device, MOST_PAIRS, share)
             self.learner = Learner(self.recipe, self.model, bank, None, self.stream)
             if self.compiled:
-                self.learner.warm_up(0, 0.0)
+                with GRAPH_CAPTURE_LOCK:  # compiling waits for the whole device
+                    self.learner.warm_up(0, 0.0)
                 self.model.load_state_dict(self.start)
         self.learner.bank.replace([puzzle])
         self.learner.reset(seed)
@@ -250,5 +252,5 @@ class TestTimeTrainer:
 
 def _untrained(shape: TRMConfig) -> TRM:
     """A network whose weights are to be set. The caller's random numbers are left alone."""
-    with torch.random.fork_rng(devices=[]):
+    with GRAPH_CAPTURE_LOCK, torch.random.fork_rng(devices=[]):
         return TRM(shape)

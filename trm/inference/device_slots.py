@@ -187,10 +187,11 @@ class DeviceSlots:
                 for _ in range(WARM_UP_STEPS):
                     self._step(noisy)
             torch.cuda.current_stream().wait_stream(stream)
-            torch.cuda.synchronize()
             graph = torch.cuda.CUDAGraph()
-            with GRAPH_CAPTURE_LOCK, torch.cuda.graph(graph, capture_error_mode="thread_local"):
-                self._step(noisy)
+            with GRAPH_CAPTURE_LOCK:
+                torch.cuda.synchronize()
+                with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+                    self._step(noisy)
             self.graphs[noisy] = graph
         except torch.cuda.OutOfMemoryError:
             raise

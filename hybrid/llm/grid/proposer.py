@@ -6,9 +6,10 @@ and scored; on a GPU the model is trained on the demonstrations first.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 
@@ -61,6 +62,7 @@ class GridProposer:
     ) -> None:
         self.model, self.note = model, note
         self._solver = DemonstrationSolver(model, fits, budget_seconds)
+        self._lock = threading.Lock()
         self.name: str | None = f"{name}, fitted" if self.fits else name
         self._plain_name = name
         self.device = model.decoder.device.type
@@ -173,8 +175,8 @@ class GridProposer:
         return result
 
     def _alone(self) -> AbstractContextManager[object]:
-        """Capturing a graph and another thread's work on the same GPU do not go together."""
-        return GRAPH_CAPTURE_LOCK if self.device != "cpu" else nullcontext()
+        """One draft at a time: they share the decoder's caches, and a GPU with those who capture graphs."""
+        return GRAPH_CAPTURE_LOCK if self.device != "cpu" else self._lock
 
     # -- puzzles with rules ------------------------------------------------------------------------------
     def _fill(self, puzzles: Sequence[Puzzle], drafts: int, seed: int) -> list[list[Draft]]:

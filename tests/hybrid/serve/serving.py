@@ -19,8 +19,9 @@ from hybrid.serve.app import create_app
 from hybrid.serve.catalogue import Catalogue
 from hybrid.serve.command import server_config
 from hybrid.serve.guard import Policy
+from hybrid.serve.jobs import Relay
 from hybrid.serve.service import Service, Settings
-from hybrid.serve.worker import Relay, Worker
+from hybrid.serve.worker import Worker
 from trm.checkpoints.format import Checkpoint, Expert
 from trm.inference.proposals import Draft, Feedback, ProposedGrid
 from trm.inference.provider import ModelPool

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from urllib.request import urlopen
@@ -14,15 +14,14 @@ import doubles
 import httpx
 import numpy as np
 import pytest
+from arc_expert import QUICK, arc_expert
 from serving import Serve, listening, plays, service, tiny
 
-from hybrid.answer import Answer
-from hybrid.serve.events import Event
-from hybrid.serve.reading import read_puzzle
-from hybrid.serve.worker import Job
-from trm.inference.config import SearchConfig
-from trm.inference.state import SolveState
-from trm.tasks import Status, Verdict
+from hybrid.serve.service import Service
+from trm.adaptation.test_time import TestTimeTrainer
+from trm.checkpoints.format import Checkpoint
+from trm.inference.refiner import Refiner
+from trm.tasks import Puzzle
 
 ARC = '{"train": [{"input": [[1, 0]], "output": [[0, 1]]}], "test": [{"input": [[2, 0]]}]}'
 PUZZLE = {"question": doubles.SUDOKU, "llm": "none"}
@@ -76,30 +75,64 @@ def test_puzzles_that_wait_together_are_one_batch() -> None:
     assert doubles.batches(network) == [1, 5]
 
 
-def test_puzzles_without_adaptation_go_between_those_with(monkeypatch: pytest.MonkeyPatch) -> None:
-    made = service()
-    model, order = made.catalogue.model("none"), list[str]()
-    refiner = model.pipeline.refiner
-    assert refiner is not None
-    monkeypatch.setattr(refiner.pool, "adapts", lambda task: task == "arc")
+class SlowAdaptation:
+    """Network adaptations that go on until they are let go."""
 
-    def solved(states: Sequence[SolveState], config: SearchConfig) -> Iterator[tuple[SolveState, Answer]]:
-        for state in states:
-            yield state, Answer(state.puzzle, None, Verdict(Status.UNSOLVED, ("not tried",)), None)
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self.begun, self.open = threading.Event(), threading.Event()
+        adapt = TestTimeTrainer.adapt
 
-    monkeypatch.setattr(type(model.pipeline), "solve_states", lambda self, *rest: solved(*rest))
+        def slow(
+            trainer: TestTimeTrainer, puzzle: Puzzle, progress: Callable[[int, int], None], *rest: Any
+        ) -> Any:
+            self.begun.set()
+            while not self.open.wait(0.01):
+                progress(1, 30)
+            return adapt(trainer, puzzle, progress, *rest)
 
-    def hear(event: Event) -> None:
-        if event.last:
-            order.append(event.data["id"])
+        patch.setattr(TestTimeTrainer, "adapt", slow)
 
-    puzzles = {"arc-1": ARC, "arc-2": ARC, "a": doubles.SUDOKU, "arc-3": ARC, "b": doubles.SUDOKU}
-    jobs = [Job(model, read_puzzle(q, None, name), SearchConfig(), hear) for name, q in puzzles.items()]
-    made.worker.submit(jobs)
-    made.worker.start()
-    until(lambda: len(order) == 5)
-    made.worker.close()
-    assert order == ["arc-1", "a", "b", "arc-2", "arc-3"]
+
+def untrained() -> Checkpoint:
+    """An expert for Sudokus, and one for ARC that is adapted to each task."""
+    return Checkpoint("both", {**tiny().pool.checkpoint.experts, "arc": arc_expert()})
+
+
+def adapting(experts: Checkpoint) -> Service:
+    return service(Refiner.from_checkpoint(experts, "cpu", adaptation=QUICK))
+
+
+def without_seconds(record: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in record.items() if key != "seconds"}
+
+
+def test_others_are_answered_while_a_network_is_adapted(monkeypatch: pytest.MonkeyPatch) -> None:
+    sudoku = PUZZLE | {"steps": 2, "restarts": 2}
+    arc = {"question": ARC, "llm": "none", "restarts": 2}
+    experts = untrained()
+    with listening(adapting(experts)) as address:
+        alone = [httpx.post(f"{address}/v1/solve", json=body).json() for body in (sudoku, arc)]
+    adaptation = SlowAdaptation(monkeypatch)
+    with listening(adapting(experts)) as address, ThreadPoolExecutor(2) as pool:
+        waiting = [pool.submit(httpx.post, f"{address}/v1/solve", json=arc, timeout=60) for _ in range(2)]
+        assert adaptation.begun.wait(10)
+        beside = [httpx.post(f"{address}/v1/solve", json=sudoku, timeout=10).json() for _ in range(3)]
+        until(lambda: health(address)["waiting"] == 1)  # one ARC task after the other
+        assert not any(reply.done() for reply in waiting)
+        adaptation.open.set()
+        adapted = [reply.result().json() for reply in waiting]
+    assert [without_seconds(record) for record in beside] == [without_seconds(alone[0])] * 3
+    assert [without_seconds(record) for record in adapted] == [without_seconds(alone[1])] * 2
+    assert alone[1]["status"] == "unverified"
+
+
+def test_a_client_that_leaves_ends_its_adaptation(monkeypatch: pytest.MonkeyPatch) -> None:
+    adaptation = SlowAdaptation(monkeypatch)
+    with listening(adapting(untrained())) as address:
+        with pytest.raises(httpx.ReadTimeout):
+            httpx.post(f"{address}/v1/solve", json={"question": ARC, "llm": "none"}, timeout=0.5)
+        assert adaptation.begun.wait(10)
+        until(lambda: health(address)["running"] == 0)
 
 
 def test_a_full_queue_asks_to_come_back() -> None:
