@@ -11,7 +11,7 @@ import typer
 from hybrid import cli_scores, cli_serve, inputs
 from hybrid.cli_common import Goal, Start, TaskName, fail, importing, task_named
 from hybrid.submission import SubmissionFile
-from trm import __version__, streams, tasks
+from trm import __version__, streams
 from trm.grid import PuzzleError
 from trm.inference.config import SearchConfig
 from trm.tasks.own_grid import lacks_symbols
@@ -201,15 +201,14 @@ def _run(
         except MissingError as error:
             fail(error, 3)
     try:
-        loaded = inputs.read(names or [], kind, inputs.ends_of(*ends))
+        puzzles = inputs.read(names or [], kind, inputs.ends_of(*ends))
     except PuzzleError as error:
         fail(error)
-    for line in inputs.messages(loaded):
+    for line in puzzles.messages:
         print(f"hybrid: {message_line(line)}", file=sys.stderr)
-    if not loaded:
-        fail(f"no PUZZLE given, and no sample is bundled of {task}")
-    puzzles = [item for item in loaded if isinstance(item, tasks.Puzzle)]
-    if not puzzles:
+    if not len(puzzles):
+        if not puzzles.errors:
+            fail(f"no PUZZLE given, and no sample is bundled of {task}")
         raise typer.Exit(2)
     try:
         submitted = (
@@ -235,8 +234,8 @@ def _run(
     for option, file in (("-o", out), ("--submission", submission)):
         if file is not None and inputs.includes([*(names or [inputs.STDIN]), *models], file):
             fail(f"{option} {file}: is read by this very command, expected another file")
-    code = solving.run(puzzles, setup, config, Output(out, as_json, resume), submitted)
-    raise typer.Exit(solving.worst([code, 2]) if len(puzzles) < len(loaded) and code != 130 else code)
+    code = solving.run(puzzles, setup, config, Output(out, as_json, resume), submitted, puzzles.tasks)
+    raise typer.Exit(solving.worst([code, 2]) if puzzles.errors and code != 130 else code)
 
 
 @app.command(epilog="Example: hybrid pull qwen")

@@ -8,15 +8,16 @@ import re
 import stat
 import sys
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
 from trm import tasks
 from trm.data.arc_files import solutions_of
-from trm.data.files import Loaded, load
+from trm.data.files import Source, source
+from trm.data.items import Names
 from trm.grid import PuzzleError
 from trm.tasks import Puzzle
 from trm.tasks.base import Ends
@@ -24,15 +25,58 @@ from trm.tasks.base import Ends
 STDIN = "-"
 
 
-def read(specs: Sequence[str], task: str | None, ends: Ends | None = None) -> Loaded:
+class Named:
+    """The puzzles that a command line names, in order, each with an id of its own. They can be gone through many
+    times: long files of lines are read anew each time, so that they need not be in memory.
+
+    messages: what to tell of what was read. errors: how many puzzles could not be. tasks: those of the others.
+    """
+
+    def __init__(self, sources: Sequence[Source]) -> None:
+        """Reads all of it once. Raises PuzzleError where a file changes meanwhile."""
+        self._sources = sources
+        self._count = self.errors = 0
+        self.tasks: set[str] = set()
+        self.messages = messages(self._counted())
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __iter__(self) -> Iterator[Puzzle]:
+        return (item for item in self._items() if isinstance(item, Puzzle))
+
+    def _items(self) -> Iterator[Puzzle | PuzzleError]:
+        """Ids are made distinct: two inline puzzles, or two files of one name, would share theirs."""
+        names, again = Names(), Counter[str]()
+        for read_again in self._sources:
+            for item in read_again():
+                if isinstance(item, Puzzle) and not names.add(item.id):
+                    again[item.id] += 1
+                    item = replace(item, id=f"{item.id}#{again[item.id] + 1}")
+                yield item
+
+    def _counted(self) -> Iterator[Puzzle | PuzzleError]:
+        for item in self._items():
+            if isinstance(item, Puzzle):
+                self._count += 1
+                self.tasks.add(item.task)
+            else:
+                self.errors += 1
+            yield item
+
+
+def read(specs: Sequence[str], task: str | None, ends: Ends | None = None) -> Named:
     """The puzzles of files, inline text and `-`; of piped standard input if none is named; else samples.
 
-    ends: the start and goal of mazes that show none.
+    ends: the start and goal of mazes that show none. Raises PuzzleError where there is no room for a copy of what is
+    piped.
     """
     if not specs and not piped():
-        kinds = [task] if task else tasks.names()
-        return [sample for kind in kinds for sample in tasks.get(kind).samples()[:1]]
-    return _apart([item for spec in specs or [STDIN] for item in load(spec, task, ends)])
+        samples = [
+            sample for kind in ([task] if task else tasks.names()) for sample in tasks.get(kind).samples()[:1]
+        ]
+        return Named([lambda: samples])
+    return Named([source(spec, task, ends) for spec in specs or [STDIN]])
 
 
 def ends_of(start: str | None, goal: str | None) -> Ends | None:
@@ -48,17 +92,17 @@ def ends_of(start: str | None, goal: str | None) -> Ends | None:
     return cells[0], cells[1], 1
 
 
-def messages(loaded: Loaded) -> list[str]:
+def messages(loaded: Iterable[Puzzle | PuzzleError]) -> list[str]:
     """What to tell of what was read: notes and errors, one line each; repeated ones in one line with their number."""
-    kinds: dict[tuple[str, str], list[str]] = {}
+    kinds: dict[tuple[str, str], _Repeated] = {}
     for item in loaded:
         if isinstance(item, Puzzle):
             for note in item.notes:
-                kinds.setdefault(("", _kind(note)), []).append(f"warning: {item.id}: {note}")
+                _Repeated.add(kinds, ("", _kind(note)), f"warning: {item.id}: {note}")
         else:
             file = re.split(r", (?:line|item|row|task) |: ", str(item), maxsplit=1)[0]
-            kinds.setdefault((file, _kind(str(item))), []).append(str(item))
-    return [lines[0] + _more(lines) for lines in kinds.values()]
+            _Repeated.add(kinds, (file, _kind(str(item))), str(item))
+    return [str(repeated) for repeated in kinds.values()]
 
 
 def _kind(words: str) -> str:
@@ -66,12 +110,24 @@ def _kind(words: str) -> str:
     return re.sub(r"'.*?'|\d+", "", words)
 
 
-def _more(lines: Sequence[str]) -> str:
-    """How many further lines a first one stands for, and the place of the last."""
-    if len(lines) == 1:
-        return ""
-    last = lines[-1].removeprefix("warning: ").split(": ", 1)[0]
-    return f" (and {len(lines) - 1} more of the kind, the last: {last})"
+@dataclass
+class _Repeated:
+    """Messages of one kind: the first, the last, and how many they are."""
+
+    first: str
+    last: str
+    count: int = 0
+
+    @staticmethod
+    def add(kinds: dict[tuple[str, str], _Repeated], kind: tuple[str, str], line: str) -> None:
+        repeated = kinds.setdefault(kind, _Repeated(line, line))
+        repeated.last, repeated.count = line, repeated.count + 1
+
+    def __str__(self) -> str:
+        if self.count == 1:
+            return self.first
+        last = self.last.removeprefix("warning: ").split(": ", 1)[0]
+        return f"{self.first} (and {self.count - 1} more of the kind, the last: {last})"
 
 
 def includes(specs: Sequence[str], file: Path) -> bool:
@@ -87,19 +143,6 @@ def includes(specs: Sequence[str], file: Path) -> bool:
             if any(os.path.samestat(os.stat(name), file.stat()) for name in names):
                 return True
     return False
-
-
-def _apart(loaded: Loaded) -> Loaded:
-    """Ids made distinct: two inline puzzles, or two files of one name, would share theirs."""
-    seen: Counter[str] = Counter()
-    result: Loaded = []
-    for item in loaded:
-        if isinstance(item, Puzzle):
-            seen[item.id] += 1
-            if seen[item.id] > 1:
-                item = replace(item, id=f"{item.id}#{seen[item.id]}")
-        result.append(item)
-    return result
 
 
 def piped() -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,7 @@ from rich.console import Console
 
 from hybrid import render
 from hybrid.answer import Answer
+from hybrid.pipeline import Puzzles
 from trm import jsonl
 from trm.inference.config import SearchConfig
 from trm.tasks import Puzzle, Status, get
@@ -33,18 +34,57 @@ class OutputError(RuntimeError):
     """A file that cannot be written, or must not be. One line for people."""
 
 
-@dataclass(frozen=True)
 class Earlier:
-    """An answer that the output file holds already. question: None where the file does not keep it."""
+    """The answers that an output file holds already. Of each two numbers are kept, however long its question is."""
 
-    id: str
-    question: str | None
-    status: str
+    def __init__(self, keeps_questions: bool) -> None:
+        """keeps_questions: whether the file does; else a puzzle is known by its id as it is printed."""
+        self._keeps_questions = keeps_questions
+        self._known: set[int] = set()
+        self._unsolved: set[int] = set()
 
-    def answers(self, puzzle: Puzzle) -> bool:
-        if self.question is None:
-            return self.id == printable(puzzle.id)
-        return self.id == puzzle.id and self.question == get(puzzle.task).question_text(puzzle)
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def add(self, name: str, question: str | None, status: str) -> None:
+        key = hash((name, question))
+        self._known.add(key)
+        if status == Status.UNSOLVED:
+            self._unsolved.add(key)
+
+    def answer(self, puzzle: Puzzle) -> Status | None:
+        """How the puzzle's answer there ended, `UNSOLVED` or else `VERIFIED`; None if there is none."""
+        if self._keeps_questions:
+            key = hash((puzzle.id, get(puzzle.task).question_text(puzzle)))
+        else:
+            key = hash((printable(puzzle.id), None))
+        if key not in self._known:
+            return None
+        return Status.UNSOLVED if key in self._unsolved else Status.VERIFIED
+
+
+class Remaining:
+    """The puzzles that have no earlier answer, which can be gone through many times as those that they are among.
+
+    tasks: theirs. statuses: of the earlier answers to the others.
+    """
+
+    def __init__(self, puzzles: Puzzles, earlier: Earlier) -> None:
+        self._puzzles, self._earlier, self._count = puzzles, earlier, 0
+        self.tasks: set[str] = set()
+        self.statuses: set[Status] = set()
+        for puzzle in puzzles:
+            if (status := earlier.answer(puzzle)) is None:
+                self._count += 1
+                self.tasks.add(puzzle.task)
+            else:
+                self.statuses.add(status)
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __iter__(self) -> Iterator[Puzzle]:
+        return (puzzle for puzzle in self._puzzles if self._earlier.answer(puzzle) is None)
 
 
 @dataclass(frozen=True)
@@ -59,15 +99,13 @@ class Output:
     def name(self) -> str:
         return STDOUT if self.file is None else str(self.file)
 
-    def earlier(self) -> list[Earlier]:
+    def earlier(self) -> Earlier:
         """The answers that an existing file holds, after what a kill may have cut short is taken out of it.
 
         Raises OutputError for a file that exists and is not to be resumed, or that holds anything else.
         """
-        if self.file is None or not self.file.exists() or not stat.S_ISREG(self.file.stat().st_mode):
-            return []
-        if not self.file.stat().st_size:
-            return []
+        if self.file is None or not self.file.is_file() or not self.file.stat().st_size:
+            return Earlier(keeps_questions=self.as_json)
         if not self.resume:
             raise OutputError(
                 f"{self.file} exists: --resume continues it, -o with another name leaves it as it is"
@@ -126,48 +164,48 @@ class Output:
             return
 
 
-def _read_json(file: Path) -> list[Earlier]:
+def _read_json(file: Path) -> Earlier:
     """The answers of a file of JSON records, which then ends with a whole one."""
-    answers = []
-    for number, _, record in jsonl.read(file):
+    earlier = Earlier(keeps_questions=True)
+    for number, _, record in jsonl.each(file):
         try:
-            answers.append(Earlier(str(record["id"]), str(record["question"]), str(record["status"])))
+            earlier.add(str(record["id"]), str(record["question"]), str(record["status"]))
         except (KeyError, TypeError):
             raise OutputError(
                 f"{file}, line {number}: no record of an answer, so --resume cannot continue"
             ) from None
     jsonl.repair(file)
-    return answers
+    return earlier
 
 
-def _read_plain(file: Path) -> list[Earlier]:
+def _read_plain(file: Path) -> Earlier:
     """The answers of a file of plain text but for the last one, which is removed: it may have been cut short."""
-    text = file.read_text(encoding="utf-8", errors="surrogateescape")
-    lines = text.split("\n")
-    headings = [n for n, line in enumerate(lines) if line.startswith(HEADING)]
-    if not headings or headings[0] != 0:
+    earlier = Earlier(keeps_questions=False)
+    heading, begun, place = "", 0, 0
+    with file.open("rb") as lines:
+        for line in lines:
+            if line.startswith(HEADING.encode()):
+                if heading:
+                    earlier.add(*_told_by(heading))
+                heading, begun = line.decode("utf-8", "surrogateescape").rstrip("\r\n"), place
+            elif not heading:
+                break
+            place += len(line)
+    if not heading:
         raise OutputError(f"{file}: holds no answers of this form, so --resume cannot continue it")
-    kept = "".join(f"{line}\n" for line in lines[: headings[-1]])
-    answers = []
-    for n in headings[:-1]:
-        name, _, rest = lines[n].removeprefix(HEADING).rpartition(": ")
-        while _status(rest) not in set(Status) and ": " in name:  # violations hold colons too
-            name, _, more = name.rpartition(": ")
-            rest = f"{more}: {rest}"
-        answers.append(Earlier(name, None, _status(rest)))
-    os.truncate(file, len(kept.encode("utf-8", "surrogateescape")))
-    return answers
+    os.truncate(file, begun)
+    return earlier
+
+
+def _told_by(heading: str) -> tuple[str, None, str]:
+    """What a plain answer's first line says: its id, no question, and its status."""
+    name, _, rest = heading.removeprefix(HEADING).rpartition(": ")
+    while _status(rest) not in set(Status) and ": " in name:  # violations hold colons too
+        name, _, more = name.rpartition(": ")
+        rest = f"{more}: {rest}"
+    return name, None, _status(rest)
 
 
 def _status(summary: str) -> str:
     """The first word of an answer's heading after its id."""
     return summary.split(" ")[0].rstrip(":,")
-
-
-def remaining(puzzles: Sequence[Puzzle], earlier: Sequence[Earlier]) -> list[Puzzle]:
-    """The puzzles that have no earlier answer."""
-    by_id: dict[str, list[Earlier]] = {}
-    for one in earlier:
-        by_id.setdefault(one.id, []).append(one)
-    ids = ((p, {p.id, printable(p.id)}) for p in puzzles)
-    return [p for p, names in ids if not any(one.answers(p) for name in names for one in by_id.get(name, ()))]

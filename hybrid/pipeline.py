@@ -7,9 +7,10 @@ A language model alone is `Pipeline(llm, None)`, the network alone `Pipeline(Bla
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Sized
 from contextlib import closing
 from functools import partial
+from typing import Protocol
 
 from hybrid.answer import Answer, Seconds
 from hybrid.prefetch import in_turn, prefetch
@@ -21,6 +22,14 @@ from trm.inference.state import SolveState
 from trm.tasks import Puzzle
 
 DEFAULT = SearchConfig()
+
+
+class Puzzles(Protocol):
+    """Puzzles that can be gone through many times, and need not be in memory."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[Puzzle]: ...
 
 
 class Pipeline:
@@ -56,10 +65,10 @@ class Pipeline:
         refined = 1 if alone else self.at_once
         groups = group_by_task(puzzles, 1 if alone else max(refined, self.drafted_at_once))
         draft = partial(ask_first, self.proposer, seed=config.seed)
-        # What is read from a stream may be long in coming: a draft must not keep an answer waiting for it.
-        early = self.prefetched and not alone and isinstance(puzzles, Sequence)
+        # What has no length is a stream and may be long in coming: a draft must not keep an answer waiting for it.
+        early = self.prefetched and not alone and isinstance(puzzles, Sized)
         stop = getattr(self.proposer, "stop", lambda: None)
-        drafting = prefetch(list(groups), draft, stop) if early else in_turn(groups, draft)
+        drafting = prefetch(groups, draft, stop) if early else in_turn(groups, draft)
         with closing(drafting):
             for group, proposals in drafting:
                 self.callbacks.started(group)

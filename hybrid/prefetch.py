@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections import deque
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future
 from functools import partial
+from itertools import islice
 from typing import Generic, TypeVar
 
 S = TypeVar("S")
@@ -21,34 +23,40 @@ def in_turn(items: Iterable[S], make: Callable[[S], T]) -> Generator[tuple[S, Ca
 
 
 def prefetch(
-    items: Sequence[S], make: Callable[[S], T], stop: Callable[[], None] = lambda: None
+    items: Iterable[S], make: Callable[[S], T], stop: Callable[[], None] = lambda: None
 ) -> Generator[tuple[S, Callable[[], T]], None, None]:
     """As `in_turn`, but results are made in a background thread: one at a time, in order, the next one begun as
     soon as a result is taken. What `make` raises, the item's call raises.
 
-    stop: makes a `make` that is under way return early; called when the generator is closed, so close it.
+    items: the next one is asked for when its result is begun. stop: makes a `make` that is under way return early;
+    called when the generator is closed, so close it.
     """
-    running: dict[int, _Background[T]] = {}
+    left = iter(items)
+    begun: deque[tuple[S, _Background[T]]] = deque()  # the item in use, and the next one
 
-    def begin(number: int) -> None:
-        if number < len(items) and number not in running:
-            running[number] = _Background(partial(make, items[number]))
+    def begin() -> None:
+        begun.extend((item, _Background(partial(make, item))) for item in islice(left, 1))
 
-    def take(number: int) -> T:
-        result = running[number].future.result()
-        begin(number + 1)
-        del running[number]
+    def take(background: _Background[T]) -> T:
+        result = background.future.result()
+        if len(begun) == 1:
+            begin()
         return result
 
     try:
-        for number, item in enumerate(items):
-            begin(number)
-            yield item, partial(take, number)
+        begin()
+        while begun:
+            item, background = begun[0]
+            yield item, partial(take, background)
+            if len(begun) == 1:
+                begin()
+            begun.popleft()
     finally:
-        if any(one.is_alive() for one in running.values()):
+        running = [background for _, background in begun if background.is_alive()]
+        if running:
             stop()
-            for one in running.values():
-                one.join(STOP_SECONDS)
+            for background in running:
+                background.join(STOP_SECONDS)
 
 
 class _Background(threading.Thread, Generic[T]):

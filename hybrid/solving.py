@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,8 +17,8 @@ from hybrid.llm.chat.prompts import ChatProposer
 from hybrid.llm.client import ServerLLM
 from hybrid.llm.grid.shipped import AUTO, Adapter, AdapterError, adapter_for
 from hybrid.llm.registry import connect, hide_password
-from hybrid.output import Earlier, Output, OutputError, remaining
-from hybrid.pipeline import DEFAULT, Pipeline
+from hybrid.output import Output, OutputError, Remaining
+from hybrid.pipeline import DEFAULT, Pipeline, Puzzles
 from hybrid.submission import SubmissionFile
 from trm.checkpoints.format import CheckpointError, load
 from trm.grid import PuzzleError
@@ -26,7 +26,7 @@ from trm.inference.config import SearchConfig
 from trm.inference.proposals import Blank, Proposer, ProposerError
 from trm.inference.refiner import Refiner
 from trm.progress import lines
-from trm.tasks import Puzzle, Status
+from trm.tasks import Status
 from trm.text import message_line
 
 if TYPE_CHECKING:
@@ -57,19 +57,17 @@ class Setup:
     adapter: str = AUTO
 
 
-def worst(codes: Sequence[int]) -> int:
+def worst(codes: Collection[int]) -> int:
     return min(codes, key=WORST_FIRST.index, default=SOLVED)
 
 
 def code_of(answer: Answer) -> int:
     """The exit code that an answer alone would give."""
-    if answer.missing:
-        return MISSING
-    return UNSOLVED if answer.verdict.status is Status.UNSOLVED else SOLVED
+    return MISSING if answer.missing else code_of_status(answer.verdict.status)
 
 
-def code_of_earlier(earlier: Earlier) -> int:
-    return UNSOLVED if earlier.status == Status.UNSOLVED else SOLVED
+def code_of_status(status: Status) -> int:
+    return UNSOLVED if status is Status.UNSOLVED else SOLVED
 
 
 def complain(message: object) -> None:
@@ -78,45 +76,55 @@ def complain(message: object) -> None:
 
 
 def run(
-    puzzles: Sequence[Puzzle],
+    puzzles: Puzzles,
     setup: Setup,
     config: SearchConfig,
     output: Output,
     submission: SubmissionFile | None = None,
+    tasks: Collection[str] | None = None,
 ) -> int:
-    """Answer the puzzles that the output does not hold already, and return the exit code."""
+    """Answer the puzzles that the output does not hold already, and return the exit code.
+
+    tasks: those of the puzzles, where they are known.
+    """
     errors = Console(stderr=True)
     live = sys.stderr.isatty()
     display = render.Live(errors, render.has_colours(errors)) if live else render.Notes(errors)
-    codes: list[int] = []
-    answered, todo = 0, list(puzzles)
+    codes: set[int] = set()
+    answered, todo = 0, puzzles
     try:
-        earlier = output.earlier()
-        todo = remaining(puzzles, earlier)
-        done = [one for one in earlier if any(one.answers(puzzle) for puzzle in puzzles)]
-        codes = [code_of_earlier(one) for one in done]
-        if not todo:
+        if earlier := output.earlier():
+            todo = remaining = Remaining(puzzles, earlier)
+            tasks = remaining.tasks
+            codes = {code_of_status(status) for status in remaining.statuses}
+        if not len(todo):
             complain(f"{output.name} holds all {len(puzzles)} answers already")
             return worst(codes)
         with (
             output.open(config) as write,
             lines(lambda: f"hybrid: {answered} of {len(todo)} puzzles answered"),
         ):
-            pipeline = build(setup, display, config, {puzzle.task for puzzle in todo})
+            if tasks is None:
+                tasks = {puzzle.task for puzzle in todo}
+            pipeline = build(setup, display, config, tasks)
             for answer in pipeline.solve(todo, config):
                 display.rest()
                 _submit(submission, answer)
                 write(answer)
                 answered += 1
-                codes.append(code_of(answer))
+                codes.add(code_of(answer))
     except MissingError as error:
         display.rest()
         complain(error)
-        codes.append(MISSING)
-    except (OutputError, AdapterError) as error:
+        codes.add(MISSING)
+    except (
+        OutputError,
+        AdapterError,
+        PuzzleError,
+    ) as error:  # the last of a file that changes while it is read
         display.rest()
         complain(error)
-        codes.append(BAD_INPUT)
+        codes.add(BAD_INPUT)
     except KeyboardInterrupt:
         display.rest()
         complain(f"interrupted, {answered} of {len(todo)} puzzles answered")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -28,7 +28,7 @@ class SubmissionFile:
     """A submission that grows answer by answer; the file is whole after each."""
 
     def __init__(
-        self, path: Path, puzzles: Sequence[Puzzle], resume: bool, records: Path | None = None
+        self, path: Path, puzzles: Iterable[Puzzle], resume: bool, records: Path | None = None
     ) -> None:
         """puzzles: what is to be answered. resume: go on with what an existing file holds, and with the answers of
         `records`, the JSON lines of `hybrid solve`, if there are any.

@@ -16,7 +16,7 @@ from small_networks import ROOT, network
 from hybrid import render
 from hybrid.answer import Answer
 from hybrid.llm.tuning.command import tune
-from hybrid.output import Output, remaining
+from hybrid.output import Output, Remaining
 from hybrid.pipeline import Pipeline
 from trm.checkpoints.format import Expert
 from trm.config import ConfigError
@@ -56,7 +56,7 @@ def test_answers_about_such_names_are_known_again(tmp_path: Path, as_json: bool)
         for answer in given:
             write(answer)
     # A plain answer's end does not show whether it is whole: the last one is made again.
-    left = remaining(puzzles, output.earlier())
+    left = Remaining(puzzles, output.earlier())
     assert [puzzle.id for puzzle in left] == ([] if as_json else ["c"])
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from trm.files import replacing
 from trm.text import parse_json
+
+BLOCK = 1 << 16  # bytes that are read at once to find the last line
 
 
 class Line(NamedTuple):
@@ -31,11 +33,17 @@ def read(path: Path) -> list[Line]:
 
     Raises OSError.
     """
-    rows = path.read_text(encoding="utf-8", errors="replace").split("\n")  # texts hold other line ends
-    lines = [Line(number, text, _value(text)) for number, text in enumerate(rows, 1) if text.strip()]
-    if lines and lines[-1].number == len(rows) and lines[-1].value is None:
-        lines.pop()
-    return lines
+    return list(each(path))
+
+
+def each(path: Path) -> Iterator[Line]:
+    """As `read`, one line after the other."""
+    with path.open(encoding="utf-8", errors="replace") as file:
+        for number, row in enumerate(file, 1):
+            text = row.removesuffix("\n")  # texts hold other line ends
+            value = _value(text) if text.strip() else None
+            if text.strip() and (value is not None or text != row):
+                yield Line(number, text, value)
 
 
 def repair(path: Path) -> None:
@@ -45,10 +53,15 @@ def repair(path: Path) -> None:
     """
     if not path.is_file():
         return
-    content = path.read_bytes()
-    last = content[content.rfind(b"\n") + 1 :]
+    with path.open("rb") as file:
+        size = start = file.seek(0, os.SEEK_END)
+        last = b""
+        while start and b"\n" not in last:
+            start = file.seek(max(0, start - BLOCK))
+            last = file.read(min(BLOCK, size - len(last) - start)) + last
+    last = last[last.rfind(b"\n") + 1 :]
     if last and _value(last.decode(errors="replace")) is None:
-        os.truncate(path, len(content) - len(last))
+        os.truncate(path, size - len(last))
     elif last:
         with path.open("ab") as file:
             file.write(b"\n")

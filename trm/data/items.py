@@ -12,6 +12,9 @@ from trm.tasks.base import Ends
 from trm.text import RepeatedKeyError
 from trm.text import parse_json as parse_bounded
 
+SPARE = 4096  # bytes for numbers that come early
+NOWHERE = 1 << 40  # the byte of a name without a number
+
 
 @dataclass(frozen=True)
 class Item:
@@ -31,6 +34,42 @@ class Item:
     ends: Ends | None = None
     flat: bool = True
     notes: tuple[str, ...] = ()  # what a person should know of the source
+
+
+class Names:
+    """The names that were given already. One that ends in a number, as those by place do, takes a bit or so."""
+
+    def __init__(self) -> None:
+        self._others: set[str] = set()
+        self._numbered: dict[str, bytearray] = {}  # by what stands before the number
+        self._count = 0
+
+    def add(self, name: str) -> bool:
+        """Whether the name is new; it no longer is then."""
+        if name in self:
+            return False
+        self._count += 1
+        stem, byte, bit = _parts(name)
+        if byte > self._count + SPARE:  # a far number would take the bits of all before it
+            self._others.add(name)
+        else:
+            bits = self._numbered.setdefault(stem, bytearray())
+            bits.extend(bytes(max(0, byte + 1 - len(bits))))
+            bits[byte] |= bit
+        return True
+
+    def __contains__(self, name: str) -> bool:
+        stem, byte, bit = _parts(name)
+        bits = self._numbered.get(stem, b"")
+        return name in self._others or (byte < len(bits) and bool(bits[byte] & bit))
+
+
+def _parts(name: str) -> tuple[str, int, int]:
+    """The text before a name's number, and the byte and the bit that stand for the number."""
+    digits = name.rpartition(":")[2]
+    if not (digits.isascii() and digits.isdecimal() and len(digits) < 12 and digits[0] != "0"):
+        return name, NOWHERE, 0
+    return name.removesuffix(digits), int(digits) >> 3, 1 << (int(digits) & 7)
 
 
 Items = Iterator[Item | PuzzleError]

@@ -6,13 +6,15 @@ import csv
 import io
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import islice
 from typing import Any
 
 from trm.data import arc_files
-from trm.data.items import Item, Items, parse_json
+from trm.data.items import Item, Items, Names, parse_json
 from trm.data.variants import OtherRulesError, is_rule, other_rules
 from trm.grid import PuzzleError, shorten
 from trm.tasks.base import Ends
@@ -44,11 +46,11 @@ def read_any(text: str, where: str, stem: str) -> Items | None:
             if re.match(r"\s*\[\s*[\[(\d]+[^{]*\]\s*$", text):
                 return None  # a grid as another language prints it
             if len(text.strip().splitlines()) > 1 and not str(error).endswith("expected each key once"):
-                return read_jsonl(text, where, stem)
+                return read_jsonl(text.split("\n"), where, stem)
             raise
         return read_data(data, where, stem)
     if has_header(text):
-        return read_csv(text, where, stem)
+        return read_csv(io.StringIO(text, newline=""), where, stem)
     return None
 
 
@@ -74,44 +76,51 @@ def _split(line: str, delimiter: str) -> list[str]:
     return [name.strip(' "\r\ufeff').lower() for name in line.split(delimiter)]
 
 
-def read_csv(text: str, where: str, stem: str) -> Items:
+def read_csv(lines: Iterable[str], where: str, stem: str) -> Items:
     """Columns of a question and, where known, of its answer. Fields are taken as they are: a maze may end in spaces.
 
-    A quote that is not closed makes its own row an error, not the rows behind it.
+    lines: with their line ends. A quote that is not closed makes its own row an error, not the rows behind it.
+    Raises PuzzleError, when the first line is read, if it names no column of questions.
     """
-    lines = io.StringIO(text, newline="").readlines()
+    return read_records(_rows(iter(lines), where), where, stem, "line")
+
+
+def _rows(lines: Iterator[str], where: str) -> Iterator[tuple[int, Any]]:
+    """Each row below the header with its line's number: a dictionary, or in words what is wrong with it."""
     header: list[str] = []
-    records: list[tuple[int, Any]] = []
-    delimiter = ","
-    end = 0
-    while end < len(lines):
-        start, row, wrong = end, [], ""
-        if '"' not in lines[start]:
-            row, end = lines[start].rstrip("\n").split(delimiter), start + 1
+    delimiter, number = ",", 1
+    ahead: deque[str] = deque()  # lines that are read but not used
+    while ahead or (line := next(lines, "")):
+        ahead = ahead or deque([line])
+        start, row, wrong, used = number, [], "", 1
+        if '"' not in ahead[0]:
+            row = ahead[0].rstrip("\n").split(delimiter)
         else:
-            reader = csv.reader(lines[start : start + LONGEST_RECORD], delimiter=delimiter)
+            ahead.extend(islice(lines, LONGEST_RECORD - len(ahead)))
+            reader = csv.reader(ahead, delimiter=delimiter)
             try:
                 row = next(reader)  # takes the lines of a single row
             except csv.Error as error:
                 wrong = str(error)
-            end += reader.line_num
-            if end > start + 1 and not _is_strict(lines[start:end], delimiter):
-                end, wrong = start + 1, "a quote that is not closed"
+            used = reader.line_num
+            if used > 1 and not _is_strict(list(islice(ahead, used)), delimiter):
+                used, wrong = 1, "a quote that is not closed"
+        first = ahead.popleft()
+        for _ in range(used - 1):
+            ahead.popleft()
+        number += used
         if wrong:
-            records.append((start + 1, wrong))
+            yield start, wrong
         elif header and any(row):
             surplus = row[len(header) :]
             wrong = f"{len(row)} fields, expected {len(header)}" if any(surplus) else ""
-            records.append((start + 1, wrong or dict(zip(header, row, strict=False))))
+            yield start, wrong or dict(zip(header, row, strict=False))
         elif "".join(row).strip():
-            delimiter = _delimiter(lines[start])
-            header = _split(lines[start].strip("\n"), delimiter)
+            delimiter = _delimiter(first)
+            header = _split(first.strip("\n"), delimiter)
             if not any(name in QUESTIONS for name in header):
-                found = ", ".join(
-                    name.strip(' "') for name in lines[start].strip("\n\ufeff").split(delimiter)
-                )
+                found = ", ".join(name.strip(' "') for name in first.strip("\n\ufeff").split(delimiter))
                 raise PuzzleError(f"{where}: columns {found}; expected one called {', '.join(QUESTIONS)}")
-    return read_records(records, where, stem, "line")
 
 
 def _is_strict(lines: list[str], delimiter: str) -> bool:
@@ -122,11 +131,11 @@ def _is_strict(lines: list[str], delimiter: str) -> bool:
         return False
 
 
-def read_jsonl(text: str, where: str, stem: str) -> Items:
-    """A record or an ARC task on every line."""
-    lines = enumerate(text.split("\n"), 1)
-    records = ((n, record) for n, line in lines if line.strip() for record in arc_files.split(_parsed(line)))
-    return read_records(list(records), where, stem, "line")
+def read_jsonl(lines: Iterable[str], where: str, stem: str) -> Items:
+    """A record or an ARC task on every line. lines: without their line ends."""
+    numbered = ((n, line) for n, line in enumerate(lines, 1) if line.strip())
+    records = ((n, record) for n, line in numbered for record in arc_files.split(_parsed(line)))
+    return read_records(records, where, stem, "line")
 
 
 def _parsed(text: str) -> Any:
@@ -191,7 +200,7 @@ def read_records(numbered: Iterable[tuple[int, Any]], where: str, stem: str, uni
     A puzzle is named by its id, or by its place where it has none or an earlier record has the same. So its name does
     not change when another record is corrected.
     """
-    ids: set[str] = set()
+    ids = Names()
     for row, (number, record) in enumerate(numbered, 1):
         place = f"{where}, {unit} {number}"
         if isinstance(record, str):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import codecs
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 
 from trm.data.items import Item, Items
 from trm.data.variants import OtherRulesError, named_rule
@@ -26,8 +28,11 @@ _ANSWER = re.compile(r"\W*(answers?|solutions?|solved|label)\W*\s*[:=]", re.I)
 _NUMBERS = re.compile(r"\s*(\d{1,3})(?:\s*[x×,;\s]\s*(\d{1,3}))?\s*")
 
 
-def read_text(text: str, where: str, stem: str, task_name: str | None) -> Items:
-    """The puzzles of a text. task_name: what all of them are, which may then be a single line each."""
+def read_text(text: str, where: str, stem: str, task_name: str | None, above: int = 0) -> Items:
+    """The puzzles of a text. task_name: what all of them are, which may then be a single line each.
+
+    above: how many lines of the same file stand before the text.
+    """
     if (listed := listed_rows(text)) is not None:
         yield Item(where, f"{stem}:1", "\n".join(",".join(row) for row in listed))
         return
@@ -37,9 +42,11 @@ def read_text(text: str, where: str, stem: str, task_name: str | None) -> Items:
     if not found:
         expected = get(task_name).noun if task_name else f"one of {', '.join(names())}"
         raise PuzzleError(f"{where}: {shorten(text.strip())}: no puzzle found, expected {expected}")
-    ends = _ends(text) if len(found) == 1 else None
-    for number, question, answer in found:
-        place = where if len(found) == 1 and not markup else f"{where}, line {number}"
+    single = len(found) == 1 and not above
+    ends = _ends(text) if single else None
+    for line, question, answer in found:
+        number = above + line
+        place = where if single and not markup else f"{where}, line {number}"
         if isinstance(question, PuzzleError):
             yield PuzzleError(f"{place}: {question}")
         else:
@@ -153,3 +160,22 @@ def _parts(kind: Task | None, run: list[Block]) -> Iterator[tuple[int, str, None
 def normal(text: str) -> str:
     """The text with one kind of line end, and without a byte order mark."""
     return text.replace("\r\n", "\n").replace("\r", "\n").removeprefix("\ufeff")
+
+
+def decode(data: bytes, where: str) -> str:
+    """UTF-8 or UTF-16 text. An invalid byte becomes U+FFFD, so that only its own puzzle is an error."""
+    marks = {codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
+    encoding = marks.get(data[:2], "utf-8-sig")
+    if encoding == "utf-8-sig" and b"\0" in data:
+        zeros = [data[start:4000:2].count(0) * 2.2 > len(data[:4000]) for start in (0, 1)]
+        if zeros[0] == zeros[1]:
+            raise PuzzleError(f"{where}: binary data, expected text")
+        encoding = "utf-16-be" if zeros[0] else "utf-16-le"
+    if encoding == "utf-8-sig":
+        # In the code page of western Europe the bytes above 0x7F that stand in words are letters.
+        words = re.findall(rb"[A-Za-z\x80-\xff]*[\x80-\xff][A-Za-z\x80-\xff]*", data)
+        letters = all(len(word) > 2 and not re.search(rb"[\x80-\xbf\xd7\xf7]", word) for word in words)
+        with suppress(UnicodeDecodeError):
+            return data.decode(encoding)
+        encoding = "cp1252" if letters else encoding
+    return data.decode(encoding, errors="replace")
