@@ -9,12 +9,13 @@ grid.json                    what it belongs to and where it came from
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import PreTrainedModel
@@ -33,11 +34,14 @@ from hybrid.llm.grid.quantization import GROUP, pack_four_bits, unpack_four_bits
 from hybrid.llm.grid.shipped import CONFIG_FILE, INFO_FILE, WEIGHTS_FILE
 from hybrid.llm.grid.vocabulary import WORDS, table_weights
 from hybrid.llm.store.identity import DIGITS, sha256
+from trm.grid import first_line
+from trm.text import parse_json
 
 TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 QUANTIZATION = {"bits": 4, "group": GROUP, "symmetric": True, "scale": "absmax / 7, float16"}
 _PREFIX = "base_model.model."  # of every name in a file of peft's
 _SCALE = ".scale"
+_DIGEST = "weights_sha256"  # in grid.json: of the file of weights
 _DOWN, _UP = ".lora_A.weight", ".lora_B.weight"
 
 
@@ -83,7 +87,7 @@ def check_shape(base: Path, adapter: Path) -> None:
     """
     model = empty_model(base)
     expected = {name: tuple(weight.shape) for name, weight in model.state_dict().items()}
-    with safe_open(adapter / WEIGHTS_FILE, framework="pt") as stored:
+    with _refusing(adapter / WEIGHTS_FILE) as file, safe_open(file, framework="pt") as stored:
         for key in stored.keys():  # noqa: SIM118  it is no mapping
             name, shape = key.removeprefix(_PREFIX), tuple(stored.get_slice(key).get_shape())
             if name.endswith(_SCALE):
@@ -187,6 +191,7 @@ def save_adapter(
         "vocabulary": list(WORDS),
         "quantization": QUANTIZATION,
         **info,
+        _DIGEST: sha256(folder / WEIGHTS_FILE),
     }
     for name, content in ((CONFIG_FILE, config), (INFO_FILE, described)):
         (folder / name).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
@@ -194,10 +199,7 @@ def save_adapter(
 
 def read_info(folder: Path) -> dict[str, object]:
     """What grid.json says. Raises GridModelError."""
-    try:
-        info: dict[str, object] = json.loads((folder / INFO_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise GridModelError(f"{folder}: no adapter, expected {INFO_FILE} ({error})") from None
+    info = _read_table(folder / INFO_FILE)
     if info.get("vocabulary") != list(WORDS):
         raise GridModelError(f"{folder}: the adapter has another vocabulary than {''.join(WORDS)!r}")
     return info
@@ -205,14 +207,45 @@ def read_info(folder: Path) -> dict[str, object]:
 
 def read_adapter(folder: Path) -> tuple[LoraShape, dict[str, Tensor]]:
     """An adapter's float32 weights by the model's names (see `save_adapter`). Raises GridModelError."""
-    read_info(folder)
-    try:
-        config = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
-        stored = load_file(folder / WEIGHTS_FILE)
-    except (OSError, ValueError) as error:
+    digest = read_info(folder).get(_DIGEST)
+    config = _read_table(folder / CONFIG_FILE)
+    rank, alpha = config.get("r"), config.get("lora_alpha")
+    if not isinstance(rank, int) or rank < 1 or not isinstance(alpha, int | float):
         raise GridModelError(
-            f"{folder}: no adapter, expected {CONFIG_FILE} and {WEIGHTS_FILE} ({error})"
-        ) from None
+            f"{folder}: {CONFIG_FILE} has r={rank!r}, lora_alpha={alpha!r}; expected numbers"
+        )
+    file = folder / WEIGHTS_FILE
+    if digest is not None and file.is_file() and digest != sha256(file):
+        raise GridModelError(f"{file}: damaged, its hash is not the one in {INFO_FILE}")
+    with _refusing(file):
+        weights = _unpacked(load_file(file))
+    return LoraShape(rank, float(alpha)), weights
+
+
+@contextmanager
+def _refusing(file: Path) -> Iterator[Path]:
+    """Turn what reading a file of weights may raise into GridModelError."""
+    try:
+        yield file
+    except GridModelError:
+        raise
+    except (OSError, ValueError, LookupError, RuntimeError, SafetensorError) as error:
+        raise GridModelError(f"{file}: no adapter's weights, or damaged: {first_line(error)}") from None
+
+
+def _read_table(file: Path) -> dict[str, object]:
+    """A JSON object of an adapter. Raises GridModelError."""
+    try:
+        table = parse_json(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise GridModelError(f"{file}: no adapter's description: {first_line(error)}") from None
+    if not isinstance(table, dict):
+        raise GridModelError(f"{file}: no adapter's description, expected a JSON object")
+    return table
+
+
+def _unpacked(stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """float32 weights by the model's names. Raises LookupError, ValueError and RuntimeError for what are none."""
     weights = {}
     for key, tensor in stored.items():
         name = key.removeprefix(_PREFIX)
@@ -221,4 +254,9 @@ def read_adapter(folder: Path) -> tuple[LoraShape, dict[str, Tensor]]:
             weights[name] = unpack_four_bits(tensor.view(-1), stored[key + _SCALE], (rows, 2 * bytes_a_row))
         elif not key.endswith(_SCALE):
             weights[name] = tensor.float()
-    return LoraShape(int(config["r"]), float(config["lora_alpha"])), weights
+    for name, weight in weights.items():
+        if not weight.isfinite().all():
+            raise ValueError(f"{name} holds what is no finite number")
+        if name.endswith(_DOWN) and len(weight) != weights[name.replace(_DOWN, _UP)].shape[1]:
+            raise ValueError(f"{name} and its counterpart are of different ranks")
+    return weights

@@ -5,7 +5,6 @@ Nothing here imports torch: what cannot be used is said before anything loads.
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from hybrid.llm.base import BackendError
 from hybrid.llm.registry import hide_password
 from hybrid.llm.store import fetch, hub
 from hybrid.llm.store.identity import DIGITS, Source, sha256
+from trm.text import parse_json
 
 AUTO, NO_ADAPTER = "auto", "none"
 CONFIG_FILE, WEIGHTS_FILE, INFO_FILE = "adapter_config.json", "adapter_model.safetensors", "grid.json"
@@ -48,7 +48,7 @@ class Adapter:
                 f"adapter {folder}: no {lacking[0]}, expected a folder that `hybrid tune` wrote"
             )
         try:
-            info = json.loads((folder / INFO_FILE).read_text(encoding="utf-8"))
+            info = parse_json((folder / INFO_FILE).read_text(encoding="utf-8"))
             return cls(folder, str(info["base"]), str(info["base_sha256"]))
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise AdapterError(

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from peft import LoraConfig
+from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel
 
 from hybrid.llm.grid.adapter import LoraShape, load_grid_model, read_adapter, save_adapter
@@ -112,6 +113,49 @@ def test_an_adapter_of_other_weights_is_refused(base: Path, tmp_path: Path) -> N
         load_grid_model(base, tmp_path / "adapter")
     with pytest.raises(GridModelError, match="no adapter"):
         load_grid_model(base, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("grid.json", b"[]"),
+        ("grid.json", b"[" * 2000),
+        ("adapter_config.json", b"{}"),
+        ("adapter_config.json", b'{"r": 0, "lora_alpha": 2}'),
+        ("adapter_model.safetensors", b"\0" * 40),
+        ("adapter_model.safetensors", None),  # one bit of a weight is another
+    ],
+)
+def test_a_damaged_adapter_is_refused(base: Path, tmp_path: Path, name: str, content: bytes | None) -> None:
+    adapted(base, tmp_path / "adapter")
+    file = tmp_path / "adapter" / name
+    if content is None:
+        content = file.read_bytes()[:-1] + bytes([file.read_bytes()[-1] ^ 1])
+    file.write_bytes(content)
+    with pytest.raises(GridModelError, match=r"\A.*\Z"):
+        read_adapter(tmp_path / "adapter")
+
+
+@pytest.mark.parametrize("change", ["no counterpart", "no scale", "not finite", "another rank", "no matrix"])
+def test_odd_tensors_of_an_adapter_are_refused(base: Path, tmp_path: Path, change: str) -> None:
+    adapted(base, tmp_path / "adapter")
+    file, info = tmp_path / "adapter" / "adapter_model.safetensors", tmp_path / "adapter" / "grid.json"
+    weights = load_file(file)
+    up = next(name for name in weights if name.endswith("lora_B.weight"))
+    if change == "no counterpart":
+        del weights[up]
+    elif change == "no scale":
+        del weights[f"{up}.scale"]
+    elif change == "not finite":
+        weights[f"{up}.scale"][0] = float("nan")
+    elif change == "another rank":
+        weights[up] = weights[up].view(-1, 1).contiguous()
+    else:
+        weights[up] = weights[up].view(-1)
+    save_file(weights, file)
+    info.write_text(json.dumps({**json.loads(info.read_text()), "weights_sha256": None}))
+    with pytest.raises(GridModelError, match=r"\A.*\Z"):
+        read_adapter(tmp_path / "adapter")
 
 
 def test_parts_hold_the_same_model_in_eight_bits(base: Path, tmp_path: Path) -> None:
