@@ -22,6 +22,7 @@ from hybrid.serve.schemas import ChatRequest, ReadRequest, ScoreRequest, SolveRe
 from hybrid.serve.service import EVENT_STREAM, RequestError, Service
 from hybrid.serve.worker import QueueFullError
 from trm import __version__, tasks
+from trm.tasks.registry import SIZES
 
 PAGE, INDEX = Path(__file__).parent / "page", "index.html"
 
@@ -184,7 +185,7 @@ def _add_page(app: FastAPI) -> None:
 def _tasks_of(model: Model) -> list[str]:
     """The tasks that a model knows: those of the refiner's experts, or all where a language model answers alone."""
     refiner = model.pipeline.refiner
-    return list(refiner.tasks if refiner is not None else tasks.names())
+    return list(refiner.tasks if refiner is not None else [*tasks.names(), *SIZES])
 
 
 def _add_errors(app: FastAPI) -> None:

@@ -10,10 +10,13 @@ import json
 from pathlib import Path
 
 from trm import tasks
+from trm.tasks.registry import SIZES
 
 # What the samples that each task brings are called; those of other packages have numbers.
 NAMES = {
     "sudoku": ("Trivial", "Easy", "Needs a search"),
+    "sudoku4": ("8 clues", "6 clues", "4 clues"),
+    "sudoku6": ("16 clues", "12 clues", "9 clues"),
     "maze": ("Small", "Wide"),
     "arc": ("Mirror", "Crop"),
 }
@@ -24,7 +27,7 @@ Sample = dict[str, str]
 def samples() -> list[Sample]:
     """Each with the keys task, name and question."""
     found = []
-    for task in tasks.names():
+    for task in [*tasks.names(), *SIZES]:
         kind, names = tasks.get(task), NAMES.get(task, ())
         for number, puzzle in enumerate(kind.samples()):
             name = names[number] if number < len(names) else f"Sample {number + 1}"

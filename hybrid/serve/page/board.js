@@ -1,6 +1,6 @@
 // A grid of cells for eyes, keyboards and screen readers: an ARIA grid with one cell in the tab order.
 
-import { cellKind, cellText, cellWords } from "./puzzles.js";
+import { boxOf, cellKind, cellText, cellWords, family } from "./puzzles.js";
 
 export class Board {
   // label: what the grid is. onWrite(row, column, symbol|null): a cell was typed (symbol) or clicked (null).
@@ -43,7 +43,7 @@ export class Board {
         const others = weighed.map((grid) => grid[r][c]).filter((other) => other !== "." && other !== "\0" && other !== symbol);
         if (others.length) cell.dataset.weighed = others.join(" ");
         else delete cell.dataset.weighed;
-        const given = question && question[r]?.[c] === symbol && task === "sudoku" && symbol !== "." ? ", given" : "";
+        const given = question && question[r]?.[c] === symbol && family(task) === "sudoku" && symbol !== "." ? ", given" : "";
         const words = `row ${r + 1}, column ${c + 1}: ${cellWords(task, symbol)}${given}`;
         const perhaps = others.length ? `, or perhaps ${others.map((other) => cellWords(task, other)).join(" or ")}` : "";
         const label = words + perhaps + (changed ? ", changed" : "") + (wrong ? ", breaks a rule" : "");
@@ -61,17 +61,21 @@ export class Board {
   #build(task, rows, shape) {
     this.shape = shape;
     this.at = [0, 0];
-    this.element.dataset.task = task;
+    this.element.dataset.task = family(task);
     this.element.style.setProperty("--columns", rows[0].length);
     this.element.style.setProperty("--rows", rows.length);
     this.element.setAttribute("aria-rowcount", rows.length);
     this.element.setAttribute("aria-colcount", rows[0].length);
+    const [high, wide] = boxOf(task) ?? [Infinity, Infinity];
     this.cells = rows.map((row, r) => row.map((_, c) => {
       const cell = document.createElement("div");
       cell.setAttribute("role", "gridcell");
       cell.tabIndex = r === 0 && c === 0 ? 0 : -1;
+      if (this.onWrite) cell.setAttribute("aria-selected", String(r === 0 && c === 0));
       cell.dataset.row = r;
       cell.dataset.column = c;
+      const ends = [(c + 1) % wide === 0 && c + 1 < row.length && "right", (r + 1) % high === 0 && r + 1 < rows.length && "bottom"];
+      cell.dataset.boxEnds = ends.filter(Boolean).join(" ");
       return cell;
     }));
     this.#fit(this.element.clientWidth);
@@ -95,9 +99,13 @@ export class Board {
   #focused(target) {
     const place = this.#place(target);
     if (!place) return;
-    this.cells[this.at[0]][this.at[1]].tabIndex = -1;
+    const before = this.cells[this.at[0]][this.at[1]];
+    before.tabIndex = -1;
     this.at = place;
     target.tabIndex = 0;
+    if (!this.onWrite) return;
+    before.setAttribute("aria-selected", "false");
+    target.setAttribute("aria-selected", "true");
   }
 
   #point(event, down) {

@@ -1,6 +1,6 @@
 // What leaves the page: the record as JSON, the grids as a picture, the puzzle as a link.
 
-import { cellText } from "./puzzles.js";
+import { boxOf, cellText } from "./puzzles.js";
 
 const SIDE = 34;
 const GAP = 36;
@@ -47,13 +47,13 @@ export function picture(panels, footer) {
     for (const [r, row] of board.cells.entries()) {
       for (const [c, cell] of row.entries()) drawCell(context, cell, cellText(board.task, board.rows[r][c]), left + c * side, HEAD + r * side, side);
     }
-    if (board.task === "sudoku") {
+    if (boxOf(board.task)) {
+      const [high, wide] = boxOf(board.task);
+      const count = board.rows.length;
       context.strokeStyle = page.color;
       context.lineWidth = 1.5;
-      for (const k of [0, 3, 6, 9]) {
-        context.strokeRect(left + k * side, HEAD, 0, 9 * side);
-        context.strokeRect(left, HEAD + k * side, 9 * side, 0);
-      }
+      for (let k = 0; k <= count; k += wide) context.strokeRect(left + k * side, HEAD, 0, count * side);
+      for (let k = 0; k <= count; k += high) context.strokeRect(left, HEAD + k * side, count * side, 0);
     }
     context.fillStyle = page.color;
     context.font = `14px ${page.fontFamily}`;

@@ -3,21 +3,18 @@
 import { ApiError, get, post, setToken, solve } from "./api.js";
 import { Board } from "./board.js";
 import { element } from "./dom.js";
+import { Editor } from "./editor.js";
 import { fromLink, linkTo, picture, save } from "./export.js";
-import { COLOURS, MOST_SIDE, parse, shown, symbolOf, write } from "./puzzles.js";
+import { family, parse, shown, symbolsOf, write } from "./puzzles.js";
 import { Run } from "./run.js";
 import "./theme.js";
 
 const $ = (id) => document.getElementById(id);
 const TASKS = { sudoku: "Sudoku", maze: "Maze", arc: "ARC" };
 const HINTS = {
-  sudoku: "Click a cell and type 1 to 9; the arrow keys move, Delete clears.",
-  maze: "Choose a tool and draw; on the keyboard the arrows move, and # S G or space write.",
-  arc: "The network learns the rule from the demonstrations. Choose a colour and paint the test input; keys 0 to 9 write.",
-};
-const TOOLS = {
-  maze: [["#", "Wall"], [" ", "Free"], ["S", "Start"], ["G", "Goal"]],
-  arc: COLOURS.map((name, colour) => [String(colour), name]),
+  sudoku: (task) => `Click a cell and type or press 1 to ${symbolsOf(task).at(-1)}; the arrow keys move, Delete clears.`,
+  maze: () => "Choose a tool and draw; on the keyboard the arrows move, and # S G or space write.",
+  arc: () => "The network learns the rule from the demonstrations. Choose a colour and paint the test input; keys 0 to 9 write.",
 };
 
 const MOST_CHARACTERS = 200_000; // of a text that the server reads
@@ -26,8 +23,8 @@ let puzzle = null; // as puzzles.js has it; null where what was given is refused
 let reading = false; // whether the server reads what was given
 let notes = []; // on how it was read
 let input = 0; // which test input of an ARC task is edited and shown
-let tool = { maze: "#", arc: "1" };
 let samples = [];
+let models = []; // what answers: { llm, refiner, tasks }
 let given = []; // what the server read in the text given last: puzzles and errors
 let asked = 0; // how many texts were given: the reply to an earlier one comes too late
 let editor = null;
@@ -92,14 +89,11 @@ async function readText(text, name, task, written = false) {
 
 function showPuzzle(withText = true) {
   const { task, grids } = puzzle;
-  for (const radio of document.querySelectorAll("#tasks input")) radio.checked = radio.value === task;
-  const known = task in TASKS;
-  if (known) editor.show(task, grids[input]);
-  $("editor").hidden = !known;
-  $("hint").textContent = [...notes, HINTS[task] ?? "Write the puzzle as text."].join(" ");
+  for (const radio of document.querySelectorAll("#tasks input")) radio.checked = radio.value === family(task);
+  editor.show(puzzle, input, sizes());
+  $("hint").textContent = [...notes, HINTS[family(task)]?.(task) ?? "Write the puzzle as text."].join(" ");
   if (withText) $("text").value = shown(puzzle);
   showDemos();
-  showTools();
   segments($("tests"), grids.length > 1 ? grids.map((_, n) => [String(n), `Test ${n + 1}`]) : [], String(input), (value) => {
     input = Number(value);
     showPuzzle(false);
@@ -120,56 +114,11 @@ function showDemos() {
   }));
 }
 
-function showTools() {
-  const { task, grids } = puzzle;
-  const tools = (TOOLS[task] ?? []).map(([symbol, name]) => element("button", {
-    type: "button", class: `tool ${task} ${task === "arc" ? `c${symbol}` : ""}`, "aria-pressed": String(tool[task] === symbol), "aria-label": name, title: name,
-    onclick: () => {
-      tool[task] = symbol;
-      showTools();
-    },
-  }, task === "arc" ? "" : name));
-  const size = task === "sudoku" || !(task in TASKS) ? [] : ["Rows", "Columns"].map((name, axis) => element("label", {}, name, element("input", {
-    type: "number", min: task === "maze" ? 2 : 1, max: MOST_SIDE, value: axis ? grids[input][0].length : grids[input].length, onchange: (event) => resize(axis, Number(event.target.value)),
-  })));
-  const clear = task in TASKS ? [element("button", { type: "button", class: "quiet", onclick: clearGrid }, "Clear")] : [];
-  $("tools").replaceChildren(...tools, ...size, ...clear);
-}
-
-function resize(axis, count) {
-  const rows = puzzle.grids[input];
-  const least = puzzle.task === "maze" ? 2 : 1;
-  const side = Math.min(MOST_SIDE, Math.max(least, Math.round(count) || least));
-  const [height, width] = axis ? [rows.length, side] : [side, rows[0].length];
-  const blank = puzzle.task === "maze" ? " " : "0";
-  puzzle.grids[input] = Array.from({ length: height }, (_, r) => Array.from({ length: width }, (_, c) => rows[r]?.[c] ?? blank));
-  showPuzzle();
-}
-
-function clearGrid() {
-  const blank = { sudoku: ".", maze: " ", arc: "0" }[puzzle.task];
-  puzzle.grids[input] = puzzle.grids[input].map((row) => row.map(() => blank));
-  showPuzzle();
-}
-
-// A click (symbol null), a drag over cells, or a key in the editor.
-function written(row, column, key, dragged) {
-  const { task } = puzzle;
-  const rows = puzzle.grids[input];
-  let symbol = key;
-  if (key === null) {
-    if (task === "sudoku") return;
-    symbol = tool[task];
-    if (dragged && (symbol === "S" || symbol === "G")) return;
-  }
-  symbol = symbolOf(task, symbol);
-  if (symbol === null || rows[row][column] === symbol) return;
-  if (symbol === "S" || symbol === "G") { // there is one of each
-    for (const line of rows) line.forEach((cell, c) => { if (cell === symbol) line[c] = " "; });
-  }
-  rows[row][column] = symbol;
-  editor.show(task, rows);
-  $("text").value = shown(puzzle);
+// The sizes of Sudokus that the chosen models know, and that of the puzzle.
+function sizes() {
+  const chosen = models.find((model) => model.llm === $("llm").value && model.refiner === $("refiner").value);
+  const known = new Set(["sudoku", ...(chosen?.tasks ?? []), puzzle.task]);
+  return [...known].filter((task) => family(task) === "sudoku").sort((a, b) => symbolsOf(a).length - symbolsOf(b).length);
 }
 
 // -- choices -----------------------------------------------------------------------------------------------
@@ -281,26 +230,29 @@ async function copyLink() {
 
 // -- begin -------------------------------------------------------------------------------------------------
 async function load() {
-  let models;
+  let names;
   try {
-    [models, samples] = await Promise.all([get("v1/models"), get("v1/samples")]);
+    [names, samples] = await Promise.all([get("v1/models"), get("v1/samples")]);
   } catch (error) {
     if (error.status === 401) askToken(load);
     else problem(error.message);
     return;
   }
-  for (const [id, names] of [["llm", models.llms], ["refiner", models.refiners]]) {
-    $(id).replaceChildren(...names.map((name) => element("option", { value: name }, name)));
+  models = names.data;
+  for (const [id, known] of [["llm", names.llms], ["refiner", names.refiners]]) {
+    $(id).replaceChildren(...known.map((name) => element("option", { value: name }, name)));
+    $(id).onchange = () => puzzle && editor.show(puzzle, input, sizes());
   }
-  const tasks = [...new Set(samples.map((sample) => sample.task))];
+  const tasks = [...new Set(samples.map((sample) => family(sample.task)))];
   const order = [...Object.keys(TASKS), ...tasks].filter((task, n, all) => tasks.includes(task) && all.indexOf(task) === n);
   segments($("tasks"), order.map((task) => [task, TASKS[task] ?? task]), order[0], showSamples);
   const linked = fromLink();
-  showSamples(order[0]);
-  if (linked) readLink(linked);
+  if (!linked) return showSamples(order[0]);
+  listChoices(order[0], "");
+  return readLink(linked);
 }
 
-editor = new Board($("editor"), "The puzzle", written);
+editor = new Editor(() => { $("text").value = shown(puzzle); }, showSamples);
 $("text").addEventListener("input", () => {
   const task = document.querySelector("#tasks input:checked")?.value;
   readText($("text").value, "text", task in TASKS ? null : task, true);

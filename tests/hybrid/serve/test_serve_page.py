@@ -19,6 +19,7 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 from serving import listening, service, tiny
 
 from hybrid.serve.guard import Policy
+from trm.inference.refiner import Refiner
 
 DECLARED = os.environ.get("HYBRID_CHROMIUM", "")
 CHROMIUM = (
@@ -30,6 +31,7 @@ ARC = {
     "train": [{"input": [[1, 0]], "output": [[0, 1]]}],
     "test": [{"input": [[2, 0]]}, {"input": [[3, 3, 0]]}],
 }
+SHIPPED = Path(__file__).parents[3] / "ckpt" / "trm.pt"
 TOKEN = "a-token-of-some-length"
 
 
@@ -44,7 +46,8 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:
-    with listening(service(more={"tiny": tiny()})) as found:
+    small = Refiner.from_pretrained(SHIPPED, "cpu", tasks=["sudoku4", "sudoku6"])
+    with listening(service(more={"tiny": tiny(), "small": small})) as found:
         yield found
 
 
@@ -139,6 +142,50 @@ def test_a_sudoku_is_written_and_solved_by_keyboard(page: Page, address: str) ->
     page.get_by_role("slider").focus()
     page.keyboard.press("ArrowLeft")
     expect(page.locator("#position")).to_have_text("step 1 of 2")
+
+
+def test_a_sudoku_of_another_size_is_chosen_written_solved_and_shared(
+    page: Page, address: str, tmp_path: Path
+) -> None:
+    page.goto(address)
+    page.get_by_label("Proposer").select_option("none")
+    size = page.get_by_label("Size")
+    assert size.locator("option").all_inner_texts() == ["9x9"]
+    page.get_by_label("Refiner").select_option("small")
+    assert size.locator("option").all_inner_texts() == ["4x4", "6x6", "9x9"]
+    board = page.get_by_role("grid", name="The puzzle")
+    cells = board.get_by_role("gridcell")
+    size.select_option("6x6")
+    expect(cells).to_have_count(36)
+    assert page.get_by_label("Choose").locator("option").count() == 3
+    assert board.locator("[data-box-ends~=right]").count() == 6  # boxes of 2 rows and 3 columns
+    assert board.locator("[data-box-ends~=bottom]").count() == 12
+    size.select_option("4x4")
+    page.get_by_label("Choose").select_option("4 clues")
+    assert digits(page, "The puzzle") == "42" + "1" + "4"
+    page.get_by_role("button", name="Clear").click()
+    for place, symbol in ((0, "4"), (5, "2")):
+        cells.nth(place).click()
+        page.get_by_role("button", name=f"Write {symbol}").click()
+    expect(page.locator("#live")).to_have_text("row 2, column 2: 2")
+    cells.nth(8).click()
+    for key in ("5", "1", "ArrowRight", "ArrowRight", "4"):  # no 4x4 holds a 5
+        page.keyboard.press(key)
+    expect(page.get_by_label("The puzzle as text")).to_have_value("4...\n.2..\n1.4.\n....")
+    page.locator("#solve").focus()
+    page.keyboard.press("Enter")
+    expect(page.locator("#verdict")).to_contain_text("Verified")
+    assert digits(page, "Cold start") == "4123" + "3214" + "1342" + "2431"
+    expect(page.get_by_role("gridcell", name="row 1, column 1: 4, given")).to_have_count(1)
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Save PNG").click()
+    download.value.save_as(tmp_path / "picture.png")
+    page.get_by_role("button", name="Copy link").click()
+    page.reload()
+    expect(cells).to_have_count(16)
+    assert digits(page, "The puzzle") == "4214"
+    expect(size).to_have_value("sudoku4")
+    expect(page.get_by_role("radio", name="Sudoku")).to_be_checked()
 
 
 def test_a_maze_is_drawn_and_solved(page: Page, address: str) -> None:
