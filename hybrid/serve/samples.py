@@ -1,7 +1,7 @@
 """Puzzles to try on the page, from trivial to hard.
 
-`samples.json` holds three test puzzles of Sudoku-Extreme, a maze of this project's generator, and three evaluation
-tasks of ARC-AGI-1 (both collections: Apache-2.0).
+`samples.json` holds three test puzzles of Sudoku-Extreme ("Extreme", with its rating of how hard they are), a maze of
+this project's generator, and three evaluation tasks of ARC-AGI-1 (both collections: Apache-2.0).
 """
 
 from __future__ import annotations

@@ -75,7 +75,7 @@ export class Board {
       cell.dataset.row = r;
       cell.dataset.column = c;
       const ends = [(c + 1) % wide === 0 && c + 1 < row.length && "right", (r + 1) % high === 0 && r + 1 < rows.length && "bottom"];
-      cell.dataset.boxEnds = ends.filter(Boolean).join(" ");
+      if (ends.some(Boolean)) cell.dataset.boxEnds = ends.filter(Boolean).join(" ");
       return cell;
     }));
     this.#fit(this.element.clientWidth);

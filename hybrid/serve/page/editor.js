@@ -35,7 +35,7 @@ export class Editor {
 
   #showTools(known) {
     const { task } = this.puzzle;
-    const tools = family(task) === "sudoku" ? this.#digits() : this.#brushes(TOOLS[task] ?? []);
+    const tools = family(task) === "sudoku" ? [this.#digits()] : this.#brushes(TOOLS[task] ?? []);
     const size = family(task) === "sudoku" ? [this.#sizeChoice()] : known ? this.#sides() : [];
     const clear = known ? [element("button", { type: "button", class: "quiet", onclick: () => this.#clear() }, "Clear")] : [];
     $("tools").replaceChildren(...tools, ...size, ...clear);
@@ -48,9 +48,12 @@ export class Editor {
       this.#written(row, column, symbol, false);
       $("live").textContent = this.board.cells[row][column].getAttribute("aria-label");
     };
-    return [...symbolsOf(this.puzzle.task), ""].map((symbol) => element("button", {
+    const symbols = [...symbolsOf(this.puzzle.task), ""];
+    const digits = element("div", { class: "digits" }, ...symbols.map((symbol) => element("button", {
       type: "button", class: "tool digit", "aria-label": symbol ? `Write ${symbol}` : "Empty the cell", onclick: () => write(symbol),
-    }, symbol || "⌫"));
+    }, symbol || "⌫")));
+    digits.style.setProperty("--columns", symbols.length > 7 ? Math.ceil(symbols.length / 2) : symbols.length);
+    return digits;
   }
 
   // What a click on a cell writes.

@@ -14,4 +14,5 @@ function setTheme(theme) {
 }
 
 setTheme(null);
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => setTheme(null));
 button.addEventListener("click", () => setTheme(dark() ? "light" : "dark"));
