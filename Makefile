@@ -3,6 +3,7 @@
 # make lint          check formatting and lint only
 # make install       install into .venv only
 # make test-servers  run the tests against llama.cpp's server, which is compiled first
+# make audit         list known vulnerabilities and licences of everything in .venv
 # make clean         remove .venv and what building left
 #
 # PYTHON is the interpreter that .venv is made with (3.11 or later). ARGS is passed on to `hybrid solve`.
@@ -11,7 +12,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: solve test test-servers lint install clean
+.PHONY: solve test test-servers lint install audit clean
 .DEFAULT_GOAL := solve
 
 # Exit 1 is an answer too: some puzzles stayed unsolved. Without a puzzle named, piped standard input would be
@@ -37,6 +38,12 @@ lint: $(STAMP)
 	$(BIN)/ruff format --check
 
 install: $(STAMP)
+
+# The tools have an environment of their own, so that they are not among what they look at.
+audit: $(STAMP)
+	$(PYTHON) -m venv .venv/audit
+	.venv/audit/bin/python -m pip install --disable-pip-version-check --quiet pip-audit==2.10.1 pip-licenses==5.5.5
+	.venv/audit/bin/python tests/tools/audit.py $(BIN)/python
 
 # Touched last, so that an installation cut short is taken up again. The warning silenced is of folders named as
 # packages are, which is what an editable installation is about.

@@ -173,6 +173,8 @@ def test_damaged_recipes(tmp_path: Path, data: st.DataObject) -> None:
     file = tmp_path / "recipe.toml"
     file.write_bytes(data.draw(damaged(recipe.read_bytes())))
     refused(ConfigError, lambda: load_config(file, ["train.steps=1"]))
+    override = data.draw(st.text(max_size=8) | st.sampled_from(["a\nb.c=1", "train.a\nb=1"]))
+    refused(ConfigError, lambda: load_config(recipe, [override]))
 
 
 @hostile

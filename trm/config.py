@@ -9,7 +9,7 @@ from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
-from trm.text import DEEPEST, parse_toml
+from trm.text import DEEPEST, parse_toml, printable
 
 T = TypeVar("T")
 
@@ -64,7 +64,7 @@ def from_dict(cls: type[T], raw: Mapping[str, Any], where: str = "config", secti
         if key not in known:
             close = difflib.get_close_matches(key, known, n=1)
             hint = f"did you mean '{close[0]}'?" if close else f"known: {', '.join(known)}"
-            raise ConfigError(f"{prefix}unknown '{key}'; {hint}")
+            raise ConfigError(f"{prefix}unknown '{printable(key)}'; {hint}")
     for name, f in known.items():
         if f.default is MISSING and f.default_factory is MISSING and name not in raw:
             raise ConfigError(f"{prefix}'{name}' is missing")
