@@ -45,7 +45,8 @@ def frames(page: Page) -> list[Image.Image]:
     for position in range(int(slider.get_attribute("max") or 0) + 1):
         slider.fill(str(position))
         page.wait_for_timeout(300)  # colours fade
-        found.append(Image.open(io.BytesIO(page.locator("#watch").screenshot())).convert("P", colors=128))
+        picture = Image.open(io.BytesIO(page.locator("#watch").screenshot())).convert("RGB")
+        found.append(picture.quantize(128, dither=Image.Dither.NONE))
     return found
 
 
