@@ -218,7 +218,7 @@ PARSERS: dict[str, tuple[Callable[[bytes], None], Callable[[], list[str | bytes]
     "adapter": (adapter_folder, lambda: [adapter_seed()]),
     "model_folder": (model_folder, lambda: ['{"model": "a", "origin": "b"}', '{"weight_map": {"a": "b"}}']),
     "checkpoint": (checkpoint_file, lambda: [torch_file()]),
-    "checkpoint_config": (checkpoint_config, lambda: [json.dumps(asdict(small_networks.SMALL)), '{"hidden_size": 32}']),
+    "checkpoint_config": (checkpoint_config, lambda: [json.dumps(asdict(small_networks.SMALL)), "{}"]),
     "reference_config": (reference_config, lambda: [REFERENCE, '["<blank>", "a"]', '{"arch": {"L_cycles": 2}}']),
 }  # fmt: skip
 

@@ -174,6 +174,12 @@ def test_free_cells_at_the_ends_of_a_mazes_rows() -> None:
     np.testing.assert_array_equal(reading.grid, codes(BARE_MARKED))
 
 
+def test_short_rows_below_a_maze_are_too_many() -> None:
+    reading = read_grid("```\n" + "\n".join([*BARE_MARKED, "o"]) + "\n```", MAZE, BARE_PUZZLE.grid)
+    np.testing.assert_array_equal(reading.grid, codes(BARE_MARKED))
+    assert reading.error == "reply held 4 rows, expected 3"
+
+
 def test_unreadable_rows_of_a_maze_are_the_questions() -> None:
     reading = read_grid("\n".join([*MARKED[:2], "###o##", *MARKED[3:]]), MAZE, MAZE_PUZZLE.grid)
     assert reading.error == "row 3 held 6 cells, expected 5"

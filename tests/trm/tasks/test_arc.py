@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -73,6 +74,17 @@ def test_a_task_without_tests_or_with_strange_arrays_is_refused() -> None:
 def test_answers_are_read_as_rows_or_json(text: str) -> None:
     (grid,) = ARC.parse_answer(ARC.parse(task()), text)
     assert grid.tolist() == [[2, 0], [1, 1]]
+
+
+def test_answers_to_a_named_puzzle() -> None:
+    """Of an object with answers to several puzzles the one of this name, of an object with one that one."""
+    puzzle = replace(ARC.parse(task()), id="a")
+    attempts = [{"attempt_2": [[3]], "attempt_1": [[1]], "other": [[2]]}]
+    for data in ({"a": attempts, "b": [[9]]}, {"other name": attempts}, attempts):
+        choices = ARC.parse_candidates(puzzle, json.dumps(data))
+        assert [[grid.tolist() for grid in choice] for choice in choices] == [[[[1]], [[3]]]]
+    with pytest.raises(GridParseError, match="answers to 2 puzzles, expected one to a"):
+        ARC.parse_candidates(puzzle, json.dumps({"b": attempts, "c": attempts}))
 
 
 def test_an_answer_holds_a_grid_for_each_input() -> None:

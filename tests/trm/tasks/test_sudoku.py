@@ -170,3 +170,15 @@ def test_symbols_above_nine_are_letters_in_words() -> None:
         f"given G at row {row + 1}, column {column + 1} was changed to A"
         in task.check(sample, answer).violations
     )
+
+
+def test_boxes_are_ruled_off_in_a_drawing() -> None:
+    assert get("sudoku4").render(get("sudoku4").parse("1..3 .... 3... ..2.")) == "\n".join(
+        ["1 . | . 3", ". . | . .", "----+----", "3 . | . .", ". . | 2 ."]
+    )
+    puzzle = SUDOKU.parse(FLAT)
+    assert SUDOKU.render(puzzle).splitlines()[3] == "------+-------+------"
+    wrong = puzzle.grid.copy()
+    wrong[0, :2] = 9
+    assert SUDOKU.render(puzzle, (wrong,)).splitlines()[0].startswith("9!9!")
+    assert "\x1b[1;31m9\x1b[0m" in SUDOKU.render(puzzle, (wrong,), colour=True)

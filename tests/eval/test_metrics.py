@@ -1,0 +1,117 @@
+"""From answers to records and results: what counts as solved, what is paired, what is averaged."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from eval import metrics
+from hybrid.answer import Answer, Seconds
+from trm.grid import Grid
+from trm.inference.proposals import CheckedDraft, Draft
+from trm.inference.rollouts import SOURCE_COLD, SOURCE_FROM_DRAFT, Attempt
+from trm.tasks import Puzzle, Status, Verdict
+
+A, B, C = (np.full((2, 2), colour, np.uint8) for colour in (1, 2, 3))
+PUZZLE = Puzzle("arc", (A, A), demos=((A, B),), answers=(B, C))
+
+
+def answer(*candidates: tuple[Grid, ...], status: Status = Status.UNVERIFIED, **changes: Any) -> Answer:
+    """An answer to the puzzle with these grids for each input, the best first."""
+    grids = tuple(choice[0] for choice in candidates) or None
+    made = Answer(PUZZLE, grids, Verdict(status), None, candidates=candidates)
+    return replace(made, **changes)
+
+
+def test_one_of_two_guesses_has_to_be_right_for_every_input() -> None:
+    assert metrics.solved(answer((A, B), (C,)))
+    assert metrics.solved(answer((B,), (C, A)))
+    assert not metrics.solved(answer((A, B), (B, A)))
+    assert not metrics.solved(answer((A, C, B), (C,)))  # a third guess does not count
+    assert metrics.solved(answer((B,), (C,), candidates=()))
+    assert not metrics.solved(answer())
+    assert not metrics.solved(answer((B,), (C,), puzzle=replace(PUZZLE, answers=None)))
+
+
+def test_where_rules_decide_they_decide_alone() -> None:
+    assert metrics.solved(answer((A,), (A,), status=Status.VERIFIED))
+    assert not metrics.solved(answer((B,), (C,), status=Status.UNSOLVED))
+
+
+def record(name: str, arm: str = "trm", solved: bool = True, **more: Any) -> dict[str, Any]:
+    return {
+        "task": "sudoku", "arm": arm, "id": name, "solved": solved, "exact_match": solved, "steps": 4,
+        "restarts": 0, "solved_at": 2 if solved else None, "drafts": 2, "parse_failures": 1, "llm_tokens": 30,
+        "seconds": {"llm": 0.5, "refine": 1.0}, "tflop": {"llm": 0.1, "refine": 0.2},
+        "difficulty": {"givens": "under 24"},
+    } | more  # fmt: skip
+
+
+def test_an_arm_is_counted_and_averaged() -> None:
+    rows = [record("a"), record("b", solved=False, steps=8, exact_match=None), record("c", llm_tokens=60)]
+    found = metrics.aggregate(rows)
+    assert (found["n"], found["solved"], found["parse_failures"], found["drafts"]) == (3, 2, 3, 6)
+    assert found["accuracy"] == pytest.approx(2 / 3)
+    assert found["exact_match"] == 1.0  # of those with a label
+    assert (found["llm_tokens"], found["seconds_per_puzzle"]) == pytest.approx((40, 1.5))
+    assert (found["steps"], found["tflop"]) == pytest.approx((16 / 3, 0.3))
+    assert metrics.aggregate([record("a", exact_match=None)])["exact_match"] is None
+
+
+def test_every_arm_is_paired_with_the_hybrid_on_the_puzzles_of_both() -> None:
+    rows = [record("a", "hybrid"), record("b", "hybrid"), record("c", "hybrid", solved=False)]
+    others = [record("a"), record("b", solved=False), record("z")]
+    found = metrics.results([*rows, *others], {"python": "3"})
+    (paired,) = found["paired"]["sudoku"].items()
+    assert paired[0] == "hybrid vs trm"
+    assert {k: v for k, v in paired[1].items() if k != "p"} == {
+        "n": 2, "both": 1, "only_first": 1, "only_second": 0,
+    }  # fmt: skip
+    assert found["environment"] == {"python": "3"}
+    assert metrics.results(others, {})["paired"] == {"sudoku": {}}
+
+
+def test_difficulty_and_steps_are_broken_down() -> None:
+    rows = [
+        record("a"),
+        record("b", solved=False, difficulty={"givens": "24 to 27"}),
+        record("c", solved_at=3),
+        record("d", solved_at=4),
+    ]
+    found = metrics.results(rows, {})["breakdown"]["sudoku"]["trm"]
+    kinds = {bucket: (own["n"], own["solved"]) for bucket, own in found["difficulty"]["givens"].items()}
+    assert kinds == {"under 24": (3, 3), "24 to 27": (1, 0)}
+    assert found["by_step"] == {"1": 0.0, "2": 0.25, "4": 0.75}
+    assert metrics.by_step([*rows, record("e", steps=5)])["5"] == pytest.approx(0.8)
+    assert metrics.by_step([record("a", restarts=1)]) == {}
+    assert metrics.by_step([record("a", steps=0)]) == {}
+    assert metrics.by_step([]) == {}
+
+
+def test_a_record_says_what_became_of_the_first_rollouts() -> None:
+    unsolved, verified = Verdict(Status.UNSOLVED), Verdict(Status.VERIFIED)
+    attempts = (
+        Attempt(SOURCE_FROM_DRAFT, (A, A), 0.4, unsolved, 3),
+        Attempt(SOURCE_COLD, (B, C), 0.9, verified, 5),
+        Attempt(SOURCE_COLD, (A, A), 0.1, unsolved, 7),
+    )
+    drafts = tuple(
+        CheckedDraft(Draft(grids, "", None, tokens, seconds), own)
+        for grids, tokens, seconds, own in [(None, 7, 1.0, unsolved), ((B, B), 5, 0.5, verified)]
+    )
+    made = answer((B,), (A,), attempts=attempts, drafts=drafts, steps=15, seconds=Seconds(refine=2.0))
+    found = metrics.record(made, "hybrid", None, 2e12)
+    assert found["cold"] == {"status": "verified", "confidence": 0.9, "steps": 5}
+    assert found["draft"] == {"status": "unsolved", "confidence": 0.4, "steps": 3}
+    assert (found["drafts"], found["parse_failures"], found["drafts_verified"]) == (2, 1, 1)
+    assert (found["llm_tokens"], found["seconds"]) == (12, {"llm": 1.5, "refine": 2.0})
+    assert (found["tflop"], found["solved_at"]) == ({"llm": 0.0, "refine": 30.0}, None)
+    assert (found["exact_match"], found["solved"]) == (False, False)
+    assert found["draft_answer"] == "2 2\n2 2\n\n2 2\n2 2"
+    bare = metrics.record(answer(puzzle=replace(PUZZLE, answers=None)), "trm", None, 0.0)
+    assert [bare[key] for key in ("cold", "draft", "exact_match", "draft_answer", "answer", "label")] == [
+        None
+    ] * 6
