@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
 DEEPEST = 100  # lists and tables within one another; what is nested deeper is no data of this project
 LONGEST_MESSAGE = 2000  # characters
+_CONTAINERS = frozenset((dict, list))
 
 
 class RepeatedKeyError(ValueError):
@@ -45,14 +46,14 @@ def _bounded(parse: Callable[[Any], Any], text: str | bytes) -> Any:
         value = parse(text)
     except RecursionError:
         raise too_deep from None
-    level = [value]
+    level: list[Iterable[Any]] = [[value]]
     for _ in range(DEEPEST + 1):  # a loop, since what recurses would fail where the parser did not
         level = [
-            inner
+            inner.values() if type(inner) is dict else inner
             for outer in level
-            if isinstance(outer, dict | list)
-            for inner in (outer.values() if isinstance(outer, dict) else outer)
-            if isinstance(inner, dict | list)
+            if not _CONTAINERS.isdisjoint(map(type, outer))  # quickly told: data hold millions of values
+            for inner in outer
+            if type(inner) in _CONTAINERS
         ]
         if not level:
             return value

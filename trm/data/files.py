@@ -8,7 +8,6 @@ exception.
 from __future__ import annotations
 
 import gzip
-import io
 import json
 import re
 import sys
@@ -24,10 +23,10 @@ from typing import cast
 from trm.data import arc_files, arrays, line_files, tables
 from trm.data.items import Item, Items, parse_json
 from trm.data.reference_folders import is_reference_folder, read_reference_folder
-from trm.data.text import decode, normal, read_text
+from trm.data.text import decode, normal, read_text, without_cell_names
 from trm.data.variants import refuse_other_rules
 from trm.grid import PuzzleError, first_line, shorten
-from trm.tasks import Puzzle, get, names
+from trm.tasks import Puzzle, Task, get, names
 from trm.tasks.base import Ends
 from trm.tasks.grid_text import has_words
 from trm.tasks.registry import BUILT_IN, TakenFor, demonstrated, looks_like_puzzle, recognise, task_with_ends
@@ -140,14 +139,28 @@ def _puzzles(
 
 def _plain(items: Sequence[Item | PuzzleError], task_name: str | None) -> Sequence[Puzzle | None]:
     """The puzzles whose questions a task knows at a glance; None for the others."""
-    texts = [
-        item.question
-        if isinstance(item, Item) and isinstance(item.question, str) and not (item.task or item.ends)
-        else ""
-        for item in items
-    ]
-    by_task = (get(name).parse_plain(texts) for name in ([task_name] if task_name else names()))
-    return [next((puzzle for puzzle in found if puzzle), None) for found in zip(*by_task, strict=True)]
+    found: list[Puzzle | None] = [None] * len(items)
+    for task in [get(task_name)] if task_name else map(get, names()):
+        texts = [
+            item.question
+            if puzzle is None and isinstance(item, Item) and _may_be_plain(item, task, task_name)
+            else ""
+            for item, puzzle in zip(items, found, strict=True)
+        ]
+        answers = [
+            item.answer or "" if text and isinstance(item, Item) else ""
+            for item, text in zip(items, texts, strict=True)
+        ]
+        found = [puzzle or read for puzzle, read in zip(found, task.parse_plain(texts, answers), strict=True)]
+    return found
+
+
+def _may_be_plain(item: Item, task: Task, task_name: str | None) -> bool:
+    """Whether a question is text of which nothing beside it says how it is read."""
+    text = item.question
+    if not isinstance(text, str) or item.task or item.ends:
+        return False
+    return bool(task_name or item.flat or task.flat_is_certain) or "\n" in text
 
 
 def _one_line(error: PuzzleError) -> PuzzleError:
@@ -171,7 +184,8 @@ def _puzzle(
         answer = item.answer or ""
         if task.has_ends and re.fullmatch(r"\s*\d{1,4}\s*", answer):
             answer = ""  # the length of a path, as some data sets have it
-        answers = task.parse_answer(puzzle, answer) if answer else puzzle.answers
+        read = known and known.answers
+        answers = task.parse_answer(puzzle, answer) if answer and not read else puzzle.answers
         return Puzzle(
             puzzle.task,
             puzzle.inputs,
@@ -300,7 +314,7 @@ def _named(path: str | Path) -> tuple[str, str, str]:
 
 def _any(text: str, where: str, stem: str, task: str | None, is_table: bool = False) -> Items:
     """Text of any form. is_table: whether its name says that it is a table, so that a header is missed."""
-    text = _without_cell_names(normal(text))
+    text = without_cell_names(normal(text))
     if not text.strip():
         raise PuzzleError(f"{where}: empty, expected at least one puzzle")
     if (records := tables.read_any(text, where, stem)) is not None:
@@ -310,25 +324,8 @@ def _any(text: str, where: str, stem: str, task: str | None, is_table: bool = Fa
         mark in first for mark in tables.DELIMITERS
     )
     if is_table and names and len(first) < 81:
-        return tables.read_csv(
-            io.StringIO(text, newline=""), where, stem
-        )  # it names the columns that it finds
+        return tables.read_csv(tables.lines_of(text), where, stem)  # it names the columns that it finds
     return read_text(text, where, stem, task)
-
-
-def _without_cell_names(text: str) -> str:
-    """The text without a first line that names nine columns, or 81 cells, such as `A,B,…` or `r1c1,r1c2,…`."""
-    first, _, below = text.lstrip("\n").partition("\n")
-    names = [name.strip(' "').lower() for name in re.split("[,;\t|]", first.strip().strip("|"))]
-    pattern = {9: "[a-i]|c(ol(umn)?)?[ _]?[0-9]", 81: "r[0-9][ _]?c[0-9]|[a-i][1-9]|c(ell)?[ _]?[0-9]{1,2}"}
-    expected = pattern.get(len(names))
-    cells = expected and below.strip() and len(set(names)) == len(names)
-    if not (cells and all(re.fullmatch(expected or "", name) for name in names)):
-        return text
-    rows = [re.split("[,;\t|]", line) for line in below.split("\n") if line.strip()]
-    if len(names) == 81 and all(len(row) == 81 for row in rows):  # each row is a whole grid
-        return "\n".join("".join(cell.strip(' "') or "." for cell in row) for row in rows)
-    return below
 
 
 def _content(path: Path) -> bytes:

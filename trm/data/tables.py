@@ -6,8 +6,8 @@ import csv
 import io
 import json
 import re
-from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
@@ -19,6 +19,7 @@ from trm.data.variants import OtherRulesError, is_rule, other_rules
 from trm.grid import PuzzleError, shorten
 from trm.tasks.base import Ends
 
+LINES_AHEAD = 4096  # of a table that are read together
 LONGEST_RECORD = 200  # lines: what is never closed is looked for no further
 # The names of a column in small letters, the first that a record has counts.
 QUESTIONS = (
@@ -50,20 +51,27 @@ def read_any(text: str, where: str, stem: str) -> Items | None:
             raise
         return read_data(data, where, stem)
     if has_header(text):
-        return read_csv(io.StringIO(text, newline=""), where, stem)
+        return read_csv(lines_of(text), where, stem)
     return None
+
+
+def lines_of(text: str) -> Iterable[str]:
+    """The lines of a text with their ends, one after the other. This takes half the time of `io.StringIO`."""
+    data = io.BytesIO(text.encode("utf-8", "surrogatepass"))
+    return io.TextIOWrapper(data, "utf-8", "surrogatepass", newline="\n")
 
 
 def has_header(text: str) -> bool:
     """Whether the first line names a column of questions, and is no title of a grid below it."""
-    first, *rows = (line for line in text.split("\n") if line.strip())
-    delimiter, below = _delimiter(first), rows[0] if rows else ""
+    lines = (line.strip("\n") for line in lines_of(text) if line.strip())
+    first, below = next(lines), next(lines, "")
+    delimiter, third = _delimiter(first), next(lines, "")
     names = _split(first, delimiter)
     if not any(name in QUESTIONS for name in names):
         return False
-    if delimiter in below or below.startswith('"') or len(below) > LONGEST_ROW or len(rows) < 2:
+    if delimiter in below or below.startswith('"') or len(below) > LONGEST_ROW or not third:
         return True
-    return len(names) == 1 and len({len(row) for row in rows}) > 1
+    return len(names) == 1 and any(len(line) != len(below) for line in (third, *lines))
 
 
 def _delimiter(line: str) -> str:
@@ -89,38 +97,53 @@ def _rows(lines: Iterator[str], where: str) -> Iterator[tuple[int, Any]]:
     """Each row below the header with its line's number: a dictionary, or in words what is wrong with it."""
     header: list[str] = []
     delimiter, number = ",", 1
-    ahead: deque[str] = deque()  # lines that are read but not used
-    while ahead or (line := next(lines, "")):
-        ahead = ahead or deque([line])
-        start, row, wrong, used = number, [], "", 1
-        if '"' not in ahead[0]:
-            row = ahead[0].rstrip("\n").split(delimiter)
-        else:
-            ahead.extend(islice(lines, LONGEST_RECORD - len(ahead)))
-            reader = csv.reader(ahead, delimiter=delimiter)
-            try:
-                row = next(reader)  # takes the lines of a single row
-            except csv.Error as error:
-                wrong = str(error)
-            used = reader.line_num
-            if used > 1 and not _is_strict(list(islice(ahead, used)), delimiter):
-                used, wrong = 1, "a quote that is not closed"
-        first = ahead.popleft()
-        for _ in range(used - 1):
-            ahead.popleft()
+    ahead: list[str] = []  # lines that are read but not used
+    while ahead := ahead + list(islice(lines, LINES_AHEAD - len(ahead))):
+        used = 0
+        if header:  # a strict row is the same for all readers, and many of them are read fast
+            reader = csv.reader(ahead, strict=True, delimiter=delimiter)
+            with suppress(csv.Error):
+                for row in reader:
+                    if reader.line_num - used > LONGEST_RECORD:
+                        break
+                    if any(row):
+                        yield number + used, _fields(header, row)
+                    used = reader.line_num
+        if not used:
+            first = ahead[0]
+            row, used, wrong = _first_row(ahead[:LONGEST_RECORD], delimiter)
+            if wrong or (header and any(row)):
+                yield number, wrong or _fields(header, row)
+            elif "".join(row).strip():
+                delimiter = _delimiter(first)
+                header = _split(first.strip("\n"), delimiter)
+                if not any(name in QUESTIONS for name in header):
+                    found = ", ".join(name.strip(' "') for name in first.strip("\n\ufeff").split(delimiter))
+                    raise PuzzleError(f"{where}: columns {found}; expected one called {', '.join(QUESTIONS)}")
         number += used
-        if wrong:
-            yield start, wrong
-        elif header and any(row):
-            surplus = row[len(header) :]
-            wrong = f"{len(row)} fields, expected {len(header)}" if any(surplus) else ""
-            yield start, wrong or dict(zip(header, row, strict=False))
-        elif "".join(row).strip():
-            delimiter = _delimiter(first)
-            header = _split(first.strip("\n"), delimiter)
-            if not any(name in QUESTIONS for name in header):
-                found = ", ".join(name.strip(' "') for name in first.strip("\n\ufeff").split(delimiter))
-                raise PuzzleError(f"{where}: columns {found}; expected one called {', '.join(QUESTIONS)}")
+        del ahead[:used]
+
+
+def _fields(header: list[str], row: list[str]) -> dict[str, str] | str:
+    """The fields of a row by name; in words what is wrong where it has too many."""
+    if len(row) > len(header) and any(row[len(header) :]):
+        return f"{len(row)} fields, expected {len(header)}"
+    return dict(zip(header, row, strict=False))
+
+
+def _first_row(lines: list[str], delimiter: str) -> tuple[list[str], int, str]:
+    """The fields of the first row, the number of its lines, and in words what is wrong with it, or nothing."""
+    if '"' not in lines[0]:
+        return lines[0].rstrip("\n").split(delimiter), 1, ""
+    reader = csv.reader(lines, delimiter=delimiter)
+    row, wrong = [], ""
+    try:
+        row = next(reader)  # takes the lines of a single row
+    except csv.Error as error:
+        wrong = str(error)
+    if reader.line_num > 1 and not _is_strict(lines[: reader.line_num], delimiter):
+        return [], 1, "a quote that is not closed"
+    return row, reader.line_num, wrong
 
 
 def _is_strict(lines: list[str], delimiter: str) -> bool:
@@ -229,7 +252,7 @@ def read_records(numbered: Iterable[tuple[int, Any]], where: str, stem: str, uni
         if isinstance(question, str) and len(question) < 81 and question.isdecimal():
             question = _with_leading_zeros(question, answer)
         meta = {key.lower(): _number(fields[key]) for key in columns.others if _scalar(fields[key])}
-        task, start, goal = (fields.get(key) for key in (columns.task, columns.start, columns.goal))
+        task, start, goal = fields.get(columns.task), fields.get(columns.start), fields.get(columns.goal)
         ends = None if start is None or goal is None else _ends(start, goal)
         yield Item(place, name, question, answer, task if isinstance(task, str) else None, meta, ends)
 

@@ -157,6 +157,21 @@ def _parts(kind: Task | None, run: list[Block]) -> Iterator[tuple[int, str, None
         yield from ((number, text, None) for number, text in kind.parts(run))
 
 
+def without_cell_names(text: str) -> str:
+    """The text without a first line that names nine columns, or 81 cells, such as `A,B,…` or `r1c1,r1c2,…`."""
+    first, _, below = text.lstrip("\n").partition("\n")
+    names = [name.strip(' "').lower() for name in re.split("[,;\t|]", first.strip().strip("|"))]
+    pattern = {9: "[a-i]|c(ol(umn)?)?[ _]?[0-9]", 81: "r[0-9][ _]?c[0-9]|[a-i][1-9]|c(ell)?[ _]?[0-9]{1,2}"}
+    expected = pattern.get(len(names))
+    cells = expected and below.strip() and len(set(names)) == len(names)
+    if not (cells and all(re.fullmatch(expected or "", name) for name in names)):
+        return text
+    rows = [re.split("[,;\t|]", line) for line in below.split("\n") if line.strip()]
+    if len(names) == 81 and all(len(row) == 81 for row in rows):  # each row is a whole grid
+        return "\n".join("".join(cell.strip(' "') or "." for cell in row) for row in rows)
+    return below
+
+
 def normal(text: str) -> str:
     """The text with one kind of line end, and without a byte order mark."""
     return text.replace("\r\n", "\n").replace("\r", "\n").removeprefix("\ufeff")
@@ -172,10 +187,10 @@ def decode(data: bytes, where: str) -> str:
             raise PuzzleError(f"{where}: binary data, expected text")
         encoding = "utf-16-be" if zeros[0] else "utf-16-le"
     if encoding == "utf-8-sig":
+        with suppress(UnicodeDecodeError):
+            return data.decode(encoding)
         # In the code page of western Europe the bytes above 0x7F that stand in words are letters.
         words = re.findall(rb"[A-Za-z\x80-\xff]*[\x80-\xff][A-Za-z\x80-\xff]*", data)
         letters = all(len(word) > 2 and not re.search(rb"[\x80-\xbf\xd7\xf7]", word) for word in words)
-        with suppress(UnicodeDecodeError):
-            return data.decode(encoding)
         encoding = "cp1252" if letters else encoding
     return data.decode(encoding, errors="replace")

@@ -119,8 +119,12 @@ class Task(ABC):
         """Whether a question's text can be nothing else, told quickly: files hold millions of them."""
         return False
 
-    def parse_plain(self, texts: Sequence[str]) -> list[Puzzle | None]:
-        """Those of many texts that are certainly valid puzzles of this task, read together; None for any other."""
+    def parse_plain(self, texts: Sequence[str], answers: Sequence[str]) -> list[Puzzle | None]:
+        """Those of many texts that are certainly valid puzzles of this task, read together; None for any other.
+
+        answers: the answer's text beside each. One that is certain too is in its puzzle, any other is left to
+        `parse_answer`.
+        """
         return [None] * len(texts)
 
     def in_line(self, line: str) -> tuple[str, str | None] | None:

@@ -135,6 +135,25 @@ def test_a_quote_that_is_not_closed_costs_its_own_row_alone(tmp_path: Path, behi
     assert [item.id for item in loaded if isinstance(item, Puzzle)][-1] == f"s:{len(loaded)}"
 
 
+def test_rows_that_are_read_together_are_those_that_are_read_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good, open_quote = f'"{WALLS}",with ""quotes"\n', f'"{WALLS},\n'
+    too_long = '"' + "S G\n" * 250 + '",\n'
+    text = "question,name\n" + good * 30 + open_quote + good + "\n" + too_long + f"{LINE},a,b\n" + good * 30
+    path, found = write(tmp_path / "p.csv", text), []
+    for ahead in (200, 203, 4096):
+        monkeypatch.setattr("trm.data.tables.LINES_AHEAD", ahead)
+        found.append([(item.id, item.meta) if isinstance(item, Puzzle) else str(item) for item in load(path)])
+    assert found[0] == found[1] == found[2]
+    assert [item for item in found[0] if isinstance(item, tuple)][-1] == (
+        f"p:{len(found[0])}",
+        {"name": 'with ""quotes"'},
+    )
+    assert sum("is not closed" in item for item in found[0]) == 3  # both marks of the long field
+    assert sum("3 fields, expected 2" in item for item in found[0]) == 1
+
+
 @pytest.mark.parametrize(
     ("row", "name"),
     [

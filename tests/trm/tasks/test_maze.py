@@ -6,7 +6,7 @@ import pytest
 from trm.data.generate import generate
 from trm.grid import Grid, GridParseError, PuzzleError
 from trm.tasks import Puzzle, Status, get
-from trm.tasks.maze.rules import Field
+from trm.tasks.maze.rules import Field, reachable
 from trm.tasks.maze.solver import shortest_path
 
 MAZE = get("maze")
@@ -135,6 +135,38 @@ def test_the_field_measures_as_a_plain_search_does() -> None:
         field = Field.of(cells)
         assert field.moves((0, 0), (5, 6)) == distance.get((5, 6))
         assert field.connected((0, 0)).bit_count() == len(distance)
+
+
+@pytest.mark.parametrize(("height", "width"), [(2, 2), (7, 5), (30, 30), (3, 32)])
+def test_many_mazes_are_searched_at_once_as_one_is(height: int, width: int) -> None:
+    rng = np.random.default_rng(height)
+    cells = rng.random((60, height, width)) < rng.uniform(0.5, 0.9, (60, 1, 1))
+    start, goal = (0, width - 1), (height - 1, 0)
+    ends = np.zeros((2, *cells.shape), dtype=bool)
+    for number, cell in enumerate((start, goal)):
+        cells[:, *cell] = ends[number, :, *cell] = True
+    expected = [Field.of(maze).moves(start, goal) is not None for maze in cells]
+    assert reachable(cells, *ends).tolist() == expected
+    assert width == 2 or {True, False} == set(expected)
+
+
+def test_what_is_read_together_is_what_is_read_alone(puzzle: Puzzle) -> None:
+    flat, path = QUESTION.replace("\n", ""), "Sooo\n ##o\n   o\n ##G"
+    pairs = [
+        (QUESTION, path), (QUESTION, path.replace("\n", "")), (flat, path), (QUESTION, path.replace("o", ".")),
+        (QUESTION, ""), (QUESTION, "Sooo"), (flat + " ", ""), (QUESTION[:-1] + "S", ""), (QUESTION + "\n", ""),
+        ("S#\n#G", ""), ("S  \n G", ""), ("S é\n  G", ""), ("SG", ""), ("", ""), ("S \nG \n", path),
+        ("S#G\n   ", "S#G\nooo"), ("S" + " " * 30 + "\nG" + " " * 30, ""),
+    ]  # fmt: skip
+    found = MAZE.parse_plain(*zip(*pairs, strict=True))
+    assert [n for n, each in enumerate(found) if each] == [0, 1, 2, 3, 4, 5, 15]
+    for each, (text, written) in zip(found, pairs, strict=True):
+        if each is not None:
+            assert np.array_equal(each.grid, MAZE.parse(text).grid)
+            assert each.answers is None or np.array_equal(
+                each.answers[0], MAZE.parse_answer(each, written)[0]
+            )
+    assert [each.answers is not None for each in found if each] == [True, True, True, *3 * [False], True]
 
 
 def test_answers_turn_with_the_maze_and_labels_do_not() -> None:

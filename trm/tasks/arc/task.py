@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import replace
-from itertools import groupby, zip_longest
+from itertools import chain, groupby, zip_longest
 from typing import cast
 
 import numpy as np
@@ -23,6 +23,8 @@ PALETTE = ("000000", "0074d9", "ff4136", "2ecc40", "ffdc00", "aaaaaa", "f012be",
 # -- text: the public JSON of a task, and answers as rows of colours or as JSON ------------------------
 def read_grid(rows: object) -> Grid:
     """A list of rows, each a list of colours or a string of digits, or text, to a grid. Raises GridParseError."""
+    if (grid := _plain_grid(rows)) is not None:
+        return grid
     if isinstance(rows, str) and len(blocks := _blocks(rows)) == 1:
         (rows,) = blocks
     if not isinstance(rows, list) or not rows or not all(isinstance(row, list | str) and row for row in rows):
@@ -38,6 +40,22 @@ def read_grid(rows: object) -> Grid:
     if _too_large(rows):
         raise GridParseError(f"grid of {len(rows)}x{width}, expected at most {MOST}x{MOST}")
     return np.array(cells, dtype=np.uint8)
+
+
+def _plain_grid(rows: object) -> Grid | None:
+    """The grid of lists of whole numbers, read at once, as files hold millions; None for other forms."""
+    if type(rows) is not list or not {list}.issuperset(map(type, rows)) or len(set(map(len, rows))) != 1:
+        return None
+    cells = list(chain.from_iterable(rows))
+    if not {int}.issuperset(map(type, cells)) or not cells or max(len(rows), len(rows[0])) > MOST:
+        return None
+    try:
+        colours = bytearray(cells)
+    except ValueError:  # a number that is no byte
+        return None
+    if colours.translate(None, bytes(range(10))):
+        return None
+    return np.frombuffer(colours, dtype=np.uint8).reshape(len(rows), -1)
 
 
 def _colour(cell: object) -> object:
@@ -104,6 +122,8 @@ def problem(grid: Grid) -> str | None:
     """What keeps an array from being an ARC grid, in words; None if nothing does."""
     if grid.ndim != 2 or not all(1 <= side <= MOST for side in grid.shape):
         return f"a grid of {shape_words(grid)}, expected 1x1 to {MOST}x{MOST}"
+    if grid.dtype == np.uint8 and grid.max() <= 9:
+        return None
     for row, column in np.argwhere((grid < 0) | (grid > 9)).tolist():
         return f"{place(row, column)} holds {grid[row, column]}, expected a colour 0 to 9"
     return None

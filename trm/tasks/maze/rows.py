@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from math import isqrt
+
+import numpy as np
+from numpy.typing import NDArray
 
 from trm.grid import GridParseError
 from trm.tasks.grid_text import fields, listed_rows, plain, unfenced
@@ -42,6 +46,39 @@ def parts(blocks: Sequence[Sequence[tuple[int, str]]]) -> list[tuple[int, str]]:
 def lines_of(text: str) -> list[str]:
     """The lines of a grid without the empty lines around it. Spaces are cells, never stripped."""
     return text.replace("\r\n", "\n").strip("\n").split("\n")
+
+
+def grouped(texts: Sequence[str]) -> dict[tuple[int, int], list[int]]:
+    """The places of texts by the height and width that a maze of their length has: that of lines, or of a square."""
+    places: dict[tuple[int, int], list[int]] = {}
+    for number, text in enumerate(texts):
+        width = text.find("\n")
+        height, rest = divmod(len(text) + 1, width + 1) if width > 0 else (isqrt(len(text)), 0)
+        if not rest and (width > 0 or height * height == len(text)):
+            places.setdefault((height, width if width > 0 else height), []).append(number)
+    return places
+
+
+def read_alike(
+    texts: Sequence[str], height: int, width: int, allowed: str
+) -> tuple[NDArray[np.bool_], NDArray[np.uint8]]:
+    """Which texts are grids of this size, in lines or flat, of the allowed characters [N], and their cells [N, H, W].
+
+    The cells of the others are zeros.
+    """
+    known = np.zeros(len(texts), dtype=np.bool_)
+    grids = np.zeros((len(texts), height, width), dtype=np.uint8)
+    codes = np.isin(np.arange(256), np.frombuffer(allowed.encode(), dtype=np.uint8))
+    for columns in (width, width + 1):  # without and with line ends
+        length = height * columns - (columns > width)
+        places = [n for n, text in enumerate(texts) if len(text) == length]
+        ended = "".join(texts[n] + "\n" * (columns > width) for n in places).encode("ascii", "replace")
+        cells = np.frombuffer(ended, dtype=np.uint8).reshape(-1, height, columns)
+        sound = codes[cells[:, :, :width]].all(axis=(1, 2)) & (cells[:, :, width:] == ord("\n")).all(
+            axis=(1, 2)
+        )
+        known[places], grids[places] = sound, cells[:, :, :width]
+    return known, grids
 
 
 def _rows(text: str) -> Rows:

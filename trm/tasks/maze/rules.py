@@ -70,6 +70,45 @@ class Field:
         return self.near(self.bit(start))
 
 
+def reachable(
+    open_cells: NDArray[np.bool_], starts: NDArray[np.bool_], goals: NDArray[np.bool_]
+) -> NDArray[np.bool_]:
+    """In which of many mazes, all three [N, H, W] with W up to 32, open cells connect the start with the goal [N].
+
+    Each row is the bits of a number. Cells are reached by sweeps over the rows, down and up, in all mazes at once.
+    """
+    cells, reached, targets = map(_row_bits, (open_cells, starts, goals))  # [H, N]
+    connected = np.zeros(len(open_cells), dtype=np.bool_)
+    left = np.arange(len(open_cells))  # the mazes that are not decided
+    while left.size:
+        before = reached.copy()
+        for rows in (range(len(cells)), reversed(range(len(cells)))):
+            beside = reached[0] * 0
+            for row in rows:
+                beside = reached[row] = _along(reached[row] | beside & cells[row], cells[row])
+        done = (reached & targets).any(axis=0)
+        connected[left[done]] = True
+        more = ~done & (reached != before).any(axis=0)
+        left, cells, reached, targets = left[more], cells[:, more], reached[:, more], targets[:, more]
+    return connected
+
+
+def _row_bits(cells: NDArray[np.bool_]) -> NDArray[np.uint32]:
+    """The rows [H, N] of many mazes [N, H, W] as numbers: the cell of column 0 is the lowest bit."""
+    padded = np.pad(cells, ((0, 0), (0, 0), (0, 32 - cells.shape[2])))
+    bits = np.packbits(padded, axis=2, bitorder="little").view("<u4")[:, :, 0]
+    return np.ascontiguousarray(bits.T, dtype=np.uint32)
+
+
+def _along(reached: NDArray[np.uint32], cells: NDArray[np.uint32]) -> NDArray[np.uint32]:
+    """What can be reached in rows of open cells from those that are reached."""
+    reached = reached | (cells & ~(cells + reached))  # a sum carries to the end of each run of open cells
+    for shift in np.array((1, 2, 4, 8, 16), dtype=np.uint32):
+        reached = reached | (cells & (reached >> shift))
+        cells = cells & (cells >> shift)
+    return reached
+
+
 def find(grid: Grid, symbol: int) -> tuple[int, int]:
     """The (row, column) of the grid's first cell with the symbol."""
     row, column = np.argwhere(grid == symbol)[0].tolist()

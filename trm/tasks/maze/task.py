@@ -14,8 +14,20 @@ import numpy as np
 from trm.grid import Grid, GridParseError, Grids, PuzzleError, shape_words
 from trm.tasks.base import Cell, Ends, Task, Tokens, bucket
 from trm.tasks.maze import text as written
-from trm.tasks.maze.rows import lines_of, parts
-from trm.tasks.maze.rules import FREE, GOAL, LEAST, MOST, PATH, START, WALL, Field, find, wall_up_paths
+from trm.tasks.maze.rows import grouped, lines_of, parts, read_alike
+from trm.tasks.maze.rules import (
+    FREE,
+    GOAL,
+    LEAST,
+    MOST,
+    PATH,
+    START,
+    WALL,
+    Field,
+    find,
+    reachable,
+    wall_up_paths,
+)
 from trm.tasks.maze.text import ANSWER
 from trm.tasks.puzzle import Puzzle, Violation, place
 from trm.tasks.transforms import SymmetryGroup
@@ -136,6 +148,22 @@ class Maze(Task):
 
     def is_certain(self, text: str) -> bool:
         return self._is_plain(text)
+
+    def parse_plain(self, texts: Sequence[str], answers: Sequence[str]) -> list[Puzzle | None]:
+        puzzles: list[Puzzle | None] = [None] * len(texts)
+        for (height, width), places in grouped(texts).items():
+            if not LEAST <= min(height, width) <= max(height, width) <= MOST:
+                continue
+            known, grids = read_alike([texts[n] for n in places], height, width, written.QUESTION)
+            ends = [(grids == symbol) for symbol in (START, GOAL)]
+            for end in ends:
+                known &= end.sum(axis=(1, 2)) == 1
+            known[known] = reachable((grids != WALL)[known], ends[0][known], ends[1][known])
+            labelled, labels = read_alike([answers[n] for n in places], height, width, ANSWER)
+            for number in np.flatnonzero(known).tolist():
+                label = (labels[number],) if labelled[number] else None
+                puzzles[places[number]] = Puzzle(self.name, (grids[number],), answers=label)
+        return puzzles
 
     def flat_shape(self, line: str) -> int:
         """How long the rows of a maze in one line are: those of a square, or of the only closed wall; 0 if none."""

@@ -89,14 +89,15 @@ class Sudoku(Task):
     def is_certain(self, text: str) -> bool:
         return len(text) == 81 and text.isascii() and not text.strip("0123456789.")
 
-    def parse_plain(self, texts: Sequence[str]) -> list[Puzzle | None]:
+    def parse_plain(self, texts: Sequence[str], answers: Sequence[str]) -> list[Puzzle | None]:
         places, cells = written.read_plain(texts, self.size.side)
+        sound = self.size.are_sound(cells)
+        grids = zip(places[sound].tolist(), cells[sound].reshape(-1, self.height, self.width), strict=True)
+        of_answers = zip(*written.read_plain(answers, self.size.side), strict=True)
+        known = {int(n): (cells.reshape(self.height, self.width),) for n, cells in of_answers}
         puzzles: list[Puzzle | None] = [None] * len(texts)
-        for number, sound, grid in zip(
-            places.tolist(), self.size.are_sound(cells).tolist(), cells, strict=True
-        ):
-            if sound:
-                puzzles[number] = Puzzle(self.name, (grid.reshape(self.height, self.width),))
+        for number, grid in grids:
+            puzzles[number] = Puzzle(self.name, (grid,), answers=known.get(number))
         return puzzles
 
     def in_line(self, line: str) -> tuple[str, str | None] | None:
