@@ -101,6 +101,9 @@ def compare(
     seed: Annotated[int, typer.Option(min=0)] = 0,
     out: Annotated[Path, typer.Option(metavar="DIR")] = DEFAULT_OUT,
     resume: Annotated[bool, typer.Option("--resume")] = False,
+    compile_fits: Annotated[
+        bool, typer.Option("--compile-fits", help="shorter fits of the LLM to ARC, from a minute or two on")
+    ] = False,
     limit_seconds: Annotated[float, typer.Option(help="stop after so long; 0: never")] = 0,
 ) -> None:
     config = SearchConfig(
@@ -108,7 +111,7 @@ def compare(
     )
     request = Request(
         tasks_, n, arms, llm, refiner, data or [], drafts_from, config, fit or [], concurrency, device, adapter,
-        out, resume,
+        out, resume, compile_fits,
     )  # fmt: skip
     console = Console(stderr=True)
     # Who else works on this comparison, and which GPU is whose. Without `cpu`, several processes on a CPU would each

@@ -43,6 +43,7 @@ class Request:
     adapter: str
     out: Path
     resume: bool
+    compile_fits: bool = False
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,8 @@ def prepare(request: Request, process: int, callbacks: Callbacks) -> Comparison:
     puzzles = {task: puzzles_for(task, request.n, seed, sources.get(task)) for task in kinds}
     refiner = _refiner(request, kinds)
     proposer = _proposer(request, process)
+    if request.compile_fits:
+        _compile_fits(proposer)
     every = [puzzle for task in kinds for puzzle in puzzles[task]]
     used = proposer if any(map(arms_of.needs_llm, names)) else None
     warnings = _draft_warnings(used, every, request)
@@ -153,6 +156,16 @@ def _proposer(request: Request, process: int) -> RecordedProposer | None:
     else:
         live = load_tuned(request.llm, adapter, request.device)
     return _recorded("llm", live, request, process)
+
+
+def _compile_fits(proposer: RecordedProposer | None) -> None:
+    live = proposer.live if proposer is not None else None
+    try:
+        if not isinstance(live, GridProposer):
+            raise ValueError("nothing is fitted here")
+        live.compile_fits()
+    except ValueError as error:
+        raise UsageError(f"--compile-fits: {error}, expected a model with an adapter on a GPU") from error
 
 
 def _variants(

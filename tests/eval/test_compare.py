@@ -105,6 +105,12 @@ def test_the_command_writes_all_its_files_and_goes_on_after_a_kill(
     assert "seed" in other.output
 
 
+def test_fits_are_compiled_only_where_a_model_is_fitted(tmp_path: Path) -> None:
+    refused = call("--tasks", "arc", "--llm", "none", "--compile-fits", "--out", tmp_path / "out")
+    assert refused.exit_code == 2
+    assert "--compile-fits: nothing is fitted here" in refused.output
+
+
 def test_arms_without_an_expert_are_left_out_and_named(tmp_path: Path, checkpoint: Path) -> None:
     asked = ("--tasks", "sudoku,maze", "--n", 1, "--llm", "none", "--refiner", checkpoint, "--device", "cpu")
     asked += ("--steps", 1, "--arms", "trm,exact", "--out", tmp_path / "out")

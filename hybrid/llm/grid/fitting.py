@@ -23,7 +23,7 @@ from hybrid.llm.grid.adapter import read_adapter
 from hybrid.llm.grid.attention import hidden_states, token_logits, use_grid_attention
 from hybrid.llm.grid.base_weights import GridModelError
 from hybrid.llm.grid.episodes import IGNORE, Episode, Pair, choose_pairs, draw_view, episode
-from hybrid.llm.grid.lora import ADAPTER, add_adapter, low_rank, trained_weights
+from hybrid.llm.grid.lora import ADAPTER, add_adapter, compile_layers, low_rank, trained_weights
 from hybrid.llm.grid.vocabulary import PADDING
 
 GRAIN = 64  # sequence lengths are padded to multiples of this
@@ -102,7 +102,13 @@ class Fitter:
                 f"{adapter}: {len(unknown)} weights are missing or unknown, {unknown[0]} first"
             )
         self.start = {name: weights[name].to(self.device) for name in self.parameters}
+        self.least_rows = 1  # of a batch
         self.reset()
+
+    def compile(self) -> None:
+        """Compile the layers, which takes a minute or two at the first fit and shortens all of them."""
+        compile_layers(self.model)
+        self.least_rows = 2  # compiled code would treat a lone row apart
 
     @torch.no_grad()
     def reset(self, fitted: FittedWeights | None = None) -> None:
@@ -164,7 +170,7 @@ class Fitter:
                 group["lr"] = group["peak"] * min(1.0, (step + 1) / config.warmup_steps) * (1 - progress)
             episodes = draw_episodes(pairs, rng, config)
             trained += sum(map(len, episodes))
-            tokens, labels = _batch(episodes)
+            tokens, labels = _batch(episodes, self.least_rows)
             loss, accuracy = self._loss(tokens.to(self.device), labels.to(self.device))
             optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
@@ -206,11 +212,11 @@ def draw_episodes(pairs: Sequence[Pair], rng: np.random.Generator, config: Fitti
     return episodes
 
 
-def _batch(episodes: Sequence[Episode]) -> tuple[Tensor, Tensor]:
-    """Tokens and labels [B, T], padded on the right."""
-    width = -(-max(map(len, episodes)) // GRAIN) * GRAIN
-    tokens = np.full((len(episodes), width), PADDING, np.int64)
-    labels = np.full((len(episodes), width), IGNORE, np.int64)
+def _batch(episodes: Sequence[Episode], least_rows: int = 1) -> tuple[Tensor, Tensor]:
+    """Tokens and labels [B, T], padded on the right, and with rows in which nothing is learned."""
+    shape = (max(len(episodes), least_rows), -(-max(map(len, episodes)) // GRAIN) * GRAIN)
+    tokens = np.full(shape, PADDING, np.int64)
+    labels = np.full(shape, IGNORE, np.int64)
     for row, drawn in enumerate(episodes):
         tokens[row, : len(drawn)] = drawn.tokens
         labels[row, : len(drawn)] = drawn.labels

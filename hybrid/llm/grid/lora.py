@@ -62,3 +62,9 @@ def add_adapter(model: PreTrainedModel, shape: LoraShape) -> PreTrainedModel:
         if parameter.requires_grad:
             parameter.data = parameter.data.float()
     return model
+
+
+def compile_layers(model: PreTrainedModel) -> None:
+    """Compile the decoder layers (all share one compiled function) for any length and two or more sequences."""
+    for layer in cast(Any, model).model.layers:
+        layer.compile(dynamic=True)

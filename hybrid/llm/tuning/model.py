@@ -137,9 +137,3 @@ def base_folder(base: str) -> Path:
     if Path(base).is_dir():
         return Path(base)
     return pull(base)
-
-
-def compile_layers(model: PreTrainedModel) -> None:
-    """Compile the decoder layers (all share one compiled function) for any number and length of sequences."""
-    for layer in cast(Any, model).model.layers:
-        layer.compile(dynamic=True)

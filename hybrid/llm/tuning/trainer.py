@@ -13,11 +13,12 @@ from accelerate import Accelerator, DistributedDataParallelKwargs
 from torch import Tensor
 
 from hybrid.llm.grid.base_weights import GridModelError
+from hybrid.llm.grid.lora import compile_layers
 from hybrid.llm.tuning.config import TrainConfig, TuneConfig
 from hybrid.llm.tuning.data import Puzzles, held_out_episodes, is_large, read_puzzles, read_tasks
 from hybrid.llm.tuning.drawing import Batch, EpisodeSource, stream
 from hybrid.llm.tuning.evaluation import HeldOut, Scores
-from hybrid.llm.tuning.model import GridTrainer, build, compile_layers
+from hybrid.llm.tuning.model import GridTrainer, build
 from hybrid.llm.tuning.run_folder import Progress, RunFolder
 
 

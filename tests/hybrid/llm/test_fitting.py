@@ -83,6 +83,22 @@ def test_a_step_has_no_more_tokens_than_allowed() -> None:
     assert 200 < sum(map(len, episodes)) <= 300
 
 
+@pytest.mark.filterwarnings(
+    "ignore:`torch.jit.script_method`:DeprecationWarning"
+)  # PyTorch's own, of its own
+def test_compiled_layers_learn_the_same(folders: tuple[Path, Path]) -> None:
+    config = FittingConfig(
+        steps=2, tokens=50
+    )  # a lone row, which is given another one without anything to learn
+    plain, compiled = fitter_of(folders), fitter_of(folders)
+    plain.fit(PAIRS, np.random.default_rng(0), config)
+    compiled.compile()
+    with torch.compiler.set_stance("force_eager"):  # compiling takes half a minute on a CPU
+        compiled.fit(PAIRS, np.random.default_rng(0), config)
+    for name, weight in plain.weights().items():
+        assert torch.allclose(compiled.weights()[name], weight, atol=1e-5), name
+
+
 def test_a_limit_of_seconds_ends_it(folders: tuple[Path, Path]) -> None:
     config = FittingConfig(steps=100_000, seconds=0.5)
     report = fitter_of(folders).fit(PAIRS, np.random.default_rng(0), config)
