@@ -110,6 +110,9 @@ def test_a_record_says_what_became_of_the_first_rollouts() -> None:
     assert (found["llm_tokens"], found["seconds"]) == (12, {"llm": 1.5, "refine": 2.0})
     assert (found["tflop"], found["solved_at"]) == ({"llm": 0.0, "refine": 30.0}, None)
     assert (found["exact_match"], found["solved"]) == (False, False)
+    assert found["answer"] == [[B.tolist()], [A.tolist()]]
+    assert metrics.record(answer((B, C), (A,)), "hybrid", None, 0.0)["answer"][0] == [B.tolist(), C.tolist()]
+    assert metrics.record(answer((B,), (A,), candidates=()), "trm", None, 0.0)["answer"] == found["answer"]
     assert found["draft_answer"] == "2 2\n2 2\n\n2 2\n2 2"
     bare = metrics.record(answer(puzzle=replace(PUZZLE, answers=None)), "trm", None, 0.0)
     assert [bare[key] for key in ("cold", "draft", "exact_match", "draft_answer", "answer", "label")] == [

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
+from itertools import product
 from pathlib import Path
 
 import pytest
 
-from trm.data.files import load
+from trm.data.files import load, load_text
 from trm.grid import PuzzleError
 from trm.tasks import Puzzle, get
 
@@ -138,3 +140,26 @@ def test_a_place_is_named_once(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text(f"question\n{LINE}\nfoo bar baz\n")
     assert str(load(path)[1]).count("line 3") == 1
+
+
+def test_every_documented_name_of_a_column_is_known(tmp_path: Path) -> None:
+    page = Path(__file__).parents[3] / "docs" / "how-to" / "files.md"
+    rows = re.findall(r"^\| (question|answer|name) \| (.*) \|$", page.read_text(encoding="utf-8"), re.M)
+    columns = {kind: re.findall(r"`(\w+)`", names) for kind, names in rows}
+    assert {"question", "answer", "name"} == columns.keys()
+    for question in columns["question"]:
+        (found,) = load_text(json.dumps([{question: LINE}]), "a")
+        assert isinstance(found, Puzzle), question
+        (found,) = load_text(f"number,{question}\n1,{LINE}\n", "a")
+        assert isinstance(found, Puzzle), question
+    for answer, name in product(columns["answer"], columns["name"]):
+        (found,) = load_text(json.dumps([{"puzzle": LINE, answer: ANSWER, name: "p"}]), "a")
+        assert isinstance(found, Puzzle)
+        assert (found.answers is not None, found.id) == (True, "p"), (answer, name)
+
+
+def test_a_title_that_is_the_name_of_a_column_is_no_header() -> None:
+    rows = [LINE[at : at + 9] for at in range(0, 81, 9)]
+    (found,) = load_text("\n".join(["Puzzle", *rows]), "a")
+    assert isinstance(found, Puzzle)
+    assert len(load_text("\n".join(["puzzle", LINE, LINE]), "a")) == 2

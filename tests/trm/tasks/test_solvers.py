@@ -80,3 +80,15 @@ def test_paths_are_verified_by_the_rules() -> None:
         assert MAZE.check(puzzle, path).status is Status.VERIFIED
         assert puzzle.answers is not None
         assert np.array_equal(path, puzzle.answers[0])
+
+
+def test_a_search_that_is_cut_short_says_so() -> None:
+    empty = np.zeros((9, 9), dtype=np.uint8)
+    short = solve_sudoku(empty, most=1000, most_guesses=60)
+    assert not short.whole
+    assert short.guesses == 60
+    assert 0 < len(short.solutions) < 1000
+    assert solve_sudoku(SUDOKU.samples()[2].grid, most_guesses=10_000).whole
+    solution = solve_sudoku(SUDOKU.samples()[0].grid).solutions[0]
+    other = solve_sudoku(SUDOKU.samples()[0].grid, without=(80, int(solution[8, 8])))
+    assert (other.solutions, other.whole) == ((), True)

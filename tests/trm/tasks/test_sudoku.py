@@ -182,3 +182,18 @@ def test_boxes_are_ruled_off_in_a_drawing() -> None:
     wrong[0, :2] = 9
     assert SUDOKU.render(puzzle, (wrong,)).splitlines()[0].startswith("9!9!")
     assert "\x1b[1;31m9\x1b[0m" in SUDOKU.render(puzzle, (wrong,), colour=True)
+
+
+def test_the_cell_with_an_unknown_symbol_is_named() -> None:
+    grid = np.zeros((9, 9), dtype=np.uint8)
+    grid[0, 0], grid[2, 4], grid[5, 5] = 9, 12, 11
+    with pytest.raises(PuzzleError, match="row 3, column 5 holds 12, expected 0 to 9"):
+        SUDOKU.validate(Puzzle("sudoku", (grid,)))
+
+
+def test_one_other_symbol_may_stand_for_blanks() -> None:
+    rows = [FLAT[at : at + 9].replace("0", ".") for at in range(0, 81, 9)]
+    assert np.array_equal(SUDOKU.parse("\n".join(rows).replace(".", "x")).grid, SUDOKU.parse(FLAT).grid)
+    mixed = "\n".join([rows[0].replace(".", "x"), *(row.replace(".", "*") for row in rows[1:])])
+    with pytest.raises(GridParseError):
+        SUDOKU.parse(mixed)

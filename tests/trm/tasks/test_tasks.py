@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+import trm
+import trm.tasks
 from trm.grid import Grid, PuzzleError
 from trm.tasks import PAD, Puzzle, Status, Task, get, names
 from trm.tasks.base import IGNORE
@@ -147,3 +149,8 @@ def test_render_survives_any_grid(task: Task) -> None:
     for grid in (np.full((2, 3), 200, dtype=np.uint8), np.zeros_like(puzzle.inputs[0])):
         for colour in (False, True):
             assert task.render(puzzle, (grid,), colour)
+
+
+def test_packages_export_what_they_name() -> None:
+    for module in (trm, trm.tasks):
+        assert [name for name in module.__all__ if not hasattr(module, name)] == []
