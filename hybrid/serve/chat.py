@@ -11,6 +11,7 @@ from typing import Any
 
 from hybrid.serve.schemas import ChatRequest
 from trm import tasks
+from trm.grid import PuzzleError
 from trm.tasks import Puzzle, Status
 
 NO_PUZZLE = (
@@ -45,9 +46,19 @@ def question_of(request: ChatRequest) -> str:
     return next((m.text for m in reversed(request.messages) if m.role == "user"), "")
 
 
+def no_puzzle_text(request: ChatRequest, error: PuzzleError) -> str:
+    """What is said where there is no puzzle; an object where the client wants JSON."""
+    text = NO_PUZZLE.format(reason=error)
+    return json.dumps({"error": text}, ensure_ascii=False) if wants_json(request) else text
+
+
+def wants_json(request: ChatRequest) -> bool:
+    return request.response_format is not None and request.response_format.type != "text"
+
+
 def reply_text(request: ChatRequest, puzzle: Puzzle, record: Json) -> str:
     """The answer in words, its grid in a code block; the record itself where the client wants JSON."""
-    if request.response_format is not None and request.response_format.type != "text":
+    if wants_json(request):
         return json.dumps(record, ensure_ascii=False)
     status, name = record["status"], record["task"]
     if record["answer"] is None:

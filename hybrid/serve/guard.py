@@ -8,7 +8,6 @@ import ipaddress
 import json
 import re
 from dataclasses import dataclass
-from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -118,7 +117,7 @@ class Guard:
         if not self.policy.knows_host(host):
             return 403, "unknown Host, expected a name or address of this server"
         origin, site = headers.get("origin"), headers.get("sec-fetch-site", "none")
-        if origin is not None and urlsplit(origin).netloc != host:
+        if origin is not None and origin not in (f"http://{host}", f"https://{host}"):
             return 403, "the request comes from another page, expected this server's own"
         followed = scope["method"] == "GET" and headers.get("sec-fetch-mode") == "navigate"  # a link
         if site not in ("none", "same-origin") and not followed:

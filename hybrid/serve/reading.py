@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +14,9 @@ from trm.tasks import Puzzle
 from trm.tasks.registry import SIZES, demonstrated
 from trm.text import printable
 
+_SIZE = re.compile(
+    r"^[ \t]*(4|6|9|16) ?[x×] ?\1[ \t]*(:|$)", re.MULTILINE
+)  # as people head a Sudoku of that size
 MOST_INPUTS, MOST_DEMOS = 10, 32  # of a task; ARC's have up to 4 and 10
 
 
@@ -76,6 +80,7 @@ def known_task(name: str | None, refiner: Refiner | None) -> str | None:
 
 def find_puzzle(text: str, name: str) -> Puzzle:
     """The first puzzle of a chat message, which may have words around it. Raises PuzzleError if there is none."""
+    text = _SIZE.sub("", text)
     found = read_puzzles(text, None, name)
     if 0 <= (start := text.find("{")) < (end := text.rfind("}")):  # JSON among words
         found += read_puzzles(text[start : end + 1], demonstrated(), name)

@@ -188,7 +188,7 @@ class Service:
         try:
             puzzle = await run_in_threadpool(find_puzzle, chat.question_of(body), "message")
         except PuzzleError as error:
-            text = chat.NO_PUZZLE.format(reason=error)
+            text = chat.no_puzzle_text(body, error)
             if body.stream:
                 chunks = [completion.first_chunk(), *completion.last_chunks(text, None, with_usage)]
                 return StreamingResponse(iter(chunks), media_type=EVENT_STREAM)

@@ -104,6 +104,15 @@ def test_json_is_the_record(client: TestClient) -> None:
 
 def test_without_a_puzzle_the_reply_says_what_is_expected(client: TestClient) -> None:
     assert "found none" in str(chat(client, "Hello!")["content"])
+    as_json = chat(client, "Hello!", response_format={"type": "json_object"})["content"]
+    assert "found none" in json.loads(str(as_json))["error"]
+
+
+@pytest.mark.parametrize(
+    "text", ["4x4: 1.2.24.331.2....", "4 × 4\n1.2.\n24.3\n31.2\n....", "1x2x\n24x3\n31x2\nxxxx"]
+)
+def test_a_size_above_a_sudoku_is_passed_over(text: str) -> None:
+    assert find_puzzle(text, "m").task == "sudoku4"
 
 
 def test_an_unsolved_puzzle_is_not_called_verified(client: TestClient) -> None:
