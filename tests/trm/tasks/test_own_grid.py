@@ -38,7 +38,7 @@ def table(path: Path, *rows: tuple[str, str]) -> str:
 
 # -- names and text ------------------------------------------------------------------------------------------
 @pytest.mark.parametrize(
-    "symbols", [["A", "B"], [".", ":", "%", ">", "/"], ["0", "10", "7"], ["α", "🙂"], ["x1", "y"]]
+    "symbols", [["A", "B"], [".", ":", "%", ">", "/"], ["0", "10", "7"], ["α", "🙂"], ["ÿ", "Ā"], ["x1", "y"]]
 )
 def test_a_name_describes_its_task(symbols: list[str]) -> None:
     name = own_grid_name(2, len(symbols), symbols, symbols[::-1])

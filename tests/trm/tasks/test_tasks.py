@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from importlib.metadata import EntryPoint
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ import pytest
 import trm
 import trm.tasks
 from trm.grid import Grid, PuzzleError
-from trm.tasks import PAD, Puzzle, Status, Task, get, names
+from trm.tasks import PAD, Puzzle, Status, Task, get, names, registry
 from trm.tasks.base import IGNORE
 
 TASKS = [get(name) for name in names()]
@@ -149,6 +150,36 @@ def test_render_survives_any_grid(task: Task) -> None:
     for grid in (np.full((2, 3), 200, dtype=np.uint8), np.zeros_like(puzzle.inputs[0])):
         for colour in (False, True):
             assert task.render(puzzle, (grid,), colour)
+
+
+@pytest.mark.parametrize(("task", "puzzle"), [(get(p.values[0].name), p.values[1]) for p in SAMPLES])
+def test_a_blank_draft_adds_nothing_to_the_question(task: Task, puzzle: Puzzle) -> None:
+    blank = task.blank_draft(puzzle)
+    known_cells = [
+        int(((grid != 0) & (grid != own)).sum()) for grid, own in zip(blank, puzzle.inputs, strict=True)
+    ]
+    assert known_cells == [0] * len(puzzle.inputs)
+    assert same(tuple(grid * 0 for grid in blank), tuple(grid * 0 for grid in puzzle.inputs))
+    if task.name.startswith("sudoku"):
+        assert not blank[0].any()
+
+
+def test_packages_of_others_cannot_take_a_name_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    points = [
+        EntryPoint(name, f"{name}:TASK", registry.GROUP) for name in ("zebra", "sudoku", "sudoku6", "aunt")
+    ]
+    monkeypatch.setattr(registry, "entry_points", lambda group: points)
+    for cached in (registry._outside, registry._in_order):
+        cached.cache_clear()
+    try:
+        assert names() == ["arc", "aunt", "maze", "sudoku", "zebra"]
+        assert get("sudoku").name == "sudoku"
+        with pytest.raises(PuzzleError, match="'zebra' cannot be loaded from zebra:TASK"):
+            get("zebra")
+    finally:
+        monkeypatch.undo()
+        for cached in (registry._outside, registry._in_order):
+            cached.cache_clear()
 
 
 def test_packages_export_what_they_name() -> None:
