@@ -37,9 +37,14 @@ class QueueFullError(RuntimeError):
 
 @dataclass(eq=False)
 class Lane:
-    """What one of the threads does. adapts: whether it takes the work that adapts networks, or everything else."""
+    """What one of the threads does. adapts: whether it takes the work that adapts networks, or everything else.
+
+    most: of its works that may wait or run. seconds_each: a moving average, for Retry-After.
+    """
 
     adapts: bool
+    most: int
+    seconds_each: float = 1.0
     running: list[Work] = field(default_factory=list)
     thread: threading.Thread | None = None
 
@@ -47,16 +52,16 @@ class Lane:
 class Worker:
     """Runs work in the order of coming; puzzles for one model, of one task and one configuration, as a batch.
 
-    size: the most that may wait or run. What is public may be called from any thread.
+    size: the most that may wait or run, of which half at most adapt networks: they must not keep others out. What is
+    public may be called from any thread.
     """
 
     def __init__(self, relay: Relay, size: int) -> None:
         self.relay, self.size = relay, size
         self._waiting: deque[Work] = deque()
-        self._lanes = (Lane(adapts=False), Lane(adapts=True))
+        self._lanes = (Lane(adapts=False, most=size), Lane(adapts=True, most=max(1, size // 2)))
         self._changed = threading.Condition()
         self._closed = False
-        self._seconds_each = 1.0  # a moving average, for Retry-After
         self._cores = torch.get_num_threads()
         relay.between_steps = self._share_cores
 
@@ -94,10 +99,13 @@ class Worker:
     def submit(self, works: Sequence[Work]) -> None:
         """Queue all of it or nothing. Raises QueueFullError."""
         with self._changed:
-            taken = self.waiting + self.running
-            if self._closed or taken + len(works) > self.size:
-                seconds = ceil(self._seconds_each * taken)
-                raise QueueFullError(max(1, min(LONGEST_RETRY_SECONDS, seconds)))
+            for lane in self._lanes:
+                new = sum(_adapts(work) == lane.adapts for work in works)
+                taken = len(lane.running) + sum(_adapts(work) == lane.adapts for work in self._waiting)
+                full = taken + new > lane.most or self.waiting + self.running + len(works) > self.size
+                if new and (full or self._closed):
+                    seconds = ceil(lane.seconds_each * taken)
+                    raise QueueFullError(max(1, min(LONGEST_RETRY_SECONDS, seconds)))
             self._waiting.extend(works)
             self._changed.notify_all()
 
@@ -137,7 +145,7 @@ class Worker:
                 self._fail(lane.running, error_event(500, "internal error"))
             finally:
                 each = (time.perf_counter() - begun) / len(batch)
-                self._seconds_each += 0.2 * (each - self._seconds_each)
+                lane.seconds_each += 0.2 * (each - lane.seconds_each)
 
     def _take(self, lane: Lane) -> list[Work]:
         """The lane's oldest work, and whatever waits that can be done with it; waits for it. Empty when closed."""

@@ -126,6 +126,19 @@ def test_others_are_answered_while_a_network_is_adapted(monkeypatch: pytest.Monk
     assert alone[1]["status"] == "unverified"
 
 
+def test_adaptations_take_half_of_the_queue_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
+    adaptation = SlowAdaptation(monkeypatch)
+    arc = {"question": ARC, "llm": "none"}
+    network = Refiner.from_checkpoint(untrained(), "cpu", adaptation=QUICK)
+    with listening(service(network, queue=2)) as address, ThreadPoolExecutor(1) as pool:
+        first = pool.submit(httpx.post, f"{address}/v1/solve", json=arc, timeout=60)
+        assert adaptation.begun.wait(10)
+        assert httpx.post(f"{address}/v1/solve", json=arc).status_code == 429
+        assert httpx.post(f"{address}/v1/solve", json=PUZZLE | {"restarts": 0}).status_code == 200
+        adaptation.open.set()
+        assert first.result().status_code == 200
+
+
 def test_a_client_that_leaves_ends_its_adaptation(monkeypatch: pytest.MonkeyPatch) -> None:
     adaptation = SlowAdaptation(monkeypatch)
     with listening(adapting(untrained())) as address:
