@@ -8,7 +8,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from hybrid import cli_scores, cli_serve, inputs
+from hybrid import cli_scores, cli_serve, inputs, quick_torch
 from hybrid.cli_common import Goal, Start, TaskName, fail, importing, task_named
 from hybrid.submission import SubmissionFile
 from trm import __version__, streams
@@ -224,6 +224,8 @@ def _run(
     except shipped.AdapterError as error:
         fail(error)
     with importing():
+        if llm == "none":
+            quick_torch.import_torch()
         from hybrid import solving
         from hybrid.output import Output
 
