@@ -77,6 +77,17 @@ def test_schemas_say_the_same() -> None:
     assert not re.fullmatch(patterns[given[0]], "".join(map(str, changed[given[0]])))
 
 
+def test_schemas_name_every_row() -> None:
+    maze = reply_format(tasks.get("maze").parse("S#\n G")).json_schema
+    first, second = ({"type": "string", "pattern": pattern} for pattern in ("^[S][\\#]$", "^[\\ o][G]$"))
+    rows = {"type": "array", "prefixItems": [first, second], "items": False, "minItems": 2, "maxItems": 2}
+    expected = {"type": "object", "properties": {"rows": rows}, "required": ["rows"]}
+    assert maze == expected | {"additionalProperties": False}
+    row = {"type": "string", "pattern": "^[0123456789]{1,30}$"}
+    rows = {"type": "array", "items": row, "minItems": 1, "maxItems": 30}
+    assert reply_format(ARC).json_schema == maze | {"properties": {"rows": rows}}
+
+
 class Tokenizer:
     """A tokenizer that is nothing but its table."""
 

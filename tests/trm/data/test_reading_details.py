@@ -91,6 +91,23 @@ def test_a_header_of_other_names_is_shown_as_it_stands(tmp_path: Path) -> None:
         assert "quiz" in found
 
 
+def test_a_header_of_other_names_is_shown_with_tabs_too(tmp_path: Path) -> None:
+    for name in ("a.csv", "a.tsv"):
+        assert "columns number, riddle" in str(one(tmp_path, name, f"number\triddle\n1\t{LINE}\n"))
+
+
+@pytest.mark.parametrize("name", ["sudoku4", "sudoku6", "sudoku"])
+def test_cells_of_a_line_that_ends_with_a_blank(name: str, tmp_path: Path) -> None:
+    task = get(name)
+    grid = task.samples()[0].grid.copy()
+    grid[-1, -1] = 0
+    cells = ",".join(str(cell or "") for cell in grid.reshape(-1).tolist())
+    for text in (cells, f"{cells},"):  # the last of which ends with a separator
+        found = one(tmp_path, "a.txt", text)
+        assert isinstance(found, Puzzle), found
+        assert found.grid.tolist() == grid.tolist()
+
+
 def test_a_folder_may_hold_a_file_about_its_tasks(tmp_path: Path) -> None:
     for name, text in (("a", TASK), ("b", TASK), ("README", '{"author": "someone"}')):
         (tmp_path / f"{name}.json").write_text(text)

@@ -69,3 +69,26 @@ def test_agreement_of_both_is_a_refiners_answer_and_more_certain() -> None:
     assert both.confidence is not None
     assert alone.confidence is not None
     assert both.confidence > alone.confidence
+
+
+def test_a_probability_is_the_logistic_of_the_weighted_values() -> None:
+    ranking = PoolRanking(offset=0.5, cold=2.0, score=0.25)
+    for candidate, odds in [
+        (PooledGrid(A, score=-2.0), 1.0),
+        (PooledGrid(A, cold=0.5, drafted=1.0, proposed=1.0, score=-6.0), 1.0),
+        (PooledGrid(A, cold=1.0, score=-40.0), np.exp(-7.5)),
+        (PooledGrid(A, cold=1.0, score=-1000.0), np.exp(-7.5)),  # no score counts as less
+        (PooledGrid(A, cold=1.0), np.exp(-7.5)),
+        (PooledGrid(A, score=2.0), np.exp(1.0)),
+    ]:
+        np.testing.assert_allclose(ranking.probability(candidate), odds / (1 + odds))
+
+
+def test_shares_are_of_attempts_of_their_kind() -> None:
+    attempts = [attempt(A), attempt(B), attempt(B, SOURCE_FROM_DRAFT), attempt(C, SOURCE_FROM_DRAFT)]
+    by_colour = {int(c.grid[0, 0]): c for c in ranked_pool(0, attempts, [])}
+    assert [(c.cold, c.drafted, c.proposed, c.score) for c in (by_colour[n] for n in (1, 2, 3))] == [
+        (0.5, 0.0, 0.0, None), (0.5, 0.5, 0.0, None), (0.0, 0.5, 0.0, None),
+    ]  # fmt: skip
+    only = ranked_pool(0, [], [ProposedGrid(A, 1.0, -1.0)], lambda index, grids: None)
+    assert [(c.cold, c.drafted, c.proposed, c.score) for c in only] == [(0.0, 0.0, 1.0, -1.0)]
