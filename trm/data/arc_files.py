@@ -13,6 +13,8 @@ from trm.grid import PuzzleError, shorten
 _CHALLENGES = re.compile(r"([-_])challenges(?=\.json)")
 _SOLUTIONS = re.compile(r"(^|[-_])solutions\.json")
 _OTHERS = re.compile(r"(^|[-_])(submission|metadata|identifiers)[^/]*\.json")
+_TRAIN = ("train", "training", "examples", "demonstrations", "train_pairs", "train_examples")
+_TEST = ("test", "testing", "tests", "test_pairs", "test_examples")
 _IDS = ("id", "task_id", "puzzle_id")
 # What data sets on hubs call the demonstrations and the tests.
 _OTHER_NAMES = {"train": "fewshots", "test": "question"}
@@ -54,6 +56,23 @@ def _holds_whole_tasks(part: object) -> bool:
 
 def _is_pair(pair: object) -> bool:
     return isinstance(pair, Mapping) and {"input", "output"} <= pair.keys()
+
+
+def renamed(data: Any) -> Any:
+    """A task whose lists of pairs have other names, or whose only test is no list, in the form that tasks have."""
+    if not isinstance(data, Mapping):
+        return data
+    names = {key.lower(): key for key in data if isinstance(key, str)}
+    train, test = (next((names[name] for name in some if name in names), "") for some in (_TRAIN, _TEST))
+    pairs, tests = data.get(train), data.get(test)
+    if not (
+        isinstance(pairs, list) and pairs and all(map(_is_pair, pairs)) and isinstance(tests, list | Mapping)
+    ):
+        return data
+    if isinstance(tests, Mapping) and "input" not in tests:
+        return data
+    rest = {key: value for key, value in data.items() if key not in (train, test)}
+    return {**rest, "train": pairs, "test": [tests] if isinstance(tests, Mapping) else tests}
 
 
 def as_pairs(data: object) -> object:
@@ -117,6 +136,7 @@ def _own_id(task: object) -> str | None:
 
 def as_record(record: Mapping[str, Any]) -> Mapping[str, Any]:
     """A record of a list or of JSON lines: a task becomes the question of a record; any other stays as it is."""
+    record = renamed(record)
     tests = record.get(_OTHER_NAMES["test"])
     if _OTHER_NAMES["train"] in record and isinstance(tests, list):
         return {"id": _own_id(record), "question": {key: record[name] for key, name in _OTHER_NAMES.items()}}
@@ -127,6 +147,7 @@ def as_record(record: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def split(record: object) -> list[Any]:
     """The records that a line of JSON lines holds: of several tasks by id one for each, else the line's own."""
+    record = renamed(record)
     if (
         not isinstance(record, Mapping)
         or is_task(record)
@@ -148,7 +169,7 @@ def read_tasks(tasks: Mapping[str, Any], where: str, solutions: Any = None) -> I
         found = "a submission, which `hybrid grade` scores" if submitted else f"{shorten(', '.join(tasks))}"
         yield PuzzleError(f"{where}: no ARC task: {found}; {EXPECTED}")
         return
-    for name, task in tasks.items():
+    for name, task in ((name, renamed(task)) for name, task in tasks.items()):
         place = f"{where}, task {name}"
         if not is_task(task):
             yield PuzzleError(f"{place}: no ARC task, {EXPECTED}")

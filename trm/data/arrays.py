@@ -27,6 +27,8 @@ def read_npy(data: bytes, where: str, stem: str) -> Items:
     key = next((names[name] for name in QUESTIONS if name in names), None)
     if any(name.endswith(".xml") for name in names):
         raise PuzzleError(f"{where}: a spreadsheet or document, expected its table saved as CSV")
+    if key is None and not any(isinstance(array, np.ndarray) for array in arrays.values()):
+        raise PuzzleError(f"{where}: an archive of {', '.join(arrays)}, expected its files, unpacked")
     if key is None:
         raise PuzzleError(f"{where}: arrays {', '.join(arrays)}; expected one called question")
     questions = _grids(arrays[key], where)

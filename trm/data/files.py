@@ -20,15 +20,17 @@ from itertools import islice
 from pathlib import Path
 from typing import cast
 
-from trm.data import arc_files, arrays, line_files, tables
+from trm.data import arc_files, arrays, line_files, objects, tables
 from trm.data.items import Item, Items, parse_json
+from trm.data.markup import bare, unescaped, without_cell_names
 from trm.data.reference_folders import is_reference_folder, read_reference_folder
-from trm.data.text import decode, normal, read_text, without_cell_names
+from trm.data.text import decode, normal, read_text
 from trm.data.variants import refuse_other_rules
 from trm.grid import PuzzleError, first_line, shorten
 from trm.tasks import Puzzle, Task, get, names
 from trm.tasks.base import Ends
 from trm.tasks.grid_text import has_words
+from trm.tasks.own_grid import is_own
 from trm.tasks.registry import BUILT_IN, TakenFor, demonstrated, looks_like_puzzle, recognise, task_with_ends
 from trm.text import printable
 
@@ -165,7 +167,8 @@ def _may_be_plain(item: Item, task: Task, task_name: str | None) -> bool:
 
 def _one_line(error: PuzzleError) -> PuzzleError:
     """Names quoted from a file, such as those of a CSV header, may have line breaks."""
-    return PuzzleError(printable(str(error)))
+    unknown = "; the file is neither UTF-8 nor UTF-16" if "\ufffd" in str(error) else ""
+    return PuzzleError(printable(str(error)) + unknown)
 
 
 def _puzzle(
@@ -211,13 +214,16 @@ def _question(item: Item, name: str | None, ends: Ends | None) -> Puzzle:
         text = item.question if isinstance(item.question, str) else _listed(item.question)
         try:
             return recognise(text, item.flat)
-        except TakenFor:
-            raise
-        except PuzzleError:  # prose, perhaps, around a puzzle
+        except PuzzleError as error:  # prose, perhaps, around a puzzle
             inside = list(read_text(text, item.where, item.name, None)) if has_words(text) else []
-            if len(inside) != 1 or not isinstance(inside[0], Item) or inside[0].question == text:
+            if len(inside) > 1:
+                raise PuzzleError(f"{len(inside)} grids in one text, expected one") from None
+            if not inside or not isinstance(inside[0], Item) or inside[0].question == text:
                 raise
-            return recognise(inside[0].question, flat=False)
+            try:
+                return recognise(inside[0].question, flat=False)
+            except PuzzleError as other:
+                raise error if isinstance(error, TakenFor) else other from None
     task = get(name or task_with_ends())
     puzzle = task.read(item.question)
     puzzle = puzzle if ends is None else task.with_ends(puzzle, ends)
@@ -227,7 +233,7 @@ def _question(item: Item, name: str | None, ends: Ends | None) -> Puzzle:
 
 def _listed(question: object) -> str:
     """A question of lists as JSON, with an empty text for a cell that is null."""
-    return json.dumps(question).replace("null", '""')
+    return re.sub(r"\b(null|NaN)\b", '""', json.dumps(question)).replace("false", "0").replace("true", "1")
 
 
 def _open(spec: str | Path, task: str | None = None) -> Items:
@@ -297,7 +303,7 @@ def _file(path: Path, task: str | None) -> Items:
         beside = arc_files.solutions_of(path)
         known = beside != path and beside.exists()
         solutions = parse_json(decode(_content(beside), str(beside)), str(beside)) if known else None
-        return tables.read_data(parse_json(text, where), where, stem, solutions)
+        return objects.read_data(parse_json(text, where), where, stem, solutions)
     if suffix == "jsonl" and text.strip():
         return tables.read_jsonl(text.split("\n"), where, stem)
     return _any(text, where, stem, task, is_table=suffix in ("csv", "tsv"))
@@ -314,10 +320,10 @@ def _named(path: str | Path) -> tuple[str, str, str]:
 
 def _any(text: str, where: str, stem: str, task: str | None, is_table: bool = False) -> Items:
     """Text of any form. is_table: whether its name says that it is a table, so that a header is missed."""
-    text = without_cell_names(normal(text))
+    text = without_cell_names(unescaped(normal(text)))
     if not text.strip():
         raise PuzzleError(f"{where}: empty, expected at least one puzzle")
-    if (records := tables.read_any(text, where, stem)) is not None:
+    if (records := objects.read_any(text, where, stem)) is not None:
         return records
     first = text.lstrip("\n").split("\n", 1)[0].lower()
     names = set(re.findall("[a-z]", first)) - set("beosgx") and any(
@@ -325,7 +331,7 @@ def _any(text: str, where: str, stem: str, task: str | None, is_table: bool = Fa
     )
     if is_table and names and len(first) < 81:
         return tables.read_csv(tables.lines_of(text), where, stem)  # it names the columns that it finds
-    return read_text(text, where, stem, task)
+    return read_text(text if task and is_own(task) else bare(text), where, stem, task)
 
 
 def _content(path: Path) -> bytes:

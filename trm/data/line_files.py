@@ -18,6 +18,7 @@ from typing import IO
 
 from trm.data import tables
 from trm.data.items import Items, parse_json
+from trm.data.markup import unescaped, without_cell_names
 from trm.data.text import normal, read_text
 from trm.grid import PuzzleError
 
@@ -97,7 +98,7 @@ def _reader(head: str, where: str, stem: str, suffix: str, task: str | None) -> 
     first = filled[0]
     if suffix == "jsonl":
         return lambda parts: tables.read_jsonl(_lines(parts), where, stem)
-    if len(re.split("[,;\t|]", first.strip().strip("|"))) in (9, 81):  # it may name columns or cells
+    if without_cell_names(head) != head:
         return None
     if first.lstrip().startswith("{") and isinstance(parse_json(first), dict):
         return lambda parts: tables.read_jsonl(_lines(parts), where, stem)
@@ -113,7 +114,7 @@ def _lines(parts: Iterable[str]) -> Iterator[str]:
 
 
 def _is_text(part: str) -> bool:
-    return "\0" not in part
+    return "\0" not in part and unescaped(part) == part
 
 
 def _all_sudokus(part: str) -> bool:

@@ -1,4 +1,4 @@
-"""Tables of puzzles: CSV with any delimiter, JSON lines, lists of records, columns of many names."""
+"""Tables of puzzles: CSV with any delimiter, JSON lines, and records whose columns have one of many names."""
 
 from __future__ import annotations
 
@@ -24,35 +24,18 @@ LONGEST_RECORD = 200  # lines: what is never closed is looked for no further
 # The names of a column in small letters, the first that a record has counts.
 QUESTIONS = (
     "question", "questions", "puzzle", "puzzles", "quiz", "quizzes", "sudoku", "sudokus", "maze", "mazes",
-    "initial_board", "board", "grid", "input", "inputs", "problem", "unsolved",
+    "initial_board", "board", "grid", "input", "inputs", "problem", "unsolved", "prompt",
 )  # fmt: skip
-ANSWERS = ("answer", "answers", "solution", "solutions", "solved", "output", "label", "labels")
+ANSWERS = ("answer", "answers", "solution", "solutions", "solved", "output", "label", "labels", "completion")
 STARTS, GOALS = ("start", "start_pos", "source"), ("goal", "end", "target", "finish", "end_pos")
 IDS = ("id", "puzzle_id", "task_id")
 KEYS = {*IDS, "task", *QUESTIONS, *ANSWERS}  # of a record; its other fields become the puzzle's meta
 NUMBER = re.compile(r"-?\d{1,15}(\.\d{1,15})?")
+_MARKS = "'=\""  # of text in spreadsheets
+_ROUNDED = re.compile(r"\d([.,]\d{1,15})?E\+?\d{1,3}", re.I)
 DELIMITERS = ",;\t|"
 LEAST_NUMBER = 10**40  # a smaller one is no Sudoku that lost its zeros
 LONGEST_ROW = 32  # cells: a longer line below a header is a whole puzzle
-
-
-def read_any(text: str, where: str, stem: str) -> Items | None:
-    """The records of a text that is a table or JSON; None if it is neither."""
-    if re.match(r"\s*\{\s*[{\d]", text):  # a grid as other languages write it
-        return None
-    if text.lstrip()[:1] in ("{", "["):
-        try:
-            data = parse_json(text, where)
-        except PuzzleError as error:
-            if re.match(r"\s*\[\s*[\[(\d]+[^{]*\]\s*$", text):
-                return None  # a grid as another language prints it
-            if len(text.strip().splitlines()) > 1 and not str(error).endswith("expected each key once"):
-                return read_jsonl(text.split("\n"), where, stem)
-            raise
-        return read_data(data, where, stem)
-    if has_header(text):
-        return read_csv(lines_of(text), where, stem)
-    return None
 
 
 def lines_of(text: str) -> Iterable[str]:
@@ -169,52 +152,20 @@ def _parsed(text: str) -> Any:
         return str(error)
 
 
-def read_data(data: Any, where: str, stem: str, solutions: Any = None) -> Items:
-    """What JSON holds: ARC tasks, a record with a question, a list of records, or a grid as a list of lists.
-
-    solutions: the outputs by id, from the file beside a Kaggle challenges file.
-    """
-    data = arc_files.as_pairs(data)
-    if isinstance(data, dict) and "train" not in data and (records := _records_in(data)):
-        return read_records(enumerate(records, 1), where, stem, "item")
-    if arc_files.holds_tasks(data):
-        return arc_files.read(data, where, stem, solutions)
-    if isinstance(data, list) and data and all(isinstance(row, list | str) for row in data):
-        lines = all(_is_flat(row) and len(row) != len(data) for row in data)
-        grids = data if lines or _depth(data) > 2 else [data]
-        numbered = ((n, {"question": grid}) for n, grid in enumerate(grids, 1))
-        return read_records(numbered, where, stem, "item")
-    if isinstance(data, list):
-        return read_records(enumerate(data, 1), where, stem, "item")
-    raise PuzzleError(f"{where}: {shorten(json.dumps(data))}, expected an ARC task or a dictionary of them")
+def has_question(record: Mapping[str, Any]) -> bool:
+    return bool(columns_of(tuple(record)).question) or isinstance(record.get("value"), list)
 
 
-def _records_in(data: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The records of an object: itself, or those that its columns hold, or puzzles by name; none for other things."""
-    columns = _columns_of(tuple(data))
-    if not columns.question:
-        named = data and all(isinstance(value, str) for value in data.values())
-        return [{"id": name, "question": value} for name, value in data.items()] if named else []
-    lists = {
-        key: list(value.values()) if isinstance(value, dict) else value
-        for key, value in data.items()
-        if isinstance(value, dict | list)
-    }
-    questions = lists.get(columns.question, [])
-    whole = [q for q in questions if _depth(q) == 2 or _is_flat(q) or (isinstance(q, str) and "\n" in q)]
-    if not questions or len(whole) != len(questions):
-        return [dict(data)]
-    alike = {key: values for key, values in lists.items() if len(values) == len(questions)}
-    return [{key: values[n] for key, values in alike.items()} for n in range(len(questions))]
-
-
-def _is_flat(text: object) -> bool:
-    """Whether a text may be a whole grid: as long as a Sudoku of 4x4 or 6x6, or one of 9x9 at least."""
-    return isinstance(text, str) and (len(text) in (16, 36) or len(text) >= 81)
-
-
-def _depth(data: object) -> int:
-    return 1 + _depth(data[0]) if isinstance(data, list) and data else 0
+def inside(record: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A record with the fields of the only object in it, or in one of its objects, if that has a question."""
+    inner, fields = record, dict(record)
+    while not has_question(inner):
+        objects = [key for key, value in inner.items() if isinstance(value, dict)]
+        if len(objects) != 1 or arc_files.is_task(inner):
+            return record
+        inner = fields.pop(objects[0])
+        fields |= inner
+    return fields
 
 
 def read_records(numbered: Iterable[tuple[int, Any]], where: str, stem: str, unit: str) -> Items:
@@ -230,11 +181,13 @@ def read_records(numbered: Iterable[tuple[int, Any]], where: str, stem: str, uni
             yield PuzzleError(f"{place}: {record}")
             continue
         fields: Mapping[str, Any] = record if isinstance(record, dict) else {}
-        columns = _columns_of(tuple(fields))
+        columns = columns_of(tuple(fields))
         question = fields.get(columns.question)
         if not isinstance(question, str) and fields:
-            fields = arc_files.as_record(fields)
-            columns = _columns_of(tuple(fields))
+            fields = arc_files.as_record(fields if columns.question else inside(fields))
+            if isinstance(fields.get("value"), list):
+                fields = {"question": fields["value"], **fields}
+            columns = columns_of(tuple(fields))
             question = fields.get(columns.question)
         if isinstance(question, int) and question > LEAST_NUMBER:
             question = str(question)
@@ -242,13 +195,23 @@ def read_records(numbered: Iterable[tuple[int, Any]], where: str, stem: str, uni
         name = str(own) if _scalar(own) and str(own) not in ids else f"{stem}:{row}"
         ids.add(name)
         if not isinstance(question, str | dict | list) or question in ("", []):
-            yield PuzzleError(f"{place}: no question, expected text under that name")
+            found = "" if columns.question or not fields else f" among {shorten(', '.join(map(str, fields)))}"
+            yield PuzzleError(f"{place}: no question{found}, expected text under that name")
+            continue
+        if isinstance(question, str) and _ROUNDED.fullmatch(question):
+            yield PuzzleError(
+                f"{place}: {question}, a number that was rounded, expected the column saved as text"
+            )
             continue
         rules = {} if isinstance(question, dict) else {key: fields[key] for key in columns.rules}
         if rules and (other := other_rules(rules)):
             yield OtherRulesError(f"{place}: {other}")
             continue
         answer = _text(fields.get(columns.answer))
+        if isinstance(question, str) and question[0] in _MARKS:
+            question = question.strip(_MARKS)
+        if answer and answer[0] in _MARKS:
+            answer = answer.strip(_MARKS)
         if isinstance(question, str) and len(question) < 81 and question.isdecimal():
             question = _with_leading_zeros(question, answer)
         meta = {key.lower(): _number(fields[key]) for key in columns.others if _scalar(fields[key])}
@@ -275,7 +238,7 @@ class Columns:
 
 
 @lru_cache(maxsize=256)
-def _columns_of(names: tuple[Any, ...]) -> Columns:
+def columns_of(names: tuple[Any, ...]) -> Columns:
     """What the keys of a record stand for, in large or small letters."""
     known: dict[str, str] = {}
     for name in names:

@@ -25,6 +25,7 @@ _ENDS = re.compile(
     re.I,
 )
 _ANSWER = re.compile(r"\W*(answers?|solutions?|solved|label)\W*\s*[:=]", re.I)
+_UTF32 = (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)
 _NUMBERS = re.compile(r"\s*(\d{1,3})(?:\s*[x×,;\s]\s*(\d{1,3}))?\s*")
 
 
@@ -33,7 +34,10 @@ def read_text(text: str, where: str, stem: str, task_name: str | None, above: in
 
     above: how many lines of the same file stand before the text.
     """
-    if (listed := listed_rows(text)) is not None:
+    listed = listed_rows(text)
+    if listed is not None and any("..." in row for row in listed):
+        raise PuzzleError(f"{where}: an array that is printed with '...' for cells, expected all of them")
+    if listed is not None and not (1 < len(listed) < 81 and {81} == set(map(len, listed))):
         yield Item(where, f"{stem}:1", "\n".join(",".join(row) for row in listed))
         return
     markup = text.lstrip().startswith("<")
@@ -109,7 +113,8 @@ def _is_title(lines: list[str], at: int) -> bool:
     if (
         has_words(line)
         or line.lstrip().startswith(("```", "//"))
-        or (line.strip() and ",," not in line and not line.strip(" []{}();,="))
+        or re.fullmatch(r"\s*\w+\s*=\s*", line)
+        or (line.strip() and ",," not in line and not line.strip(" []{}();,='\""))
     ):
         return True
     if (numbers := _NUMBERS.fullmatch(line)) is not None:
@@ -157,21 +162,6 @@ def _parts(kind: Task | None, run: list[Block]) -> Iterator[tuple[int, str, None
         yield from ((number, text, None) for number, text in kind.parts(run))
 
 
-def without_cell_names(text: str) -> str:
-    """The text without a first line that names nine columns, or 81 cells, such as `A,B,…` or `r1c1,r1c2,…`."""
-    first, _, below = text.lstrip("\n").partition("\n")
-    names = [name.strip(' "').lower() for name in re.split("[,;\t|]", first.strip().strip("|"))]
-    pattern = {9: "[a-i]|c(ol(umn)?)?[ _]?[0-9]", 81: "r[0-9][ _]?c[0-9]|[a-i][1-9]|c(ell)?[ _]?[0-9]{1,2}"}
-    expected = pattern.get(len(names))
-    cells = expected and below.strip() and len(set(names)) == len(names)
-    if not (cells and all(re.fullmatch(expected or "", name) for name in names)):
-        return text
-    rows = [re.split("[,;\t|]", line) for line in below.split("\n") if line.strip()]
-    if len(names) == 81 and all(len(row) == 81 for row in rows):  # each row is a whole grid
-        return "\n".join("".join(cell.strip(' "') or "." for cell in row) for row in rows)
-    return below
-
-
 def normal(text: str) -> str:
     """The text with one kind of line end, and without a byte order mark."""
     return text.replace("\r\n", "\n").replace("\r", "\n").removeprefix("\ufeff")
@@ -180,7 +170,7 @@ def normal(text: str) -> str:
 def decode(data: bytes, where: str) -> str:
     """UTF-8 or UTF-16 text. An invalid byte becomes U+FFFD, so that only its own puzzle is an error."""
     marks = {codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
-    encoding = marks.get(data[:2], "utf-8-sig")
+    encoding = "utf-32" if data.startswith(_UTF32) else marks.get(data[:2], "utf-8-sig")
     if encoding == "utf-8-sig" and b"\0" in data:
         zeros = [data[start:4000:2].count(0) * 2.2 > len(data[:4000]) for start in (0, 1)]
         if zeros[0] == zeros[1]:
@@ -189,8 +179,13 @@ def decode(data: bytes, where: str) -> str:
     if encoding == "utf-8-sig":
         with suppress(UnicodeDecodeError):
             return data.decode(encoding)
-        # In the code page of western Europe the bytes above 0x7F that stand in words are letters.
+        # In the code page of western Europe the bytes above 0x7F that stand in words are letters. Of the others,
+        # three may be blanks or part cells: a bullet, a point and a space that does not break.
         words = re.findall(rb"[A-Za-z\x80-\xff]*[\x80-\xff][A-Za-z\x80-\xff]*", data)
-        letters = all(len(word) > 2 and not re.search(rb"[\x80-\xbf\xd7\xf7]", word) for word in words)
+        letters = all(
+            (len(word) > 2 and not re.search(rb"[\x80-\xbf\xd7\xf7]", word))
+            or not word.strip(b"\x95\xa0\xb7")
+            for word in words
+        )
         encoding = "cp1252" if letters else encoding
     return data.decode(encoding, errors="replace")

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import ast
 import re
+import unicodedata
 from collections.abc import Collection, Sequence
 
 from trm.text import parse_json
 
 LONGEST_LITERAL = 100_000  # characters of a list as Python prints it
+LONGEST_CELL = 32  # characters
 
 _TABLE = dict.fromkeys(range(0x2500, 0x2580), "+")  # corners and crossings of drawn lines
 _TABLE |= {ord(c): "-" for c in "─━┄┅┈┉╌╍═╴╶╸╺╼╾"} | {ord(c): "|" for c in "│┃┆┇┊┋╎╏║╵╷╹╻╽╿¦"}
@@ -20,6 +22,9 @@ _RULER = re.compile(r"\s*[+:|]([-=]+[+:|])+\s*|[\s.,:;'`+|*=#~_-]*[-=_~]{3,}[\s.
 _ARRAY = re.compile(
     r"(?:\w+\s*=\s*)?(?:np\.|numpy\.)?(?:array|asarray|matrix)\((.*?)(?:,\s*dtype=[\w.]+)?\s*,?\s*\)", re.S
 )
+_MATRIX = re.compile(r"(?:\w+\s*=\s*)?\[([^\[\]]*)\]\s*;?")  # as MATLAB writes it
+_MISSING = ("", "none", "null", "nan", "na", "n/a", "<na>", "-1")
+_WHOLE = re.compile(r"^(\d+)\.0*$")
 _WORD = re.compile(r"[^\W\d_]{2,}")
 _FENCE = re.compile(r"^ *```[^\n]*\n(.*?)\n *```", re.S | re.M)
 _LARGE = frozenset("0123456789abcdefghijklmnop._*-x?")  # cells of a 16x16 Sudoku
@@ -54,8 +59,11 @@ def unfenced(text: str) -> str:
 
 
 def plain(text: str) -> str:
-    """The text with `|` and `-` for drawn lines, plain spaces, and without invisible characters."""
-    return text if text.isascii() else text.translate(_TABLE)
+    """The text with `|` and `-` for drawn lines, plain spaces and digits, and without invisible characters."""
+    if text.isascii():
+        return text
+    digits = {ord(c): str(unicodedata.decimal(c)) for c in set(text) if not c.isascii() and c.isdecimal()}
+    return text.translate(_TABLE | digits)
 
 
 def is_ruler(line: str) -> bool:
@@ -71,6 +79,8 @@ def listed_rows(text: str) -> list[list[str]] | None:
     text = text.strip()
     if "(" in text[:40] and (array := _ARRAY.fullmatch(text)):
         text = array[1].strip()
+    if (matrix := _MATRIX.fullmatch(text)) is not None and ";" in matrix[1]:
+        return [re.split(r"[\s,]+", row.strip()) for row in matrix[1].split(";") if row.strip()]
     if re.match(r"\{\s*[{\d]", text):
         text = text.rstrip(";").translate({ord("{"): "[", ord("}"): "]"})
     if not (text.startswith(("[", "(")) and text.endswith(("]", ")"))):
@@ -79,26 +89,32 @@ def listed_rows(text: str) -> list[list[str]] | None:
         data = parse_json(text)
     except ValueError:
         try:
-            data = ast.literal_eval(text) if len(text) < LONGEST_LITERAL else None
+            literal = re.sub(r"\bnan\b", "None", text)
+            data = ast.literal_eval(literal) if len(text) < LONGEST_LITERAL else None
         except (MemoryError, RecursionError, SyntaxError, ValueError):
             # As arrays are printed: brackets without commas.
             lines = (re.findall(r"[^\s\[\](),]+", line) for line in text.splitlines())
-            return [cells for cells in lines if cells]
+            rows = [list(map(cell_text, cells)) for cells in lines if cells]
+            if any(len(cell) > LONGEST_CELL for row in rows for cell in row):
+                return None
+            return rows if text.count("[") != 1 else [[cell for row in rows for cell in row]]
     if not isinstance(data, Sequence) or not data:
         return None
     if not any(isinstance(row, list | tuple | str) and len(row) > 1 for row in data):
         data = [data]
     if not all(isinstance(row, list | tuple | str) for row in data):
         return None
-    return [[_cell(cell) for cell in row] for row in data]
+    return [[cell_text(cell) for cell in row] for row in data]
 
 
-def _cell(value: object) -> str:
+def cell_text(value: object) -> str:
+    """A cell of a list or a table as text: a whole number without its point, a space for what is missing."""
     if isinstance(value, bool):
         return str(int(value))
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
-    return " " if value is None or value == "" else str(value)
+    text = str(value).strip() if isinstance(value, str | float) else str(value)
+    if text.lower() in _MISSING:
+        return " "
+    return _WHOLE.sub(r"\1", text) if isinstance(value, str | float) and len(text) > 1 else text
 
 
 def fields(line: str, separators: str = ",;\t", usual: Collection[int] = ()) -> list[str]:

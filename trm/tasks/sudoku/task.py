@@ -74,7 +74,7 @@ class Sudoku(Task):
         if self.is_certain(text):
             return 1.0
         visible = re.sub(r"[\s|+\[\](),;'\"-]", "", plain(text))
-        others = "*xX?" if re.search(r"[1-9]", visible) else ""
+        others = "*xX?·•□◻☐" if re.search(r"[1-9]", visible) else ""
         large = len(visible) in (12**2, 15**2, 16**2, 20**2, 25**2) or all(
             map(is_large_row, text.split("\n"))
         )

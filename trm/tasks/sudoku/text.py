@@ -28,7 +28,7 @@ _CODES = bytes(_DIGITS.get(chr(code), 0) for code in range(256))  # the digit of
 _BLANK_FLAT = re.compile(r"[0-9._]+|[1-9 ]+|[1-9,]+|[1-9-]+|[1-9*]+|[1-9?]+|[1-9xX]+|[1-9·•□◻☐~#]+", re.ASCII)
 _FLAT = re.compile(r"[0-9._]{81}|[1-9*]{81}|[1-9xX]{81}|[1-9?]{81}|[1-9-]{81}|[0-9.]{729}", re.ASCII)
 _FIELDS = re.compile(r"[\s,;:|\"'`<>=()\[\]{}]+")
-_LISTED = re.compile(r"\s*[\[({]+([^\[\](){}]*)[\])}]+[,;]?\s*")  # a row of a list
+_LISTED = re.compile(r"\s*(?:-\s+)?[\[({]+([^\[\](){}]*)[\])}]+[,;]?\s*")  # a row of a list
 _COMMENT = re.compile(r"\s*(#|//|%)")
 
 _EXPECTED = "expected 4x4, 6x6, 9x9 or 16x16"
@@ -164,7 +164,7 @@ def row_cells(line: str) -> list[str]:
     """The cells of a row, whatever parts them: commas, bars, spaces or nothing."""
     line = re.sub(r"\|\s*\.\s*$", "|", plain(line))  # as LaTeX's package of Sudokus ends a row
     if (listed := _LISTED.fullmatch(line)) is not None:
-        line = listed[1]
+        line = re.sub("[\"']", "", listed[1])
     parts = fields(line, usual=SIZES)
     if len(parts) in _ALL_SIDES:
         return [part.strip() or " " for part in parts]
