@@ -35,25 +35,25 @@ export class Editor {
 
   #showTools(known) {
     const { task } = this.puzzle;
-    const tools = family(task) === "sudoku" ? [this.#digits()] : this.#brushes(TOOLS[task] ?? []);
+    const tools = family(task) === "sudoku" ? this.#digits() : this.#brushes(TOOLS[task] ?? []);
+    const inLine = tools.length > 10 ? Math.ceil(tools.length / 2) : tools.length;
+    const palette = element("div", { class: "palette" }, ...tools);
+    palette.style.setProperty("--columns", inLine);
     const size = family(task) === "sudoku" ? [this.#sizeChoice()] : known ? this.#sides() : [];
     const clear = known ? [element("button", { type: "button", class: "quiet", onclick: () => this.#clear() }, "Clear")] : [];
-    $("tools").replaceChildren(...tools, ...size, ...clear);
+    $("tools").replaceChildren(...(tools.length ? [palette] : []), ...size, ...clear);
   }
 
-  // Symbols of a Sudoku, which go into the chosen cell: a phone has no keyboard for them.
+  // Symbols of a Sudoku, which go into the chosen cell: a phone has no keyboard for them. Tab passes them over.
   #digits() {
     const write = (symbol) => {
       const [row, column] = this.board.at;
       this.#written(row, column, symbol, false);
       $("live").textContent = this.board.cells[row][column].getAttribute("aria-label");
     };
-    const symbols = [...symbolsOf(this.puzzle.task), ""];
-    const digits = element("div", { class: "digits" }, ...symbols.map((symbol) => element("button", {
-      type: "button", class: "tool digit", "aria-label": symbol ? `Write ${symbol}` : "Empty the cell", onclick: () => write(symbol),
-    }, symbol || "⌫")));
-    digits.style.setProperty("--columns", symbols.length > 7 ? Math.ceil(symbols.length / 2) : symbols.length);
-    return digits;
+    return [...symbolsOf(this.puzzle.task), ""].map((symbol) => element("button", {
+      type: "button", class: "tool digit", tabindex: -1, "aria-label": symbol ? `Write ${symbol}` : "Empty the cell", onclick: () => write(symbol),
+    }, symbol || "⌫"));
   }
 
   // What a click on a cell writes.
