@@ -10,6 +10,7 @@ import pytest
 
 from eval import metrics
 from hybrid.answer import Answer, Seconds
+from hybrid.submission import attempts
 from trm.grid import Grid
 from trm.inference.proposals import CheckedDraft, Draft
 from trm.inference.rollouts import SOURCE_COLD, SOURCE_FROM_DRAFT, Attempt
@@ -39,6 +40,17 @@ def test_one_of_two_guesses_has_to_be_right_for_every_input() -> None:
 def test_where_rules_decide_they_decide_alone() -> None:
     assert metrics.solved(answer((A,), (A,), status=Status.VERIFIED))
     assert not metrics.solved(answer((B,), (C,), status=Status.UNSOLVED))
+
+
+def test_two_attempts_are_handed_in_for_every_input() -> None:
+    one, two, three = A.tolist(), B.tolist(), C.tolist()
+    assert attempts(answer((A, B), (C,))) == [
+        {"attempt_1": one, "attempt_2": two}, {"attempt_1": three, "attempt_2": three},
+    ]  # fmt: skip
+    assert attempts(answer((A,), (C,), candidates=())) == [
+        {"attempt_1": one, "attempt_2": one}, {"attempt_1": three, "attempt_2": three},
+    ]  # fmt: skip
+    assert attempts(answer()) == [{"attempt_1": [[0]], "attempt_2": [[0]]}] * 2
 
 
 def record(name: str, arm: str = "trm", solved: bool = True, **more: Any) -> dict[str, Any]:
