@@ -37,6 +37,9 @@ def refuse_unsupported(request: ChatRequest) -> None:
         raise UnsupportedError("logprobs", "logprobs: an answer has none, expected false")
     if request.tool_choice not in (None, "none", "auto"):
         raise UnsupportedError("tool_choice", "tool_choice: no tool is ever called, expected none or auto")
+    if request.response_format is not None and request.response_format.type == "json_schema":
+        form = "json_schema: the record has a form of its own, expected json_object or text"
+        raise UnsupportedError("response_format", form)
     if request.seed is not None and not 0 <= request.seed < 2**32:
         raise UnsupportedError("seed", f"seed {request.seed}: expected 0 to 4294967295")
 

@@ -87,6 +87,12 @@ def test_the_official_client_understands_the_errors(official: openai.OpenAI) -> 
     with pytest.raises(openai.BadRequestError) as wrong:
         official.chat.completions.create(model="network", messages=[message], n=2)  # type: ignore[list-item]
     assert wrong.value.param == "n"
+    schema = {"type": "json_schema", "json_schema": {"name": "grid", "schema": {"type": "object"}}}
+    with pytest.raises(openai.BadRequestError) as unlike:
+        official.chat.completions.create(  # type: ignore[call-overload]
+            model="network", messages=[message], response_format=schema
+        )
+    assert unlike.value.param == "response_format"
 
 
 def chat(client: TestClient, content: str, **more: object) -> dict[str, object]:
