@@ -74,6 +74,7 @@ class RecordedProposer:
     parameters: int | None = None
     replies: dict[Key, Replies] = field(default_factory=dict)
     scores: dict[str, float] = field(default_factory=dict)  # of grids that others named for a puzzle's input
+    mended: dict[str, list[str]] = field(default_factory=dict)  # what became of such grids
     failed: set[str] = field(default_factory=set)
     # First drafts may come in the background, while an arm asks for a repair of another puzzle's.
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -96,6 +97,9 @@ class RecordedProposer:
                 row = line.value
                 if "scored" in row:
                     self.scores[str(row["scored"])] = float(row["score"])
+                    continue
+                if "mended" in row:
+                    self.mended[str(row["mended"])] = [write_cells(read_cells(text)) for text in row["grids"]]
                     continue
                 replies = tuple(_reply(reply) for reply in row["replies"])
                 key, name, parameters = (
@@ -185,6 +189,19 @@ class RecordedProposer:
                     rows = [{"scored": key, "score": value, "llm": self.name} for key, value in new.items()]
                     jsonl.append(self.path, rows)
         return [self.scores[key] for key in keys]
+
+    def mend(self, puzzle: Puzzle, index: int, grids: Sequence[Grid], seed: int = 0) -> list[Grid]:
+        """What the model makes of grids of others, on file or anew; none where no such model is there."""
+        key = f"{fingerprint(puzzle)} {index} {_hash(' '.join(map(write_cells, grids)))}"
+        if key not in self.mended:
+            if not isinstance(self.live, GridProposer):
+                return []
+            found = [write_cells(grid) for grid in self.live.mend(puzzle, index, grids, self.seed)]
+            with self.lock:
+                self.mended[key] = found
+                if self.path is not None:
+                    jsonl.append(self.path, [{"mended": key, "grids": found, "llm": self.name}])
+        return [read_cells(text) for text in self.mended[key]]
 
     def unavailable(self, puzzle: Puzzle) -> bool:
         """Whether the live model failed on this puzzle, so that it is to be asked again by another run."""

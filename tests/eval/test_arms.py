@@ -18,10 +18,11 @@ from eval.recorded import RecordedProposer
 from hybrid.answer import Answer
 from hybrid.llm.base import BackendError, Reply, Request
 from hybrid.llm.chat.prompts import ChatProposer
+from hybrid.llm.grid.proposer import GridProposer
 from hybrid.pipeline import Pipeline
 from trm.data.generate import generate
 from trm.evaluation.statistics import mcnemar, wilson
-from trm.grid import PuzzleError
+from trm.grid import Grid, PuzzleError
 from trm.inference.config import SearchConfig
 from trm.tasks import Puzzle, Status, get
 from trm.tasks.maze.rules import FREE, PATH, START, Field, find
@@ -122,6 +123,26 @@ def test_a_prompt_that_is_too_long_is_not_asked_again(tmp_path: Path) -> None:
     assert proposer.prepare([PUZZLE], 1) is None
     assert proposer.has_drafts(PUZZLE)
     assert not proposer.unavailable(PUZZLE)
+
+
+def test_what_becomes_of_the_networks_grids_is_kept_too(tmp_path: Path) -> None:
+    class Mending(GridProposer):
+        def __init__(self) -> None:
+            self.name, self.parameters, self.asked = "mending", 1, 0
+
+        def mend(self, puzzle: Puzzle, index: int, grids: Sequence[Grid], seed: int = 0) -> list[Grid]:
+            self.asked += 1
+            return [grid + 1 for grid in grids]
+
+    live, path, grid = Mending(), tmp_path / "drafts.jsonl", np.array([[1, 2]], np.uint8)
+    proposer = RecordedProposer(path, live)
+    for _ in range(2):
+        assert [found.tolist() for found in proposer.mend(PUZZLE, 0, [grid])] == [[[2, 3]]]
+    assert live.asked == 1
+    on_file = RecordedProposer(None)
+    assert on_file.load(path) == 1
+    assert [found.tolist() for found in on_file.mend(PUZZLE, 0, [grid])] == [[[2, 3]]]
+    assert on_file.mend(PUZZLE, 0, [grid, grid]) == []
 
 
 def test_what_is_not_on_file_is_a_counted_failure() -> None:

@@ -115,6 +115,16 @@ class Judge(Protocol):
         ...
 
 
+@runtime_checkable
+class Mender(Protocol):
+    """A proposer that also changes single cells of grids of others."""
+
+    def mend(self, puzzle: Puzzle, index: int, grids: Sequence[Grid], seed: int = 0) -> list[Grid]:
+        """What grids for the puzzle's input number `index`, the best first, become where the proposer prefers other
+        cells. Raises ProposerError."""
+        ...
+
+
 class Blank:
     """A proposer that drafts nothing: with it the network works alone."""
 

@@ -9,16 +9,21 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 
 from trm.grid import Grid, grid_key
-from trm.inference.proposals import ProposedGrid
+from trm.inference.proposals import Judge, Mender, ProposedGrid, Proposer, ProposerError
 from trm.inference.rollouts import SOURCE_COLD, Attempt
+from trm.tasks import Puzzle
 
 LEAST_SCORE = -40.0  # of a whole grid: what is less probable, or was not scored, counts as this
+T = TypeVar("T")
 # Scores grids for an input (its number first), as `trm.inference.proposals.Judge` does.
 JudgeScorer = Callable[[int, Sequence[Grid]], Sequence[float] | None]
+# Changes cells of grids for an input (its number first), as `trm.inference.proposals.Mender` does.
+GridMender = Callable[[int, Sequence[Grid]], Sequence[Grid]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,11 +65,13 @@ def ranked_pool(
     attempts: Sequence[Attempt],
     proposed: Sequence[ProposedGrid],
     judge: JudgeScorer | None = None,
+    mender: GridMender | None = None,
     ranking: PoolRanking = DEFAULT_RANKING,
 ) -> list[PooledGrid]:
     """The distinct grids that attempts and a proposer name for an input, the most probable first.
 
-    judge: asked about those without a score.
+    judge: asked about those without a score. mender: what it makes of the network's grids, the most probable first,
+    are candidates too.
     """
     cold = Counter(grid_key(a.grids[index]) for a in attempts if a.source == SOURCE_COLD)
     drafted = Counter(grid_key(a.grids[index]) for a in attempts if a.source != SOURCE_COLD)
@@ -72,19 +79,60 @@ def ranked_pool(
     named = [*(c.grid for c in proposed), *(a.grids[index] for a in attempts)]
     grids = {grid_key(grid): grid for grid in named}
     scores = {key: candidate.score for key, candidate in known.items()}
-    missing = [key for key in grids if scores.get(key) is None]
-    if judge is not None and missing:
-        found = judge(index, [grids[key] for key in missing])
-        scores |= dict(zip(missing, found, strict=True)) if found is not None else {}
-    pool = [
-        PooledGrid(
-            grid,
-            cold[key] / max(1, cold.total()),
-            drafted[key] / max(1, drafted.total()),
-            known[key].share if key in known else 0.0,
-            scores.get(key),
-        )
-        for key, grid in grids.items()
-    ]
-    pool = [replace(candidate, probability=ranking.probability(candidate)) for candidate in pool]
-    return sorted(pool, key=lambda candidate: -candidate.probability)
+
+    def pooled() -> list[PooledGrid]:
+        missing = [key for key in grids if scores.get(key) is None]
+        if judge is not None and missing:
+            found = judge(index, [grids[key] for key in missing])
+            scores.update(zip(missing, found, strict=True) if found is not None else [])
+        pool = [
+            PooledGrid(
+                grid,
+                cold[key] / max(1, cold.total()),
+                drafted[key] / max(1, drafted.total()),
+                known[key].share if key in known else 0.0,
+                scores.get(key),
+            )
+            for key, grid in grids.items()
+        ]
+        pool = [replace(candidate, probability=ranking.probability(candidate)) for candidate in pool]
+        return sorted(pool, key=lambda candidate: -candidate.probability)
+
+    pool = pooled()
+    own = [candidate.grid for candidate in pool if candidate.cold or candidate.drafted]
+    mended = {grid_key(grid): grid for grid in mender(index, own)} if mender is not None and own else {}
+    if mended.keys() <= grids.keys():
+        return pool
+    grids |= {key: grid for key, grid in mended.items() if key not in grids}
+    return pooled()
+
+
+def scorer_of(
+    proposer: Proposer, puzzle: Puzzle, seed: int, warn: Callable[[str], None]
+) -> JudgeScorer | None:
+    """How likely a proposer finds a puzzle's grids; None where it cannot say. warn: told why a call fails."""
+    if not isinstance(proposer, Judge):
+        return None
+    return _or_warn(lambda index, grids: proposer.score(puzzle, index, grids, seed), None, warn)
+
+
+def mender_of(
+    proposer: Proposer, puzzle: Puzzle, seed: int, warn: Callable[[str], None]
+) -> GridMender | None:
+    """What a proposer makes of a puzzle's grids; None where it cannot. warn: told why a call fails."""
+    if not isinstance(proposer, Mender):
+        return None
+    return _or_warn(lambda index, grids: proposer.mend(puzzle, index, grids, seed), [], warn)
+
+
+def _or_warn(
+    ask: Callable[[int, Sequence[Grid]], T], otherwise: T, warn: Callable[[str], None]
+) -> Callable[[int, Sequence[Grid]], T]:
+    def asked(index: int, grids: Sequence[Grid]) -> T:
+        try:
+            return ask(index, grids)
+        except ProposerError as error:
+            warn(str(error))
+            return otherwise
+
+    return asked

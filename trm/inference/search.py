@@ -19,14 +19,12 @@ from trm.inference.proposals import (
     Blank,
     CheckedDraft,
     Feedback,
-    Judge,
     Proposal,
     Proposer,
-    ProposerError,
     ask,
 )
 from trm.inference.provider import ModelPool, training_hint
-from trm.inference.ranking import JudgeScorer
+from trm.inference.ranking import mender_of, scorer_of
 from trm.inference.rollouts import RolloutRequest, RolloutStep, run_requests
 from trm.inference.selection import CandidateScorer, Selection, same_grids, select_answer
 from trm.inference.state import SolveState
@@ -91,7 +89,8 @@ class Search:
 
     def select(self, state: SolveState, config: SearchConfig) -> Selection:
         """The answer to a puzzle that was searched for."""
-        network = state.network
+        network, late = state.network, state.seconds_left(config) == 0
+        asked = (self.proposer, state.puzzle, config.seed, self._warn)
         return select_answer(
             state.task,
             state.puzzle,
@@ -99,7 +98,8 @@ class Search:
             state.drafts,
             network.calibration if network is not None else None,
             self._tie_scorer(state, config),
-            self._judge_scorer(state, config),
+            None if late else scorer_of(*asked),
+            None if late or not state.refines_drafts else mender_of(*asked),
         )
 
     def add_drafts(self, state: SolveState, proposal: Proposal, first: int = 0) -> None:
@@ -316,21 +316,6 @@ class Search:
             return [float(score) for score in np.exp(scores)]
 
         return likely
-
-    def _judge_scorer(self, state: SolveState, config: SearchConfig) -> JudgeScorer | None:
-        """The proposer's probabilities of the network's grids, as long as there is time."""
-        judge = self.proposer
-        if not isinstance(judge, Judge) or state.seconds_left(config) == 0:
-            return None
-
-        def score(index: int, grids: Sequence[Grid]) -> list[float] | None:
-            try:
-                return judge.score(state.puzzle, index, grids, config.seed)
-            except ProposerError as error:
-                self._warn(str(error))
-                return None
-
-        return score
 
     def _warn(self, message: str) -> None:
         """Say it once, however many puzzles it holds for."""

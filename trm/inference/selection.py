@@ -14,7 +14,7 @@ import numpy as np
 from trm.adaptation.calibration import Calibration
 from trm.grid import Grid, Grids, PuzzleError, grid_key
 from trm.inference.proposals import CheckedDraft
-from trm.inference.ranking import JudgeScorer, PooledGrid, ranked_pool
+from trm.inference.ranking import GridMender, JudgeScorer, PooledGrid, ranked_pool
 from trm.inference.rollouts import SOURCE_COLD, SOURCE_FROM_DRAFT, Attempt, RolloutStep
 from trm.tasks import Puzzle, Status, Task, Verdict
 
@@ -53,19 +53,20 @@ def select_answer(
     calibration: Calibration | None = None,
     scorer: CandidateScorer | None = None,
     judge: JudgeScorer | None = None,
+    mender: GridMender | None = None,
 ) -> Selection:
     """Choose among what the network attempted and a proposer drafted. scorer: asked where votes are equal.
 
     With rules: a verified attempt of a cold start, else a verified draft, else a verified attempt from a draft, else
     the most confident attempt, else the newest draft that could be read. Without: for every input the two grids
     that most attempts and drafts name; where the proposer named candidates, the two most probable of all that both
-    name, and `judge` is asked about the network's.
+    name, and `judge` is asked about the network's and what `mender` makes of these.
     """
     ranked = rank_attempts(attempts)
     traced = ranked[0].traced if ranked else ()
     if task.has_demonstrations:  # whose attempts vote; of other tasks without rules there is one
         if any(draft.draft.candidates for draft in drafts):
-            return _by_ranking(task, puzzle, attempts, drafts, judge, traced)
+            return _by_ranking(task, puzzle, attempts, drafts, judge, mender, traced)
         return _by_votes(task, puzzle, attempts, drafts, calibration, scorer, traced)
     best = ranked[0] if ranked else None
     own = next((draft.draft.grids for draft in drafts if draft.verified), None)
@@ -134,11 +135,13 @@ def _by_ranking(
     attempts: Sequence[Attempt],
     drafts: Sequence[CheckedDraft],
     judge: JudgeScorer | None,
+    mender: GridMender | None,
     traced: tuple[RolloutStep, ...],
 ) -> Selection:
     proposed = next(draft.draft.candidates for draft in drafts if draft.draft.candidates)
     pool = tuple(
-        tuple(ranked_pool(index, attempts, proposed[index], judge)) for index in range(len(puzzle.inputs))
+        tuple(ranked_pool(index, attempts, proposed[index], judge, mender))
+        for index in range(len(puzzle.inputs))
     )
     chosen = tuple(tuple(candidate.grid for candidate in some[:GRIDS_PER_INPUT]) for some in pool)
     grids = tuple(choice[0] for choice in chosen)

@@ -19,10 +19,11 @@ from hybrid.llm.grid.base_weights import load_base
 from hybrid.llm.grid.branching import probable_grids
 from hybrid.llm.grid.decoding import Decoded, Decoder, Prompt
 from hybrid.llm.grid.episodes import Pair, View
+from hybrid.llm.grid.mending import mend
 from hybrid.llm.grid.rules import Limits
 from hybrid.llm.grid.scoring import score_candidates, score_held
 from hybrid.llm.grid.views import TaskView, draw_task_views, view_prompt
-from hybrid.llm.grid.vocabulary import tables
+from hybrid.llm.grid.vocabulary import Tokens, tables
 from trm.grid import Grid, GridKey, grid_key
 
 if TYPE_CHECKING:
@@ -250,12 +251,24 @@ class GridModel:
         """
         if views is not None and views is self._held_views and self.decoder.held is not None:
             return self._mean(score_held(self.decoder, _turns(views), grids))
+        count = (config or ProposalConfig()).scoring_views
+        shown = self._scoring_prompts(pairs, question, count, views)
+        return self._mean(score_candidates(self.decoder, *shown, grids))
+
+    def mend(self, pairs: Sequence[Pair], question: Grid, grids: Sequence[Grid]) -> list[Grid]:
+        """What grids become where the scoring views together prefer other cells; see `mending.mend`."""
+        return mend(
+            self.decoder, *self._scoring_prompts(pairs, question, ProposalConfig.scoring_views), grids
+        )
+
+    def _scoring_prompts(
+        self, pairs: Sequence[Pair], question: Grid, count: int, views: list[TaskView] | None = None
+    ) -> tuple[list[Tokens], list[View]]:
+        """Prompts, and how each shows its grids, of `views`, by default of those that score whatever comes."""
         if views is None:
-            count = (config or ProposalConfig()).scoring_views
             views = draw_task_views(count, len(pairs), np.random.default_rng(SCORING_SEED))
         room = self.decoder.window - Limits().most_tokens
-        prompts = [view_prompt(pairs, question, view, room)[0] for view in views]
-        return self._mean(score_candidates(self.decoder, prompts, _turns(views), grids))
+        return [view_prompt(pairs, question, view, room)[0] for view in views], _turns(views)
 
     @staticmethod
     def _mean(scores: NDArray[np.float64]) -> list[float]:

@@ -2,7 +2,8 @@
 
 On a GPU it answers as it was trained, is fitted to the task, and answers again; the candidates of both are scored by
 both, for what fitting makes surer is not always righter (LOG.md). What it said of a task, and the weights that it was
-fitted with, are kept for further drafts and for scores.
+fitted with, are kept for further drafts and for scores. The best candidates, its own and those of others, are mended:
+cells change in which its views together prefer another colour.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import numpy as np
 
 from hybrid.llm.grid.candidates import Decoding, GridModel, ProposalConfig
 from hybrid.llm.grid.episodes import input_length, pair_length
+from hybrid.llm.grid.mending import consensus
 from trm.grid import Grid, GridKey, grid_key
 from trm.inference.proposals import ProposedGrid
 from trm.tasks import Puzzle
@@ -30,6 +32,7 @@ VIEWS, FITTED_VIEWS = 8, 16  # on a GPU: as the model was trained, and fitted to
 TOKENS_ON_CPU, MOST_VIEWS_ON_CPU = 2400, 4
 FITTING_SHARE = 0.25  # of a budget; the network's adaptation comes after
 REMEMBERED = 16  # tasks
+MENDED = 4  # candidates of an input that are mended, the best, on a GPU
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,6 +126,10 @@ class DemonstrationSolver:
         known = self.candidates(puzzle, seed)
         return self._scores(puzzle, index, grids, known.inputs[index].decodings, known.fitted)
 
+    def mend(self, puzzle: Puzzle, index: int, grids: Sequence[Grid], seed: int) -> list[Grid]:
+        """What the first of some grids become where the model prefers other cells, as it was fitted; on a GPU."""
+        return self._mended(puzzle, index, grids, self.candidates(puzzle, seed).fitted)
+
     @property
     def _on_gpu(self) -> bool:
         return self.model.decoder.device.type != "cpu"
@@ -181,14 +188,32 @@ class DemonstrationSolver:
             votes[grid_key(grid)] += count
             grids[grid_key(grid)] = grid
         views = sum(len(decoding.views) for decoding in decodings)
-        scores = self._scores(puzzle, index, list(grids.values()), decodings, fitted)
-        proposed = [
-            ProposedGrid(grid, votes[key] / views, score)
-            for (key, grid), score in zip(grids.items(), scores, strict=True)
-        ]
-        proposed.sort(key=lambda candidate: -(candidate.score or 0.0))
+
+        def scored(some: Sequence[Grid]) -> list[ProposedGrid]:
+            scores = self._scores(puzzle, index, some, decodings, fitted)
+            every = [
+                ProposedGrid(g, votes[grid_key(g)] / views, score)
+                for g, score in zip(some, scores, strict=True)
+            ]
+            return sorted(every, key=lambda candidate: -(candidate.score or 0.0))
+
+        agreed = consensus([(grids[key], votes[key]) for key in grids]) if self._on_gpu else None
+        if agreed is not None:
+            grids.setdefault(grid_key(agreed), agreed)
+        proposed = scored(list(grids.values()))
+        mended = self._mended(puzzle, index, [candidate.grid for candidate in proposed], fitted)
+        if new := [grid for grid in mended if grid_key(grid) not in grids]:
+            proposed = sorted(proposed + scored(new), key=lambda candidate: -(candidate.score or 0.0))
         scoring_views = ProposalConfig.scoring_views if self._on_gpu else 0
         return InputCandidates(decodings, tuple(proposed), self._length(puzzle, index), scoring_views)
+
+    def _mended(
+        self, puzzle: Puzzle, index: int, grids: Sequence[Grid], fitted: FittedWeights | None
+    ) -> list[Grid]:
+        if not (self._on_gpu and grids):
+            return []
+        with self._weights(fitted):
+            return self.model.mend(list(puzzle.demos), puzzle.inputs[index], grids[:MENDED])
 
     def _scores(
         self,

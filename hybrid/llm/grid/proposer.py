@@ -213,6 +213,13 @@ class GridProposer:
         with self._alone():
             return self._solver.score(puzzle, index, grids, seed)
 
+    def mend(self, puzzle: Puzzle, index: int, grids: Sequence[Grid], seed: int = 0) -> list[Grid]:
+        """What an ARC task's grids, the first of them, become where the model prefers other cells; on a GPU."""
+        if not get(puzzle.task).has_demonstrations:
+            return []
+        with self._alone():
+            return self._solver.mend(puzzle, index, grids, seed)
+
     def with_more_views(self, puzzle: Puzzle, seconds: float, seed: int = 0) -> Draft:
         """An ARC task's draft after as many further views as fit into so many seconds."""
         with self._alone():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -65,10 +65,39 @@ def continuation_scores(
 ) -> list[float]:
     """The log-probability of each answer after the prompt of `length` tokens in a row of the store.
 
-    first: [V], the log-probabilities of the token after the prompt. The answers stand one after the other in a single
-    row; a mask keeps each from seeing another.
+    first: [V], the log-probabilities of the token after the prompt.
     """
     totals: list[Tensor] = []
+    for part, owners, found in _continuations(decoder, store, row, length, answers):
+        follows = _to(np.concatenate([answer[1:] for answer in part]), decoder.device)
+        scores = found.gather(1, follows[:, None])[:, 0].double()
+        total = first.double()[_to(np.array([answer[0] for answer in part]), decoder.device)]
+        totals.append(total.index_add(0, owners, scores))
+    result: list[float] = torch.cat(totals).tolist()
+    return result
+
+
+def continuation_distributions(
+    decoder: Decoder, store: Store, row: int, length: int, first: Tensor, answers: Sequence[Tokens]
+) -> list[Tensor]:
+    """For each answer [T, V]: the log-probabilities of each of its tokens' alternatives, the tokens before it given.
+
+    first: as in `continuation_scores`.
+    """
+    distributions: list[Tensor] = []
+    for part, owners, found in _continuations(decoder, store, row, length, answers):
+        distributions += [torch.cat([first[None], found[owners == n]]) for n in range(len(part))]
+    return distributions
+
+
+def _continuations(
+    decoder: Decoder, store: Store, row: int, length: int, answers: Sequence[Tokens]
+) -> Iterator[tuple[list[Tokens], Tensor, Tensor]]:
+    """Some answers after the prompt in a row of the store; of each of their tokens whose it is, by its number among
+    them, and [T, V] the log-probabilities of what follows it, where T leaves out each answer's last token.
+
+    The answers stand one after the other in a single row; a mask keeps each from seeing another.
+    """
     for part in _parts(answers):
         fed = [answer[:-1] for answer in part]
         owner = np.repeat(np.arange(len(part)), [len(tokens) for tokens in fed])
@@ -79,12 +108,7 @@ def continuation_scores(
         mask = torch.cat([own.new_ones(len(own), length), own], dim=1)[None, None]
         cache = ContinuationCache(store, row, length)
         hidden = hidden_states(decoder.model, tokens[None], (length + offset)[None], mask, cache)[0]
-        follows = _to(np.concatenate([answer[1:] for answer in part]), decoder.device)
-        scores = decoder.log_probabilities(hidden).gather(1, follows[:, None])[:, 0].double()
-        total = first.double()[_to(np.array([answer[0] for answer in part]), decoder.device)]
-        totals.append(total.index_add(0, owners, scores))
-    result: list[float] = torch.cat(totals).tolist()
-    return result
+        yield part, owners, decoder.log_probabilities(hidden)
 
 
 def _parts(answers: Sequence[Tokens]) -> list[list[Tokens]]:

@@ -15,13 +15,16 @@ from hybrid import solving
 from hybrid.llm.chat.prompts import read_draft
 from hybrid.llm.grid.adapter import load_merged
 from hybrid.llm.grid.base_weights import GridModelError, base_word_ids
-from hybrid.llm.grid.candidates import GridModel
+from hybrid.llm.grid.candidates import Decoding, GridModel, ProposalConfig
+from hybrid.llm.grid.demonstrations import DemonstrationSolver
 from hybrid.llm.grid.fitting import FittingConfig
 from hybrid.llm.grid.proposer import GridProposer
 from hybrid.llm.grid.shipped import AdapterError, adapter_for, model_id, shipped
+from hybrid.llm.grid.views import draw_task_views
 from hybrid.llm.tuning.merging import tokenizer
 from hybrid.output import Output
 from tests.hybrid.llm.tiny import tiny_model, write_tiny
+from trm.grid import grid_key
 from trm.inference.config import SearchConfig
 from trm.inference.proposals import BatchProposer
 from trm.inference.selection import same_grids
@@ -281,3 +284,29 @@ def test_a_fitted_model_scores_a_task_as_it_was_fitted_to_it(
     grids = [candidate.grid for candidate in drafted]
     assert fitting.score(task, 0, grids) == pytest.approx([c.score for c in drafted], abs=1e-2)
     assert frozen.score(task, 0, grids) != pytest.approx([c.score for c in drafted], abs=1e-2)
+
+
+def test_candidates_are_mended_on_a_gpu_alone(
+    proposer: GridProposer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = small_task(1)
+    first, second = (np.array([row], np.uint8) for row in ([1, 2, 2], [1, 1, 3]))
+    views = draw_task_views(3, len(task.demos), np.random.default_rng(0))
+    decoded = Decoding([(first, 2), (second, 1)], 0, 0, views)
+    monkeypatch.setattr(proposer.model, "decode", lambda *asked: [decoded])
+    monkeypatch.setattr(ProposalConfig, "scoring_views", 2)
+    assert {grid_key(c.grid) for c in proposer.propose(task)[0].candidates[0]} == {
+        grid_key(grid) for grid in (first, second)
+    }
+    assert proposer.mend(task, 0, [first]) == []
+    monkeypatch.setattr(DemonstrationSolver, "_on_gpu", True)
+    on_gpu = proposer.frozen()
+    found = on_gpu.propose(task)[0].candidates[0]
+    assert {candidate.share for candidate in found} == {2 / 3, 1 / 3, 0.0}
+    assert len({grid_key(candidate.grid) for candidate in found}) == len(found)
+    assert [c.score for c in found] == sorted((c.score for c in found), reverse=True)
+    mended = next(candidate for candidate in found if not candidate.share)
+    assert on_gpu.score(task, 0, [mended.grid]) == pytest.approx([mended.score], abs=1e-2)
+    assert not any(np.array_equal(grid, first) for grid in on_gpu.mend(task, 0, [first]))
+    puzzle = samples("sudoku")[0]
+    assert on_gpu.mend(puzzle, 0, [puzzle.grid]) == []

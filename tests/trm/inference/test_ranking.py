@@ -92,3 +92,28 @@ def test_shares_are_of_attempts_of_their_kind() -> None:
     ]  # fmt: skip
     only = ranked_pool(0, [], [ProposedGrid(A, 1.0, -1.0)], lambda index, grids: None)
     assert [(c.cold, c.drafted, c.proposed, c.score) for c in only] == [(0.0, 0.0, 1.0, -1.0)]
+
+
+def test_what_a_mender_makes_of_the_networks_grids_is_judged_and_ranked_with_the_others() -> None:
+    shown: list[list[int]] = []
+
+    def mend(index: int, grids: Sequence[Grid]) -> list[Grid]:
+        shown.append([int(grid[0, 0]) for grid in grids])
+        return [C, A]
+
+    def judge(index: int, grids: Sequence[Grid]) -> list[float]:
+        return [-0.1 if grid[0, 0] == 3 else -30.0 for grid in grids]
+
+    attempts = [attempt(A), attempt(A), attempt(B)]
+    pool = ranked_pool(0, attempts, [ProposedGrid(np.full((2, 2), 4, np.uint8), 1.0, -9.0)], judge, mend)
+    assert shown == [[1, 2]]  # the network's, the most probable first
+    assert sorted(int(c.grid[0, 0]) for c in pool) == [1, 2, 3, 4]
+    (mended,) = (c for c in pool if c.grid[0, 0] == 3)
+    assert (mended.cold, mended.drafted, mended.proposed, mended.score) == (0.0, 0.0, 0.0, -0.1)
+
+
+def test_nothing_is_mended_where_the_network_named_nothing() -> None:
+    def mend(index: int, grids: Sequence[Grid]) -> list[Grid]:
+        raise AssertionError("asked")
+
+    assert len(ranked_pool(0, [], [ProposedGrid(A, 1.0, -1.0)], None, mend)) == 1
