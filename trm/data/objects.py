@@ -24,6 +24,8 @@ from trm.data.tables import (
 from trm.grid import PuzzleError, shorten
 from trm.tasks.grid_text import LONGEST_LITERAL
 
+LEAST_CELLS = 16  # of a grid in one list
+
 
 def read_any(text: str, where: str, stem: str) -> Items | None:
     """The records of a text that is a table or JSON; None if it is neither."""
@@ -70,8 +72,10 @@ def read_data(data: Any, where: str, stem: str, solutions: Any = None) -> Items:
         grids = data if lines or _depth(data) > 2 else [data]
         numbered = ((n, {"question": grid}) for n, grid in enumerate(grids, 1))
         return read_records(numbered, where, stem, "item")
-    if _is_row_of_81(data) or (isinstance(data, list) and {*map(type, data)} <= {int, float, type(None)}):
-        data = [{"question": data}] if data else []
+    if isinstance(data, list) and len(data) >= LEAST_CELLS and {*map(type, data)} <= {int, float, type(None)}:
+        data = [{"question": data}]
+    if _is_row_of_81(data):
+        data = [{"question": data}]
     if isinstance(data, list):
         return read_records(enumerate(data, 1), where, stem, "item")
     raise PuzzleError(f"{where}: {shorten(json.dumps(data))}, expected an ARC task or a dictionary of them")
