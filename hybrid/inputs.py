@@ -19,6 +19,7 @@ from trm.data.arc_files import solutions_of
 from trm.data.files import Source, source
 from trm.data.items import Names
 from trm.grid import PuzzleError
+from trm.progress import lines
 from trm.tasks import Puzzle
 from trm.tasks.base import Ends
 
@@ -37,7 +38,8 @@ class Named:
         self._sources = sources
         self._count = self.errors = 0
         self.tasks: set[str] = set()
-        self.messages = messages(self._counted())
+        with lines(lambda: f"hybrid: {self._count} puzzles read"):
+            self.messages = messages(self._counted())
 
     def __len__(self) -> int:
         return self._count
