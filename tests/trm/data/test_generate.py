@@ -11,6 +11,7 @@ from trm.data.generate import generate
 from trm.grid import PuzzleError
 from trm.tasks import Status, get
 from trm.tasks.arc.generator import RULES
+from trm.tasks.maze import generator as maze_generator
 from trm.tasks.maze.solver import shortest_path
 from trm.tasks.sudoku.solver import solve_sudoku
 
@@ -170,3 +171,10 @@ def test_gravity_pulls_down() -> None:
 def test_requests_that_cannot_be_met_are_refused(name: str, options: dict[str, object], message: str) -> None:
     with pytest.raises(PuzzleError, match=message):
         list(generate(name, 1, 0, **options))
+
+
+def test_mazes_that_hardly_exist_are_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(maze_generator, "TRIES", 640)
+    with pytest.raises(PuzzleError, match="none in 640 tries"):
+        list(generate("maze", 1, 0, height=3, min_path=8))  # with nine cells there are eight moves at most
+    assert len(list(generate("maze", 3, 0, height=4, min_path=1))) == 3
