@@ -14,6 +14,7 @@ from hybrid.submission import SubmissionFile
 from trm import __version__, streams
 from trm.grid import PuzzleError
 from trm.inference.config import SearchConfig
+from trm.tasks import get
 from trm.tasks.own_grid import lacks_symbols
 from trm.text import message_line
 
@@ -224,8 +225,8 @@ def _run(
     except shipped.AdapterError as error:
         fail(error)
     with importing():
-        if llm == "none":
-            quick_torch.import_torch()
+        if llm == "none" and not any(get(name).has_demonstrations for name in puzzles.tasks):
+            quick_torch.import_torch()  # no model from elsewhere is loaded, and none is trained
         from hybrid import solving
         from hybrid.output import Output
 
