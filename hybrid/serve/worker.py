@@ -63,7 +63,7 @@ class Worker:
         self._changed = threading.Condition()
         self._closed = False
         self._cores = torch.get_num_threads()
-        relay.between_steps = self._share_cores
+        relay.between_steps = self._leave_cores
 
     def start(self) -> None:
         for lane in self._lanes:
@@ -132,6 +132,7 @@ class Worker:
 
     # -- in the worker's threads -------------------------------------------------------------------------
     def _run(self, lane: Lane) -> None:
+        torch.get_num_threads()  # asked for the first time, it is fixed for this thread
         while batch := self._take(lane):
             begun = time.perf_counter()
             try:
@@ -164,17 +165,20 @@ class Worker:
             for work in batch:
                 self._waiting.remove(work)
             lane.running = batch
-        self._share_cores()
+        if lane.adapts:
+            self._leave_cores()
         return list(batch)
 
-    def _share_cores(self) -> None:
-        """Where both lanes are busy each gets half of the cores: more threads than cores wait for each other."""
-        both = all(lane.running for lane in self._lanes)
-        threads = max(1, self._cores // 2) if both else self._cores
-        if (
-            torch.get_num_threads() != threads
-        ):  # of this thread alone, or of all: that depends on PyTorch's build
-            torch.set_num_threads(threads)
+    def _leave_cores(self) -> None:
+        """Called where networks are adapted: while others are answered they get half of the cores.
+
+        An adaptation ends by the clock in any case. The others keep their threads: with another number of them sums
+        are rounded otherwise, and answers would depend on what is done beside them.
+        """
+        others = self._lanes[0].running
+        threads = max(1, self._cores // 2) if others else self._cores
+        if torch.get_num_threads() != threads:
+            torch.set_num_threads(threads)  # of this thread alone
 
     def _work_on(self, lane: Lane, batch: Sequence[Work]) -> None:
         if isinstance(batch[0], Call):
