@@ -44,7 +44,7 @@ class PuzzleNetwork(ABC):
 
     most_steps: supervision steps of a rollout at most; 0 is no limit. votes: whether further attempts are views of
     the puzzle that vote, so that no rule ends them. context: which of the network's embeddings is the puzzle's.
-    warning: what a person should know before trusting an answer.
+    warning: what a person should know before trusting an answer. seconds: what its adaptation took.
     """
 
     engines: tuple[Engine, ...]
@@ -55,6 +55,7 @@ class PuzzleNetwork(ABC):
     votes: bool = False
     context: int = 0
     warning: str = ""
+    seconds: float = 0.0
 
     def steps(self, requested: int) -> int:
         return min(requested, self.most_steps) if self.most_steps else requested
@@ -119,13 +120,12 @@ class ExpertNetwork(PuzzleNetwork):
 class AdaptedNetwork(PuzzleNetwork):
     """Networks adapted to one puzzle's demonstrations. Restarts see the whole puzzle under another view.
 
-    adapted_steps: optimiser steps that each network took; seconds: what they took; allowed_seconds: what they were
-    given. accuracy: the share of the demonstrations that the networks have learned.
+    adapted_steps: optimiser steps that each network took; allowed_seconds: what they were given. accuracy: the share
+    of the demonstrations that the networks have learned.
     """
 
     config: AdaptationConfig = field(default_factory=AdaptationConfig)
     adapted_steps: int = 0
-    seconds: float = 0.0
     allowed_seconds: float = 0.0
     accuracy: float = 0.0
 

@@ -152,7 +152,8 @@ class Search:
             adapting = partial(self.callbacks.adapting, puzzle)
             begun = time.perf_counter()
             state.network = self.provider.network(puzzle, state.seconds_left(config), adapting)
-            state.adaptation_seconds = time.perf_counter() - begun
+            # An adaptation that was made before, for another arm of a comparison, is part of this answer's cost too.
+            state.adaptation_seconds = max(time.perf_counter() - begun, state.network.seconds)
             state.network.first(puzzle, None).rollout(0)  # refuses what its canvas cannot hold
             if state.network.warning:
                 self._warn(f"{self.provider.checkpoint.name}: {state.network.warning}")

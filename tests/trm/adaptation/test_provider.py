@@ -62,6 +62,12 @@ def test_a_budget_of_which_a_draft_leaves_a_little_more_or_less_adapts_once(
     assert len(calls) == 2
 
 
+def test_an_answer_of_a_network_that_was_adapted_before_costs_the_adaptation_too() -> None:
+    refiner = arc_refiner(QUICK)
+    network = refiner.pool.network(TASK)
+    assert 0 < network.seconds <= refiner.refine(TASK, steps=1).seconds
+
+
 def test_only_so_many_adapted_networks_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     calls = count_adaptations(monkeypatch.setattr)
     monkeypatch.setattr("trm.inference.provider.KEPT_ON_CPU", 4)
