@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 TESTS = Path(__file__).parents[1]
@@ -30,7 +31,8 @@ def main() -> int:
     with listening(service(tiny(), limit_seconds=0.5)) as address:  # a network that can also score
         command = [sys.executable, "-m", "schemathesis.cli", "run", f"{address}/openapi.json"]
         command += ["--checks", CHECKS, "--max-examples", str(options.examples), "--mode", "all"]
-        return subprocess.run(command, check=False).returncode
+        with tempfile.TemporaryDirectory() as folder:  # it leaves a cache where it runs
+            return subprocess.run(command, cwd=folder, check=False).returncode
 
 
 if __name__ == "__main__":
