@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from eval import metrics
+from eval.run import read_records
 from hybrid.answer import Answer, Seconds
 from hybrid.submission import attempts
 from trm.grid import Grid
@@ -103,7 +106,7 @@ def test_difficulty_and_steps_are_broken_down() -> None:
     assert metrics.by_step([]) == {}
 
 
-def test_a_record_says_what_became_of_the_first_rollouts() -> None:
+def test_a_record_says_what_became_of_the_first_rollouts(tmp_path: Path) -> None:
     unsolved, verified = Verdict(Status.UNSOLVED), Verdict(Status.VERIFIED)
     attempts = (
         Attempt(SOURCE_FROM_DRAFT, (A, A), 0.4, unsolved, 3),
@@ -126,6 +129,14 @@ def test_a_record_says_what_became_of_the_first_rollouts() -> None:
     assert metrics.record(answer((B, C), (A,)), "hybrid", None, 0.0)["answer"][0] == [B.tolist(), C.tolist()]
     assert metrics.record(answer((B,), (A,), candidates=()), "trm", None, 0.0)["answer"] == found["answer"]
     assert found["draft_answer"] == "2 2\n2 2\n\n2 2\n2 2"
+    (tmp_path / "records.jsonl").write_text(json.dumps(found) + "\n")
+    assert list(read_records(tmp_path)) == [found]  # as a report reads it
+    assert (found["task"], found["arm"], found["steps"], found["status"]) == (
+        "arc",
+        "hybrid",
+        15,
+        "unverified",
+    )
     bare = metrics.record(answer(puzzle=replace(PUZZLE, answers=None)), "trm", None, 0.0)
     assert [bare[key] for key in ("cold", "draft", "exact_match", "draft_answer", "answer", "label")] == [
         None

@@ -39,9 +39,10 @@ with atheris.instrument_imports(include=["trm", "hybrid", "eval"]):
     from trm import tasks
     from trm.checkpoints import CheckpointError, format, reference, schema
     from trm.config import ConfigError
-    from trm.data import files
+    from trm.data import files, line_files
     from trm.evaluation import curves
     from trm.grid import PuzzleError
+    from trm.tasks import Puzzle
     from trm.training import run_folder
     from trm.training.config import load_config, load_run
 
@@ -63,6 +64,10 @@ REPLIES = (
 )
 SERVER = (
     '{"choices": [{"message": {"content": "1"}, "finish_reason": "stop"}], "usage": {"completion_tokens": 1}}'
+)
+TABLES = (
+    f"question,answer\n{SUDOKU},{SUDOKU}\n{SUDOKU},\n",
+    f'id;puzzle\n1;"{SUDOKU}"\n2;{SUDOKU}\n3;S G\n',
 )
 INFO = json.dumps({"vocabulary": list(adapter.WORDS), "base": "b"})
 METRICS = '{"step": 1, "seconds": 2.5, "held_out": {"n": 4, "accuracy": 0.5, "correct": 2}}'
@@ -91,6 +96,23 @@ def puzzles(suffix: str) -> Callable[[bytes], None]:
     def read(data: bytes) -> None:
         for item in files.load(written(f"puzzles{suffix}", data)):
             assert not isinstance(item, PuzzleError) or "\n" not in str(item)
+
+    return read
+
+
+def in_parts(suffix: str) -> Callable[[bytes], None]:
+    """A file that is read a part at a time says what it says as a whole."""
+
+    def shown(item: Puzzle | PuzzleError) -> object:
+        if isinstance(item, PuzzleError):
+            return str(item)
+        return item.id, item.task, [grid.tolist() for grid in (*item.inputs, *(item.answers or ()))]
+
+    def read(data: bytes) -> None:
+        path = written(f"parts{suffix}", data)
+        line_files.LONG, line_files.PART = 1, 100
+        whole, parts = map(shown, files.load(path)), map(shown, files.source(path)())
+        assert list(parts) == list(whole)
 
     return read
 
@@ -208,6 +230,9 @@ PARSERS: dict[str, tuple[Callable[[bytes], None], Callable[[], list[str | bytes]
     "csv": (puzzles(".csv"), lambda: [f"question,answer\n{SUDOKU},{SUDOKU}\n", '"a\nb",c\n', "id;puzzle\n1;2\n"]),
     "jsonl": (puzzles(".jsonl"), lambda: [json.dumps({"question": SUDOKU, "id": "a"}), ARC, '{"answer": [null]}']),
     "json": (puzzles(".json"), lambda: [ARC, json.dumps({"t": json.loads(ARC)}), f"[{ARC}]"]),
+    "text_in_parts": (in_parts(".txt"), lambda: [f"{SUDOKU}\n" * 4, f"{SUDOKU},x\n" * 3, *TABLES]),
+    "csv_in_parts": (in_parts(".csv"), lambda: list(TABLES)),
+    "jsonl_in_parts": (in_parts(".jsonl"), lambda: [f"{ARC}\n" * 3, f'{{"question": "{SUDOKU}"}}\n' * 3]),
     "reply": (reply, lambda: list(REPLIES)),
     "server": (server, lambda: [SERVER, '{"data": [{"id": "m"}]}', '{"error": {"message": "x"}}', "3"]),
     "recipe": (recipe, lambda: [(ROOT / "configs" / "tiny.toml").read_bytes(), "train.steps=1"]),

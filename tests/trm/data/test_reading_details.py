@@ -175,6 +175,27 @@ def test_every_documented_name_of_a_column_is_known(tmp_path: Path) -> None:
         assert (found.answers is not None, found.id) == (True, "p"), (answer, name)
 
 
+def test_every_documented_name_of_a_mazes_ends_is_known() -> None:
+    page = Path(__file__).parents[3] / "docs" / "how-to" / "files.md"
+    (names,) = re.findall(r"^\| start and goal of a maze \| (.*?):", page.read_text(encoding="utf-8"), re.M)
+    start, *goals = re.findall(r"`(\w+)`", names)
+    assert len(goals) > 2
+    for goal in goals:
+        (found,) = load_text(json.dumps([{"maze": "   \n # \n   ", start: [0, 0], goal: [2, 2]}]), "a")
+        assert isinstance(found, Puzzle), found
+        assert get("maze").question_text(found) == "S  \n # \n  G"
+
+
+def test_two_mazes_are_not_one() -> None:
+    """Only where one block has the start and the next one the goal, a row of spaces was lost between them."""
+    whole = load_text("S #\n  G\n\nS  \n  G", "a", "maze")
+    assert [get("maze").question_text(maze) for maze in whole if isinstance(maze, Puzzle)] == [
+        "S #\n  G", "S  \n  G",
+    ]  # fmt: skip
+    second = load_text("S  \n  G\n\n  G\nS  ", "a", "maze")
+    assert [isinstance(maze, Puzzle) for maze in second] == [True, True]
+
+
 def test_a_title_that_is_the_name_of_a_column_is_no_header() -> None:
     rows = [LINE[at : at + 9] for at in range(0, 81, 9)]
     (found,) = load_text("\n".join(["Puzzle", *rows]), "a")

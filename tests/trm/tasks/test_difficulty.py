@@ -1,4 +1,4 @@
-"""How puzzles are put into buckets of difficulty, and the eight turns of a view."""
+"""How puzzles are put into buckets of difficulty, and what a view does to a grid."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from trm.tasks import Puzzle, bucket, get
-from trm.tasks.transforms import TaskView, shrink
+from trm.tasks.transforms import RestrictedTransform, TaskView, shrink
 
 
 @pytest.mark.parametrize(
@@ -67,6 +67,14 @@ def test_the_eight_turns_of_a_grid_are_eight() -> None:
     larger = TaskView(5, scale=3).forward(grid)
     assert larger.shape == (9, 6)
     assert np.array_equal(TaskView(5, scale=3).inverse(larger), grid)
+
+
+def test_what_a_restriction_gives_is_hidden_again() -> None:
+    question, restricted = (np.array([row], dtype=np.uint8) for row in ([0, 0, 3], [1, 0, 3]))
+    transform = RestrictedTransform(TaskView(turn=2), question, restricted)
+    assert transform.forward(question).tolist() == [[3, 0, 1]]
+    assert transform.forward(np.array([[4, 5, 3]], dtype=np.uint8)).tolist() == [[3, 5, 1]]
+    assert transform.inverse(np.array([[3, 5, 1]], dtype=np.uint8)).tolist() == [[0, 5, 3]]
 
 
 def test_a_block_becomes_its_most_frequent_symbol() -> None:
