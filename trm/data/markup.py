@@ -101,13 +101,19 @@ def without_cell_names(text: str) -> str:
     labels = ["id" if names[place] in _LABELS else names[place] for place in others]
     writer.writerow([*("question", "answer")[: len(grids)], *labels])
     for row in csv.reader(below.split("\n"), delimiter=delimiter):
-        fields = [field.strip(' "') for field in row]
-        whole = len(fields) == len(names)
-        joined = (
-            ["".join(cell_text(fields[n]).replace(" ", ".") for n in grid) for grid in grids] if whole else []
-        )
-        writer.writerow([*joined, *(fields[n] for n in others)] if whole else [",".join(row)] if row else [])
+        if len(row) == len(names):
+            writer.writerow([*(_joined(row, grid) for grid in grids), *(row[n].strip() for n in others)])
+        else:
+            writer.writerow([",".join(row)] if row else [])
     return table.getvalue()
+
+
+def _joined(row: list[str], grid: list[int]) -> str:
+    """The cells of a grid in one text, if each is a single symbol."""
+    cells = "".join([row[place] or "." for place in grid])
+    if len(cells) == len(grid) and " " not in cells:  # as most are, of millions
+        return cells
+    return "".join(cell_text(row[place].strip(' "')).replace(" ", ".") for place in grid)
 
 
 def _grids(columns: dict[str, int]) -> list[list[int]]:

@@ -155,3 +155,14 @@ def test_a_list_of_cells_is_an_answer(tmp_path: Path) -> None:
 def test_kinds_may_be_mixed_in_a_file(tmp_path: Path) -> None:
     loaded = read(tmp_path, "\n\n".join([TEXT, "\n".join(ROWS), LINES[1], TEXT]))
     assert [item.task for item in loaded if isinstance(item, Puzzle)] == ["maze", "sudoku", "sudoku", "maze"]
+
+
+def test_mazes_of_a_long_list_are_those_of_a_list_with_a_title(tmp_path: Path) -> None:
+    mazes = "\n\n" + 3 * "S #\n   \n# G\n\n\n" + 2 * "    \n S  \n  G \n    \n\n" + "G#\n S"
+    found = []
+    for text in (mazes, f"{mazes}\n\n# a title"):
+        (tmp_path / "m.txt").write_text(text)
+        loaded = [puzzle for puzzle in load(tmp_path / "m.txt") if isinstance(puzzle, Puzzle)]
+        found.append([(puzzle.id, puzzle.grid.tolist()) for puzzle in loaded])
+    assert found[0] == found[1]
+    assert [name for name, _ in found[0]] == ["m:3", "m:8", "m:13", "m:18", "m:23", "m:28"]

@@ -27,7 +27,7 @@ from forms import (
 from numpy.typing import NDArray
 
 from trm.data.files import load, strict
-from trm.tasks import Puzzle
+from trm.tasks import Puzzle, get
 
 
 def bands(row: Callable[[str], str], between: int = 3) -> str:
@@ -314,3 +314,26 @@ def test_every_blank_of_a_sudoku_is_known_whatever_is_given() -> None:
             for between in ("", " "):
                 (puzzle,) = strict(load("\n".join(map(between.join, rows))))
                 assert np.array_equal(puzzle.grid, grid)
+
+
+def test_grids_of_nine_lines_are_read_together_as_they_are_alone(tmp_path: Path) -> None:
+    task = get("sudoku")
+    rows, line = (write(task.samples()[0]) for write in (task.prompt_text, task.question_text))
+    broken = f"{rows[0]}{rows[0]}{rows[2:]}"
+    found = task.parse_plain([rows, line, broken, f"{rows}\n", rows[:-1]], [line, rows, "", "", ""])
+    assert [puzzle is not None for puzzle in found] == [True, True, False, False, False]
+    assert all(puzzle is None or puzzle.answers is not None for puzzle in found)
+    (tmp_path / "s.txt").write_text(f"{rows}\n\n{broken}\n\n{rows}\n")
+    names = [
+        item.id if isinstance(item, Puzzle) else str(item).split(":")[0] for item in load(tmp_path / "s.txt")
+    ]
+    assert names == ["s:1", f"{tmp_path / 's.txt'}, line 11", "s:21"]
+
+
+def test_a_matrix_of_nine_lines_is_a_maze(tmp_path: Path) -> None:
+    (tmp_path / "m.txt").write_text(
+        "\n".join(["111111111", "120000001", *5 * ["101111101"], "100000031", "111111111"])
+    )
+    (found,) = load(tmp_path / "m.txt")
+    assert isinstance(found, Puzzle)
+    assert found.task == "maze"

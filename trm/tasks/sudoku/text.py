@@ -41,8 +41,10 @@ def read_grid(text: str) -> Grid:
 
 
 def read_plain(texts: Sequence[str], side: int = SIDE) -> tuple[NDArray[np.intp], NDArray[np.uint8]]:
-    """Which of the texts are side² digits and plain blanks [n], and their cells [n, side²]."""
+    """Which of the texts are side² digits and plain blanks, perhaps in lines [n], and their cells [n, side²]."""
     area, known = side * side, BLANKS + "123456789"[:side]
+    ends = "\n" * (side - 1)
+    texts = [text.replace("\n", "") if text[side :: side + 1] == ends else text for text in texts]
     places = [n for n, text in enumerate(texts) if len(text) == area and not text.strip(known)]
     if side > SIDE:  # letters, and zeros, that have several meanings
         places = []
