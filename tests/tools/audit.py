@@ -48,7 +48,7 @@ def licences(report: list[dict[str, str]]) -> tuple[list[str], int]:
     packages = defaultdict(list)
     for package in report:
         packages[package["License"]].append(package["Name"])
-    lines = [f"licences: {len(packages)} of {len(report)} packages"]
+    lines = [f"licences of {len(report)} packages"]
     lines += [f"  {licence}: {', '.join(names)}" for licence, names in sorted(packages.items())]
     odd = [name for licence, names in packages.items() if NOT_PERMITTED.search(licence) for name in names]
     return [*lines, *(f"  not permitted: {name}" for name in odd)], len(odd)
