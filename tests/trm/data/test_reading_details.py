@@ -186,6 +186,13 @@ def test_every_documented_name_of_a_mazes_ends_is_known() -> None:
         assert get("maze").question_text(found) == "S  \n # \n  G"
 
 
+@pytest.mark.parametrize("cell", ["10", "-1", "true", "1.5", '"1"'])
+def test_pairs_of_other_values_are_no_arc_task(cell: str) -> None:
+    pairs = "[[[[1, 2]], [[2, 1]]], [[[0, 0, 3]], [[3, 0, CELL]]]]"
+    assert [isinstance(p, Puzzle) and p.task for p in load_text(pairs.replace("CELL", "4"), "a")] == ["arc"]
+    assert not any(isinstance(p, Puzzle) for p in load_text(pairs.replace("CELL", cell), "a"))
+
+
 def test_two_mazes_are_not_one() -> None:
     """Only where one block has the start and the next one the goal, a row of spaces was lost between them."""
     whole = load_text("S #\n  G\n\nS  \n  G", "a", "maze")

@@ -197,3 +197,17 @@ def test_one_other_symbol_may_stand_for_blanks() -> None:
     mixed = "\n".join([rows[0].replace(".", "x"), *(row.replace(".", "*") for row in rows[1:])])
     with pytest.raises(GridParseError):
         SUDOKU.parse(mixed)
+
+
+def test_symmetries_that_rename_nothing_are_counted() -> None:
+    for name, moves in (("sudoku4", 8 * 8 * 2), ("sudoku6", 48 * 72)):  # boxes of 2x3 cannot be transposed
+        grid = get(name).samples()[0].grid
+        every = [symmetry.forward(grid) for symmetry in get(name).symmetries(grid.shape).without_renaming()]
+        assert len(every) == moves
+        assert np.array_equal(every[0], grid)
+
+
+@pytest.mark.parametrize("shape", [(4,), (4, 5), (6, 4), (9, 6), (2, 4, 4)])
+def test_a_grid_of_another_shape_is_of_no_other_size(shape: tuple[int, ...]) -> None:
+    assert SUDOKU.name_for(np.zeros((4, 4), dtype=np.uint8)) == "sudoku4"
+    assert SUDOKU.name_for(np.zeros(shape, dtype=np.uint8)) == "sudoku"
