@@ -14,17 +14,17 @@ from trm.tasks.grid_text import cell_text
 
 LONG = 1 << 20  # characters; a longer text is a table or a list, and nothing else is looked for
 _ENTITY = re.compile(r"&(?:[a-z]{2,6}|#\d{2,4});")
-_CELLS = re.compile(r"</t[dh]\s*>\s*<t[dh][^>]*>", re.I)
-_INPUT = re.compile(r"<input\b[^>]*\bvalue=[\"']?([^\"'>]*)[\"']?[^>]*>|<input\b[^>]*>", re.I)
+_CELLS = re.compile(r"</t[dh]\s*>\s*<t[dh][^<>]*>", re.I)
+_INPUT = re.compile(r"<input\b(?:[^<>]{0,200}?\bvalue=[\"']?([^\"'<>]{0,9}))?[^<>]*>", re.I)
 _TAG = re.compile(
-    r"</?(?:table|thead|tbody|tr|td|th|pre|code|br|p|div|span|b|strong|html|body)\b[^>]*/?>", re.I
+    r"</?(?:table|thead|tbody|tr|td|th|pre|code|br|p|div|span|b|strong|html|body)\b[^<>]*>", re.I
 )
 _LATEX = re.compile(
-    r"\\\\(?:\[[^\]]*\])?|\\(?:hline|toprule|midrule|bottomrule)|\\(?:cline|begin|end)\{.*$", re.M
+    r"\\\\(?:\[[^\]]{0,20}\])?|\\(?:hline|toprule|midrule|bottomrule)|\\(?:cline|begin|end)\{.*$", re.M
 )
 _R_LABELS = re.compile(r"^ *(?:\[,\d+\] *)+$|^ *\[\d+,\]", re.M)
 _MISSING = re.compile(r"(?<![^\s,;|\[(])(?:null|none|nan|na|n/a|<na>)(?![^\s,;|\])])", re.I)
-_RULER = re.compile(r"^ *\|?(?: *:?-{3,}:? *\|)+(?: *:?-{3,}:? *)?$", re.M)
+_RULER = re.compile(r"^(?: *+\|)?+(?: *+:?-{3,}+:? *+\|)++(?: *+:?-{3,}+:? *+)?+$", re.M)
 _SEPARATOR = re.compile(r"[,;\t|]")
 # What tables call their nine columns, or the 81 cells of a grid.
 _COLUMN = re.compile("[a-i]|c(ol(umn)?)?[ _]?[0-9]")
@@ -69,11 +69,13 @@ def bare(text: str) -> str:
         text = _INPUT.sub(r"\1", re.sub(r"</tr\s*>\s*", "\n", _CELLS.sub(",", text), flags=re.I))
         text = _TAG.sub("", text)
     if "&" in text and "\\\\" in text:
-        text = re.sub(" *& *", ",", _LATEX.sub("", text))
+        text = "\n".join(
+            ",".join(map(str.strip, line.split("&"))) for line in _LATEX.sub("", text).split("\n")
+        )
     if all(line.startswith(">") for line in lines):  # as mail and Markdown quote
         text = re.sub("^> ?", "", text, flags=re.M)
     if len(lines) > 1 and all(re.fullmatch(r"\s*([\"'])[^\"']+\1,?\s*", line) for line in lines):
-        text = re.sub("^\\s*[\"']|[\"'],?\\s*$", "", text, flags=re.M)
+        text = re.sub("^[ \\t]*[\"']|[\"'],?[ \\t]*$", "", text, flags=re.M)
     filled = ((_MISSING.sub(".", line), line) for line in text.split("\n"))
     return "\n".join(line if re.search("[A-Za-z]", cells) else cells for cells, line in filled)
 
@@ -100,11 +102,14 @@ def without_cell_names(text: str) -> str:
     writer = csv.writer(table, lineterminator="\n")
     labels = ["id" if names[place] in _LABELS else names[place] for place in others]
     writer.writerow([*("question", "answer")[: len(grids)], *labels])
-    for row in csv.reader(below.split("\n"), delimiter=delimiter):
-        if len(row) == len(names):
-            writer.writerow([*(_joined(row, grid) for grid in grids), *(row[n].strip() for n in others)])
-        else:
-            writer.writerow([",".join(row)] if row else [])
+    try:
+        for row in csv.reader(below.split("\n"), delimiter=delimiter):
+            if len(row) == len(names):
+                writer.writerow([*(_joined(row, grid) for grid in grids), *(row[n].strip() for n in others)])
+            else:
+                writer.writerow([",".join(row)] if row else [])
+    except csv.Error:  # such as a field without end
+        return text
     return table.getvalue()
 
 

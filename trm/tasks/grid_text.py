@@ -11,6 +11,7 @@ from trm.text import parse_json
 
 LONGEST_LITERAL = 100_000  # characters of a list as Python prints it
 LONGEST_CELL = 32  # characters
+LONGEST_RULER = 1000
 
 _TABLE = dict.fromkeys(range(0x2500, 0x2580), "+")  # corners and crossings of drawn lines
 _TABLE |= {ord(c): "-" for c in "─━┄┅┈┉╌╍═╴╶╸╺╼╾"} | {ord(c): "|" for c in "│┃┆┇┊┋╎╏║╵╷╹╻╽╿¦"}
@@ -68,7 +69,7 @@ def plain(text: str) -> str:
 
 def is_ruler(line: str) -> bool:
     """Whether a line is part of a frame: dashes, and nothing that could be a cell beside them."""
-    return _RULER.fullmatch(line) is not None
+    return len(line) < LONGEST_RULER and _RULER.fullmatch(line) is not None
 
 
 def listed_rows(text: str) -> list[list[str]] | None:
