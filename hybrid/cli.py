@@ -8,13 +8,12 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from hybrid import cli_scores, cli_serve, inputs, quick_torch
+from hybrid import cli_scores, cli_serve, inputs
 from hybrid.cli_common import Goal, Start, TaskName, fail, importing, task_named
 from hybrid.submission import SubmissionFile
 from trm import __version__, streams
 from trm.grid import PuzzleError
 from trm.inference.config import SearchConfig
-from trm.tasks import get
 from trm.tasks.own_grid import lacks_symbols
 from trm.text import message_line
 
@@ -225,8 +224,6 @@ def _run(
     except shipped.AdapterError as error:
         fail(error)
     with importing():
-        if llm == "none" and not any(get(name).has_demonstrations for name in puzzles.tasks):
-            quick_torch.import_torch()  # no model from elsewhere is loaded, and none is trained
         from hybrid import solving
         from hybrid.output import Output
 
