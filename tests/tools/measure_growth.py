@@ -64,11 +64,14 @@ def spent(command: list[str]) -> Point:
     of whoever starts it, and this one has PyTorch."""
     small = """
 import resource, subprocess, sys
-subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+done = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+assert done.returncode in (0, 1), done.returncode  # 1: some puzzles are unsolved
 used = resource.getrusage(resource.RUSAGE_CHILDREN)
 print(used.ru_utime + used.ru_stime, used.ru_maxrss / 1024)
 """
     output = cost([sys.executable, "-c", small, *command], environment={"OMP_NUM_THREADS": "1"}).output
+    if not output:
+        raise RuntimeError(f"{' '.join(command)}: failed, expected that it ends well")
     seconds, megabytes = map(float, output.split())
     return seconds, megabytes
 
