@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -252,3 +253,21 @@ def test_an_expert_of_another_shape_is_missing(tmp_path: Path, monkeypatch: pyte
     result = run("solve", doubles.SUDOKU, "--llm", "none", "--refiner", str(tmp_path / "odd.pt"))
     assert result.exit_code == 3
     assert "(81, 12), expected (81, 11) for sudoku" in result.stderr
+
+
+def test_a_real_process_restarts_with_a_real_network(tmp_path: Path) -> None:
+    save(tmp_path / "small.pt", {"sudoku": Expert("sudoku", SMALL, TRM(SMALL).state_dict())})
+    args = [
+        "--llm",
+        "none",
+        "--refiner",
+        str(tmp_path / "small.pt"),
+        "--device",
+        "cpu",
+        "--restarts",
+        "2",
+        "--json",
+    ]
+    done = hybrid_process("solve", *args, "--steps", "1", doubles.SUDOKU, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (1, "")
+    assert json.loads(done.stdout)["restarts"] == 2
