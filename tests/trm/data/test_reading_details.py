@@ -193,6 +193,12 @@ def test_pairs_of_other_values_are_no_arc_task(cell: str) -> None:
     assert not any(isinstance(p, Puzzle) for p in load_text(pairs.replace("CELL", cell), "a"))
 
 
+def test_a_record_that_names_its_task_is_of_that_task() -> None:
+    for task, fits in (("sudoku", True), ("maze", False), ("no such task", True)):
+        (found,) = load_text(json.dumps([{"puzzle": LINE, "task": task}]), "a")
+        assert isinstance(found, Puzzle) == fits, found
+
+
 def test_two_mazes_are_not_one() -> None:
     """Only where one block has the start and the next one the goal, a row of spaces was lost between them."""
     whole = load_text("S #\n  G\n\nS  \n  G", "a", "maze")
