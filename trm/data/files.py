@@ -175,8 +175,10 @@ def _puzzle(
 ) -> Puzzle | PuzzleError:
     """task_name: the caller's; else it is the record's, if that names one, or follows from the question.
 
-    known: the question as a puzzle, where it is read already.
+    known: the question as a puzzle, where it is read already, perhaps with its answer.
     """
+    if known and (known.answers or not item.answer):
+        return replace(known, id=item.name, meta=item.meta, notes=item.notes)
     try:
         name = task_name or (item.task if item.task in names() else None)
         if name is None and isinstance(item.question, dict):
@@ -186,8 +188,7 @@ def _puzzle(
         answer = item.answer or ""
         if task.has_ends and re.fullmatch(r"\s*\d{1,4}\s*", answer):
             answer = ""  # the length of a path, as some data sets have it
-        read = known and known.answers
-        answers = task.parse_answer(puzzle, answer) if answer and not read else puzzle.answers
+        answers = task.parse_answer(puzzle, answer) if answer else puzzle.answers
         return Puzzle(
             puzzle.task,
             puzzle.inputs,

@@ -46,10 +46,10 @@ class Names:
 
     def add(self, name: str) -> bool:
         """Whether the name is new; it no longer is then."""
-        if name in self:
+        stem, byte, bit = _parts(name)
+        if self._has(name, stem, byte, bit):
             return False
         self._count += 1
-        stem, byte, bit = _parts(name)
         if byte > self._count + SPARE:  # a far number would take the bits of all before it
             self._others.add(name)
         else:
@@ -59,9 +59,11 @@ class Names:
         return True
 
     def __contains__(self, name: str) -> bool:
-        stem, byte, bit = _parts(name)
+        return self._has(name, *_parts(name))
+
+    def _has(self, name: str, stem: str, byte: int, bit: int) -> bool:
         bits = self._numbered.get(stem, b"")
-        return name in self._others or (byte < len(bits) and bool(bits[byte] & bit))
+        return (byte < len(bits) and bool(bits[byte] & bit)) or name in self._others
 
 
 def _parts(name: str) -> tuple[str, int, int]:

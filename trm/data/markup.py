@@ -48,15 +48,14 @@ def unescaped(text: str) -> str:
         text = html.unescape(text)
     if text[:4].lower() == "sep=" and text[5:6] == "\n":
         text = text[5:]
-    head, ruler, below = (*text.split("\n", 2), "", "")[:3]
-    if (
-        "|" in head
-        and _RULER.fullmatch(ruler)
-        and head.count("|") == ruler.count("|")
-        and not _RULER.search(below)
-    ):
+    end = text.find("\n")
+    ruled = text.find("\n", end + 1)
+    head, ruler = text[: max(end, 0)], text[end + 1 : ruled if ruled >= 0 else None]
+    if "|" in head and len(ruler) < LONG and _RULER.fullmatch(ruler) and head.count("|") == ruler.count("|"):
+        below = text[ruled + 1 :] if ruled >= 0 else ""
         numbers = re.fullmatch(r"[\s|.\d]*\d[\s|.\d]*", head)  # the first row of a grid
-        text = f"{head}\n{below}" if numbers else f"{head if head.strip(' |') else ''}\n\n{below}"
+        if not _RULER.search(below):
+            text = f"{head}\n{below}" if numbers else f"{head if head.strip(' |') else ''}\n\n{below}"
     return text
 
 
@@ -86,10 +85,12 @@ def without_cell_names(text: str) -> str:
     Where it names the 81 cells of a grid, or of a question and its answer, they become the columns question and
     answer of a table that has its other columns too.
     """
-    first, _, below = text.lstrip("\n").partition("\n")
+    start = len(text) - len(text.lstrip("\n"))
+    end = max(text.find("\n", start), 0)
+    first = text[start:end]
     delimiter = max(",;\t|", key=first.count)
     names = [name.strip(' "').lower() for name in first.strip(" |").split(delimiter)]
-    if len(set(names)) != len(names) or not below.strip():
+    if len(names) < 9 or len(set(names)) != len(names) or not (below := text[end + 1 :]).strip():
         return text
     if len(names) == 9 and all(map(_COLUMN.fullmatch, names)):
         return below

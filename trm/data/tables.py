@@ -19,6 +19,7 @@ from trm.data.variants import OtherRulesError, is_rule, other_rules
 from trm.grid import PuzzleError, shorten
 from trm.tasks.base import Ends
 
+LONG_TEXT = 1 << 18  # characters: its first lines tell whether there is a header
 LINES_AHEAD = 4096  # of a table that are read together
 LONGEST_RECORD = 200  # lines: what is never closed is looked for no further
 # The names of a column in small letters, the first that a record has counts.
@@ -46,7 +47,9 @@ def lines_of(text: str) -> Iterable[str]:
 
 def has_header(text: str) -> bool:
     """Whether the first line names a column of questions, and is no title of a grid below it."""
-    lines = (line.strip("\n") for line in lines_of(text) if line.strip())
+    end = text.rfind("\n", 0, LONG_TEXT)
+    head = text if len(text) < LONG_TEXT or text.count("\n", 0, end) < 99 else text[:end]
+    lines = (line.strip("\n") for line in lines_of(head) if line.strip())
     first, below = next(lines), next(lines, "")
     delimiter, third = _delimiter(first), next(lines, "")
     names = _split(first, delimiter)
