@@ -205,6 +205,8 @@ def test_two_mazes_are_not_one() -> None:
     assert [get("maze").question_text(maze) for maze in whole if isinstance(maze, Puzzle)] == [
         "S #\n  G", "S  \n  G",
     ]  # fmt: skip
+    odd = load_text("S  \n  G\n\n  G\n   ", "a", "maze")
+    assert [isinstance(maze, Puzzle) for maze in odd] == [True, False]
     second = load_text("S  \n  G\n\n  G\nS  ", "a", "maze")
     assert [isinstance(maze, Puzzle) for maze in second] == [True, True]
 

@@ -243,3 +243,19 @@ def test_a_wall_of_a_draft_need_not_be_whole() -> None:
     draft = puzzle.grid.copy()
     draft[0, 5] = ord("o")
     assert np.count_nonzero(MAZE.encode_draft(puzzle, draft)) == 29 * 29
+
+
+def test_cells_say_what_stands_in_them() -> None:
+    cells = MAZE.cells(answer("So#\n oG"))
+    assert [[cell.text for cell in row] for row in cells] == [["S", "o", ""], ["", "o", "G"]]
+    kinds = [[cell.kind for cell in row] for row in cells]
+    assert kinds == [["start", "path", "wall"], ["free", "path", "goal"]]
+    (other,) = MAZE.cells(np.array([[7]], dtype=np.uint8))[0]
+    assert (other.text, other.kind) == ("?", "free")
+
+
+def test_what_is_surely_a_maze_and_what_is_none() -> None:
+    assert MAZE.is_certain("#####\n#S G#\n#####")
+    assert not MAZE.is_certain("53..7....\n6..195...")
+    assert MAZE.detect("Some words here\nand GGG in a row\nSGSGSGSGSGSGSGSG") == 0
+    assert MAZE.detect("#######\n#S ab #\n#    G#\n#######") > 0
