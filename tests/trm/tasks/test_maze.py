@@ -6,7 +6,7 @@ import pytest
 from trm.data.generate import generate
 from trm.grid import Grid, GridParseError, PuzzleError
 from trm.tasks import Puzzle, Status, get
-from trm.tasks.maze.rules import Field, reachable
+from trm.tasks.maze.rules import Field, are_joined, reachable
 from trm.tasks.maze.solver import shortest_path
 
 MAZE = get("maze")
@@ -148,6 +148,18 @@ def test_many_mazes_are_searched_at_once_as_one_is(height: int, width: int) -> N
     expected = [Field.of(maze).moves(start, goal) is not None for maze in cells]
     assert reachable(cells, *ends).tolist() == expected
     assert width == 2 or {True, False} == set(expected)
+
+
+def test_a_path_proves_that_start_and_goal_connect() -> None:
+    puzzles = list(generate("maze", 20, 0, height=(7, 7), wall=(0.2, 0.4), min_path=3))
+    questions = np.stack([puzzle.grid for puzzle in puzzles])
+    answers = np.stack([puzzle.answers[0] for puzzle in puzzles if puzzle.answers])
+    assert are_joined(questions, answers).all()
+    assert not are_joined(questions, questions).any()
+    for wrong in (np.where(questions == ord("#"), ord("o"), answers), np.roll(answers, 1, axis=0)):
+        assert not are_joined(questions, wrong.astype(np.uint8)).any()
+    ring = answer("Soo ooo\n ## o#o\n### ooo\nGoo    ")
+    assert not are_joined(np.where(ring == ord("o"), ord(" "), ring).astype(np.uint8)[None], ring[None]).any()
 
 
 def test_what_is_read_together_is_what_is_read_alone(puzzle: Puzzle) -> None:

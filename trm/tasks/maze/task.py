@@ -24,6 +24,7 @@ from trm.tasks.maze.rules import (
     START,
     WALL,
     Field,
+    are_joined,
     find,
     reachable,
     wall_up_paths,
@@ -158,8 +159,10 @@ class Maze(Task):
             ends = [(grids == symbol) for symbol in (START, GOAL)]
             for end in ends:
                 known &= end.sum(axis=(1, 2)) == 1
-            known[known] = reachable((grids != WALL)[known], ends[0][known], ends[1][known])
             labelled, labels = read_alike([answers[n] for n in places], height, width, ANSWER)
+            open_ones = known & ~(labelled & are_joined(grids, labels))
+            walls = grids[open_ones] == WALL
+            known[open_ones] = reachable(~walls, ends[0][open_ones], ends[1][open_ones])
             for number in np.flatnonzero(known).tolist():
                 label = (labels[number],) if labelled[number] else None
                 puzzles[places[number]] = Puzzle(self.name, (grids[number],), answers=label)
