@@ -125,12 +125,15 @@ def draw(measured: dict[str, dict[int, Point]], out: Path) -> None:
     panels.insert(1, ("puzzles", measured["puzzles"], 1, "megabytes, peak"))
     for place, (name, points, column, unit) in zip(axes.flat, panels, strict=True):
         place.plot(list(points), [point[column] for point in points.values()], "o-")
-        place.set(xlabel=LABELS[name], ylabel=unit, ylim=(0, None))
-        if name == "puzzles":
-            place.set_xscale("log")
-            place.set_yscale("log" if column == 0 else "linear")
-        if name == "puzzles" and column == 0:
-            place.set_ylim(1, None)
+        log = name == "puzzles" and column == 0
+        most = max(point[column] for point in points.values())
+        place.set(
+            xlabel=LABELS[name],
+            ylabel=unit,
+            xscale="log" if name == "puzzles" else "linear",
+            yscale="log" if log else "linear",
+            ylim=(1 if log else 0, most * (2 if log else 1.1)),
+        )
     figure.savefig(out, metadata={"Date": None})
 
 
