@@ -354,6 +354,7 @@ def test_wilson_and_mcnemar_are_the_textbooks() -> None:
     assert mcnemar(first, second) == {
         "n": 12, "both": 2, "only_first": 6, "only_second": 1, "p": 0.125,
     }  # fmt: skip
+    assert mcnemar([True, False], [True, False])["p"] == 1.0
 
 
 @pytest.mark.parametrize("right", [True, False])

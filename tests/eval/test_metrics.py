@@ -125,6 +125,11 @@ def test_a_record_says_what_became_of_the_first_rollouts(tmp_path: Path) -> None
     assert (found["llm_tokens"], found["seconds"]) == (12, {"llm": 1.5, "refine": 2.0})
     assert (found["tflop"], found["solved_at"]) == ({"llm": 0.0, "refine": 30.0}, None)
     assert (found["exact_match"], found["solved"]) == (False, False)
+    assert found["status"] == str(made.verdict.status)
+    assert found["cold"] is not None
+    paid = metrics.record(made, "hybrid", 10**12, 0.0)["tflop"]["llm"]
+    assert paid == pytest.approx(2 * 12)  # two operations for each parameter and token
+    assert metrics.record(answer((B,), (A,)), "llm", None, 0.0)["cold"] is None
     assert found["answer"] == [[B.tolist()], [A.tolist()]]
     assert metrics.record(answer((B, C), (A,)), "hybrid", None, 0.0)["answer"][0] == [B.tolist(), C.tolist()]
     assert metrics.record(answer((B,), (A,), candidates=()), "trm", None, 0.0)["answer"] == found["answer"]

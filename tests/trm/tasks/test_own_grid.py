@@ -173,3 +173,13 @@ def test_a_file_is_trained_on_measured_and_answered(tmp_path: Path, monkeypatch:
     assert "of 8 held-out puzzles" in solved.stderr
     with pytest.raises(CheckpointError, match="expected one expert"):
         load_checkpoint(best).task_named("grid:5x5")
+
+
+def test_cells_that_the_question_leaves_open_are_filled_in(tmp_path: Path) -> None:
+    (puzzle,) = strict(load(table(tmp_path / "one.csv", ("A.B\n.AB", "AAB\nBAB")), NAME))
+    assert puzzle.answers is not None
+    cells = get(NAME).cells(puzzle.answers[0], puzzle.grid)
+    assert [[cell.text for cell in row] for row in cells] == [["A", "A", "B"], ["B", "A", "B"]]
+    kinds = [[cell.kind for cell in row] for row in cells]
+    assert kinds == [["given", "filled", "given"], ["filled", "given", "given"]]
+    assert {cell.kind for row in get(NAME).cells(puzzle.grid) for cell in row} == {"given"}
