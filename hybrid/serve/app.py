@@ -133,26 +133,27 @@ def _add_api(app: FastAPI, service: Service) -> None:
         catalogue = service.catalogue
         return {
             "object": "list",
-            "data": [
-                {
-                    "id": model.name,
-                    "object": "model",
-                    "created": 0,
-                    "owned_by": "hybrid-trm",
-                    "llm": model.llm,
-                    "refiner": model.refiner,
-                    "tasks": _tasks_of(model),
-                }
-                for model in catalogue.models
-            ],
+            "data": list(map(_described, catalogue.models)),
             "llms": catalogue.llms,
             "refiners": catalogue.refiners,
         }
 
+    @app.get("/v1/models/{name}", tags=["OpenAI"], responses=_errors(*GUARDED, 404))
+    async def one_model(name: str) -> dict[str, Any]:
+        """One of them."""
+        found = next((model for model in service.catalogue.models if model.name == name), None)
+        if found is None:
+            known = ", ".join(model.name for model in service.catalogue.models)
+            raise RequestError(
+                404, f"no model of that name, expected one of {known}", "model_not_found", "model"
+            )
+        return _described(found)
+
     @app.get("/v1/samples", tags=["puzzles"], responses=_errors(*GUARDED))
     async def sample_puzzles() -> list[dict[str, str]]:
-        """Puzzles to try, from easy to hard."""
-        return kept
+        """Puzzles to try that some model knows, from easy to hard."""
+        known = {task for model in service.catalogue.models for task in _tasks_of(model)}
+        return [sample for sample in kept if sample["task"] in known]
 
     @app.get("/health", tags=["server"], responses=_errors(403))
     async def health() -> dict[str, Any]:
@@ -180,6 +181,18 @@ def _add_page(app: FastAPI) -> None:
     for file in sorted(PAGE.iterdir()):
         path = "/" if file.name == INDEX else f"/{file.name}"
         app.add_api_route(path, sends(file), methods=["GET", "HEAD"], include_in_schema=False)
+
+
+def _described(model: Model) -> dict[str, Any]:
+    return {
+        "id": model.name,
+        "object": "model",
+        "created": 0,
+        "owned_by": "hybrid-trm",
+        "llm": model.llm,
+        "refiner": model.refiner,
+        "tasks": _tasks_of(model),
+    }
 
 
 def _tasks_of(model: Model) -> list[str]:

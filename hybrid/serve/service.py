@@ -230,7 +230,8 @@ class Service:
         try:
             return self.catalogue.model(llm, refiner)
         except UnknownModelError as error:
-            raise RequestError(404, str(error), "model_not_found") from None
+            unknown = "refiner" if llm is None or llm in self.catalogue.llms else "llm"
+            raise RequestError(404, str(error), "model_not_found", unknown) from None
 
     def count(self, event: Event) -> None:
         if event.name == "answer" and "scores" not in event.data:

@@ -10,6 +10,8 @@ const LANES = { refiner: "Cold start", "refiner+draft": "From the draft" };
 const STAGES = ["Queue", "Draft", "Refine", "Verdict"];
 const PLAY_MS = 450;
 
+const breaking = (count) => (count === 1 ? "1 cell breaks a rule" : `${count} cells break a rule`);
+
 export class Run {
   // puzzle: as puzzles.js reads it. drafts: whether a proposer drafts. refines: whether a refiner refines.
   constructor(puzzle, { drafts, refines, steps, byCycle }) {
@@ -81,7 +83,7 @@ export class Run {
     const grids = data.grids.map((text) => rowsOf(this.puzzle.task, text));
     this.draft = { ...data, grids: grids.length === this.puzzle.grids.length ? grids : null };
     const wrong = brokenCells(data.broken[this.input]).size;
-    this.#say(this.draft.grids ? `The draft is there; ${wrong} cells break a rule.` : `No draft could be read: ${data.error}.`);
+    this.#say(this.draft.grids ? `The draft is there; ${breaking(wrong)}.` : `No draft could be read: ${data.error}.`);
     this.#stage(this.expected.includes("refiner") ? 2 : 3);
     this.render();
   }
@@ -244,7 +246,7 @@ export class Run {
   #caption(lane, attempt, step) {
     if (step) {
       const wrong = brokenCells(step.broken).size;
-      const rules = this.puzzle.task === "arc" ? "" : wrong ? `${wrong} cells break a rule` : step.broken.length ? step.broken[0].words : "no rule is broken";
+      const rules = this.puzzle.task === "arc" ? "" : wrong ? `${breaking(wrong)}` : step.broken.length ? step.broken[0].words : "no rule is broken";
       const name = attempt.restart ? `restart ${attempt.restart}, ` : "";
       return [
         element("span", {}, `${name}step ${step.number}${step.cycle ? `, cycle ${step.cycle}` : ""}`),
@@ -257,7 +259,7 @@ export class Run {
     if (!this.draft) return [element("span", {}, this.over ? "no draft" : "waiting for the draft")];
     if (!this.draft.grids) return [element("span", { class: "bad" }, `no draft: ${this.draft.error}`)];
     const count = brokenCells(this.draft.broken[this.input]).size;
-    const rules = this.puzzle.task === "arc" ? "" : count ? `${count} cells break a rule` : this.draft.valid ? "no rule is broken" : this.draft.error;
+    const rules = this.puzzle.task === "arc" ? "" : count ? `${breaking(count)}` : this.draft.valid ? "no rule is broken" : this.draft.error;
     return [
       element("span", {}, "the draft"),
       element("span", {}, `${this.draft.tokens} tokens, ${this.draft.seconds.toFixed(1)} s`),

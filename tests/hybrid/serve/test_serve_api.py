@@ -260,6 +260,24 @@ def test_samples_are_puzzles_of_every_task(client: TestClient) -> None:
     assert {sample["task"] for sample in samples} >= {"sudoku", "maze", "arc"}
 
 
+def test_samples_are_of_tasks_that_some_model_knows(client: TestClient) -> None:
+    known = {task for model in client.get("/v1/models").json()["data"] for task in model["tasks"]}
+    assert {sample["task"] for sample in client.get("/v1/samples").json()} <= known
+
+
+def test_a_model_is_found_by_its_name(client: TestClient) -> None:
+    for model in client.get("/v1/models").json()["data"]:
+        assert client.get(f"/v1/models/{model['id']}").json() == model
+    missing = client.get("/v1/models/nobody")
+    assert (missing.status_code, missing.json()["error"]["code"]) == (404, "model_not_found")
+
+
+def test_an_unknown_model_is_named_by_its_key(client: TestClient) -> None:
+    for key in ("llm", "refiner"):
+        reply = client.post("/v1/solve", json={"question": doubles.SUDOKU, key: "nobody"})
+        assert (reply.status_code, reply.json()["error"]["param"]) == (404, key)
+
+
 def test_metrics_count_puzzles(client: TestClient) -> None:
     client.post("/v1/solve", json={"question": doubles.SUDOKU})
     text = client.get("/metrics").text
