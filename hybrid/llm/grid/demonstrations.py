@@ -40,18 +40,18 @@ class InputCandidates:
     """What the model says of one test input.
 
     decodings: of the model as it was trained, then of the fitted one. proposed: all that they named, the most
-    probable first. length: tokens of a prompt. scoring_views: prompts that were read to score each decoding's grids.
+    probable first. length: tokens of a prompt. judging_prompts: how many were read to score and mend those grids.
     """
 
     decodings: list[Decoding]
     proposed: tuple[ProposedGrid, ...]
     length: int
-    scoring_views: int
+    judging_prompts: int
 
     @property
     def read(self) -> int:
         """Tokens of all prompts."""
-        return self.length * sum(len(decoding.views) + self.scoring_views for decoding in self.decodings)
+        return self.length * (self.judging_prompts + sum(len(decoding.views) for decoding in self.decodings))
 
     @property
     def written(self) -> int:
@@ -168,7 +168,9 @@ class DemonstrationSolver:
                 with self._weights(weights):
                     views = VIEWS if weights is None else FITTED_VIEWS
                     decodings.append(self._decode(puzzle, index, rng, views))
-            inputs.append(self._ranked(puzzle, index, decodings, found.fitted))
+            ranked = self._ranked(puzzle, index, decodings, found.fitted)
+            earlier = found.inputs[index].judging_prompts if found.inputs else 0
+            inputs.append(replace(ranked, judging_prompts=earlier + ranked.judging_prompts))
         return replace(found, inputs=inputs)
 
     def _decode(self, puzzle: Puzzle, index: int, rng: np.random.Generator, views: int) -> Decoding:
@@ -204,8 +206,11 @@ class DemonstrationSolver:
         mended = self._mended(puzzle, index, [candidate.grid for candidate in proposed], fitted)
         if new := [grid for grid in mended if grid_key(grid) not in grids]:
             proposed = sorted(proposed + scored(new), key=lambda candidate: -(candidate.score or 0.0))
-        scoring_views = ProposalConfig.scoring_views if self._on_gpu else 0
-        return InputCandidates(decodings, tuple(proposed), self._length(puzzle, index), scoring_views)
+        # Each judging reads all scoring views once; on a CPU it uses the prompts that were decoded.
+        scorings, states = 2 if new else 1, 1 if fitted is None else 2
+        judgings = scorings * states + bool(proposed) if self._on_gpu else 0
+        prompts = judgings * ProposalConfig.scoring_views
+        return InputCandidates(decodings, tuple(proposed), self._length(puzzle, index), prompts)
 
     def _mended(
         self, puzzle: Puzzle, index: int, grids: Sequence[Grid], fitted: FittedWeights | None

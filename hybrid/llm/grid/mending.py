@@ -88,9 +88,8 @@ def _opinions(
         every = continuation_distributions(decoder, store, row, len(prompt), first[row], answers)
         for total, grid, distribution in zip(totals, seen, every, strict=True):
             height, width = grid.shape
-            rows = distribution[: height * (width + 1)].view(
-                height, width + 1, -1
-            )  # a row ends with its newline
+            # Every row of cells ends with its newline.
+            rows = distribution[: height * (width + 1)].view(height, width + 1, -1)
             cells = rows[:, :width, :CELLS].float().log_softmax(-1).cpu().numpy()
             for color in range(CELLS):
                 total[..., color] += unturn_grid(cells[..., view.colors[color]], view.turn)

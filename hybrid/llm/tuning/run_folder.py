@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import platform
@@ -21,6 +20,7 @@ from transformers import PreTrainedModel
 from hybrid.llm.grid.adapter import LoraShape, save_adapter
 from hybrid.llm.grid.lora import stored_name
 from hybrid.llm.grid.shipped import WEIGHTS_FILE
+from hybrid.llm.store.identity import sha256
 from hybrid.llm.tuning.config import MODEL_FILE, TuneConfig
 from hybrid.llm.tuning.model import adapter_folder
 from trm import __version__
@@ -49,7 +49,7 @@ class RunFolder:
 
     def __init__(self, path: Path, config: TuneConfig, base_hash: str, main: bool) -> None:
         self.path, self.config, self.base_hash = path, config, base_hash
-        self.data_hashes = {file: sha256(Path(file)) for file in data_files(config)} if main else {}
+        self.data_hashes = {file: data_hash(Path(file)) for file in data_files(config)} if main else {}
         if main:
             path.mkdir(parents=True, exist_ok=True)
             write_json(path / "config.json", asdict(config))
@@ -149,10 +149,10 @@ def data_files(config: TuneConfig) -> list[str]:
     return [*files, str(adapter_folder(start) / WEIGHTS_FILE)] if start else files
 
 
-def sha256(file: Path) -> str:
-    """The file's hash. Raises ConfigError where it cannot be read."""
+def data_hash(file: Path) -> str:
+    """The file's SHA-256. Raises ConfigError where it cannot be read."""
     try:
-        return hashlib.sha256(file.read_bytes()).hexdigest()
+        return sha256(file)
     except OSError as error:
         raise ConfigError(f"{file}: {error.strerror or error}") from None
 

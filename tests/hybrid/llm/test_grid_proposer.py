@@ -17,6 +17,7 @@ from hybrid.llm.grid.adapter import load_merged
 from hybrid.llm.grid.base_weights import GridModelError, base_word_ids
 from hybrid.llm.grid.candidates import Decoding, GridModel, ProposalConfig
 from hybrid.llm.grid.demonstrations import DemonstrationSolver
+from hybrid.llm.grid.episodes import input_length, pair_length
 from hybrid.llm.grid.fitting import FittingConfig
 from hybrid.llm.grid.proposer import GridProposer
 from hybrid.llm.grid.shipped import AdapterError, adapter_for, model_id, shipped
@@ -301,7 +302,12 @@ def test_candidates_are_mended_on_a_gpu_alone(
     assert proposer.mend(task, 0, [first]) == []
     monkeypatch.setattr(DemonstrationSolver, "_on_gpu", True)
     on_gpu = proposer.frozen()
-    found = on_gpu.propose(task)[0].candidates[0]
+    (draft,) = on_gpu.propose(task)
+    found = draft.candidates[0]
+    length = sum(map(pair_length, task.demos)) + input_length(task.grid)
+    assert draft.prompt_tokens == length * (
+        3 + 3 * 2
+    )  # three views; two scoring views, scored, mended, scored
     assert {candidate.share for candidate in found} == {2 / 3, 1 / 3, 0.0}
     assert len({grid_key(candidate.grid) for candidate in found}) == len(found)
     assert [c.score for c in found] == sorted((c.score for c in found), reverse=True)
