@@ -17,7 +17,6 @@ from typer.testing import CliRunner
 
 from eval.compare import app
 from eval.plan import puzzles_for
-from eval.run import merge
 from hybrid.llm.base import BackendError, Reply, Request
 from trm.checkpoints.format import Expert, save
 from trm.data.files import load
@@ -227,15 +226,6 @@ def test_bad_usage_is_one_line(
     assert len(done.output.strip().splitlines()) == 1
 
 
-def test_processes_write_apart_and_are_merged(tmp_path: Path) -> None:
-    row = {"task": "sudoku", "arm": "llm"}
-    for name, ids in (("records.jsonl", "ab"), ("records.1.jsonl", "cd")):
-        (tmp_path / name).write_text("".join(json.dumps({**row, "id": i}) + "\n" for i in ids))
-    merge(tmp_path)
-    assert [r["id"] for r in lines_of(tmp_path / "records.jsonl")] == list("abcd")
-    assert not (tmp_path / "records.1.jsonl").exists()
-
-
 def test_drafts_of_other_puzzles_are_no_result(tmp_path: Path, data: Path) -> None:
     drafts, out = tmp_path / "replies.jsonl", tmp_path / "out"
     asked = (
@@ -265,39 +255,6 @@ def test_drafts_of_other_puzzles_are_no_result(tmp_path: Path, data: Path) -> No
     refused = call(*asked[:-2], "--arms", "trm", "--out", tmp_path / "b")
     assert refused.exit_code == 2
     assert "no network: nothing is left" in refused.output
-
-
-def test_drafts_that_a_kill_cut_short_are_asked_for_again(tmp_path: Path) -> None:
-    puzzles = list(puzzles_for("sudoku", 2, 0, None))
-    for name, puzzle in zip(("drafts.jsonl", "drafts.1.jsonl"), puzzles, strict=True):
-        doubles.recorded(WRONG + "\u2028", path=tmp_path / name, drafts=1).propose(puzzle)
-    whole = (tmp_path / "drafts.1.jsonl").read_text()
-    with (tmp_path / "drafts.jsonl").open("a") as file:
-        file.write(whole[:50])
-    read = doubles.recorded(WRONG, path=None, drafts=1)
-    assert read.load(tmp_path / "drafts.jsonl") == 1
-    merge(tmp_path)
-    assert read.load(tmp_path / "drafts.jsonl") == 2
-    assert not (tmp_path / "drafts.1.jsonl").exists()
-
-
-def test_two_processes_share_the_puzzles(tmp_path: Path) -> None:
-    """On a CPU; `--multi_gpu` chooses the launcher that starts as many processes as it is told."""
-    out = tmp_path / "out"
-    launch = "-m accelerate.commands.launch --multi_gpu --num_processes 2 --main_process_port 0"
-    quiet = "--num_machines 1 --mixed_precision no --dynamo_backend no"
-    script = [str(ROOT / "eval" / "compare.py"), "--out", str(out)]
-    nobody = "--llm none --refiner none --arms exact --tasks sudoku --n 5"
-    command = [sys.executable, *launch.split(), *quiet.split(), *script, *nobody.split()]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert done.stdout.count("report.html") == 1
-    # The first process has the first, third and fifth puzzle, and the second one's records come after them.
-    assert [r["id"] for r in lines_of(out / "records.jsonl")] == [f"sudoku-0-{i}" for i in (1, 3, 5, 2, 4)]
-    results = json.loads((out / "results.json").read_text())
-    assert results["tasks"]["sudoku"]["exact"]["solved"] == 5
-    assert results["environment"]["processes"] == 2
-    assert not list(out.glob("records.*.jsonl"))
 
 
 def test_the_same_puzzles_for_a_seed(data: Path) -> None:

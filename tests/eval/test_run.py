@@ -1,7 +1,10 @@
-"""The loop of a comparison: the same records whatever is prefetched, and servers asked as promised."""
+"""The loop of a comparison: the same records whatever is prefetched or shared, and servers asked as promised."""
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,14 +16,17 @@ from rich.progress import Progress
 
 from eval.arms import Setting
 from eval.metrics import Record
+from eval.plan import puzzles_for
 from eval.recorded import RecordedProposer
-from eval.run import Run, read_records
+from eval.run import Run, merge, read_records
 from hybrid.llm.base import Reply, Request
 from hybrid.llm.chat.prompts import ChatProposer
 from trm.grid import Grid
 from trm.inference.config import SearchConfig
 from trm.tasks import Puzzle, get
 
+ROOT = Path(__file__).parents[2]
+WRONG = get("sudoku").text(doubles.wrong(sudoku()))
 SECONDS = 20.0
 ARMS = ["hybrid", "llm", "trm", "draft:random"]
 
@@ -109,3 +115,50 @@ def test_an_interruption_loses_no_finished_answer(tmp_path: Path) -> None:
     with Progress(disable=True) as progress, pytest.raises(KeyboardInterrupt):
         run.go({"sudoku": wanted}, float("inf"), progress)
     assert [record["id"] for record in read_records(tmp_path)] == list("abcde")
+
+
+# -- several processes ---------------------------------------------------------------------------------------
+def ids_of(records: Path) -> list[str]:
+    return [json.loads(line)["id"] for line in records.read_text().splitlines()]
+
+
+def test_processes_write_apart_and_are_merged(tmp_path: Path) -> None:
+    row = {"task": "sudoku", "arm": "llm"}
+    for name, ids in (("records.jsonl", "ab"), ("records.1.jsonl", "cd")):
+        (tmp_path / name).write_text("".join(json.dumps({**row, "id": i}) + "\n" for i in ids))
+    merge(tmp_path)
+    assert ids_of(tmp_path / "records.jsonl") == list("abcd")
+    assert not (tmp_path / "records.1.jsonl").exists()
+
+
+def test_drafts_that_a_kill_cut_short_are_asked_for_again(tmp_path: Path) -> None:
+    puzzles = list(puzzles_for("sudoku", 2, 0, None))
+    for name, puzzle in zip(("drafts.jsonl", "drafts.1.jsonl"), puzzles, strict=True):
+        doubles.recorded(WRONG + "\u2028", path=tmp_path / name, drafts=1).propose(puzzle)
+    whole = (tmp_path / "drafts.1.jsonl").read_text()
+    with (tmp_path / "drafts.jsonl").open("a") as file:
+        file.write(whole[:50])
+    read = doubles.recorded(WRONG, path=None, drafts=1)
+    assert read.load(tmp_path / "drafts.jsonl") == 1
+    merge(tmp_path)
+    assert read.load(tmp_path / "drafts.jsonl") == 2
+    assert not (tmp_path / "drafts.1.jsonl").exists()
+
+
+def test_two_processes_share_the_puzzles(tmp_path: Path) -> None:
+    """On a CPU; `--multi_gpu` chooses the launcher that starts as many processes as it is told."""
+    out = tmp_path / "out"
+    launch = "-m accelerate.commands.launch --multi_gpu --num_processes 2 --main_process_port 0"
+    quiet = "--num_machines 1 --mixed_precision no --dynamo_backend no"
+    script = [str(ROOT / "eval" / "compare.py"), "--out", str(out)]
+    nobody = "--llm none --refiner none --arms exact --tasks sudoku --n 5"
+    command = [sys.executable, *launch.split(), *quiet.split(), *script, *nobody.split()]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.count("report.html") == 1
+    # The first process has the first, third and fifth puzzle, and the second one's records come after them.
+    assert ids_of(out / "records.jsonl") == [f"sudoku-0-{i}" for i in (1, 3, 5, 2, 4)]
+    results = json.loads((out / "results.json").read_text())
+    assert results["tasks"]["sudoku"]["exact"]["solved"] == 5
+    assert results["environment"]["processes"] == 2
+    assert not list(out.glob("records.*.jsonl"))

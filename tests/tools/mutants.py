@@ -47,7 +47,7 @@ TESTS = (  # those that start no other process
       ("parsing", "prompts", "prompts_of_sizes", "reply_formats")),
     *(f"tests/hybrid/test_{name}.py" for name in ("answer_files", "check_forms", "inputs", "pipeline", "scores")),
     "tests/trm/evaluation/test_records.py", "tests/eval/test_arms.py", "tests/eval/test_quality.py",
-    "tests/eval/test_report.py", "tests/test_hostile_input.py",
+    "tests/eval/test_recorded.py", "tests/eval/test_report.py", "tests/test_hostile_input.py",
 )  # fmt: skip
 MORE_SECONDS = 3.0  # of tests that run the file and not the line
 OTHER: dict[type[ast.AST], type[ast.AST]] = {
@@ -116,9 +116,8 @@ class Lines:
     def __init__(self, sources: Sequence[Path]) -> None:
         self.coverage = Coverage(data_file=None, include=list(map(str, sources)))
         self.seconds: dict[str, float] = {}
-        self.failed: set[str] = (
-            set()
-        )  # without any change: those with a limit of time, for measuring slows them
+        # Without any change: tests with a limit of time fail, because measuring slows them.
+        self.failed: set[str] = set()
 
     def pytest_sessionstart(self) -> None:
         self.coverage.start()
