@@ -74,9 +74,8 @@ def read(specs: Sequence[str], task: str | None, ends: Ends | None = None) -> Na
     piped.
     """
     if not specs and not piped():
-        samples = [
-            sample for kind in ([task] if task else tasks.names()) for sample in tasks.get(kind).samples()[:1]
-        ]
+        kinds = [task] if task else tasks.names()
+        samples = [sample for kind in kinds for sample in tasks.get(kind).samples()[:1]]
         return Named([lambda: samples])
     return Named([source(spec, task, ends) for spec in specs or [STDIN]])
 
@@ -99,11 +98,13 @@ def messages(loaded: Iterable[Puzzle | PuzzleError]) -> list[str]:
     kinds: dict[tuple[str, str], _Repeated] = {}
     for item in loaded:
         if isinstance(item, Puzzle):
-            for note in item.notes:
-                _Repeated.add(kinds, ("", _kind(note)), f"warning: {item.id}: {note}")
+            said = [(("", _kind(note)), f"warning: {item.id}: {note}") for note in item.notes]
         else:
             file = re.split(r", (?:line|item|row|task) |: ", str(item), maxsplit=1)[0]
-            _Repeated.add(kinds, (file, _kind(str(item))), str(item))
+            said = [((file, _kind(str(item))), str(item))]
+        for kind, line in said:
+            repeated = kinds.setdefault(kind, _Repeated(line, line))
+            repeated.last, repeated.count = line, repeated.count + 1
     return [str(repeated) for repeated in kinds.values()]
 
 
@@ -119,11 +120,6 @@ class _Repeated:
     first: str
     last: str
     count: int = 0
-
-    @staticmethod
-    def add(kinds: dict[tuple[str, str], _Repeated], kind: tuple[str, str], line: str) -> None:
-        repeated = kinds.setdefault(kind, _Repeated(line, line))
-        repeated.last, repeated.count = line, repeated.count + 1
 
     def __str__(self) -> str:
         if self.count == 1:

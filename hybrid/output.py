@@ -35,7 +35,7 @@ class OutputError(RuntimeError):
 
 
 class Earlier:
-    """The answers that an output file holds already. Of each two numbers are kept, however long its question is."""
+    """The answers that an output file holds already. Only their hashes are kept, however long the questions are."""
 
     def __init__(self, keeps_questions: bool) -> None:
         """keeps_questions: whether the file does; else a puzzle is known by its id as it is printed."""

@@ -117,11 +117,7 @@ def run(
         display.rest()
         complain(error)
         codes.add(MISSING)
-    except (
-        OutputError,
-        AdapterError,
-        PuzzleError,
-    ) as error:  # the last of a file that changes while it is read
+    except (OutputError, AdapterError, PuzzleError) as error:  # PuzzleError: a file changed while it was read
         display.rest()
         complain(error)
         codes.add(BAD_INPUT)

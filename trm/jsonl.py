@@ -41,8 +41,7 @@ def each(path: Path) -> Iterator[Line]:
     with path.open(encoding="utf-8", errors="replace") as file:
         for number, row in enumerate(file, 1):
             text = row.removesuffix("\n")  # texts hold other line ends
-            value = _value(text) if text.strip() else None
-            if text.strip() and (value is not None or text != row):
+            if text.strip() and ((value := _value(text)) is not None or text != row):
                 yield Line(number, text, value)
 
 

@@ -189,15 +189,8 @@ def _puzzle(
         if task.has_ends and re.fullmatch(r"\s*\d{1,4}\s*", answer):
             answer = ""  # the length of a path, as some data sets have it
         answers = task.parse_answer(puzzle, answer) if answer else puzzle.answers
-        return Puzzle(
-            puzzle.task,
-            puzzle.inputs,
-            item.name,
-            answers,
-            puzzle.demos,
-            item.meta,
-            (*puzzle.notes, *item.notes),
-        )
+        notes = (*puzzle.notes, *item.notes)
+        return replace(puzzle, id=item.name, answers=answers, meta=item.meta, notes=notes)
     except PuzzleError as error:
         words = str(error).removeprefix(f"{item.where}: ")  # where a puzzle was looked for in prose
         return PuzzleError(f"{item.where}: {words}")
@@ -284,7 +277,7 @@ def _folder(path: Path, task: str | None) -> Items:
 
 
 def _is_about(data: bytes) -> bool:
-    """Whether the content of a JSON file describes the tasks beside it: an object without a name that tasks have."""
+    """Whether a JSON file is about the tasks beside it: an object in which no name of a task's grids occurs."""
     names = ("train", "test", "input", "attempt_1", "fewshots", *tables.QUESTIONS)
     return data.lstrip(b"\xef\xbb\xbf \r\n\t").startswith(b"{") and not any(
         f'"{n}"'.encode() in data for n in names

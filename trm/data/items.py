@@ -37,7 +37,7 @@ class Item:
 
 
 class Names:
-    """The names that were given already. One that ends in a number, as those by place do, takes a bit or so."""
+    """The names that were given already. A name that ends in a colon and a number takes about one bit of memory."""
 
     def __init__(self) -> None:
         self._others: set[str] = set()

@@ -10,7 +10,7 @@ import html
 import io
 import re
 
-from trm.tasks.grid_text import cell_text
+from trm.tasks.grid_text import MISSING, cell_text
 
 LONG = 1 << 20  # characters; a longer text is a table or a list, and nothing else is looked for
 _ENTITY = re.compile(r"&(?:[a-z]{2,6}|#\d{2,4});")
@@ -23,7 +23,7 @@ _LATEX = re.compile(
     r"\\\\(?:\[[^\]]{0,20}\])?|\\(?:hline|toprule|midrule|bottomrule)|\\(?:cline|begin|end)\{.*$", re.M
 )
 _R_LABELS = re.compile(r"^ *(?:\[,\d+\] *)+$|^ *\[\d+,\]", re.M)
-_MISSING = re.compile(r"(?<![^\s,;|\[(])(?:null|none|nan|na|n/a|<na>)(?![^\s,;|\])])", re.I)
+_MISSING = re.compile(rf"(?<![^\s,;|\[(])(?:{'|'.join(MISSING)})(?![^\s,;|\])])", re.I)
 _RULER = re.compile(r"^(?: *+\|)?+(?: *+:?-{3,}+:? *+\|)++(?: *+:?-{3,}+:? *+)?+$", re.M)
 _SEPARATOR = re.compile(r"[,;\t|]")
 # What tables call their nine columns, or the 81 cells of a grid.

@@ -72,11 +72,9 @@ def read_data(data: Any, where: str, stem: str, solutions: Any = None) -> Items:
         grids = data if lines or _depth(data) > 2 else [data]
         numbered = ((n, {"question": grid}) for n, grid in enumerate(grids, 1))
         return read_records(numbered, where, stem, "item")
-    if isinstance(data, list) and len(data) >= LEAST_CELLS and {*map(type, data)} <= {int, float, type(None)}:
-        data = [{"question": data}]
-    if _is_row_of_81(data):
-        data = [{"question": data}]
     if isinstance(data, list):
+        numbers = len(data) >= LEAST_CELLS and {*map(type, data)} <= {int, float, type(None)}
+        data = [{"question": data}] if numbers or _is_row_of_81(data) else data
         return read_records(enumerate(data, 1), where, stem, "item")
     raise PuzzleError(f"{where}: {shorten(json.dumps(data))}, expected an ARC task or a dictionary of them")
 
@@ -104,15 +102,17 @@ def _records_in(data: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _listed_in(data: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The records that are listed in an object, or in an object of it, each with the other fields of these.
+    """The records in the first list of records that an object, or an object in it, holds; else an empty list.
 
-    None where what is listed are pairs of ARC's grids.
+    Each record also gets the fields that stand beside the list. Pairs of ARC's grids are no records.
     """
     for key, value in data.items():
         found: list[dict[str, Any]] = []
-        if isinstance(value, dict) and not arc_files.is_task(value):
+        if arc_files.is_task(value):
+            continue
+        if isinstance(value, dict):
             found = _listed_in(value)
-        elif isinstance(value, list) and not arc_files.is_task(value):
+        elif isinstance(value, list):
             records = [record for record in value if isinstance(record, dict) and has_question(record)]
             found = records if len(records) == len(value) else []
         if found:

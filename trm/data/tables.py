@@ -156,6 +156,7 @@ def _parsed(text: str) -> Any:
 
 
 def has_question(record: Mapping[str, Any]) -> bool:
+    """Whether a record has a column of questions, or a grid as a list under `value`, as one Sudoku service has it."""
     return bool(columns_of(tuple(record)).question) or isinstance(record.get("value"), list)
 
 

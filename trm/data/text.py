@@ -25,7 +25,12 @@ _ENDS = re.compile(
     re.I,
 )
 _ANSWER = re.compile(r"\W*(answers?|solutions?|solved|label)\W*\s*[:=]", re.I)
-_UTF32 = (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)
+_MARKED = (  # in this order: a mark of UTF-32 begins as one of UTF-16 does
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
 _NUMBERS = re.compile(r"\s*(\d{1,3})(?:\s*[x×,;\s]\s*(\d{1,3}))?\s*")
 
 
@@ -187,9 +192,11 @@ def normal(text: str) -> str:
 
 
 def decode(data: bytes, where: str) -> str:
-    """UTF-8 or UTF-16 text. An invalid byte becomes U+FFFD, so that only its own puzzle is an error."""
-    marks = {codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
-    encoding = "utf-32" if data.startswith(_UTF32) else marks.get(data[:2], "utf-8-sig")
+    """Text in UTF-8, in UTF-16, in UTF-32 with its mark, or in the code page of western Europe.
+
+    An invalid byte becomes U+FFFD, so that only its own puzzle is an error. Raises PuzzleError for binary data.
+    """
+    encoding = next((name for mark, name in _MARKED if data.startswith(mark)), "utf-8-sig")
     if encoding == "utf-8-sig" and b"\0" in data:
         zeros = [data[start:4000:2].count(0) * 2.2 > len(data[:4000]) for start in (0, 1)]
         if zeros[0] == zeros[1]:

@@ -24,7 +24,8 @@ _ARRAY = re.compile(
     r"(?:\w+\s*=\s*)?(?:np\.|numpy\.)?(?:array|asarray|matrix)\((.*?)(?:,\s*dtype=[\w.]+)?\s*,?\s*\)", re.S
 )
 _MATRIX = re.compile(r"(?:\w+\s*=\s*)?\[([^\[\]]*)\]\s*;?")  # as MATLAB writes it
-_MISSING = ("", "none", "null", "nan", "na", "n/a", "<na>", "-1")
+MISSING = ("none", "null", "nan", "na", "n/a", "<na>")  # what programs write for a cell without a value
+_NO_VALUE = {"", "-1", *MISSING}
 _WHOLE = re.compile(r"^(\d+)\.0*$")
 _WORD = re.compile(r"[^\W\d_]{2,}")
 _FENCE = re.compile(r"^ *```[^\n]*\n(.*?)\n *```", re.S | re.M)
@@ -113,7 +114,7 @@ def cell_text(value: object) -> str:
     if isinstance(value, bool):
         return str(int(value))
     text = str(value).strip() if isinstance(value, str | float) else str(value)
-    if text.lower() in _MISSING:
+    if text.lower() in _NO_VALUE:
         return " "
     return _WHOLE.sub(r"\1", text) if isinstance(value, str | float) and len(text) > 1 else text
 

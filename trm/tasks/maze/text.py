@@ -66,12 +66,9 @@ def share(text: str) -> float:
     """The share of a text's visible characters that mazes are drawn with; 0 for prose."""
     if {"wall"} & {role.lower() for _, role in _LEGEND.findall(text)}:
         return 0.99
-    visible = re.sub(r"[\s\[\](),;'\"]", "", plain(unfenced(text)))
-    lines = [line.strip() for line in lines_of(plain(unfenced(text)))]
-    walled = (
-        len(lines) > 2 and all(line[:1] == line[-1:] == "#" for line in lines) and not lines[0].strip("#")
-    )
-    if not visible or (has_words(visible) and not walled):
+    drawn = plain(unfenced(text))
+    visible = re.sub(r"[\s\[\](),;'\"]", "", drawn)
+    if not visible or (has_words(visible) and not _is_walled(drawn)):
         return 0.0
     if all(character in "#SG" for character in visible):
         return 1.0
@@ -81,6 +78,12 @@ def share(text: str) -> float:
     symbols = {*WALLS, *SQUARES, *FREES, *STARTS, *GOALS, *MARKS, *"|-"} - {"0", "1"} | set(digits)
     pictures = len(set(visible)) <= 6 and not visible.isascii()
     return 0.99 * (1.0 if pictures else sum(c in symbols for c in visible) / len(visible))
+
+
+def _is_walled(text: str) -> bool:
+    """Whether the first line is a wall and every other begins and ends with one, so that letters are cells."""
+    lines = [line.strip() for line in lines_of(text)]
+    return len(lines) > 2 and all(line[:1] == line[-1:] == "#" for line in lines) and not lines[0].strip("#")
 
 
 # -- symbols ----------------------------------------------------------------------------------------------
