@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -15,7 +14,8 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from small_networks import network
+from refusals import refused
+from small_networks import SUDOKU, network
 
 from eval.recorded import RecordedProposer
 from eval.run import read_records
@@ -40,7 +40,6 @@ hostile = settings(
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
-SUDOKU = "53..7....6..195....98....6.8...6...34..8.3..17...2...6.6....28....419..5....8..79"
 SCALARS = (
     st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats() | st.text(max_size=8)
     | st.sampled_from([SUDOKU, "\ud800", "\x1b[31m", "9" * 400, "..", "S G"])
@@ -68,16 +67,6 @@ def damaged(original: bytes) -> st.SearchStrategy[bytes]:
         return content
 
     return st.lists(change, min_size=1, max_size=3).map(apply)
-
-
-def refused(error: type[Exception], read: Callable[[], object]) -> None:
-    """Run what may raise this error alone, and on one line."""
-    said = ""
-    try:
-        read()
-    except error as found:
-        said = str(found)
-    assert "\n" not in said
 
 
 # -- puzzles -------------------------------------------------------------------------------------------------

@@ -26,7 +26,9 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 with atheris.instrument_imports(include=["trm", "hybrid", "eval"]):
     import small_networks
     import torch
+    from refusals import refused
     from safetensors.torch import save as to_safetensors
+    from small_networks import SUDOKU
 
     from eval.recorded import RecordedProposer
     from eval.run import read_records
@@ -47,7 +49,6 @@ with atheris.instrument_imports(include=["trm", "hybrid", "eval"]):
     from trm.training.config import load_config, load_run
 
 HANG_SECONDS, MOST_MEGABYTES = 10, 2048
-SUDOKU = "53..7....6..195....98....6.8...6...34..8.3..17...2...6.6....28....419..5....8..79"
 ARC = json.dumps({"train": [{"input": [[1]], "output": [[2]]}], "test": [{"input": [[1, 2], [3, 4]]}]})
 RECORD = json.dumps({"id": "a", "arm": "llm", "task": "arc", "status": "unverified", "answer": [[[[1]]]]})
 DRAFT = (
@@ -74,16 +75,6 @@ METRICS = '{"step": 1, "seconds": 2.5, "held_out": {"n": 4, "accuracy": 0.5, "co
 REFERENCE = "arch:\n  name: trm\n  hidden_size: 32\n  L_layers: 2\n"
 
 folder = Path(tempfile.mkdtemp(prefix="fuzz"))
-
-
-def refused(error: type[Exception], read: Callable[[], object]) -> None:
-    """Run what may raise this error alone, and on one line."""
-    said = ""
-    try:
-        read()
-    except error as found:
-        said = str(found)
-    assert "\n" not in said, said
 
 
 def written(name: str, data: bytes) -> Path:
