@@ -12,7 +12,6 @@ import re
 import stat
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
-from itertools import chain
 from pathlib import Path
 from shutil import copyfileobj
 from typing import IO
@@ -104,7 +103,7 @@ def _reader(head: str, where: str, stem: str, suffix: str, task: str | None) -> 
     if first.lstrip().startswith("{") and isinstance(parse_json(first), dict):
         return lambda parts: tables.read_jsonl(_lines(parts), where, stem)
     if not first.lstrip().startswith(("[", "{")) and tables.has_header(head):
-        return lambda parts: tables.read_csv(chain.from_iterable(map(tables.lines_of, parts)), where, stem)
+        return lambda parts: tables.read_csv((f"{line}\n" for line in _lines(parts)), where, stem)
     if _SUDOKU.fullmatch(first) and _SUDOKU.fullmatch(filled[1]) and task in (None, "sudoku"):
         return lambda parts: _read_list(parts, where, stem, task)
     return None
