@@ -51,7 +51,7 @@ def check_size(config: TRMConfig, state: dict[str, Tensor], where: str) -> None:
     side = positions if config.mixer == "mlp_t" else 0
     least = max(
         config.vocab_size * width,
-        config.identities * config.identity_dim,
+        config.identities * max(config.identity_dim, 1),
         config.prefix,
         int(config.layers * config.expansion * max(width, side) ** 2 / 2),
     )

@@ -133,7 +133,7 @@ def test_odd_tensors_are_refused_where_the_file_is_opened(tmp_path: Path, odd: o
 
 @pytest.mark.parametrize(
     "change",
-    [{"hidden_size": 64_000}, {"vocab_size": 10**9}, {"identities": 10**9, "identity_dim": 32},
+    [{"hidden_size": 64_000}, {"vocab_size": 10**9}, {"identities": 10**9, "identity_dim": 32}, {"identities": 2**63},
      {"prefix": 10**9}, {"layers": 1000}, {"expansion": 1e9}, {"seq_len": 10**9, "positions": "rope"}],
     ids=str,
 )  # fmt: skip
