@@ -107,7 +107,8 @@ class CausalLM:
 
         accelerators = [] if self.device == "cpu" else [torch.device(self.device)]
         own_randomness = torch.random.fork_rng(accelerators, device_type=self.device.partition(":")[0])
-        shared = GRAPH_CAPTURE_LOCK if accelerators or samples > 1 else nullcontext()
+        draws = samples > 1  # the first sample of each request is greedy
+        shared = GRAPH_CAPTURE_LOCK if accelerators or draws else nullcontext()
         with self._lock, shared, quiet(), torch.inference_mode(), own_randomness:
             self._stopped.clear()
             torch.manual_seed(seed)

@@ -13,7 +13,7 @@ from fastapi.responses import FileResponse, JSONResponse, Response
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from hybrid.serve.catalogue import Model
+from hybrid.serve.catalogue import Model, UnknownModelError
 from hybrid.serve.guard import Guard, error_body
 from hybrid.serve.invalid import words_of
 from hybrid.serve.metrics import MEDIA_TYPE, Metrics
@@ -140,18 +140,12 @@ def _add_api(app: FastAPI, service: Service) -> None:
 
     @app.get("/v1/models/{name}", tags=["OpenAI"], responses=_errors(*GUARDED, 404))
     async def one_model(name: str) -> dict[str, Any]:
-        """One of them."""
-        found = next((model for model in service.catalogue.models if model.name == name), None)
-        if found is None:
-            known = ", ".join(model.name for model in service.catalogue.models)
-            raise RequestError(
-                404, f"no model of that name, expected one of {known}", "model_not_found", "model"
-            )
-        return _described(found)
+        """The model of this name."""
+        return _described(service.catalogue.named(name))
 
     @app.get("/v1/samples", tags=["puzzles"], responses=_errors(*GUARDED))
     async def sample_puzzles() -> list[dict[str, str]]:
-        """Puzzles to try that some model knows, from easy to hard."""
+        """Puzzles to try, of the tasks that some model knows, from easy to hard."""
         known = {task for model in service.catalogue.models for task in _tasks_of(model)}
         return [sample for sample in kept if sample["task"] in known]
 
@@ -207,6 +201,10 @@ def _add_errors(app: FastAPI) -> None:
     @app.exception_handler(RequestError)
     async def wrong(request: Request, error: RequestError) -> Response:
         return JSONResponse(error_body(error.status, str(error), error.code, error.param), error.status)
+
+    @app.exception_handler(UnknownModelError)
+    async def unknown(request: Request, error: UnknownModelError) -> Response:
+        return JSONResponse(error_body(404, str(error), "model_not_found", error.param), 404)
 
     @app.exception_handler(QueueFullError)
     async def full(request: Request, error: QueueFullError) -> Response:

@@ -21,7 +21,11 @@ FILES = (".pt", ".gguf", ".safetensors")
 
 
 class UnknownModelError(LookupError):
-    """A name that no model was started under. One line for people."""
+    """A name that no model was started under. One line for people. param: the key that names it in a request."""
+
+    def __init__(self, param: str, message: str) -> None:
+        super().__init__(message)
+        self.param = param
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,20 +72,22 @@ class Catalogue:
         refiner = self.refiners[0] if refiner is None else refiner
         for kind, name, known in (("llm", llm, self.llms), ("refiner", refiner, self.refiners)):
             if name not in known:
-                raise UnknownModelError(
-                    f"{kind} {name[:80]!r}: not started here, expected one of {', '.join(known)}"
-                )
+                raise _unknown(kind, name, known)
         if (llm, refiner) not in self._models:
-            raise UnknownModelError("neither an LLM nor a refiner, expected one of them to answer")
+            raise UnknownModelError("refiner", "neither an LLM nor a refiner, expected one of them to answer")
         return self._models[llm, refiner]
 
     def named(self, name: str) -> Model:
-        """The model of a chat request. Raises UnknownModelError."""
+        """The model of this name, as a chat request has it. Raises UnknownModelError."""
         for model in self.models:
             if model.name == name:
                 return model
-        known = ", ".join(model.name for model in self.models)
-        raise UnknownModelError(f"model {name[:80]!r}: not started here, expected one of {known}")
+        raise _unknown("model", name, [model.name for model in self.models])
+
+
+def _unknown(param: str, name: str, known: Sequence[str]) -> UnknownModelError:
+    words = f"{param} {name[:80]!r}: not started here, expected one of {', '.join(known)}"
+    return UnknownModelError(param, words)
 
 
 def load(

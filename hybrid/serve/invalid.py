@@ -37,7 +37,8 @@ _LIMITS = {
 
 def words_of(errors: Sequence[dict[str, Any]]) -> tuple[str, str]:
     """The place of the first wrong value, such as `puzzles.0.task` (empty: the body), and a line about it."""
-    # A value that may have several forms has an error for each: one inside it, or not about the form, says more.
+    # Pydantic has an error for each form that a value may have. An error inside the value says more than one about
+    # the whole, and one about its content more than one about its type.
     first_place = _place(errors[0])
     where = max((place for place in map(_place, errors) if place.startswith(first_place)), key=len)
     here = [error for error in errors if _place(error) == where]
@@ -58,7 +59,7 @@ def words_of(errors: Sequence[dict[str, Any]]) -> tuple[str, str]:
 
 
 def _place(error: dict[str, Any]) -> str:
-    """Without the names that pydantic gives to the forms that a value may have, such as `constrained-str`."""
+    """Where an error is, without pydantic's names of the forms that a value may have, such as `constrained-str`."""
     return ".".join(str(part) for part in error["loc"][1:] if isinstance(part, int) or part.isidentifier())
 
 

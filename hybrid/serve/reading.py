@@ -14,9 +14,8 @@ from trm.tasks import Puzzle
 from trm.tasks.registry import SIZES, demonstrated
 from trm.text import printable
 
-_SIZE = re.compile(
-    r"^[ \t]*(4|6|9|16) ?[x×] ?\1[ \t]*(:|$)", re.MULTILINE
-)  # as people head a Sudoku of that size
+# What people write above a Sudoku or before it, such as `4x4:`.
+_SIZE = re.compile(r"^[ \t]*(4|6|9|16) ?[x×] ?\1[ \t]*(:|$)", re.MULTILINE)
 MOST_INPUTS, MOST_DEMOS = 10, 32  # of a task; ARC's have up to 4 and 10
 
 
@@ -69,22 +68,25 @@ def known_task(name: str | None, refiner: Refiner | None) -> str | None:
     A request cannot make up a task, such as a grid of other symbols: each would be kept. Raises PuzzleError.
     """
     own = refiner.tasks if refiner is not None else ()
-    if name is None or name in (*tasks.names(), *SIZES, *own):
+    known = dict.fromkeys([*tasks.names(), *SIZES, *own])
+    if name is None or name in known:
         return name
     meant = [task for task in own if f"{task}:".startswith(f"{name}:")]
     if len(meant) != 1:
-        known = ", ".join(dict.fromkeys([*tasks.names(), *own]))
-        raise PuzzleError(f"unknown task {shorten(name)}, expected one of {known}")
+        raise PuzzleError(f"unknown task {shorten(name)}, expected one of {', '.join(known)}")
     return meant[0]
 
 
 def find_puzzle(text: str, name: str) -> Puzzle:
     """The first puzzle of a chat message, which may have words around it. Raises PuzzleError if there is none."""
     text = _SIZE.sub("", text)
-    found = read_puzzles(text, None, name)
+    readings: list[tuple[str, str | None]] = [(text, None)]
     if 0 <= (start := text.find("{")) < (end := text.rfind("}")):  # JSON among words
-        found += read_puzzles(text[start : end + 1], demonstrated(), name)
-    for puzzle in found:
-        if isinstance(puzzle, Puzzle):
-            return replace(puzzle, id=name)
-    raise PuzzleError(str(found[0]).removeprefix(f"{name}: "))
+        readings.append((text[start : end + 1], demonstrated()))
+    failures: list[PuzzleError] = []
+    for part, task in readings:
+        for found in read_puzzles(part, task, name):
+            if isinstance(found, Puzzle):
+                return replace(found, id=name)
+            failures.append(found)
+    raise PuzzleError(str(failures[0]).removeprefix(f"{name}: "))

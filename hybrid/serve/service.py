@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from hybrid.serve import chat
-from hybrid.serve.catalogue import Catalogue, Model, UnknownModelError
+from hybrid.serve.catalogue import Catalogue, Model
 from hybrid.serve.events import Event
 from hybrid.serve.guard import Policy, error_body
 from hybrid.serve.inbox import Inbox, events, last_events
@@ -59,7 +59,7 @@ class Service:
 
     # -- solve ---------------------------------------------------------------------------------------------
     async def solve(self, body: SolveRequest, request: Request) -> Response:
-        model = self.model(body.llm, body.refiner)
+        model = self.catalogue.model(body.llm, body.refiner)
         read = await run_in_threadpool(_read_all, body.items(), model)
         if body.question is not None and isinstance(read[0], PuzzleError):
             raise RequestError(422, str(read[0]), "bad_puzzle", "question")
@@ -75,17 +75,22 @@ class Service:
             return JSONResponse(*_reply(ended[0]))
         waiting = iter(ended)
         results = [
-            {"id": item.id or f"puzzle-{number}", **error_body(422, str(puzzle), "bad_puzzle")}
-            if isinstance(puzzle, PuzzleError)
-            else {"id": puzzle.id, **_reply(next(waiting))[0]}
-            for number, (item, puzzle) in enumerate(zip(body.items(), read, strict=True), 1)
+            {
+                "id": name,
+                **(
+                    error_body(422, str(puzzle), "bad_puzzle")
+                    if isinstance(puzzle, PuzzleError)
+                    else _reply(next(waiting))[0]
+                ),
+            }
+            for name, puzzle in zip(_names(body.items()), read, strict=True)
         ]
         return JSONResponse({"object": "list", "data": results})
 
     def read(self, body: ReadRequest) -> dict[str, Any]:
         """The reply of `/v1/read`. Raises RequestError where there is no puzzle at all."""
         try:
-            task = known_task(body.task, self.model(None, None).pipeline.refiner)
+            task = known_task(body.task, self.catalogue.model().pipeline.refiner)
         except PuzzleError as error:
             raise RequestError(422, str(error), "bad_puzzle", "task") from None
         found = read_puzzles(body.text, task, body.name)
@@ -115,7 +120,7 @@ class Service:
         self, model: Model, body: SolveRequest, read: Sequence[Puzzle | PuzzleError]
     ) -> StreamingResponse:
         inbox = Inbox()
-        names = [item.id or f"puzzle-{number}" for number, item in enumerate(body.items(), 1)]
+        names = _names(body.items())
         good = [number for number, puzzle in enumerate(read) if isinstance(puzzle, Puzzle)]
         works: list[Work] = []
         for place, number in enumerate(good):
@@ -144,7 +149,7 @@ class Service:
 
     # -- score ---------------------------------------------------------------------------------------------
     async def score(self, body: ScoreRequest, request: Request) -> Response:
-        model = self.model(NOBODY, body.refiner)
+        model = self.catalogue.model(NOBODY, body.refiner)
         refiner = model.pipeline.refiner
         assert refiner is not None  # nobody for both is no model
         (puzzle,) = await run_in_threadpool(
@@ -178,11 +183,9 @@ class Service:
     async def chat(self, body: ChatRequest, request: Request) -> Response:
         try:
             chat.refuse_unsupported(body)
-            model = self.catalogue.named(body.model) if body.model else self.catalogue.models[0]
         except chat.UnsupportedError as error:
             raise RequestError(400, str(error), "unsupported_value", error.param) from None
-        except UnknownModelError as error:
-            raise RequestError(404, str(error), "model_not_found", "model") from None
+        model = self.catalogue.named(body.model) if body.model else self.catalogue.models[0]
         completion = chat.Completion(model.name)
         with_usage = body.stream_options is not None and body.stream_options.include_usage
         try:
@@ -226,25 +229,22 @@ class Service:
         return JSONResponse(completion.whole(chat.reply_text(body, puzzle, record), record))
 
     # -- shared --------------------------------------------------------------------------------------------
-    def model(self, llm: str | None, refiner: str | None) -> Model:
-        try:
-            return self.catalogue.model(llm, refiner)
-        except UnknownModelError as error:
-            unknown = "refiner" if llm is None or llm in self.catalogue.llms else "llm"
-            raise RequestError(404, str(error), "model_not_found", unknown) from None
-
     def count(self, event: Event) -> None:
         if event.name == "answer" and "scores" not in event.data:
             self.metrics.answered(event.data.get("record", event.data))
 
 
+def _names(items: Sequence[PuzzleIn]) -> list[str]:
+    """What the puzzles of a request are called in its replies."""
+    return [item.id or f"puzzle-{number}" for number, item in enumerate(items, 1)]
+
+
 def _read_all(items: Sequence[PuzzleIn], model: Model) -> list[Puzzle | PuzzleError]:
     """The puzzles of a request, and errors in the places of those that cannot be read."""
     found: list[Puzzle | PuzzleError] = []
-    for number, item in enumerate(items, 1):
+    for name, item in zip(_names(items), items, strict=True):
         try:
-            task = known_task(item.task, model.pipeline.refiner)
-            found.append(read_puzzle(item.question, task, item.id or f"puzzle-{number}"))
+            found.append(read_puzzle(item.question, known_task(item.task, model.pipeline.refiner), name))
         except PuzzleError as error:
             found.append(error)
     return found

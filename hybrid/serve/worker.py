@@ -1,6 +1,7 @@
-"""Puzzles wait in a bounded queue, and those that wait together are searched together.
+"""Puzzles wait in bounded queues, and those that wait together are searched together.
 
-Two threads take from it: one whatever the networks are adapted to first, which takes long, the other everything else.
+Each of two threads has a queue: one for puzzles to which a network is adapted first, which takes long, and one for
+the others.
 """
 
 from __future__ import annotations
@@ -37,16 +38,16 @@ class QueueFullError(RuntimeError):
 
 @dataclass(eq=False)
 class Lane:
-    """What one of the threads does. adapts: whether it takes the work that adapts networks, or everything else.
+    """What waits for one of the threads, and runs in it. adapts: whether that is work which adapts networks.
 
-    most: of its works that may wait or run. seconds_each: a moving average, for Retry-After.
+    most: how many may wait or run. seconds_each: a moving average, for Retry-After.
     """
 
     adapts: bool
     most: int
     seconds_each: float = 1.0
+    waiting: deque[Work] = field(default_factory=deque)
     running: list[Work] = field(default_factory=list)
-    thread: threading.Thread | None = None
 
 
 class Worker:
@@ -58,8 +59,9 @@ class Worker:
 
     def __init__(self, relay: Relay, size: int) -> None:
         self.relay, self.size = relay, size
-        self._waiting: deque[Work] = deque()
-        self._lanes = (Lane(adapts=False, most=size), Lane(adapts=True, most=max(1, size // 2)))
+        self._others = Lane(adapts=False, most=size)
+        self._lanes = (self._others, Lane(adapts=True, most=max(1, size // 2)))
+        self._threads: list[threading.Thread] = []
         self._changed = threading.Condition()
         self._closed = False
         self._cores = torch.get_num_threads()
@@ -67,54 +69,55 @@ class Worker:
 
     def start(self) -> None:
         for lane in self._lanes:
-            lane.thread = threading.Thread(
-                target=self._run, args=(lane,), name=f"hybrid-serve-{lane.adapts}", daemon=True
-            )
-            lane.thread.start()
+            name = f"hybrid-serve-{'adapting' if lane.adapts else 'others'}"
+            self._threads.append(threading.Thread(target=self._run, args=(lane,), name=name, daemon=True))
+            self._threads[-1].start()
 
     def close(self) -> None:
         """Stop what runs, fail what waits, and end the threads."""
         with self._changed:
             self._closed = True
-            for work in (*self._waiting, *self._all_running()):
-                work.stop()
-            self._fail(self._waiting, error_event(503, "the server is shutting down"))
-            self._waiting.clear()
+            for lane in self._lanes:
+                for work in (*lane.waiting, *lane.running):
+                    work.stop()
+                self._fail(lane.waiting, error_event(503, "the server is shutting down"))
+                lane.waiting.clear()
             self._changed.notify_all()
-        for lane in self._lanes:
-            if lane.thread is not None:
-                lane.thread.join(timeout=10)
+        for thread in self._threads:
+            thread.join(timeout=10)
 
     @property
     def waiting(self) -> int:
-        return len(self._waiting)
+        return sum(len(lane.waiting) for lane in self._lanes)
 
     @property
     def running(self) -> int:
         return sum(len(lane.running) for lane in self._lanes)
 
-    def _all_running(self) -> list[Work]:
-        return [work for lane in self._lanes for work in lane.running]
-
     def submit(self, works: Sequence[Work]) -> None:
         """Queue all of it or nothing. Raises QueueFullError."""
         with self._changed:
             for lane in self._lanes:
-                new = sum(_adapts(work) == lane.adapts for work in works)
-                taken = len(lane.running) + sum(_adapts(work) == lane.adapts for work in self._waiting)
+                new = sum(self._lane_of(work) is lane for work in works)
+                taken = len(lane.waiting) + len(lane.running)
                 full = taken + new > lane.most or self.waiting + self.running + len(works) > self.size
                 if new and (full or self._closed):
                     seconds = ceil(lane.seconds_each * taken)
                     raise QueueFullError(max(1, min(LONGEST_RETRY_SECONDS, seconds)))
-            self._waiting.extend(works)
+            for work in works:
+                self._lane_of(work).waiting.append(work)
             self._changed.notify_all()
+
+    def _lane_of(self, work: Work) -> Lane:
+        return next(lane for lane in self._lanes if lane.adapts == _adapts(work))
 
     def stop(self, work: Work, reason: Event | None = None) -> None:
         """End work that nobody waits for, or that took too long. What still waits leaves the queue with `reason`."""
         with self._changed:
             work.stop()
-            if work in self._waiting:
-                self._waiting.remove(work)
+            waiting = self._lane_of(work).waiting
+            if work in waiting:
+                waiting.remove(work)
                 if reason is not None:
                     work.emit(reason)
             else:
@@ -122,7 +125,7 @@ class Worker:
 
     def _interrupt_draft(self) -> None:
         """End the drafts of language models that nobody who runs waits for any more."""
-        jobs = [work for work in self._all_running() if isinstance(work, Job)]
+        jobs = [work for lane in self._lanes for work in lane.running if isinstance(work, Job)]
         wanted = [job.model.pipeline.proposer for job in jobs if not job.stopped]
         for job in jobs:
             proposer = job.model.pipeline.proposer
@@ -132,7 +135,8 @@ class Worker:
 
     # -- in the worker's threads -------------------------------------------------------------------------
     def _run(self, lane: Lane) -> None:
-        torch.get_num_threads()  # asked for the first time, it is fixed for this thread
+        # Asked once, PyTorch keeps this number of cores for this thread, whatever the other thread sets for itself.
+        torch.get_num_threads()
         while batch := self._take(lane):
             begun = time.perf_counter()
             try:
@@ -152,18 +156,16 @@ class Worker:
         """The lane's oldest work, and whatever waits that can be done with it; waits for it. Empty when closed."""
         with self._changed:
             lane.running = []
-            self._changed.wait_for(
-                lambda: self._closed or any(_adapts(w) == lane.adapts for w in self._waiting)
-            )
+            self._changed.wait_for(lambda: self._closed or lane.waiting)
             if self._closed:
                 return []
-            first = next(work for work in self._waiting if _adapts(work) == lane.adapts)
-            batch: list[Work] = [first]
+            first = lane.waiting.popleft()
+            batch = [first]
             if isinstance(first, Job):
-                others = (work for work in self._waiting if work is not first and isinstance(work, Job))
-                batch += [job for job in others if _together(first, job)][: _at_once(first) - 1]
-            for work in batch:
-                self._waiting.remove(work)
+                others = [work for work in lane.waiting if isinstance(work, Job) and _together(first, work)]
+                batch += others[: _at_once(first) - 1]
+            for work in batch[1:]:
+                lane.waiting.remove(work)
             lane.running = batch
         if lane.adapts:
             self._leave_cores()
@@ -175,8 +177,7 @@ class Worker:
         An adaptation ends by the clock in any case. The others keep their threads: with another number of them sums
         are rounded otherwise, and answers would depend on what is done beside them.
         """
-        others = self._lanes[0].running
-        threads = max(1, self._cores // 2) if others else self._cores
+        threads = max(1, self._cores // 2) if self._others.running else self._cores
         if torch.get_num_threads() != threads:
             torch.set_num_threads(threads)  # of this thread alone
 
@@ -199,7 +200,7 @@ class Worker:
             job.emit(answer_event(answer, job.with_trace, job.detailed))
 
     def _fail(self, works: Iterable[Work], event: Event) -> None:
-        """Who has had no last event gets this one."""
+        """Give works that have had no last event this one."""
         for work in works:
             work.emit(event)
 

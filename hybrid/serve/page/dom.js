@@ -1,4 +1,6 @@
-// What several parts of the page build: elements, percentages, and the line of the confidences.
+// What several parts of the page need: elements, percentages, and the line of the confidences.
+
+export const $ = (id) => document.getElementById(id);
 
 export function element(name, attributes = {}, ...children) {
   const made = document.createElement(name);

@@ -1,10 +1,9 @@
 // The grid that is edited, and the tools beside it: what a click writes, the size, and an empty grid.
 
 import { Board } from "./board.js";
-import { element } from "./dom.js";
+import { $, element } from "./dom.js";
 import { COLOURS, MOST_SIDE, blankOf, family, sizeWords, symbolOf, symbolsOf } from "./puzzles.js";
 
-const $ = (id) => document.getElementById(id);
 const KNOWN = ["sudoku", "maze", "arc"];
 const TOOLS = {
   maze: [["#", "Wall"], [" ", "Free"], ["S", "Start"], ["G", "Goal"]],

@@ -47,8 +47,9 @@ export function picture(panels, footer) {
     for (const [r, row] of board.cells.entries()) {
       for (const [c, cell] of row.entries()) drawCell(context, cell, cellText(board.task, board.rows[r][c]), left + c * side, HEAD + r * side, side);
     }
-    if (boxOf(board.task)) {
-      const [high, wide] = boxOf(board.task);
+    const box = boxOf(board.task);
+    if (box) {
+      const [high, wide] = box;
       const count = board.rows.length;
       context.strokeStyle = page.color;
       context.lineWidth = 1.5;

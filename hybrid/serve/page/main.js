@@ -2,14 +2,13 @@
 
 import { ApiError, get, post, setToken, solve } from "./api.js";
 import { Board } from "./board.js";
-import { element } from "./dom.js";
+import { $, element } from "./dom.js";
 import { Editor } from "./editor.js";
 import { fromLink, linkTo, picture, save } from "./export.js";
 import { family, parse, shown, symbolsOf, write } from "./puzzles.js";
 import { Run } from "./run.js";
 import "./theme.js";
 
-const $ = (id) => document.getElementById(id);
 const TASKS = { sudoku: "Sudoku", maze: "Maze", arc: "ARC" };
 const HINTS = {
   sudoku: (task) => `Click a cell and type or press 1 to ${symbolsOf(task).at(-1)}; the arrow keys move, Delete clears.`,
@@ -18,6 +17,7 @@ const HINTS = {
 };
 
 const MOST_CHARACTERS = 200_000; // of a text that the server reads
+const PAUSE_MS = 150; // in typing, after which the server reads what was written
 
 let puzzle = null; // as puzzles.js has it; null where what was given is refused
 let reading = false; // whether the server reads what was given
@@ -65,7 +65,10 @@ async function readText(text, name, task, written = false) {
   const mine = ++asked;
   reading = true;
   allowSolve();
-  if (!written) $("text").value = text;
+  if (written) await new Promise((resolve) => setTimeout(resolve, PAUSE_MS));
+  else $("text").value = text;
+  if (mine !== asked) return;
+  // Of a long text the first lines are read. JSON cannot be cut, and is refused.
   if (text.length > MOST_CHARACTERS && !/^\s*[{[]/.test(text)) text = text.slice(0, text.lastIndexOf("\n", MOST_CHARACTERS) + 1 || MOST_CHARACTERS);
   try {
     const { data, left_out: more } = await post("v1/read", { text, name, task });
@@ -243,8 +246,8 @@ async function load() {
     $(id).replaceChildren(...known.map((name) => element("option", { value: name }, name)));
     $(id).onchange = () => puzzle && editor.show(puzzle, input, sizes());
   }
-  const tasks = [...new Set(samples.map((sample) => family(sample.task)))];
-  const order = [...Object.keys(TASKS), ...tasks].filter((task, n, all) => tasks.includes(task) && all.indexOf(task) === n);
+  const tasks = samples.map((sample) => family(sample.task));
+  const order = [...new Set([...Object.keys(TASKS), ...tasks])].filter((task) => tasks.includes(task));
   segments($("tasks"), order.map((task) => [task, TASKS[task] ?? task]), order[0], showSamples);
   const linked = fromLink();
   if (!linked) return showSamples(order[0]);

@@ -2,14 +2,14 @@
 
 import { Board, brokenCells } from "./board.js";
 import { card } from "./candidates.js";
-import { draw, element, percent } from "./dom.js";
+import { $, draw, element, percent } from "./dom.js";
 import { rowsOf } from "./puzzles.js";
 
-const $ = (id) => document.getElementById(id);
 const LANES = { refiner: "Cold start", "refiner+draft": "From the draft" };
 const STAGES = ["Queue", "Draft", "Refine", "Verdict"];
 const PLAY_MS = 450;
 
+const counted = (count, noun) => `${count} ${noun}${count === 1 ? "" : "s"}`;
 const breaking = (count) => (count === 1 ? "1 cell breaks a rule" : `${count} cells break a rule`);
 
 export class Run {
@@ -140,7 +140,7 @@ export class Run {
     this.#listAttempts();
     this.#showVotes(data.votes);
     $("facts").textContent = [
-      `${record.steps} supervision step${record.steps === 1 ? "" : "s"}`, record.restarts ? `${record.restarts} restarts` : null,
+      counted(record.steps, "supervision step"), record.restarts ? counted(record.restarts, "restart") : null,
       `${record.seconds.total.toFixed(1)} s`, record.seed ? `seed ${record.seed}` : null,
     ].filter(Boolean).join(" · ");
     this.render();
@@ -246,7 +246,7 @@ export class Run {
   #caption(lane, attempt, step) {
     if (step) {
       const wrong = brokenCells(step.broken).size;
-      const rules = this.puzzle.task === "arc" ? "" : wrong ? `${breaking(wrong)}` : step.broken.length ? step.broken[0].words : "no rule is broken";
+      const rules = this.puzzle.task === "arc" ? "" : wrong ? breaking(wrong) : step.broken.length ? step.broken[0].words : "no rule is broken";
       const name = attempt.restart ? `restart ${attempt.restart}, ` : "";
       return [
         element("span", {}, `${name}step ${step.number}${step.cycle ? `, cycle ${step.cycle}` : ""}`),
@@ -259,7 +259,7 @@ export class Run {
     if (!this.draft) return [element("span", {}, this.over ? "no draft" : "waiting for the draft")];
     if (!this.draft.grids) return [element("span", { class: "bad" }, `no draft: ${this.draft.error}`)];
     const count = brokenCells(this.draft.broken[this.input]).size;
-    const rules = this.puzzle.task === "arc" ? "" : count ? `${breaking(count)}` : this.draft.valid ? "no rule is broken" : this.draft.error;
+    const rules = this.puzzle.task === "arc" ? "" : count ? breaking(count) : this.draft.valid ? "no rule is broken" : this.draft.error;
     return [
       element("span", {}, "the draft"),
       element("span", {}, `${this.draft.tokens} tokens, ${this.draft.seconds.toFixed(1)} s`),
