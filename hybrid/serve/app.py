@@ -138,7 +138,7 @@ def _add_api(app: FastAPI, service: Service) -> None:
             "refiners": catalogue.refiners,
         }
 
-    @app.get("/v1/models/{name}", tags=["OpenAI"], responses=_errors(*GUARDED, 404))
+    @app.get("/v1/models/{name:path}", tags=["OpenAI"], responses=_errors(*GUARDED, 404))
     async def one_model(name: str) -> dict[str, Any]:
         """The model of this name."""
         return _described(service.catalogue.named(name))

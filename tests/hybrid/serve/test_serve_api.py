@@ -265,7 +265,8 @@ def test_samples_are_of_tasks_that_some_model_knows(client: TestClient) -> None:
     assert {sample["task"] for sample in client.get("/v1/samples").json()} <= known
 
 
-def test_a_model_is_found_by_its_name(client: TestClient) -> None:
+def test_a_model_is_found_by_its_name(serve: Serve) -> None:
+    client = serve(more={"someone/model": doubles.refiner(doubles.cold_solves)})
     for model in client.get("/v1/models").json()["data"]:
         assert client.get(f"/v1/models/{model['id']}").json() == model
     missing = client.get("/v1/models/nobody")
