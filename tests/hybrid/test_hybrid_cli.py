@@ -257,17 +257,7 @@ def test_an_expert_of_another_shape_is_missing(tmp_path: Path, monkeypatch: pyte
 
 def test_a_real_process_restarts_with_a_real_network(tmp_path: Path) -> None:
     save(tmp_path / "small.pt", {"sudoku": Expert("sudoku", SMALL, TRM(SMALL).state_dict())})
-    args = [
-        "--llm",
-        "none",
-        "--refiner",
-        str(tmp_path / "small.pt"),
-        "--device",
-        "cpu",
-        "--restarts",
-        "2",
-        "--json",
-    ]
-    done = hybrid_process("solve", *args, "--steps", "1", doubles.SUDOKU, cwd=tmp_path)
+    args = ["--llm", "none", "--refiner", "small.pt", "--device", "cpu", "--restarts", "2", "--steps", "1"]
+    done = hybrid_process("solve", *args, "--json", doubles.SUDOKU, cwd=tmp_path)
     assert (done.returncode, done.stderr) == (1, "")
     assert json.loads(done.stdout)["restarts"] == 2

@@ -38,16 +38,16 @@ SOURCES = (
 )  # fmt: skip
 TESTS = (  # those that start no other process
     *(f"tests/trm/tasks/test_{name}.py" for name in
-      ("arc", "maze", "own_grid", "properties", "solvers", "sudoku", "tasks")),
+      ("arc", "difficulty", "grid_text", "maze", "own_grid", "properties", "solvers", "sudoku", "tasks")),
     *(f"tests/trm/data/test_{name}.py" for name in
-      ("arc_files", "files", "generate", "maze_forms", "other_rules", "pairs", "parsing_properties",
-       "reading_details", "reference_folders", "sudoku_forms", "sudoku_sizes")),
+      ("arc_files", "files", "generate", "line_files", "maze_forms", "other_programs", "other_rules", "pairs",
+       "parsing_properties", "reading_details", "reference_folders", "sudoku_forms", "sudoku_sizes")),
     *(f"tests/trm/inference/test_{name}.py" for name in ("library_inputs", "ranking", "selection", "verifier")),
     *(f"tests/hybrid/llm/test_{name}.py" for name in
       ("parsing", "prompts", "prompts_of_sizes", "reply_formats")),
     *(f"tests/hybrid/test_{name}.py" for name in ("answer_files", "check_forms", "inputs", "pipeline", "scores")),
-    "tests/trm/evaluation/test_records.py", "tests/eval/test_arms.py", "tests/eval/test_quality.py",
-    "tests/eval/test_recorded.py", "tests/eval/test_report.py", "tests/test_hostile_input.py",
+    *(f"tests/eval/test_{name}.py" for name in ("arms", "metrics", "quality", "recorded", "report")),
+    "tests/trm/evaluation/test_records.py", "tests/test_hostile_input.py",
 )  # fmt: skip
 MORE_SECONDS = 3.0  # of tests that run the file and not the line
 OTHER: dict[type[ast.AST], type[ast.AST]] = {

@@ -83,13 +83,11 @@ def test_a_step_has_no_more_tokens_than_allowed() -> None:
     assert 200 < sum(map(len, episodes)) <= 300
 
 
-@pytest.mark.filterwarnings(
-    "ignore:`torch.jit.script_method`:DeprecationWarning"
-)  # PyTorch's own, of its own
+# PyTorch warns about a function of its own, which it calls itself.
+@pytest.mark.filterwarnings("ignore:`torch.jit.script_method`:DeprecationWarning")
 def test_compiled_layers_learn_the_same(folders: tuple[Path, Path]) -> None:
-    config = FittingConfig(
-        steps=2, tokens=50
-    )  # a lone row, which is given another one without anything to learn
+    # A batch of one row, which is given another one without anything to learn.
+    config = FittingConfig(steps=2, tokens=50)
     plain, compiled = fitter_of(folders), fitter_of(folders)
     plain.fit(PAIRS, np.random.default_rng(0), config)
     compiled.compile()

@@ -18,11 +18,9 @@ from tests.hybrid.llm.tiny import PAIRS, QUESTION, tiny_model
 
 TRUTH = np.array([[1, 2, 3], [4, 5, 6]], np.uint8)
 NEAR = np.array([[1, 2, 3], [4, 0, 0]], np.uint8)
-VIEWS = [shown.view for shown in draw_task_views(8, len(PAIRS), np.random.default_rng(1))]
-PROMPTS = [
-    view_prompt(PAIRS, QUESTION, shown, 1000)[0]
-    for shown in draw_task_views(8, len(PAIRS), np.random.default_rng(1))
-]
+SHOWN = draw_task_views(8, len(PAIRS), np.random.default_rng(1))
+VIEWS = [shown.view for shown in SHOWN]
+PROMPTS = [view_prompt(PAIRS, QUESTION, shown, 1000)[0] for shown in SHOWN]
 
 
 def decoder() -> Decoder:

@@ -10,9 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from forms import error, read
 
-from trm.data.files import load
-from trm.grid import PuzzleError
 from trm.tasks import Puzzle, get
 
 SUDOKU, MAZE, ARC = (get(name).samples()[0] for name in ("sudoku", "maze", "arc"))
@@ -116,8 +115,7 @@ PAIRS = {  # tables and objects with question and answer
 
 
 def only(path: Path, text: str | bytes) -> Puzzle:
-    path.write_bytes(text if isinstance(text, bytes) else text.encode())
-    (found,) = load(path)
+    (found,) = read(path.parent, text, path.name)
     assert isinstance(found, Puzzle), found
     return found
 
@@ -201,7 +199,4 @@ REFUSED: Sequence[tuple[str, bytes, str]] = [
 
 @pytest.mark.parametrize(("name", "data", "words"), REFUSED)
 def test_what_cannot_be_certain_is_one_line(name: str, data: bytes, words: str, tmp_path: Path) -> None:
-    (tmp_path / name).write_bytes(data)
-    (found,) = load(tmp_path / name)
-    assert isinstance(found, PuzzleError)
-    assert words in str(found)
+    assert words in error(tmp_path, data, name)

@@ -8,21 +8,18 @@ from itertools import product
 from pathlib import Path
 
 import pytest
+from forms import ANSWERS, LINE, read
 
 from trm.data.files import load, load_text
 from trm.grid import PuzzleError
 from trm.tasks import Puzzle, get
 
-SAMPLE = get("sudoku").samples()[0]
-assert SAMPLE.answers is not None
-LINE, ANSWER = get("sudoku").question_text(SAMPLE), get("sudoku").text(SAMPLE.answers)
+ANSWER = ANSWERS[0]
 TASK = get("arc").question_text(get("arc").samples()[0])
 
 
 def one(tmp_path: Path, name: str, text: str | bytes) -> Puzzle | PuzzleError:
-    path = tmp_path / name
-    path.write_bytes(text if isinstance(text, bytes) else text.encode())
-    (found,) = load(path)
+    (found,) = read(tmp_path, text, name)
     return found
 
 
