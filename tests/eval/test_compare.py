@@ -228,8 +228,8 @@ def test_bad_usage_is_one_line(
 
 def test_drafts_of_other_puzzles_are_no_result(tmp_path: Path, data: Path) -> None:
     drafts, out = tmp_path / "replies.jsonl", tmp_path / "out"
-    asked = ("--tasks", "sudoku", "--n", 4, "--data", f"sudoku={data}", "--arms", "llm,trm", "--refiner", "none")
-    asked += ("--drafts-from", drafts, "--drafts", 1, "--out", out)
+    asked = ("--tasks", "sudoku", "--n", 4, "--data", f"sudoku={data}", "--arms", "llm,trm")
+    asked += ("--refiner", "none", "--drafts-from", drafts, "--drafts", 1, "--out", out)
     recorder = doubles.recorded(WRONG, path=drafts, drafts=1)
     recorder.propose(puzzles_for("sudoku", 1, 5, None)[0])
     done = call(*asked)
