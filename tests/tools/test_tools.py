@@ -29,7 +29,6 @@ def test_verdicts_agree_with_an_independent_checker() -> None:
     assert all(counts[f"{task} {kind}"] > 50 for task in ("sudoku", "maze") for kind in ("right", "wrong"))
 
 
-@pytest.mark.skipif(not hasattr(kill_runs.os, "fork"), reason="programs are forked")
 @pytest.mark.parametrize(
     "program", [kill_runs.train, kill_runs.solve, kill_runs.compare], ids=lambda p: p.__name__
 )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 import subprocess
 import sys
@@ -303,7 +302,6 @@ def test_stop_ends_a_call_in_another_thread() -> None:
     assert "stopped" in str(errors[0])
 
 
-@pytest.mark.skipif(os.name == "nt", reason="signals are sent otherwise there")
 def test_ctrl_c_ends_a_call_at_once() -> None:
     asked = threading.Event()
 

@@ -184,6 +184,7 @@ def test_left_alone_they_are_used_on_the_gpus_they_were_measured_on(monkeypatch:
         def device(self) -> torch.device:
             return torch.device("cuda")
 
+    monkeypatch.setattr(shutil, "which", lambda name: name)  # a C compiler is there
     shape = replace(SMALL, hidden_size=64, heads=2)
     on_a_cpu = TRM(shape)
     kernels.use("auto", on_a_cpu)
