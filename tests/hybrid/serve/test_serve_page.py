@@ -26,7 +26,7 @@ CHROMIUM = (
     DECLARED if DECLARED not in ("", "1") else shutil.which("chromium") or shutil.which("chromium-browser")
 )
 
-pytestmark = pytest.mark.skipif(not DECLARED and CHROMIUM is None, reason="no Chromium on this machine")
+pytestmark = pytest.mark.skipif(not DECLARED and CHROMIUM is None, reason="no Chromium on the PATH")
 ARC = {
     "train": [{"input": [[1, 0]], "output": [[0, 1]]}],
     "test": [{"input": [[2, 0]]}, {"input": [[3, 3, 0]]}],
