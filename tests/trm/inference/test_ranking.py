@@ -46,7 +46,7 @@ def test_a_pool_counts_the_views_of_each_side_and_asks_the_judge_about_grids_wit
 def test_more_votes_and_higher_scores_are_more_probable() -> None:
     ranking = PoolRanking()
     least = ranking.probability(PooledGrid(A, score=-30.0))
-    for better in (PooledGrid(A, cold=0.5, score=-30.0), PooledGrid(A, score=-1.0)):
+    for better in (PooledGrid(A, cold=0.75, score=-30.0), PooledGrid(A, score=-1.0)):
         assert 0 < least < ranking.probability(better) < 1
     assert ranking.probability(PooledGrid(A)) <= least  # no score is no better than a low one
 
@@ -72,10 +72,11 @@ def test_agreement_of_both_is_a_refiners_answer_and_more_certain() -> None:
 
 
 def test_a_probability_is_the_logistic_of_the_weighted_values() -> None:
-    ranking = PoolRanking(offset=0.5, cold=2.0, score=0.25)
+    ranking = PoolRanking(offset=0.5, majority=4.0, score=0.25)
     for candidate, odds in [
         (PooledGrid(A, score=-2.0), 1.0),
-        (PooledGrid(A, cold=0.5, drafted=1.0, proposed=1.0, score=-6.0), 1.0),
+        (PooledGrid(A, cold=0.5, score=-2.0), 1.0),  # a share up to a half does not count
+        (PooledGrid(A, cold=0.75, drafted=1.0, proposed=1.0, score=-6.0), 1.0),
         (PooledGrid(A, cold=1.0, score=-40.0), np.exp(-7.5)),
         (PooledGrid(A, cold=1.0, score=-1000.0), np.exp(-7.5)),  # no score counts as less
         (PooledGrid(A, cold=1.0), np.exp(-7.5)),
