@@ -25,7 +25,7 @@ from trm.data import arc_files, arrays, line_files, objects, tables
 from trm.data.items import Item, Items, parse_json
 from trm.data.markup import bare, unescaped, without_cell_names
 from trm.data.reference_folders import is_reference_folder, read_reference_folder
-from trm.data.text import decode, normal, read_text
+from trm.data.text import decode, read_text, with_newlines
 from trm.data.variants import refuse_other_rules
 from trm.grid import PuzzleError, first_line, shorten
 from trm.tasks import Puzzle, Task, get, names
@@ -72,7 +72,7 @@ def source(spec: str | Path, task: str | None = None, ends: Ends | None = None) 
         records = partial(_piped, path or start, task)
     if path is not None and (parts := line_files.in_parts(path, where, stem, suffix, task)) is not None:
         return lambda: _puzzles(parts(), task, where, ends)
-    loaded = _loaded(records, task, str(spec), ends)
+    loaded = _loaded(records, task, where, ends)
     return lambda: loaded
 
 
@@ -313,7 +313,7 @@ def _named(path: str | Path) -> tuple[str, str, str]:
 
 def _any(text: str, where: str, stem: str, task: str | None, is_table: bool = False) -> Items:
     """Text of any form. is_table: whether its name says that it is a table, so that a header is missed."""
-    text = without_cell_names(unescaped(normal(text)))
+    text = without_cell_names(unescaped(with_newlines(text).removeprefix("\ufeff")))
     if not text.strip():
         raise PuzzleError(f"{where}: empty, expected at least one puzzle")
     if (records := objects.read_any(text, where, stem)) is not None:

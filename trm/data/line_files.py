@@ -14,20 +14,25 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from shutil import copyfileobj
-from typing import IO
+from typing import IO, NamedTuple
 
 from trm.data import tables
 from trm.data.items import Items, parse_json
-from trm.data.markup import unescaped, without_cell_names
-from trm.data.text import normal, read_text
+from trm.data.markup import ENTITY, unescaped, without_cell_names
+from trm.data.text import read_text, with_newlines
 from trm.grid import PuzzleError
+from trm.tasks import get
 
 LONG = 1 << 20  # bytes; a shorter file is read whole
 PART = 1 << 18  # bytes of a part, and what is left of its last line
 SUFFIXES = ("", "txt", "csv", "tsv", "jsonl")
+_BINARY = "PK\x03\x04"  # how a file of arrays begins
 _SUDOKU = re.compile(r"[0-9._]{81}", re.ASCII)
 
-Read = Callable[[Iterator[str]], Items]  # of the parts of a file, each of whole lines
+
+class Reader(NamedTuple):
+    read: Callable[[Iterator[str]], Items]  # of the parts of a file, each of whole lines
+    is_known: Callable[[str], bool]  # whether a part says by itself what it says in the whole file
 
 
 def spooled(start: bytes, stream: IO[bytes]) -> Path:
@@ -56,17 +61,18 @@ def in_parts(
     """
     exact = suffix == "jsonl"  # its lines are kept as they are
     try:
+        if task is not None:
+            get(task)  # of an unknown one the whole file is an error
         about = os.stat(path)
-        if not stat.S_ISREG(about.st_mode) or about.st_size < LONG or suffix not in SUFFIXES:
+        packed = str(path).lower().endswith(".gz")
+        if packed or not stat.S_ISREG(about.st_mode) or about.st_size < LONG or suffix not in SUFFIXES:
             return None
-        head = next(_parts(path, where, exact), "")
-        read = _reader(head, where, stem, suffix, task)
-        sudokus = _SUDOKU.match(head.lstrip("\n"))
-        if read is None or not all(map(_all_sudokus if sudokus else _is_text, _parts(path, where, exact))):
+        reader = _reader(next(_parts(path, where, exact), ""), where, stem, suffix, task)
+        if reader is None or not all(map(reader.is_known, _parts(path, where, exact))):
             return None
     except (OSError, ValueError, PuzzleError):  # no file, or none in UTF-8
         return None
-    return lambda: read(_parts(path, where, exact, _stamp(about)))
+    return lambda: reader.read(_parts(path, where, exact, _stamp(about)))
 
 
 def _parts(path: str | Path, where: str, exact: bool, stamp: tuple[int, ...] | None = None) -> Iterator[str]:
@@ -80,7 +86,7 @@ def _parts(path: str | Path, where: str, exact: bool, stamp: tuple[int, ...] | N
                         f"{where}: was changed while it was read, expected a file that stays as it is"
                     )
                 text = lines.decode(encoding)
-                yield text if exact else normal(text)
+                yield text if exact else with_newlines(text)
                 encoding = "utf-8"
     except OSError as error:
         raise PuzzleError(f"{where}: {error.strerror or error}") from None
@@ -90,31 +96,44 @@ def _stamp(about: os.stat_result) -> tuple[int, ...]:
     return about.st_ino, about.st_mtime_ns, about.st_size
 
 
-def _reader(head: str, where: str, stem: str, suffix: str, task: str | None) -> Read | None:
+def _reader(head: str, where: str, stem: str, suffix: str, task: str | None) -> Reader | None:
     """What reads a file that begins so, as `trm.data.files` would the whole of it; None where that is not certain."""
     filled = [line for line in head.split("\n") if line.strip()]
-    if len(filled) < 3 or head.startswith("\ufeff"):
+    if len(filled) < 3 or head.startswith(("\ufeff", _BINARY)):
         return None
     first = filled[0]
+    of_records = Reader(lambda parts: tables.read_jsonl(_lines(parts), where, stem), _is_text)
     if suffix == "jsonl":
-        return lambda parts: tables.read_jsonl(_lines(parts), where, stem)
-    if without_cell_names(head) != head:
+        return of_records
+    if unescaped(head) != head or without_cell_names(head) != head:
         return None
     if first.lstrip().startswith("{") and isinstance(parse_json(first), dict):
-        return lambda parts: tables.read_jsonl(_lines(parts), where, stem)
+        return of_records
     if not first.lstrip().startswith(("[", "{")) and tables.has_header(head):
-        return lambda parts: tables.read_csv((f"{line}\n" for line in _lines(parts)), where, stem)
+        if '"' in first and not tables.is_strict([first]):  # names over several lines, or a quote without end
+            return None
+        return Reader(lambda parts: tables.read_csv(_lines(parts, ends=True), where, stem), _is_plain_text)
     if _SUDOKU.fullmatch(first) and _SUDOKU.fullmatch(filled[1]) and task in (None, "sudoku"):
-        return lambda parts: _read_list(parts, where, stem, task)
+        return Reader(lambda parts: _read_list(parts, where, stem, task), _all_sudokus)
     return None
 
 
-def _lines(parts: Iterable[str]) -> Iterator[str]:
-    return (line for part in parts for line in part.removesuffix("\n").split("\n"))
+def _lines(parts: Iterable[str], ends: bool = False) -> Iterator[str]:
+    """ends: whether each line has its line end, which the last one of a file may lack."""
+    return (
+        line
+        for part in parts
+        for line in (tables.lines_of(part) if ends else part.removesuffix("\n").split("\n"))
+    )
 
 
 def _is_text(part: str) -> bool:
-    return "\0" not in part and unescaped(part) == part
+    return "\0" not in part
+
+
+def _is_plain_text(part: str) -> bool:
+    """Whether it is text, without entities of HTML: one of them changes how the whole file is read."""
+    return _is_text(part) and not ("&" in part and ENTITY.search(part))
 
 
 def _all_sudokus(part: str) -> bool:

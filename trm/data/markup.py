@@ -13,7 +13,7 @@ import re
 from trm.tasks.grid_text import MISSING, cell_text
 
 LONG = 1 << 20  # characters; a longer text is a table or a list, and nothing else is looked for
-_ENTITY = re.compile(r"&(?:[a-z]{2,6}|#\d{2,4});")
+ENTITY = re.compile(r"&(?:[a-z]{2,6}|#\d{2,4});")
 _CELLS = re.compile(r"</t[dh]\s*>\s*<t[dh][^<>]*>", re.I)
 _INPUT = re.compile(r"<input\b(?:[^<>]{0,200}?\bvalue=[\"']?([^\"'<>]{0,9}))?[^<>]*>", re.I)
 _TAG = re.compile(
@@ -44,7 +44,7 @@ def unescaped(text: str) -> str:
         return _R_LABELS.sub("", text)
     if text.lstrip()[:1] in ("{", "["):
         return text
-    if "&" in text and _ENTITY.search(text):
+    if "&" in text and ENTITY.search(text):
         text = html.unescape(text)
     if text[:4].lower() == "sep=" and text[5:6] == "\n":
         text = text[5:]

@@ -47,10 +47,11 @@ def lines_of(text: str) -> Iterable[str]:
 
 def has_header(text: str) -> bool:
     """Whether the first line names a column of questions, and is no title of a grid below it."""
-    end = text.rfind("\n", 0, LONG_TEXT)
-    head = text if len(text) < LONG_TEXT or text.count("\n", 0, end) < 99 else text[:end]
+    longest = LONG_TEXT + len(text) - len(text.lstrip())
+    end = text.rfind("\n", 0, longest)
+    head = text if len(text) < longest or text.count("\n", 0, end) < 99 else text[:end]
     lines = (line.strip("\n") for line in lines_of(head) if line.strip())
-    first, below = next(lines), next(lines, "")
+    first, below = next(lines, ""), next(lines, "")
     delimiter, third = _delimiter(first), next(lines, "")
     names = _split(first, delimiter)
     if not any(name in QUESTIONS for name in names):
@@ -67,7 +68,7 @@ def _delimiter(line: str) -> str:
 
 
 def _split(line: str, delimiter: str) -> list[str]:
-    return [name.strip(' "\r\ufeff').lower() for name in line.split(delimiter)]
+    return [name.strip(' "\r\n\ufeff').lower() for name in line.split(delimiter)]
 
 
 def read_csv(lines: Iterable[str], where: str, stem: str) -> Items:
@@ -102,7 +103,7 @@ def _rows(lines: Iterator[str], where: str) -> Iterator[tuple[int, Any]]:
                 yield number, wrong or _fields(header, row)
             elif "".join(row).strip():
                 delimiter = _delimiter(first)
-                header = _split(first.strip("\n"), delimiter)
+                header = _split(first, delimiter)
                 if not any(name in QUESTIONS for name in header):
                     found = ", ".join(name.strip(' "') for name in first.strip("\n\ufeff").split(delimiter))
                     raise PuzzleError(f"{where}: columns {found}; expected one called {', '.join(QUESTIONS)}")
@@ -127,12 +128,12 @@ def _first_row(lines: list[str], delimiter: str) -> tuple[list[str], int, str]:
         row = next(reader)  # takes the lines of a single row
     except csv.Error as error:
         wrong = str(error)
-    if reader.line_num > 1 and not _is_strict(lines[: reader.line_num], delimiter):
+    if reader.line_num > 1 and not is_strict(lines[: reader.line_num], delimiter):
         return [], 1, "a quote that is not closed"
     return row, reader.line_num, wrong
 
 
-def _is_strict(lines: list[str], delimiter: str) -> bool:
+def is_strict(lines: list[str], delimiter: str = ",") -> bool:
     """Whether these lines are a strict row of CSV: each quote is closed, and followed by a comma or the end."""
     try:
         return bool(next(csv.reader(lines, strict=True, delimiter=delimiter)))

@@ -186,9 +186,9 @@ def _parts(kind: Task | None, run: list[Block]) -> Iterator[tuple[int, str, None
         yield from ((number, text, None) for number, text in kind.parts(run))
 
 
-def normal(text: str) -> str:
-    """The text with one kind of line end, and without a byte order mark."""
-    return text.replace("\r\n", "\n").replace("\r", "\n").removeprefix("\ufeff")
+def with_newlines(text: str) -> str:
+    """The text with one kind of line end."""
+    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def decode(data: bytes, where: str) -> str:

@@ -10,12 +10,17 @@ from pathlib import Path
 
 import doubles
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from trm.data import line_files
 from trm.data.files import Loaded, load, source
 from trm.data.items import Names
 from trm.grid import PuzzleError
 from trm.tasks import get
+
+settings.register_profile("repeatable", derandomize=True, deadline=None, max_examples=60)
+settings.load_profile("repeatable")
 
 SUDOKU, SOLUTION = doubles.SUDOKU, doubles.SOLUTION
 BROKEN = "55" + SUDOKU[2:]
@@ -34,7 +39,43 @@ IN_PARTS = {
     "list.txt": f"\n{SUDOKU}\n{BROKEN}\n\n\n{SUDOKU.replace('.', '0')}\n{SUDOKU}",
     "records.jsonl": "\n".join(JSON_LINES),
     "records.txt": "\n".join(JSON_LINES) + "\n",
+    "semicolons.csv": f'id;a,,,,,,b;puzzle\n1;"{SUDOKU}"\n2;x;{SUDOKU}\n',
+    "open_end.csv": f'id;question\n1;{SUDOKU}\n2;{SUDOKU}\n3;"{SUDOKU}',
+    "marked_part.csv": f"question\n{SUDOKU}\n{SUDOKU}\n{SUDOKU}\n\ufeff{SUDOKU}\n",
+    "marked_up.jsonl": "\n".join([*JSON_LINES, '{"question": "&lt;"}']),
 }
+PIECES = [
+    *(
+        SUDOKU,
+        BROKEN,
+        SOLUTION,
+        "_" * 81,
+        "question",
+        "puzzle;id",
+        doubles.MAZE,
+        "killer",
+        "&amp;",
+        "&amp",
+        "\0",
+    ),
+    *(
+        "\ufeff",
+        "[,1]",
+        "sep=;",
+        "{}",
+        '{"puzzle": 1}',
+        "[",
+        "PK\x03\x04",
+        " ",
+        ",",
+        ";",
+        "|",
+        '"',
+        '"',
+        "\r",
+    ),
+    *["\n"] * 9,
+]
 WHOLE = {
     "titled.txt": f"# easy\n{SUDOKU}\n{SUDOKU}\nhard ones\n{SUDOKU}\n",
     "late.txt": f"{SUDOKU}\n{SUDOKU}\n{SUDOKU}\nkiller sudoku\n{SUDOKU}\n",
@@ -43,6 +84,11 @@ WHOLE = {
     "columns.csv": f"name,value\n{SUDOKU},1\n{SUDOKU},2\n",
     "cells81.csv": ",".join(f"c{n}" for n in range(81)) + f",n\n{','.join(SUDOKU)},1\n{','.join(SUDOKU)},2\n",
     "escaped.csv": f"puzzle,name\n{SUDOKU},a\n{SUDOKU},b\n{SUDOKU},c &amp; d\n",
+    "entity_names.csv": f"puzzle,name\n{SUDOKU},a &amp b\n{SUDOKU},b\n{SUDOKU},c\n{SUDOKU},&nosuch;\n",
+    "quoted_names.csv": f'"question,answer\n"x","y"\n{SUDOKU},{SOLUTION}\n{SUDOKU},\n',
+    "titled_after_blanks.txt": f" \n{SUDOKU}\n{SUDOKU}\n{SUDOKU}\n# killer sudoku\n{SUDOKU}\n",
+    "no.csv.gz": f"question,answer\n{SUDOKU},{SOLUTION}\n{SUDOKU},\n",
+    "archive.csv": f"PK\x03\x04,question\n,{SUDOKU}\n,{SUDOKU}\n",
     "told.csv": f"sep=;\npuzzle;solution\n{SUDOKU};\n{SUDOKU};\n",
     "list.json": json.dumps([{"question": SUDOKU}] * 3, indent=1),
     "one.txt": SUDOKU,
@@ -72,7 +118,7 @@ def is_in_parts(path: Path) -> bool:
 @pytest.mark.parametrize(
     "name", [*IN_PARTS, *WHOLE, "invalid.csv", "letters.txt", "zero.csv", "wide.csv", "old.csv.gz"]
 )
-@pytest.mark.parametrize("task", [None, "sudoku", "maze"])
+@pytest.mark.parametrize("task", [None, "sudoku", "maze", "nosuch"])
 def test_parts_say_what_the_whole_file_says(tmp_path: Path, name: str, task: str | None) -> None:
     file, text = tmp_path / name, (IN_PARTS | WHOLE).get(name)
     rows = f"question,note\n{SUDOKU},x\n{SUDOKU},é\n{SUDOKU},\n"
@@ -88,6 +134,36 @@ def test_parts_say_what_the_whole_file_says(tmp_path: Path, name: str, task: str
     assert expected
     for _ in range(2):
         assert described(list(puzzles())) == expected
+
+
+@given(
+    start=st.sampled_from(
+        [
+            "question,answer\n",
+            "id;a,,,b;puzzle\n",
+            '"puzzle,\n',
+            '"puzzle"\n',
+            f"{SUDOKU}\n" * 2,
+            f'{{"puzzle": "{SUDOKU}"}}\n' * 2,
+        ]
+    ),
+    pieces=st.lists(st.sampled_from(PIECES), max_size=14),
+    suffix=st.sampled_from(["csv", "txt", "jsonl"]),
+    part=st.sampled_from([1, 60, 300]),
+)
+def test_parts_of_anything_say_what_the_whole_says(
+    start: str, pieces: list[str], suffix: str, part: int, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    line_files.PART = part  # short_files_are_long puts it back
+    file = tmp_path_factory.mktemp("parts") / f"f.{suffix}"
+    file.write_bytes((start + "".join(pieces)).encode())
+    assert described(list(source(file)())) == described(load(file))
+
+
+def test_a_header_below_very_many_empty_lines(tmp_path: Path) -> None:
+    file = tmp_path / "f.csv"
+    file.write_text(f"{2000 * ' '}\n" * 200 + f"question\n{SUDOKU}\n")
+    assert len(load(file)) == len(list(source(file)())) == 1
 
 
 def test_of_standard_input_too(monkeypatch: pytest.MonkeyPatch) -> None:
