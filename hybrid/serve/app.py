@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from hybrid.serve.catalogue import Model, UnknownModelError
 from hybrid.serve.guard import Guard, error_body
-from hybrid.serve.invalid import words_of
+from hybrid.serve.invalid import invalid_body, refused_request
 from hybrid.serve.metrics import MEDIA_TYPE, Metrics
 from hybrid.serve.samples import samples
 from hybrid.serve.schemas import ChatRequest, ReadRequest, ScoreRequest, SolveRequest
@@ -32,12 +32,12 @@ _ERROR = {
     "properties": {
         "error": {
             "type": "object",
-            "required": ["message", "type"],
+            "required": ["message", "type", "param", "code"],
             "properties": {
                 "message": {"type": "string"},
                 "type": {"type": "string"},
                 "param": {"type": ["string", "null"]},
-                "code": {"type": ["string", "null"]},
+                "code": {"type": "string"},
             },
         }
     },
@@ -48,7 +48,7 @@ _RETRY = {"Retry-After": {"schema": {"type": "integer"}, "description": "Seconds
 def _errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """Responses of a route that are errors, for the API's description."""
     words = {
-        400: "The body is no JSON, or a parameter has no meaning here",
+        400: "The body is empty or no JSON, or a parameter has no meaning here",
         401: "The token is missing or wrong",
         403: "The request comes from a foreign page, or names another host",
         404: "No such model was started here",
@@ -174,7 +174,7 @@ def _add_page(app: FastAPI) -> None:
 
     for file in sorted(PAGE.iterdir()):
         path = "/" if file.name == INDEX else f"/{file.name}"
-        app.add_api_route(path, sends(file), methods=["GET", "HEAD"], include_in_schema=False)
+        app.add_api_route(path, sends(file), include_in_schema=False)
 
 
 def _described(model: Model) -> dict[str, Any]:
@@ -213,17 +213,11 @@ def _add_errors(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def refused(request: Request, error: HTTPException) -> Response:
-        return JSONResponse(
-            error_body(error.status_code, str(error.detail)), error.status_code, error.headers
-        )
+        return JSONResponse(refused_request(request, error), error.status_code, error.headers)
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> Response:
-        found = error.errors()
-        if found[0]["type"] == "json_invalid":
-            return JSONResponse(error_body(400, "the body is no JSON", "invalid_json"), 400)
-        where, message = words_of(found)
-        return JSONResponse(error_body(422, message, "invalid_value", where or None), 422)
+        return JSONResponse(*invalid_body(error.errors()))
 
     @app.exception_handler(Exception)
     async def broken(request: Request, error: Exception) -> Response:

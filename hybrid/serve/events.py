@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hybrid.answer import Answer, draft_json, step_json
+from hybrid.serve.guard import CODES
 from trm.grid import Grid, GridKey, Grids, grid_key
 from trm.inference.proposals import CheckedDraft
 from trm.inference.rollouts import SOURCE_COLD, SOURCE_FROM_DRAFT, Attempt, RolloutStep
@@ -34,8 +35,8 @@ class Event:
         return self.name in ("answer", "error")
 
 
-def error_event(status: int, message: str) -> Event:
-    return Event("error", {"message": message}, status)
+def error_event(status: int, message: str, code: str | None = None) -> Event:
+    return Event("error", {"message": message, "code": code or CODES[status]}, status)
 
 
 def draft_event(puzzle: Puzzle, draft: CheckedDraft, number: int) -> Event:

@@ -61,17 +61,35 @@ class Policy:
         return address.is_loopback or not self.loopback
 
 
+# What programs tell errors of a status apart from others by, where the error has no code of its own.
+CODES = {
+    400: "invalid_request",
+    401: "invalid_token",
+    403: "forbidden",
+    404: "not_found",
+    405: "method_not_allowed",
+    408: "body_too_slow",
+    413: "body_too_large",
+    422: "invalid_value",
+    429: "queue_full",
+    500: "internal_error",
+    503: "unavailable",
+    504: "timeout",
+}
+TYPES = {
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    429: "rate_limit_error",
+}
+
+
 def error_body(
     status: int, message: str, code: str | None = None, param: str | None = None
 ) -> dict[str, object]:
     """An error as OpenAI's API writes it, its message bounded: it may repeat what was sent."""
-    kinds = {
-        401: "authentication_error",
-        403: "permission_error",
-        404: "not_found_error",
-        429: "rate_limit_error",
-    }
-    kind = kinds.get(status, "server_error" if status >= 500 else "invalid_request_error")
+    kind = TYPES.get(status, "server_error" if status >= 500 else "invalid_request_error")
+    code = code or CODES.get(status, "error")
     return {"error": {"message": message[:MOST_MESSAGE], "type": kind, "param": param, "code": code}}
 
 
@@ -108,8 +126,11 @@ class Guard:
         except ValueError as error:
             await _refuse(send_guarded, 413, str(error))
             return
-        if body is not None:  # else the client is gone
-            await self.app(scope, _replay(body, receive), send_guarded)
+        if body is None:  # the client is gone
+            return
+        if scope["method"] == "HEAD":  # as GET: the server below sends no body, going by its own scope
+            scope = {**scope, "method": "GET"}
+        await self.app(scope, _replay(body, receive), send_guarded)
 
     def _refusal(self, scope: Scope, headers: Headers) -> tuple[int, str] | None:
         """Status and message for a request that is refused."""

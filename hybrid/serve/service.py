@@ -133,7 +133,7 @@ class Service:
         async def lines() -> AsyncIterator[str]:
             for name, puzzle in zip(names, read, strict=True):
                 if isinstance(puzzle, PuzzleError):
-                    yield _line("error", {"puzzle": name, "message": str(puzzle)})
+                    yield _line("error", {"puzzle": name, "message": str(puzzle), "code": "bad_puzzle"})
                 else:
                     yield _line("queued", {"puzzle": name, "ahead": ahead})
             async for item in events(self.worker, works, inbox, self.settings.limit_seconds):
@@ -253,7 +253,7 @@ def _read_all(items: Sequence[PuzzleIn], model: Model) -> list[Puzzle | PuzzleEr
 def _reply(event: Event) -> tuple[dict[str, Any], int]:
     """The body and the status that say what the last event of a puzzle says."""
     if event.name == "error":
-        return error_body(event.status, event.data["message"]), event.status
+        return error_body(event.status, event.data["message"], event.data["code"]), event.status
     return event.data, 200
 
 

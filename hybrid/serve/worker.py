@@ -144,7 +144,7 @@ class Worker:
             except StoppedError:
                 self._fail(lane.running, error_event(504, "stopped before there was an answer"))
             except PuzzleError as error:
-                self._fail(lane.running, error_event(422, str(error)))
+                self._fail(lane.running, error_event(422, str(error), "bad_puzzle"))
             except Exception:
                 log.exception("a batch failed")
                 self._fail(lane.running, error_event(500, "internal error"))

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import doubles
+import httpx
 import pytest
 from serving import Serve, tiny
 from small_networks import SMALL
@@ -168,11 +169,34 @@ def test_a_wrong_value_is_one_line(client: TestClient, change: dict[str, object]
     assert "Traceback" not in message
 
 
-@pytest.mark.parametrize("body", [b"", b"{", b"[" * 200_000, b'{"question": "\xff"}', b"null", b"[]"])
-def test_a_body_that_is_no_request_is_refused(client: TestClient, body: bytes) -> None:
-    reply = client.post("/v1/solve", content=body, headers={"content-type": "application/json"})
-    assert reply.status_code in (400, 422)
-    assert reply.json()["error"]["type"] == "invalid_request_error"
+@pytest.mark.parametrize(
+    ("body", "status", "code"),
+    [
+        (b"", 400, "empty_body"),
+        (b"{", 400, "invalid_json"),
+        (b"[" * 200_000, 400, "invalid_json"),
+        (b'{"steps": ' + b"9" * 5000 + b"}", 400, "invalid_json"),
+        (b'{"question": "\xff"}', 400, "invalid_utf8"),
+        (b"null", 422, "invalid_value"),
+        (b"[]", 422, "invalid_value"),
+    ],
+)
+@pytest.mark.parametrize("path", ["/v1/solve", "/v1/chat/completions"])
+def test_a_body_that_is_no_request_is_refused(
+    client: TestClient, path: str, body: bytes, status: int, code: str
+) -> None:
+    reply = client.post(path, content=body, headers=JSON)
+    error = reply.json()["error"]
+    assert (reply.status_code, error["code"], error["param"]) == (status, code, None)
+    assert error["type"] == "invalid_request_error"
+    assert "the body" in error["message"]
+    assert "expected" in error["message"]
+
+
+def test_a_body_that_is_not_sent_as_json_is_told_the_header(client: TestClient) -> None:
+    reply = client.post("/v1/solve", content=json.dumps({"question": doubles.SUDOKU}))
+    assert reply.json()["error"]["code"] == "invalid_content_type"
+    assert "Content-Type: application/json" in reply.json()["error"]["message"]
 
 
 def test_a_question_is_never_opened_as_a_file(client: TestClient, tmp_path: Path) -> None:
@@ -185,6 +209,22 @@ def test_a_question_is_never_opened_as_a_file(client: TestClient, tmp_path: Path
 def test_a_wrong_method_is_told_the_right_one(client: TestClient) -> None:
     reply = client.get("/v1/solve")
     assert (reply.status_code, reply.headers["allow"]) == (405, "POST")
+    assert reply.json()["error"]["code"] == "method_not_allowed"
+    assert "POST" in reply.json()["error"]["message"]
+
+
+def test_a_path_at_which_nothing_is_says_where_the_api_is_described(client: TestClient) -> None:
+    error = client.get("/v1/nothing").json()["error"]
+    assert error["code"] == "not_found"
+    assert "/openapi.json" in error["message"]
+
+
+@pytest.mark.parametrize("path", ["/", "/main.js", "/health", "/metrics", "/openapi.json", "/v1/models"])
+def test_the_head_of_what_can_be_got_is_given(live: str, path: str) -> None:
+    head, got = httpx.head(f"{live}{path}"), httpx.get(f"{live}{path}")
+    assert (head.status_code, head.content) == (200, b"")
+    assert head.headers["content-type"] == got.headers["content-type"]
+    assert httpx.head(f"{live}/v1/solve").status_code == 405
 
 
 # -- read --------------------------------------------------------------------------------------------------

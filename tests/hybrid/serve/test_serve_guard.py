@@ -43,7 +43,8 @@ def test_this_machine_is_known(client: TestClient, host: str) -> None:
     ],
 )
 def test_another_host_is_refused(client: TestClient, host: str) -> None:
-    assert client.get("/health", headers={"host": host}).status_code == 403
+    reply = client.get("/health", headers={"host": host})
+    assert (reply.status_code, reply.json()["error"]["code"]) == (403, "forbidden")
 
 
 @pytest.mark.parametrize(
