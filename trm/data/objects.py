@@ -37,7 +37,7 @@ def read_any(text: str, where: str, stem: str) -> Items | None:
         except PuzzleError as error:
             if (printed := _literal(text)) is not None:
                 return read_data(printed, where, stem)
-            if re.match(r"\s*\[\s*[\[(\d]+[^{]*\]\s*$", text):
+            if re.match(r"\s*\[\s*[\[(\d][^{]*\]\s*$", text):
                 return None  # a grid as another language prints it
             if len(text.strip().splitlines()) > 1 and not str(error).endswith("expected each key once"):
                 return read_jsonl(text.split("\n"), where, stem)

@@ -142,7 +142,8 @@ def _is_title(lines: list[str], at: int) -> bool:
     ):
         return True
     if (numbers := _NUMBERS.fullmatch(line)) is not None:
-        rows = next((n for n, later in enumerate(lines[at + 1 :]) if not later.strip()), len(lines) - at - 1)
+        later = lines[at + 1 : at + 1001]  # counts have at most three digits
+        rows = next((n for n, row in enumerate(later) if not row.strip()), len(later))
         below = lines[at + 1] if rows else ""
         if numbers[2] is None:
             return len(line.strip()) < 4 and len(below.strip()) > 8 and (at == 0 or not lines[at - 1].strip())
