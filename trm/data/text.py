@@ -142,11 +142,11 @@ def _is_title(lines: list[str], at: int) -> bool:
     ):
         return True
     if (numbers := _NUMBERS.fullmatch(line)) is not None:
-        later = lines[at + 1 : at + 1001]  # counts have at most three digits
-        rows = next((n for n, row in enumerate(later) if not row.strip()), len(later))
-        below = lines[at + 1] if rows else ""
+        below = next((row for row in lines[at + 1 : at + 2] if row.strip()), "")
         if numbers[2] is None:
             return len(line.strip()) < 4 and len(below.strip()) > 8 and (at == 0 or not lines[at - 1].strip())
+        later = lines[at + 1 : at + 1001]  # counts have at most three digits
+        rows = next((n for n, row in enumerate(later) if not row.strip()), len(later))
         return {int(numbers[1]), int(numbers[2])} in ({rows, len(below)}, {rows, len(below.split())})
     return is_ruler(line) and all("#" in other or not other.strip() for other in around)
 
