@@ -114,7 +114,8 @@ def test_the_delimiter_is_the_one_that_names_most_columns() -> None:
 @pytest.mark.parametrize(
     ("written", "value"),
     [
-        ("3", 3), ("-3", -3), ("0.25", 0.25), ("-1.5", -1.5), ("1e5", "1e5"), ("3.", "3."), (".5", ".5"), ("", None),
+        ("3", 3), ("-3", -3), ("0.25", 0.25), ("-1.5", -1.5), ("1e5", "1e5"), ("3.", "3."),
+        (".5", ".5"), ("", None),
         ("123456789012345", 123456789012345), ("1234567890123456", "1234567890123456"), ("+3", "+3"),
         ("1.1234567890123456", "1.1234567890123456"), ("a", "a"),
     ],
@@ -173,7 +174,8 @@ def test_names_are_new_once() -> None:
 @pytest.mark.parametrize(
     ("text", "found"),
     [
-        ("{", "f, line 1: .*column 2"), ('{"a":\n1,}', "f, line 2: .*column 3"), ('{"a": 1, "a": 2}', "f: .*'?a"),
+        ("{", "f, line 1: .*column 2"), ('{"a":\n1,}', "f, line 2: .*column 3"),
+        ('{"a": 1, "a": 2}', "f: .*'?a"),
         ("1" * 5000, "f: no JSON"),
     ],
 )  # fmt: skip
@@ -191,8 +193,10 @@ def test_what_is_wrong_with_json_is_one_line(text: str, found: str) -> None:
     ("text", "expected"),
     [
         ("puzzle\n1234\n", True), ("puzzle\n123\n456\n", False), ("puzzle\n123\n4567\n", True),
-        ("puzzle,a\n123\n456\n", False), ("grid\n" + "1" * 32 + "\n" + "1" * 32, False), ("puzzles\n\"a\"\nb\n", True),
-        ("grid\n" + "1" * 33 + "\n" + "1" * 33, True), ("name,other\n1,2\n", False), ("puzzle\n1,2\n3,4\n", True),
+        ("puzzle,a\n123\n456\n", False), ("grid\n" + "1" * 32 + "\n" + "1" * 32, False),
+        ("puzzles\n\"a\"\nb\n", True),
+        ("grid\n" + "1" * 33 + "\n" + "1" * 33, True), ("name,other\n1,2\n", False),
+        ("puzzle\n1,2\n3,4\n", True),
         ("puzzle,b\n1,2\n3,4\n", True), ("\n \npuzzle\n123\n", True), ("\ufeffpuzzle\n1234\n", True),
         ("puzzle\nab\n\nab\n", False), ("puzzle\nab\n\nabc\n", True), (' "Puzzle" \nab', True),
     ],

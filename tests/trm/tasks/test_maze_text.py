@@ -95,7 +95,8 @@ def test_what_is_not_certain_is_said(text: str, found: str) -> None:
 @pytest.mark.parametrize(
     ("text", "share"),
     [
-        (TEXT, 1.0), ("#S G", 1.0), ("hello", 0.0), ("a maze of words\nand more", 0.0), ("", 0.0), ("SGSG", 1.0),
+        (TEXT, 1.0), ("#S G", 1.0), ("hello", 0.0), ("a maze of words\nand more", 0.0), ("", 0.0),
+        ("SGSG", 1.0),
         (drawn("#", "."), 0.99), ("XOXO", 0.0), ("XO\nOX", 0.99), ("1203", 0.99), ("1204", 0.0),
         ("12k3\n0120", 0.99 * 7 / 8),
         (drawn("⬛", "⬜", "🚶", "🏠"), 0.99), ("⬛⬜🚶🏠⬆⬇", 0.99), ("⬛⬜🚶🏠⬆⬇🎈", 0.99 * 2 / 7),
@@ -111,7 +112,8 @@ def test_the_share_of_a_mazes_symbols(text: str, share: float) -> None:
     ("text", "rows"),
     [
         ("ab\ncd", "ab cd"), ("ab|cd", "ab cd"), ("ab/cd", "ab cd"), ("ab;cd", "ab cd"), ("ab,cd", "ab cd"),
-        ("ab\\ncd", "ab cd"), ("a|b", "a|b"), ("ab|c", "ab|c"), ("\n\nab\ncd\n\n", "ab cd"), ("ab\r\ncd", "ab cd"),
+        ("ab\\ncd", "ab cd"), ("a|b", "a|b"), ("ab|c", "ab|c"), ("\n\nab\ncd\n\n", "ab cd"),
+        ("ab\r\ncd", "ab cd"),
         ("a,b\nc,d", "ab cd"), ("a;b\nc;d", "ab cd"), ("a\tb\nc\td", "ab cd"), ("a b\nc d", "ab cd"),
         ("\tab\n\tcd", "ab cd"), ("ab\n  cd\n  ef", "ab cd ef"), ("[['a','b'],['c','d']]", "ab cd"),
         ('["ab", "cd"]', "ab cd"), ("```\nab\ncd\n```", "ab cd"),
@@ -165,7 +167,8 @@ def test_spaces_lost_at_line_ends_come_back_where_a_wall_is_whole() -> None:
     ("texts", "places"),
     [
         (["ab\ncd", "ef\ngh", "abcd"], {(2, 2): [0, 1, 2]}), (["abc\ndef"], {(2, 3): [0]}), (["abc"], {}),
-        (["abc\nde"], {}), (["\nab"], {}), (["", "a"], {(0, 0): [0], (1, 1): [1]}), (["a\nb\nc"], {(3, 1): [0]}),
+        (["abc\nde"], {}), (["\nab"], {}), (["", "a"], {(0, 0): [0], (1, 1): [1]}),
+        (["a\nb\nc"], {(3, 1): [0]}),
     ],
 )  # fmt: skip
 def test_texts_are_grouped_by_their_size(texts: list[str], places: dict[tuple[int, int], list[int]]) -> None:
@@ -183,7 +186,8 @@ def test_texts_of_a_size_are_read_together() -> None:
 @pytest.mark.parametrize(
     ("blocks", "expected"),
     [
-        ([["S G"], ["S G"]], ["S G", "S G"]), ([["S "], [" G"]], ["S \n\n G"]), ([["SG"], [" G"]], ["SG", " G"]),
+        ([["S G"], ["S G"]], ["S G", "S G"]), ([["S "], [" G"]], ["S \n\n G"]),
+        ([["SG"], [" G"]], ["SG", " G"]),
         ([["S "], ["SG"]], ["S ", "SG"]), ([["  "], ["SG"]], ["  ", "SG"]),
         ([["S ", "# "], ["  "]], ["S \n# ", "  "]),
     ],
@@ -202,7 +206,8 @@ def test_a_block_with_the_start_and_one_with_the_goal_are_one(
     ("line", "width"),
     [
         ("S  G", 2), ("S G#     ", 3), ("#" * 12 + "S" + "#" * 12, 5), ("S", 0), ("abcd", 0), ("SG", 0),
-        ("####" + "#SG#" + "####", 4), ("###" + "#S#" + "# #" + "#G#" + "###", 3), ("#" * 12, 0), ("#S#G##", 0),
+        ("####" + "#SG#" + "####", 4), ("###" + "#S#" + "# #" + "#G#" + "###", 3), ("#" * 12, 0),
+        ("#S#G##", 0),
         ("####" + "#S #" + " # #" + "####" + "####", 0),
     ],
 )  # fmt: skip
@@ -255,8 +260,10 @@ SHORT = Puzzle("maze", (codes("#S #", "#  #", "# G#"),))
         ("█So█\n█.o█\n█.G█", "#So#\n# o#\n# G#"),
         ("#S*#\n# *#\n# G#", "#So#\n# o#\n# G#"), ("#→↓#\n#.↓#\n#.G#", "#So#\n# o#\n# G#"),
         ("1201\n1 01\n1 31", "#So#\n# o#\n# G#"),
-        ("[[0,1],[0,2],[1,2],[2,2]]", "#So#\n# o#\n# G#"), ("[[1,2],[1,3],[2,3],[3,3]]", "#So#\n# o#\n# G#"),
-        ("[[2,2],[1,2],[1,1],[0,1]]", "#S #\n#oo#\n# G#"), ("[[1,0],[2,0],[2,1],[2,2]]", "#So#\n# o#\n# G#"),
+        ("[[0,1],[0,2],[1,2],[2,2]]", "#So#\n# o#\n# G#"),
+        ("[[1,2],[1,3],[2,3],[3,3]]", "#So#\n# o#\n# G#"),
+        ("[[2,2],[1,2],[1,1],[0,1]]", "#S #\n#oo#\n# G#"),
+        ("[[1,0],[2,0],[2,1],[2,2]]", "#So#\n# o#\n# G#"),
         ("#So\n# o\n# G", "#So \n# o \n# G "), ("#So#\r\n# o#\r\n# G#\r\n", "#So#\n# o#\n# G#"),
     ],
 )  # fmt: skip
