@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
 from typing import Any
 
@@ -14,8 +13,6 @@ from trm.tasks import Puzzle
 from trm.tasks.registry import SIZES, demonstrated
 from trm.text import printable
 
-# What people write above a Sudoku or before it, such as `4x4:`.
-_SIZE = re.compile(r"^[ \t]*(4|6|9|16) ?[x×] ?\1[ \t]*(:|$)", re.MULTILINE)
 MOST_INPUTS, MOST_DEMOS = 10, 32  # of a task; ARC's have up to 4 and 10
 
 
@@ -75,18 +72,3 @@ def known_task(name: str | None, refiner: Refiner | None) -> str | None:
     if len(meant) != 1:
         raise PuzzleError(f"unknown task {shorten(name)}, expected one of {', '.join(known)}")
     return meant[0]
-
-
-def find_puzzle(text: str, name: str) -> Puzzle:
-    """The first puzzle of a chat message, which may have words around it. Raises PuzzleError if there is none."""
-    text = _SIZE.sub("", text)
-    readings: list[tuple[str, str | None]] = [(text, None)]
-    if 0 <= (start := text.find("{")) < (end := text.rfind("}")):  # JSON among words
-        readings.append((text[start : end + 1], demonstrated()))
-    failures: list[PuzzleError] = []
-    for part, task in readings:
-        for found in read_puzzles(part, task, name):
-            if isinstance(found, Puzzle):
-                return replace(found, id=name)
-            failures.append(found)
-    raise PuzzleError(str(failures[0]).removeprefix(f"{name}: "))

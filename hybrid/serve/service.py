@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -18,8 +19,9 @@ from hybrid.serve.events import Event
 from hybrid.serve.guard import Policy, error_body
 from hybrid.serve.inbox import Inbox, events, last_events
 from hybrid.serve.jobs import Call, Emit, Job, Work
+from hybrid.serve.messages import find_puzzle
 from hybrid.serve.metrics import Metrics
-from hybrid.serve.reading import find_puzzle, known_task, read_puzzle, read_puzzles
+from hybrid.serve.reading import known_task, read_puzzle, read_puzzles
 from hybrid.serve.schemas import MOST_READ, ChatRequest, PuzzleIn, ReadRequest, ScoreRequest, SolveRequest
 from hybrid.serve.worker import Worker
 from hybrid.solving import NOBODY
@@ -94,6 +96,9 @@ class Service:
         except PuzzleError as error:
             raise RequestError(422, str(error), "bad_puzzle", "task") from None
         found = read_puzzles(body.text, task, body.name)
+        if task is None and not any(isinstance(puzzle, Puzzle) for puzzle in found):
+            with suppress(PuzzleError):
+                found = [find_puzzle(body.text, body.name)]
         if not any(isinstance(puzzle, Puzzle) for puzzle in found):
             raise RequestError(422, str(found[0]), "bad_puzzle", "text")
         data = [

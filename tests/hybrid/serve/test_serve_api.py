@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -250,6 +251,19 @@ def test_what_the_command_reads_is_read(client: TestClient, text: str, tasks: li
         if "error" not in each:
             assert read_puzzle(each["question"], each["task"], "again").task == each["task"]
     assert reply["left_out"] == text.count("\n") // 200
+
+
+def test_a_grid_that_begins_behind_words_is_read(client: TestClient) -> None:
+    rows = "\n".join(doubles.SUDOKU[i : i + 9] for i in range(0, 81, 9))
+    (found,) = client.post("/v1/read", json={"text": f"Solve this: {rows} please"}).json()["data"]
+    assert found["question"] == doubles.SUDOKU
+
+
+@pytest.mark.parametrize("part", ["[", "1\n", "{{", "##", "ab:\n"])
+def test_a_long_text_keeps_nobody_waiting(client: TestClient, part: str) -> None:
+    begun = time.monotonic()
+    assert client.post("/v1/read", json={"text": part * (20_000 // len(part))}).status_code == 422
+    assert time.monotonic() - begun < 5
 
 
 def test_a_text_without_a_puzzle_is_refused_and_never_opened(client: TestClient, tmp_path: Path) -> None:

@@ -10,7 +10,8 @@ import openai
 import pytest
 from starlette.testclient import TestClient
 
-from hybrid.serve.reading import find_puzzle
+from hybrid.serve.messages import find_puzzle
+from trm import tasks
 from trm.grid import PuzzleError
 
 ROWS = "\n".join(doubles.SUDOKU[i : i + 9] for i in range(0, 81, 9))
@@ -114,11 +115,61 @@ def test_without_a_puzzle_the_reply_says_what_is_expected(client: TestClient) ->
     assert "found none" in json.loads(str(as_json))["error"]
 
 
+FOUR = "1.2.\n24.3\n31.2\n...."
+FLAT = FOUR.replace("\n", "")
+LIST = json.dumps([[int(cell) if cell != "." else 0 for cell in row] for row in ROWS.split("\n")])
+
+
 @pytest.mark.parametrize(
-    "text", ["4x4: 1.2.24.331.2....", "4 × 4\n1.2.\n24.3\n31.2\n....", "1x2x\n24x3\n31x2\nxxxx"]
+    ("text", "expected"),
+    [
+        (f"Solve this: {ROWS}", doubles.SUDOKU),
+        (f"Please solve the following\n{ROWS}\nThanks!", doubles.SUDOKU),
+        (f"Solve {ROWS} thanks a lot", doubles.SUDOKU),
+        (f"Solve this\n{' '.join(ROWS)}\nok?".replace(" \n ", "\n"), doubles.SUDOKU),
+        (f"Solve this: {doubles.SUDOKU}. Thanks!", doubles.SUDOKU),
+        ("Solve " + ROWS.replace("\n", "/"), doubles.SUDOKU),
+        ("\n".join(f"Row {n}: {row}" for n, row in enumerate(ROWS.split("\n"), 1)), doubles.SUDOKU),
+        ("\n".join(f"{n}. {row}" for n, row in enumerate(ROWS.split("\n"), 1)), doubles.SUDOKU),
+        (f"grid = {LIST} # which has one solution", doubles.SUDOKU),
+        (f"Puzzle #12345678\n{ROWS}", doubles.SUDOKU),
+        (f"4x4: {FLAT}", FLAT),
+        (f"4 × 4\n{FOUR}", FLAT),
+        (f"4x4: {FOUR}", FLAT),
+        (f"Solve this 4x4: {FLAT}", FLAT),
+        (f"Here is a 4x4 puzzle: {FLAT} ok?", FLAT),
+        (f"A small Sudoku, {FLAT}, for you", FLAT),
+        (FOUR.replace(".", "x"), FLAT),
+    ],
 )
-def test_a_size_above_a_sudoku_is_passed_over(text: str) -> None:
-    assert find_puzzle(text, "m").task == "sudoku4"
+def test_a_sudoku_is_read_where_words_or_a_size_stand_beside_it(text: str, expected: str) -> None:
+    puzzle = find_puzzle(text, "m")
+    assert tasks.get(puzzle.task).question_text(puzzle) == expected
+
+
+@pytest.mark.parametrize("around", ["Solve: {}", "Find the way\n{}", "Walk {} please", "{}\nThanks"])
+@pytest.mark.parametrize("maze", ["#####\n#S  #\n# #G#\n#####", doubles.MAZE])
+def test_a_maze_loses_no_row_to_the_words_beside_it(around: str, maze: str) -> None:
+    grid = find_puzzle(around.format(maze), "m").grid
+    assert "\n".join("".join(map(chr, row)) for row in grid) == maze
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"first {doubles.SUDOKU} second {doubles.SUDOKU[::-1]}",
+        f"Solve this: {doubles.SUDOKU[:80]}",
+        f"Solve this: {doubles.SUDOKU}5",
+        f"A killer sudoku: {ROWS}",
+        f"A 4x4 killer sudoku: {FLAT}",
+        f"A killer sudoku: {LIST}",
+        "My number is 4321123443211234, call 555-123-4567",
+        "wait................ what",
+    ],
+)
+def test_what_can_be_read_in_several_ways_is_refused(text: str) -> None:
+    with pytest.raises(PuzzleError):
+        find_puzzle(text, "m")
 
 
 def test_an_unsolved_puzzle_is_not_called_verified(client: TestClient) -> None:
