@@ -26,7 +26,7 @@ def grid(*rows: str) -> Grid:
     return np.array([[int(c) for c in row] for row in rows], dtype=np.uint8)
 
 
-# -- texts of grids ----------------------------------------------------------------------------------------------------
+# -- texts of grids -----------------------------------------------------------------------------------------
 @pytest.mark.parametrize("code", [0x20E3, 0xFE0E, 0xFE0F, 0x200B, 0xFEFF])
 def test_what_cannot_be_seen_is_no_cell(code: int) -> None:
     assert plain(f"1{chr(code)}2") == "12"
@@ -99,14 +99,15 @@ def test_lists_of_rows(text: str, rows: list[list[str]] | None) -> None:
 
 @pytest.mark.parametrize(
     ("text", "words"),
-    [("ab", True), ("a", False), ("xx", False), ("xo", False), ("xoab", False), ("xabc", True), ("bego", False), ("X1Y", False),
+    [("ab", True), ("a", False), ("xx", False), ("xo", False), ("xoab", False), ("xabc", True), ("bego", False),
+     ("X1Y", False),
      ("begoh", True), ("1a2b", False), ("é", False), ("éa", True), ("a_b", False)],
 )  # fmt: skip
 def test_words_are_letters_that_no_row_has(text: str, words: bool) -> None:
     assert has_words(text) is words
 
 
-# -- grids of one's own --------------------------------------------------------------------------------------------------
+# -- grids of one's own -------------------------------------------------------------------------------------
 @pytest.mark.parametrize(
     ("text", "spaces", "rows"),
     [
@@ -165,7 +166,7 @@ def test_symbols_of_ones_own_are_numbers_where_they_can_be() -> None:
         OWN.validate(Puzzle(OWN.name, (codes("ABk", "AAA"),)))
 
 
-# -- ARC -------------------------------------------------------------------------------------------------------------------
+# -- ARC ----------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize(
     ("rows", "expected"),
     [
@@ -210,7 +211,7 @@ def test_answers_in_json(data: object, name: str, expected: list[str]) -> None:
     assert ["".join(map(str, answer.reshape(-1))) for answer in found] == expected
 
 
-# -- views of tasks ----------------------------------------------------------------------------------------------------------
+# -- views of tasks -----------------------------------------------------------------------------------------
 def test_views_have_room_for_the_outputs_to_expect() -> None:
     wide = Puzzle("arc", (grid("12"),), demos=((grid("12"), grid("1212")), (grid("12"), grid("1"))))
     assert longest_test_side(wide) == 4
