@@ -15,8 +15,9 @@ from trm.grid import PuzzleError
 from trm.tasks import Puzzle, Status
 
 NO_PUZZLE = (
-    "I solve puzzles, and found none in your last message: {reason}. Send a Sudoku as 81 characters or nine lines "
-    "(. for a blank), a maze of # S G and spaces, or an ARC task as JSON, best in a code block."
+    "I solve puzzles, and found none that can be solved in your last message: {reason}. Send a Sudoku as 81 "
+    "characters or nine lines (. for a blank), a maze of # S G and spaces, or an ARC task as JSON, best in a code "
+    "block."
 )
 Json = dict[str, Any]
 
@@ -73,9 +74,8 @@ def reply_text(request: ChatRequest, puzzle: Puzzle, record: Json) -> str:
         sure = record["confidence"]
         words = "" if sure is None else f" The confidence is {sure:.2f}."
         return f"{grid}\nUnverified: no rule can decide whether it is right.{words}"
-    return f"I could not solve this {name}. The best attempt breaks rules:\n{grid}\n" + "\n".join(
-        f"- {words}" for words in record["violations"][:8]
-    )
+    head = f"I could not solve this {name}. {record['note']} The best attempt breaks rules:"
+    return "\n".join([head, grid, *(f"- {words}" for words in record["violations"][:8])])
 
 
 def _drawn(puzzle: Puzzle, answer: str | list[Any]) -> str:

@@ -13,10 +13,12 @@ from trm.grid import Grid, GridKey, Grids, grid_key
 from trm.inference.proposals import CheckedDraft
 from trm.inference.rollouts import SOURCE_COLD, SOURCE_FROM_DRAFT, Attempt, RolloutStep
 from trm.inference.selection import SOURCE_DRAFT
-from trm.tasks import Puzzle, get
+from trm.tasks import Puzzle, Status, get
 
 Json = dict[str, Any]
 MOST_CANDIDATES = 12  # of an input that an answer tells of
+NOT_VERIFIED = "No attempt was verified."
+NO_SOLUTION = f"{NOT_VERIFIED} The clues may have no solution, or the search was too short."
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,11 @@ def answer_event(answer: Answer, with_trace: bool, detailed: bool) -> Event:
 
 
 def record_of(answer: Answer, with_trace: bool) -> Json:
+    """The contract's record without folders; where no attempt was verified, a `note` says so."""
     record = answer.to_json(answers=bool(answer.alternatives), trace=with_trace)
+    if answer.grids is not None and answer.verdict.status == Status.UNSOLVED:
+        sure = answer.task.has_ends  # that there is a solution: a maze without a way is refused
+        record["note"] = NOT_VERIFIED if sure else NO_SOLUTION
     return record | {name: _without_folders(record[name]) for name in ("llm", "refiner")}
 
 

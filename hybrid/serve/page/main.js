@@ -73,7 +73,7 @@ async function readText(text, name, task, written = false) {
   try {
     const { data, left_out: more } = await post("v1/read", { text, name, task });
     if (mine !== asked) return;
-    given = data.map((item) => ({ ...item, name: item.id ?? item.error.message }));
+    given = data.map((item, index) => ({ ...item, name: item.error?.message ?? shownName(item.id, name, data.length > 1 ? `, puzzle ${index + 1}` : "") }));
     const first = given.findIndex((item) => !item.error);
     listChoices(given[first].task, first);
     const { length } = given;
@@ -140,6 +140,12 @@ function listChoices(task, chosen) {
     ...items.map((item) => element("option", { value: all.indexOf(item) }, item.name)))));
   $("samples").value = chosen;
   $("samples").onchange = () => choose(all[$("samples").value]);
+}
+
+// What a puzzle without an id of its own is called: by what it was read from, and its place there.
+function shownName(id, source, place) {
+  if (id !== source && !id.startsWith(`${source}:`)) return id;
+  return ({ link: "From the link", text: "From the text" }[source] ?? source) + place;
 }
 
 function choose(item) {

@@ -136,7 +136,7 @@ export class Run {
     }[record.status];
     const broken = data.broken.flatMap((list, index) => list.map((violation) => ({ ...violation, index })));
     this.#verdict(record.status, words, broken.length ? broken : record.violations, record);
-    this.#say(`${words}. ${record.violations.slice(0, 3).join("; ")}`);
+    this.#say([`${words}.`, record.note, record.violations.slice(0, 3).join("; ")].filter(Boolean).join(" "));
     this.#listAttempts();
     this.#showVotes(data.votes);
     $("facts").textContent = [
@@ -295,7 +295,8 @@ export class Run {
       record?.answer != null && by ? element("span", {}, by) : null, confidence);
     const items = violations.map((violation) => this.#violation(violation));
     $("verdict").className = `verdict ${status}`;
-    $("verdict").replaceChildren(head, ...(items.length ? [element("ul", { class: "violations" }, ...items)] : []));
+    const note = record?.note ? [element("p", {}, record.note)] : [];
+    $("verdict").replaceChildren(head, ...note, ...(items.length ? [element("ul", { class: "violations" }, ...items)] : []));
     $("verdict").hidden = false;
   }
 

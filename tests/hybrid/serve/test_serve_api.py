@@ -39,6 +39,15 @@ def test_a_puzzle_becomes_the_record_of_the_contract(client: TestClient) -> None
     assert "trace" not in record
 
 
+def test_where_nothing_is_verified_the_answer_says_so(client: TestClient) -> None:
+    unsolved = client.post("/v1/solve", json={"question": doubles.SUDOKU, "refiner": "none"}).json()
+    assert "may have no solution" in unsolved["note"]
+    maze = client.post("/v1/solve", json={"question": doubles.MAZE, "refiner": "none"}).json()
+    assert maze["status"] == "unsolved"
+    assert "solution" not in maze["note"]  # there is one, or it had been refused
+    assert "note" not in client.post("/v1/solve", json={"question": doubles.SUDOKU}).json()
+
+
 def test_several_puzzles_keep_their_order_and_a_bad_one_spoils_no_other(client: TestClient) -> None:
     puzzles = [
         {"question": doubles.SUDOKU},

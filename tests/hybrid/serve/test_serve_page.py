@@ -79,6 +79,7 @@ def digits(page: Page, label: str) -> str:
 
 def test_a_sudoku_is_watched_by_mouse_and_saved(page: Page, address: str, tmp_path: Path) -> None:
     page.goto(link(address, "sudoku", doubles.SUDOKU))
+    expect(page.locator("#samples option:checked")).to_have_text("From the link")
     page.get_by_role("button", name="Solve").click()
     expect(page.locator("#verdict")).to_contain_text("Verified")
     assert digits(page, "Cold start") == doubles.SOLUTION
@@ -219,6 +220,7 @@ def test_violations_are_named_and_point_at_their_cells(page: Page, address: str)
     page.get_by_label("Refiner").select_option("none")
     page.get_by_role("button", name="Solve").click()
     expect(page.locator("#verdict")).to_contain_text("Not solved")
+    expect(page.locator("#verdict")).to_contain_text("may have no solution")
     page.get_by_role("button", name="column 8 has 2 twice").focus()
     assert page.locator(".lane .pointed").count() == 2
 
@@ -236,7 +238,8 @@ def test_files_and_text_are_read(page: Page, address: str, tmp_path: Path) -> No
     page.goto(address)
     page.locator("#tasks label").first.wait_for()
     page.locator("#file").set_input_files(file)
-    expect(page.locator("#samples option").first).to_contain_text("puzzles.csv")
+    options = page.locator("#samples optgroup").first.locator("option")
+    expect(options).to_have_text(["puzzles.csv, puzzle 1", "puzzles.csv, puzzle 2"])
     cells = page.get_by_role("grid", name="The puzzle").get_by_role("gridcell")
     expect(cells).to_have_count(9)
     page.get_by_label("Choose").select_option(index=1)
@@ -244,6 +247,7 @@ def test_files_and_text_are_read(page: Page, address: str, tmp_path: Path) -> No
     expect(page.get_by_role("radio", name="Sudoku")).to_be_checked()
     page.evaluate(PASTE, "⬛⬛⬛⬛\n⬛🟩⬜⬛\n⬛⬜🟥⬛\n⬛⬛⬛⬛")
     expect(cells).to_have_count(16)
+    expect(options).to_have_text(["From the text"])
     page.evaluate(PASTE, "no puzzle")
     expect(page.get_by_role("alert")).to_contain_text("no puzzle")
     expect(cells).to_have_count(0)
