@@ -28,7 +28,7 @@ from trm.data.reference_folders import is_reference_folder, read_reference_folde
 from trm.data.text import decode, read_text, with_newlines
 from trm.data.variants import refuse_other_rules
 from trm.grid import PuzzleError, first_line, shorten
-from trm.tasks import Puzzle, Task, get, names
+from trm.tasks import Puzzle, get, names
 from trm.tasks.base import Ends
 from trm.tasks.grid_text import has_words
 from trm.tasks.own_grid import is_own
@@ -148,20 +148,18 @@ def _puzzles(
 def _plain(items: Sequence[Item | PuzzleError], task_name: str | None) -> Sequence[Puzzle | None]:
     """The puzzles whose questions a task knows at a glance; None for the others."""
     found: list[Puzzle | None] = [None] * len(items)
-    answers = [item.answer or "" if isinstance(item, Item) else "" for item in items]
+    left = [  # nothing beside the question says how it is read
+        (n, item, bool(task_name or item.flat or "\n" in item.question))
+        for n, item in enumerate(items)
+        if isinstance(item, Item) and isinstance(item.question, str) and not (item.task or item.ends)
+    ]
     for task in [get(task_name)] if task_name else map(get, names()):
-        pairs = zip(items, found, strict=True)
-        texts = ["" if puzzle else _plain_text(item, task, task_name) for item, puzzle in pairs]
-        found = [puzzle or read for puzzle, read in zip(found, task.parse_plain(texts, answers), strict=True)]
+        own = [(n, item) for n, item, certain in left if certain or task.flat_is_certain]
+        texts, answers = [item.question for _, item in own], [item.answer or "" for _, item in own]
+        for (n, _), puzzle in zip(own, task.parse_plain(texts, answers), strict=True):
+            found[n] = puzzle
+        left = [each for each in left if found[each[0]] is None]
     return found
-
-
-def _plain_text(item: Item | PuzzleError, task: Task, task_name: str | None) -> str:
-    """The text of a question if nothing beside it says how it is read; else nothing."""
-    if isinstance(item, PuzzleError) or not isinstance(item.question, str) or item.task or item.ends:
-        return ""
-    certain = task_name or item.flat or task.flat_is_certain or "\n" in item.question
-    return item.question if certain else ""
 
 
 def _one_line(error: PuzzleError) -> PuzzleError:
@@ -178,7 +176,7 @@ def _puzzle(
     known: the question as a puzzle, where it is read already, perhaps with its answer.
     """
     if known and (known.answers or not item.answer):
-        return replace(known, id=item.name, meta=item.meta, notes=item.notes)
+        return Puzzle(known.task, known.inputs, item.name, known.answers, known.demos, item.meta, item.notes)
     try:
         name = task_name or (item.task if item.task in names() else None)
         if name is None and isinstance(item.question, dict):
@@ -323,7 +321,7 @@ def _any(text: str, where: str, stem: str, task: str | None, is_table: bool = Fa
         mark in first for mark in tables.DELIMITERS
     )
     if is_table and names and len(first) < 81:
-        return tables.read_csv(tables.lines_of(text), where, stem)  # it names the columns that it finds
+        return tables.read_csv([text], where, stem)  # it names the columns that it finds
     return read_text(text if task and is_own(task) else bare(text), where, stem, task)
 
 

@@ -112,19 +112,14 @@ def _reader(head: str, where: str, stem: str, suffix: str, task: str | None) -> 
     if not first.lstrip().startswith(("[", "{")) and tables.has_header(head):
         if '"' in first and not tables.is_strict([first]):  # names over several lines, or a quote without end
             return None
-        return Reader(lambda parts: tables.read_csv(_lines(parts, ends=True), where, stem), _is_plain_text)
+        return Reader(lambda parts: tables.read_csv(parts, where, stem), _is_plain_text)
     if _SUDOKU.fullmatch(first) and _SUDOKU.fullmatch(filled[1]) and task in (None, "sudoku"):
         return Reader(lambda parts: _read_list(parts, where, stem, task), _all_sudokus)
     return None
 
 
-def _lines(parts: Iterable[str], ends: bool = False) -> Iterator[str]:
-    """ends: whether each line has its line end, which the last one of a file may lack."""
-    return (
-        line
-        for part in parts
-        for line in (tables.lines_of(part) if ends else part.removesuffix("\n").split("\n"))
-    )
+def _lines(parts: Iterable[str]) -> Iterator[str]:
+    return (line for part in parts for line in part.removesuffix("\n").split("\n"))
 
 
 def _is_text(part: str) -> bool:

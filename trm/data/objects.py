@@ -16,7 +16,6 @@ from trm.data.tables import (
     has_header,
     has_question,
     inside,
-    lines_of,
     read_csv,
     read_jsonl,
     read_records,
@@ -44,7 +43,7 @@ def read_any(text: str, where: str, stem: str) -> Items | None:
             raise
         return read_data(data, where, stem)
     if has_header(text):
-        return read_csv(lines_of(text), where, stem)
+        return read_csv([text], where, stem)
     return None
 
 

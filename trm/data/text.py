@@ -59,7 +59,7 @@ def read_text(text: str, where: str, stem: str, task_name: str | None, above: in
         if isinstance(question, PuzzleError):
             yield PuzzleError(f"{place}: {question}")
         else:
-            own = None if re.search("[SG]", question) else ends
+            own = None if ends is None or re.search("[SG]", question) else ends
             yield Item(place, f"{stem}:{number}", question, answer, ends=own, flat=task_name is not None)
 
 
@@ -79,13 +79,13 @@ def _certain(text: str, task: Task | None) -> list[Piece]:
     found: list[Piece] = []
     number, before = 1, 0
     for block in re.finditer(r"[^\n]+(?:\n[^\n]+)*", text):
-        widths = set(map(len, block[0].split("\n")))
-        if len(widths) > 1 or max(widths) >= FLAT_MAY_BE or "\n" not in block[0]:
-            return []
-        if not any(each.is_certain(block[0]) for each in tasks):
+        grid, width = block[0], block[0].find("\n")
+        rows = grid.count("\n") + 1
+        alike = len(grid) == rows * (width + 1) - 1 and grid[width :: width + 1] == "\n" * (rows - 1)
+        if not (rows > 1 and alike and width < FLAT_MAY_BE and any(each.is_certain(grid) for each in tasks)):
             return []
         number, before = number + text.count("\n", before, block.start()), block.start()
-        found.append((number, block[0], None))
+        found.append((number, grid, None))
     return found
 
 

@@ -72,11 +72,15 @@ def read_alike(
     for columns in (width, width + 1):  # without and with line ends
         length = height * columns - (columns > width)
         places = [n for n, text in enumerate(texts) if len(text) == length]
-        ended = "".join(texts[n] + "\n" * (columns > width) for n in places).encode("ascii", "replace")
+        if not places:
+            continue
+        end = "\n" * (columns - width)
+        ended = (end.join([texts[n] for n in places]) + end).encode("ascii", "replace")
         cells = np.frombuffer(ended, dtype=np.uint8).reshape(-1, height, columns)
-        sound = codes[cells[:, :, :width]].all(axis=(1, 2)) & (cells[:, :, width:] == ord("\n")).all(
-            axis=(1, 2)
-        )
+        sound = (cells[:, :, width:] == ord("\n")).all(axis=(1, 2))
+        others = len(ended.translate(None, allowed.encode()))
+        if others > len(places) * height * len(end) or not sound.all():  # some are no such grids
+            sound &= codes[cells[:, :, :width]].all(axis=(1, 2))
         known[places], grids[places] = sound, cells[:, :, :width]
     return known, grids
 

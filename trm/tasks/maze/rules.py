@@ -12,6 +12,7 @@ from trm.grid import Grid
 WALL, FREE, START, GOAL, PATH = (ord(c) for c in "# SGo")
 MOST = 30  # rows and columns
 LEAST = 2
+_SHIFTS = np.array((1, 2, 4, 8, 16), dtype=np.uint32)
 WALLING_TRIES = 1000  # about 0.2 s on a 30x30 maze
 
 
@@ -78,6 +79,7 @@ def reachable(
     Each row is the bits of a number. Cells are reached by sweeps over the rows, down and up, in all mazes at once.
     """
     cells, reached, targets = map(_row_bits, (open_cells, starts, goals))  # [H, N]
+    runs = _runs(cells)
     connected = np.zeros(len(open_cells), dtype=np.bool_)
     left = np.arange(len(open_cells))  # the mazes that are not decided
     while left.size:
@@ -85,11 +87,12 @@ def reachable(
         for rows in (range(len(cells)), reversed(range(len(cells)))):
             beside = reached[0] * 0
             for row in rows:
-                beside = reached[row] = _along(reached[row] | beside & cells[row], cells[row])
+                beside = reached[row] = _along(reached[row] | beside & cells[row], runs[:, row])
         done = (reached & targets).any(axis=0)
         connected[left[done]] = True
         more = ~done & (reached != before).any(axis=0)
-        left, cells, reached, targets = left[more], cells[:, more], reached[:, more], targets[:, more]
+        left, runs = left[more], runs[:, :, more]
+        cells, reached, targets = cells[:, more], reached[:, more], targets[:, more]
     return connected
 
 
@@ -98,12 +101,17 @@ def are_joined(questions: NDArray[np.uint8], answers: NDArray[np.uint8]) -> NDAr
 
     A path's ends have one marked neighbour each and its other cells two. This is told faster than by a search.
     """
-    marked = np.pad((answers == PATH) | (answers == START) | (answers == GOAL), ((0, 0), (1, 1), (1, 1)))
-    counts = marked.view(np.uint8)
-    beside = counts[:, :-2, 1:-1] + counts[:, 2:, 1:-1] + counts[:, 1:-1, :-2] + counts[:, 1:-1, 2:]
-    wrong = marked[:, 1:-1, 1:-1] & (beside != 1 + (answers == PATH))
-    wrong |= (answers != questions) & ((questions != FREE) | (answers != PATH))
-    return np.asarray(~wrong.any(axis=(1, 2)))
+    # A row and a column of no cells behind each maze: neighbours are as far apart everywhere in a flat array.
+    cells = np.pad(answers, ((0, 0), (0, 1), (0, 1)))
+    path, stride = (cells == PATH).reshape(-1), cells.shape[2]
+    marked = (path | ((cells == START) | (cells == GOAL)).reshape(-1)).view(np.uint8)
+    beside = np.zeros_like(marked)
+    for distance in (1, stride):
+        beside[distance:] += marked[:-distance]
+        beside[:-distance] += marked[distance:]
+    wrong = marked & (beside != 1 + path)
+    changed = (answers != questions) & ((questions != FREE) | (answers != PATH))
+    return np.asarray(~(wrong.reshape(cells.shape).any(axis=(1, 2)) | changed.any(axis=(1, 2))))
 
 
 def _row_bits(cells: NDArray[np.bool_]) -> NDArray[np.uint32]:
@@ -113,12 +121,20 @@ def _row_bits(cells: NDArray[np.bool_]) -> NDArray[np.uint32]:
     return np.ascontiguousarray(bits.T, dtype=np.uint32)
 
 
-def _along(reached: NDArray[np.uint32], cells: NDArray[np.uint32]) -> NDArray[np.uint32]:
-    """What can be reached in rows of open cells from those that are reached."""
-    reached = reached | (cells & ~(cells + reached))  # a sum carries to the end of each run of open cells
-    for shift in np.array((1, 2, 4, 8, 16), dtype=np.uint32):
-        reached = reached | (cells & (reached >> shift))
-        cells = cells & (cells >> shift)
+def _runs(cells: NDArray[np.uint32]) -> NDArray[np.uint32]:
+    """The open cells that 0, 1, 3, 7 and 15 open cells follow [5, H, N], of rows [H, N]."""
+    runs = [cells]
+    for shift in _SHIFTS[:-1]:
+        runs.append(runs[-1] & (runs[-1] >> shift))
+    return np.stack(runs)
+
+
+def _along(reached: NDArray[np.uint32], runs: NDArray[np.uint32]) -> NDArray[np.uint32]:
+    """What can be reached in rows [N] from the cells that are reached. runs [5, N]: of `_runs`."""
+    # A sum carries to the end of each run of open cells.
+    reached = reached | (runs[0] & ~(runs[0] + reached))
+    for shift, run in zip(_SHIFTS, runs, strict=True):
+        reached = reached | (run & (reached >> shift))
     return reached
 
 

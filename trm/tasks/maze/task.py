@@ -5,6 +5,7 @@ A grid is [H, W] of ASCII codes of `# SGo`; an answer marks a shortest path with
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from math import isqrt
@@ -41,6 +42,7 @@ CELLS = {
     PATH: (Cell("o", "path"), "\x1b[32m██\x1b[0m"),
 }  # each symbol's cell, and how a terminal shows it in colour, two columns wide
 OTHER, WRONG = (Cell("?", "free"), "  "), "\x1b[31m██\x1b[0m"
+_PLAIN = re.compile(r"[# SG\n]*")
 IN_QUESTIONS = np.isin(np.arange(256), (WALL, FREE, START, GOAL))  # by code
 FLAT = "#█ .SGEsge"  # the characters of mazes in one line
 SIDES = f"{LEAST}x{LEAST} to {MOST}x{MOST}, or to {MOST + 2}x{MOST + 2} with a closed outer wall"
@@ -145,7 +147,7 @@ class Maze(Task):
 
     def _is_plain(self, text: str) -> bool:
         """Whether a text is written in this project's symbols, with one S and one G."""
-        return not text.strip("# SG\n") and text.count("S") == text.count("G") == 1
+        return text.count("S") == text.count("G") == 1 and _PLAIN.fullmatch(text) is not None
 
     def is_certain(self, text: str) -> bool:
         return self._is_plain(text)
@@ -155,14 +157,15 @@ class Maze(Task):
         for (height, width), places in grouped(texts).items():
             if not LEAST <= min(height, width) <= max(height, width) <= MOST:
                 continue
-            known, grids = read_alike([texts[n] for n in places], height, width, written.QUESTION)
-            ends = [(grids == symbol) for symbol in (START, GOAL)]
-            for end in ends:
-                known &= end.sum(axis=(1, 2)) == 1
+            own = [texts[n] for n in places]
+            known, grids = read_alike(own, height, width, written.QUESTION)
+            known &= [text.count("S") == text.count("G") == 1 for text in own]
             labelled, labels = read_alike([answers[n] for n in places], height, width, ANSWER)
-            open_ones = known & ~(labelled & are_joined(grids, labels))
-            walls = grids[open_ones] == WALL
-            known[open_ones] = reachable(~walls, ends[0][open_ones], ends[1][open_ones])
+            joined = labelled.copy()
+            joined[labelled] = are_joined(grids[labelled], labels[labelled])
+            open_ones = known & ~joined
+            left = grids[open_ones]
+            known[open_ones] = reachable(left != WALL, left == START, left == GOAL)
             for number in np.flatnonzero(known).tolist():
                 label = (labels[number],) if labelled[number] else None
                 puzzles[places[number]] = Puzzle(self.name, (grids[number],), answers=label)
