@@ -21,6 +21,10 @@ from trm.tasks import Puzzle, Status, Verdict
 
 A, B, C = (np.full((2, 2), colour, np.uint8) for colour in (1, 2, 3))
 PUZZLE = Puzzle("arc", (A, A), demos=((A, B),), answers=(B, C))
+PUZZLE_TEXT = (
+    '{"train":[{"input":[[1,1],[1,1]],"output":[[2,2],[2,2]]}],'
+    '"test":[{"input":[[1,1],[1,1]]},{"input":[[1,1],[1,1]]}]}'
+)
 
 
 def answer(*candidates: tuple[Grid, ...], status: Status = Status.UNVERIFIED, **changes: Any) -> Answer:
@@ -146,3 +150,47 @@ def test_a_record_says_what_became_of_the_first_rollouts(tmp_path: Path) -> None
     assert [bare[key] for key in ("cold", "draft", "exact_match", "draft_answer", "answer", "label")] == [
         None
     ] * 6
+
+
+def test_a_record_has_a_value_for_each_of_its_names() -> None:
+    drafts = (CheckedDraft(Draft((B, B), "text", None, 3, 0.5, 2), Verdict(Status.UNSOLVED, ("one", "two"))),)
+    verdict = Verdict(Status.UNSOLVED, ("cell", "row"))
+    made = answer(
+        (B,), (C,), drafts=drafts, steps=3, restarts=5, confidence=0.25, source="llm", verdict=verdict
+    )
+    assert metrics.record(made, "llm", 10**9, 2e9) == {
+        "task": "arc", "id": "", "arm": "llm", "solved": False, "exact_match": True, "status": "unsolved",
+        "source": "llm", "confidence": 0.25, "steps": 3, "restarts": 5, "solved_at": None, "cold": None,
+        "draft": None,
+        "drafts": 1, "parse_failures": 0, "drafts_verified": 0, "llm_tokens": 3,
+        "seconds": {"llm": 0.5, "refine": made.seconds.refine},
+        "tflop": {"llm": pytest.approx(0.01), "refine": 0.006},
+        "difficulty": {"cells": "under 25"}, "question": PUZZLE_TEXT, "draft_answer": "2 2\n2 2\n\n2 2\n2 2",
+        "answer": [[B.tolist()], [C.tolist()]], "label": "2 2\n2 2\n\n3 3\n3 3", "candidates": [],
+        "violations": ["cell", "row"],
+    }  # fmt: skip
+
+
+def test_which_puzzles_each_arm_solves_alone() -> None:
+    rows = [record(name, arm, name in solved) for arm, solved in (("hybrid", "abc"), ("trm", "ab"), ("llm", "c"))
+            for name in "abcd"]  # fmt: skip
+    found = metrics.overlap(metrics.by_arm([*rows, record("z", "llm")])["sudoku"])
+    assert found == {
+        "n": 4,
+        "sets": [
+            {"arms": ["hybrid", "trm"], "puzzles": ["a", "b"]}, {"arms": ["hybrid", "llm"], "puzzles": ["c"]},
+            {"arms": [], "puzzles": ["d"]},
+        ],
+        "only_first": {
+            "hybrid": {"trm": 1, "llm": 2}, "trm": {"hybrid": 0, "llm": 2}, "llm": {"hybrid": 0, "trm": 1},
+        },
+    }  # fmt: skip
+    whole = metrics.results(rows, {})
+    assert list(whole) == ["tasks", "paired", "overlap", "breakdown", "environment"]
+    assert whole["overlap"] == {"sudoku": found}
+    assert whole["tasks"]["sudoku"]["trm"]["solved"] == 2
+    assert whole["tasks"]["sudoku"]["trm"]["ci95"] == pytest.approx([0.150, 0.850], abs=1e-3)
+    many = metrics.by_step([record(str(n), steps=70, solved_at=n) for n in (1, 2, 3, 33, 64, 65)])
+    assert {step: round(share * 6) for step, share in many.items()} == {
+        "1": 1, "2": 2, "4": 3, "8": 3, "16": 3, "32": 3, "64": 5, "70": 6,
+    }  # fmt: skip

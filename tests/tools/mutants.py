@@ -38,16 +38,17 @@ SOURCES = (
 )  # fmt: skip
 TESTS = (  # those that start no other process
     *(f"tests/trm/tasks/test_{name}.py" for name in
-      ("arc", "difficulty", "grid_text", "maze", "own_grid", "properties", "solvers", "sudoku", "tasks")),
+      ("arc", "difficulty", "forms_of_grids", "grid_text", "maze", "maze_text", "own_grid", "properties",
+       "same_seed", "solvers", "sudoku", "sudoku_text", "task_details", "tasks")),
     *(f"tests/trm/data/test_{name}.py" for name in
-      ("arc_files", "files", "generate", "line_files", "maze_forms", "other_programs", "other_rules", "pairs",
-       "parsing_properties", "reading_details", "reference_folders", "sudoku_forms", "sudoku_sizes")),
+      ("arc_files", "column_names", "files", "generate", "line_files", "maze_forms", "other_programs", "other_rules", "pairs",
+       "parsing_properties", "reading_details", "reference_folders", "sudoku_forms", "sudoku_sizes", "text_details")),
     *(f"tests/trm/inference/test_{name}.py" for name in ("library_inputs", "ranking", "selection", "verifier")),
     *(f"tests/hybrid/llm/test_{name}.py" for name in
-      ("parsing", "prompts", "prompts_of_sizes", "reply_formats")),
-    *(f"tests/hybrid/test_{name}.py" for name in ("answer_files", "check_forms", "inputs", "pipeline", "scores")),
+      ("parsing", "prompts", "prompts_of_sizes", "reply_details", "reply_formats")),
+    *(f"tests/hybrid/test_{name}.py" for name in ("answer_files", "check_forms", "inputs", "pipeline", "scores", "submission_forms")),
     *(f"tests/eval/test_{name}.py" for name in ("arms", "metrics", "quality", "recorded", "report")),
-    "tests/trm/evaluation/test_records.py", "tests/test_hostile_input.py",
+    "tests/trm/evaluation/test_figures.py", "tests/trm/evaluation/test_records.py", "tests/test_hostile_input.py",
 )  # fmt: skip
 MORE_SECONDS = 3.0  # of tests that run the file and not the line
 OTHER: dict[type[ast.AST], type[ast.AST]] = {

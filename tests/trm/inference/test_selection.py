@@ -12,11 +12,23 @@ from arc_expert import TASK, arc_refiner
 from doubles import Scripted
 
 from hybrid.pipeline import Pipeline
+from trm.adaptation.calibration import Calibration
 from trm.grid import Grid, Grids, PuzzleError
 from trm.inference.config import SearchConfig
 from trm.inference.proposals import CheckedDraft, Draft
 from trm.inference.rollouts import Attempt
-from trm.inference.selection import Selection, pool_candidates, select_answer, tally
+from trm.inference.selection import (
+    Selection,
+    distinct_grids,
+    pool_candidates,
+    rank_attempts,
+    same_grids,
+    select_answer,
+    smoothed_vote_share,
+    tally,
+    verified_answers,
+    vote_confidence,
+)
 from trm.tasks import get
 
 ARC = get("arc")
@@ -161,3 +173,54 @@ def test_where_rules_decide_a_verified_draft_beats_an_unverified_attempt() -> No
         "refiner+draft",
         0.3,
     )
+
+
+def test_everything_of_an_answer_that_rules_decided() -> None:
+    puzzle, task = doubles.sudoku(), get("sudoku")
+    right, wrong = doubles.right(puzzle), doubles.wrong(puzzle)
+
+    def attempt_at(grids: Grids, source: str, confidence: float) -> Attempt:
+        return Attempt(source, grids, confidence, task.check(puzzle, grids), 1)
+
+    blank = (puzzle.grid * 0,)
+    checked = [CheckedDraft.of(task, puzzle, Draft(grids)) for grids in (wrong, blank, None)]
+    newest = select_answer(task, puzzle, [], checked)
+    assert (newest.source, newest.confidence, newest.alternatives) == ("llm", None, ())
+    assert newest.grids is blank
+    none = select_answer(task, puzzle, [], checked[2:])
+    assert (none.grids, none.source, none.verdict.violations) == (None, "llm", checked[2].faults)
+    assert select_answer(task, puzzle, []).verdict.violations == ("no answer",)
+    ranked = rank_attempts(
+        [attempt_at(wrong, "refiner", 0.1), attempt_at(right, "refiner+draft", 0.2),
+         attempt_at(wrong, "refiner", 0.9),
+         attempt_at(right, "refiner", 0.3), attempt_at(right, "refiner+draft", 0.8)]
+    )  # fmt: skip
+    assert [one.confidence for one in ranked] == [0.3, 0.2, 0.8, 0.9, 0.1]
+    assert len(verified_answers(ranked, checked)) == 1
+    assert verified_answers(ranked[3:], checked) == []
+    assert [smoothed_vote_share(*votes) for votes in ((0, 0), (1, 1), (3, 8))] == [
+        0.5,
+        pytest.approx(2 / 3),
+        0.4,
+    ]
+    assert same_grids(None, None)
+    assert not same_grids(right, None)
+    assert not same_grids(None, right)
+    assert not same_grids(right, (*right, *right))
+    assert not same_grids(right, wrong)
+    assert distinct_grids([right, wrong, right]) == [right, wrong]
+
+
+def test_the_confidence_of_votes_is_that_of_the_least_certain_input() -> None:
+    attempts = [
+        attempt("refiner", 0.9, A, A),
+        attempt("refiner", 0.8, A, B),
+        attempt("refiner+draft", 0.95, A, A),
+    ]
+    cold = attempts[:2]
+    assert vote_confidence(attempts, cold, (A, A)) == pytest.approx(0.9 * 3 / 5)
+    assert vote_confidence(attempts, cold, (A, B)) == pytest.approx(0.8 * 2 / 5)
+    assert vote_confidence(attempts, attempts, (A, A)) == pytest.approx(0.95 * 3 / 5)
+    assert vote_confidence(attempts, cold, (C, A)) is None
+    calibration = Calibration(2.0, 0.5)
+    assert vote_confidence(attempts, cold, (A, B), calibration) == pytest.approx(calibration(0.8 * 2 / 5))
