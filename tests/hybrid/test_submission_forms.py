@@ -26,7 +26,7 @@ def write(path: Path, content: Any) -> Path:
 
 def test_answers_of_json_lines_are_a_submission(tmp_path: Path) -> None:
     twice = {"attempt_1": [[4]], "attempt_2": [[4]]}
-    others = ["", "{", "[]", '{"id": "b"}', '{"answer": []}', '{"id": "c", "answer": "123"}', 
+    others = ["", "{", "[]", '{"id": "b"}', '{"answer": []}', '{"id": "c", "answer": "123"}',
               '{"id": "d", "answer": [[]]}',
               '{"id": "e", "answer": [[1]]}', '{"id": 7, "answer": []}']  # fmt: skip
     path = write(tmp_path / "a.jsonl", "\n".join([LINE, *others]))

@@ -41,12 +41,14 @@ TESTS = (  # those that start no other process
       ("arc", "difficulty", "forms_of_grids", "grid_text", "maze", "maze_text", "own_grid", "properties",
        "same_seed", "solvers", "sudoku", "sudoku_text", "task_details", "tasks")),
     *(f"tests/trm/data/test_{name}.py" for name in
-      ("arc_files", "column_names", "files", "generate", "line_files", "maze_forms", "other_programs", "other_rules", "pairs",
-       "parsing_properties", "reading_details", "reference_folders", "sudoku_forms", "sudoku_sizes", "text_details")),
+      ("arc_files", "column_names", "files", "generate", "line_files", "maze_forms", "other_programs",
+       "other_rules", "pairs", "parsing_properties", "reading_details", "reference_folders", "sudoku_forms",
+       "sudoku_sizes", "text_details")),
     *(f"tests/trm/inference/test_{name}.py" for name in ("library_inputs", "ranking", "selection", "verifier")),
     *(f"tests/hybrid/llm/test_{name}.py" for name in
       ("parsing", "prompts", "prompts_of_sizes", "reply_details", "reply_formats")),
-    *(f"tests/hybrid/test_{name}.py" for name in ("answer_files", "check_forms", "inputs", "pipeline", "scores", "submission_forms")),
+    *(f"tests/hybrid/test_{name}.py" for name in
+      ("answer_files", "check_forms", "inputs", "pipeline", "scores", "submission_forms")),
     *(f"tests/eval/test_{name}.py" for name in ("arms", "metrics", "quality", "recorded", "report")),
     "tests/trm/evaluation/test_figures.py", "tests/trm/evaluation/test_records.py", "tests/test_hostile_input.py",
 )  # fmt: skip
@@ -73,7 +75,7 @@ def changes(node: ast.AST) -> Iterator[Change]:
         yield node, "test", ast.UnaryOp(ast.Not(), node.test)
     elif isinstance(node, ast.comprehension) and node.ifs:
         yield node, "ifs", [ast.UnaryOp(ast.Not(), node.ifs[0]), *node.ifs[1:]]
-    elif isinstance(node, ast.Return) and node.value is not None:
+    elif isinstance(node, ast.Return) and not (node.value is None or _is_none(node.value)):
         yield node, "value", ast.Constant(None)
     elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
         yield node, "value", ast.Constant(...)
@@ -89,6 +91,10 @@ def changes(node: ast.AST) -> Iterator[Change]:
             for part in parts:
                 if isinstance(part, ast.AST):
                     yield from changes(part)
+
+
+def _is_none(node: ast.expr) -> bool:
+    return isinstance(node, ast.Constant) and node.value is None
 
 
 def mutate(source: str, number: int) -> tuple[str, int, int, str]:
