@@ -59,10 +59,14 @@ def _bounded(puzzle: Puzzle) -> Puzzle:
     return replace(puzzle, answers=None)
 
 
+class UnknownTaskError(PuzzleError):
+    """A task that a request names, and that there is not."""
+
+
 def known_task(name: str | None, refiner: Refiner | None) -> str | None:
     """The task of a request: one that there is, or the one of the refiner's own that the name means. None detects it.
 
-    A request cannot make up a task, such as a grid of other symbols: each would be kept. Raises PuzzleError.
+    A request cannot make up a task, such as a grid of other symbols: each would be kept. Raises UnknownTaskError.
     """
     own = refiner.tasks if refiner is not None else ()
     known = dict.fromkeys([*tasks.names(), *SIZES, *own])
@@ -70,5 +74,5 @@ def known_task(name: str | None, refiner: Refiner | None) -> str | None:
         return name
     meant = [task for task in own if f"{task}:".startswith(f"{name}:")]
     if len(meant) != 1:
-        raise PuzzleError(f"unknown task {shorten(name)}, expected one of {', '.join(known)}")
+        raise UnknownTaskError(f"unknown task {shorten(name)}, expected one of {', '.join(known)}")
     return meant[0]

@@ -21,7 +21,7 @@ from hybrid.serve.inbox import Inbox, events, last_events
 from hybrid.serve.jobs import Call, Emit, Job, Work
 from hybrid.serve.messages import find_puzzle
 from hybrid.serve.metrics import Metrics
-from hybrid.serve.reading import known_task, read_puzzle, read_puzzles
+from hybrid.serve.reading import UnknownTaskError, known_task, read_puzzle, read_puzzles
 from hybrid.serve.schemas import MOST_READ, ChatRequest, PuzzleIn, ReadRequest, ScoreRequest, SolveRequest
 from hybrid.serve.worker import Worker
 from hybrid.solving import NOBODY
@@ -64,7 +64,7 @@ class Service:
         model = self.catalogue.model(body.llm, body.refiner)
         read = await run_in_threadpool(_read_all, body.items(), model)
         if body.question is not None and isinstance(read[0], PuzzleError):
-            raise RequestError(422, str(read[0]), "bad_puzzle", "question")
+            raise _refused(read[0])
         if body.stream:
             return self._stream(model, body, read)
         make = [partial(self._job, model, p, body.config(), body) for p in read if isinstance(p, Puzzle)]
@@ -93,8 +93,8 @@ class Service:
         """The reply of `/v1/read`. Raises RequestError where there is no puzzle at all."""
         try:
             task = known_task(body.task, self.catalogue.model().pipeline.refiner)
-        except PuzzleError as error:
-            raise RequestError(422, str(error), "bad_puzzle", "task") from None
+        except UnknownTaskError as error:
+            raise _refused(error) from None
         found = read_puzzles(body.text, task, body.name)
         if task is None and not any(isinstance(puzzle, Puzzle) for puzzle in found):
             with suppress(PuzzleError):
@@ -161,7 +161,7 @@ class Service:
             _read_all, [PuzzleIn(question=body.question, task=body.task)], model
         )
         if isinstance(puzzle, PuzzleError):
-            raise RequestError(422, str(puzzle), "bad_puzzle", "question")
+            raise _refused(puzzle)
         try:
             candidates = await run_in_threadpool(lambda: [as_draft(puzzle, text) for text in body.candidates])
         except PuzzleError as error:
@@ -237,6 +237,11 @@ class Service:
     def count(self, event: Event) -> None:
         if event.name == "answer" and "scores" not in event.data:
             self.metrics.answered(event.data.get("record", event.data))
+
+
+def _refused(error: PuzzleError) -> RequestError:
+    param = "task" if isinstance(error, UnknownTaskError) else "question"
+    return RequestError(422, str(error), "bad_puzzle", param)
 
 
 def _names(items: Sequence[PuzzleIn]) -> list[str]:

@@ -296,6 +296,7 @@ def test_a_wrong_value_is_quoted_with_what_was_expected(client: TestClient) -> N
         "puzzles.0.task: 3, expected text",
     )
     assert refused({"question": "1", "steps": "\ud800"}) == ("steps", 'steps: "\\ud800", expected an integer')
+    assert refused({"question": "1", "task": "chess"})[0] == "task"
     assert "'x y'" in refused({"question": "1", "x y": 1})[1]
     assert refused([]) == (None, "the body: [], expected an object")
     assert refused({"question": "1", "steps": 0}) == ("steps", "steps: 0, expected at least 1")
