@@ -186,7 +186,7 @@ def chosen(lines: dict[str, Any], name: str, first: int, last: int, limit: float
     quickest = sorted(seconds, key=seconds.__getitem__)
     ran: dict[str, list[str]] = lines["tests"].get(name, {})  # the tests of each line
     of_line = {test for line, some in ran.items() if first <= int(line) <= last for test in some}
-    of_file = {test for some in ran.values() for test in some}
+    of_file = {test for some in ran.values() for test in some} or set(seconds)  # all that import it
     tests, total = list[str](), 0.0
     for group in (of_line, of_file - of_line):
         for test in quickest:

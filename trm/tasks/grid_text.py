@@ -113,7 +113,7 @@ def cell_text(value: object) -> str:
     """A cell of a list or a table as text: a whole number without its point, a space for what is missing."""
     if isinstance(value, bool):
         return str(int(value))
-    text = str(value).strip() if isinstance(value, str | float) else str(value)
+    text = str(value).strip()
     if text.lower() in _NO_VALUE:
         return " "
     return _WHOLE.sub(r"\1", text) if isinstance(value, str | float) and len(text) > 1 else text

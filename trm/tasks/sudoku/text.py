@@ -22,7 +22,6 @@ LETTERS = "ABCDEFGHIJKLMNOPabcdefghijklmnop"  # above 9 in larger Sudokus
 BLANKS = "._0"  # blanks that may stand beside each other
 # Each of these is a blank where it is the only symbol that is no digit.
 OTHER_BLANKS = "*-xX?,·•□◻☐⬜⬛#~ "
-_PLAIN = "0123456789" + BLANKS
 _DIGITS = {**dict.fromkeys(BLANKS, 0), **{str(digit): digit for digit in range(1, 10)}}
 _CODES = bytes(_DIGITS.get(chr(code), 0) for code in range(256))  # the digit of each ASCII code
 _BLANK_FLAT = re.compile(r"[0-9._]+|[1-9 ]+|[1-9,]+|[1-9-]+|[1-9*]+|[1-9?]+|[1-9xX]+|[1-9·•□◻☐~#]+", re.ASCII)
@@ -35,6 +34,11 @@ _EXPECTED = "expected 4x4, 6x6, 9x9 or 16x16"
 Rows = list[list[str]]  # cells as text: a digit, a blank, or candidates
 
 
+def _known(side: int) -> str:
+    """The symbols of a grid of this side, and its plain blanks."""
+    return BLANKS + "123456789"[:side] + (LETTERS if side > SIDE else "")
+
+
 def read_grid(text: str) -> Grid:
     """A grid [side, side], 0 for a blank, from any form. Raises GridParseError."""
     return read(text)[0]
@@ -42,7 +46,7 @@ def read_grid(text: str) -> Grid:
 
 def read_plain(texts: Sequence[str], side: int = SIDE) -> tuple[NDArray[np.intp], NDArray[np.uint8]]:
     """Which of the texts are side² digits and plain blanks, perhaps in lines [n], and their cells [n, side²]."""
-    area, known = side * side, BLANKS + "123456789"[:side]
+    area, known = side * side, _known(side)
     ends = "\n" * (side - 1)
     texts = [text.replace("\n", "") if text[side :: side + 1] == ends else text for text in texts]
     places = [n for n, text in enumerate(texts) if len(text) == area and not text.strip(known)]
@@ -55,7 +59,7 @@ def read_plain(texts: Sequence[str], side: int = SIDE) -> tuple[NDArray[np.intp]
 def read(text: str) -> tuple[Grid, tuple[str, ...]]:
     """The grid [side, side], and what a person should know of how it was read. Raises GridParseError."""
     side = {16: 4, 36: 6, 81: 9}.get(len(text), 0)
-    if side and not text.strip(_PLAIN[: side + 1] + BLANKS):  # a short cut: files hold millions in this form
+    if side and not text.strip(_known(side)):  # a short cut: files hold millions in this form
         codes = bytearray(text.encode().translate(_CODES))
         return np.frombuffer(codes, dtype=np.uint8).reshape(side, side), ()
     rows = _rows(plain(text))
@@ -260,7 +264,7 @@ def in_line(line: str, side: int = SIDE) -> tuple[str, str | None] | None:
 
 
 def _other_in_line(line: str, side: int) -> tuple[str, str | None] | None:
-    known = _PLAIN[: side + 1] + BLANKS if side < SIDE else _PLAIN + LETTERS
+    known = _known(side)
     split = (field for field in _FIELDS.split(plain(line)) if len(field) == side * side)
     whole = [field for field in split if not field.strip(known) or len(set(field) - set(known)) == 1]
     return (whole[0], whole[1] if len(whole) == 2 else None) if 0 < len(whole) < 3 else None
