@@ -227,3 +227,21 @@ def test_an_item_says_by_itself_what_most_are() -> None:
         True,
         (),
     )
+
+
+@pytest.mark.parametrize("name", ["x,y", "xax;bax", "\ufeffxa,yx"])
+def test_a_header_of_other_names_is_shown_whole(name: str, tmp_path: Path) -> None:
+    shown = ", ".join(name.strip("\ufeff").replace(";", ",").split(","))
+    assert f"columns {shown};" in error(tmp_path, f"{name}\n1,2\n3,4\n", "f.csv")
+
+
+def test_a_column_that_names_the_task_is_no_further_one() -> None:
+    puzzle = one(f"task,puzzle,of\nsudoku,{LINE},x\n")
+    assert (puzzle.task, puzzle.meta) == ("sudoku", {"of": "x"})
+
+
+@pytest.mark.parametrize(("digits", "known"), [(41, True), (40, False)])
+def test_a_number_in_json_is_a_sudoku_from_a_size_on(digits: int, known: bool, tmp_path: Path) -> None:
+    record = f'{{"puzzle": {ANSWERS[0][81 - digits :]}, "solution": {ANSWERS[0]}}}\n'
+    (item,) = read(tmp_path, record, "f.jsonl")
+    assert isinstance(item, Puzzle) is known

@@ -187,6 +187,7 @@ def test_only_whole_tasks_of_a_kind_are_plain(tmp_path: Path) -> None:
     ends = ((1, 1), (5, 5), 0)
     path = tmp_path / "m.txt"
     path.write_text(TEXT.replace("S", " ").replace("G", " ") + "\n\n" + TEXT)
+    assert [int(p.grid[3, 3]) for p in strict(load(path, "maze", ((1, 1), (3, 3), 0)))] == [ord("G")] * 2
     for one in (
         strict(load(path, "maze", ends))
         + strict(load(path, None, ends))
