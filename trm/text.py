@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import tomllib
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -22,7 +23,9 @@ def parse_json(text: str | bytes, unique_keys: bool = False) -> Any:
 
     unique_keys: whether an object with a key twice, of which JSON keeps the last, is an error too.
     """
-    return _bounded(partial(json.loads, object_pairs_hook=_unique) if unique_keys else json.loads, text)
+    opening = ("[", "{") if isinstance(text, str) else (b"[", b"{")
+    most = sum(map(text.count, opening))  # type: ignore[arg-type]
+    return _bounded(partial(json.loads, object_pairs_hook=_unique) if unique_keys else json.loads, text, most)
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -40,7 +43,8 @@ def parse_toml(text: str) -> dict[str, Any]:
     return tables
 
 
-def _bounded(parse: Callable[[Any], Any], text: str | bytes) -> Any:
+def _bounded(parse: Callable[[Any], Any], text: str | bytes, most: float = math.inf) -> Any:
+    """most: lists and tables that the text can have; when all are found, what is in them is not looked at."""
     too_deep = ValueError(f"nested more than {DEEPEST} deep")
     try:
         value = parse(text)
@@ -48,6 +52,8 @@ def _bounded(parse: Callable[[Any], Any], text: str | bytes) -> Any:
         raise too_deep from None
     level: list[Iterable[Any]] = [[value]]
     for _ in range(DEEPEST + 1):  # a loop, since what recurses would fail where the parser did not
+        if most <= 0:
+            return value
         level = [
             inner.values() if type(inner) is dict else inner
             for outer in level
@@ -57,6 +63,7 @@ def _bounded(parse: Callable[[Any], Any], text: str | bytes) -> Any:
         ]
         if not level:
             return value
+        most -= len(level)
     raise too_deep
 
 

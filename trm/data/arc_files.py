@@ -43,7 +43,7 @@ def solutions_of(path: Path) -> Path:
 
 def is_task(data: object) -> bool:
     """Whether a JSON value is one task: lists of pairs under `train` or `test`, or a single list of pairs."""
-    if isinstance(data, Mapping):
+    if isinstance(data, (dict, Mapping)):  # a dictionary is told faster
         parts = [data[key] for key in ("train", "test") if key in data]
         return bool(parts) and not any(map(_holds_whole_tasks, parts))
     return isinstance(data, list) and bool(data) and all(_is_pair(pair) for pair in data)
@@ -51,11 +51,11 @@ def is_task(data: object) -> bool:
 
 def _holds_whole_tasks(part: object) -> bool:
     """Whether what stands under `train` is a part of a data set, tasks by id or in a list, and no list of pairs."""
-    return isinstance(part, Mapping) or (isinstance(part, list) and any(map(is_task, part)))
+    return isinstance(part, (dict, Mapping)) or (isinstance(part, list) and any(map(is_task, part)))
 
 
 def _is_pair(pair: object) -> bool:
-    return isinstance(pair, Mapping) and {"input", "output"} <= pair.keys()
+    return isinstance(pair, (dict, Mapping)) and "input" in pair and "output" in pair
 
 
 def renamed(data: Any) -> Any:

@@ -152,8 +152,14 @@ def is_strict(lines: list[str], delimiter: str = ",") -> bool:
 def read_jsonl(lines: Iterable[str], where: str, stem: str) -> Items:
     """A record or an ARC task on every line. lines: without their line ends."""
     numbered = ((n, line) for n, line in enumerate(lines, 1) if line.strip())
-    records = ((n, record) for n, line in numbered for record in arc_files.split(_parsed(line)))
+    records = ((n, record) for n, line in numbered for record in _split_up(_parsed(line)))
     return read_records(records, where, stem, "line")
+
+
+def _split_up(record: Any) -> list[Any]:
+    """What `arc_files.split` gives, told quickly where the question is text."""
+    columns = columns_of(tuple(record)) if isinstance(record, dict) else None
+    return [record] if columns and isinstance(record.get(columns.question), str) else arc_files.split(record)
 
 
 def _parsed(text: str) -> Any:
@@ -205,9 +211,9 @@ def read_records(numbered: Iterable[tuple[int, Any]], where: str, stem: str, uni
         if isinstance(question, int) and question > LEAST_NUMBER:
             question = str(question)
         own = fields.get(columns.id)
-        name = str(own) if _scalar(own) and str(own) not in ids else f"{stem}:{row}"
-        ids.add(name)
-        if not isinstance(question, str | dict | list) or question in ("", []):
+        if not (_scalar(own) and ids.add(name := str(own))):
+            ids.add(name := f"{stem}:{row}")
+        if not isinstance(question, (str, dict, list)) or question in ("", []):
             found = "" if columns.question or not fields else f" among {shorten(', '.join(map(str, fields)))}"
             yield PuzzleError(f"{place}: no question{found}, expected text under that name")
             continue
@@ -316,6 +322,6 @@ def _number(value: str | int | float) -> str | int | float:
 
 def _text(value: Any) -> str | None:
     """An answer as text: that of an ARC task may be JSON in the record."""
-    if isinstance(value, str | int) and not isinstance(value, bool):
+    if isinstance(value, (str, int)) and not isinstance(value, bool):
         return str(value) or None
     return json.dumps(value) if isinstance(value, (dict, list)) else None
