@@ -61,6 +61,11 @@ def test_mcnemars_test_is_that_of_a_coin(one: str, other: str, expected: tuple[f
     assert list(found.values()) == pytest.approx(expected)
 
 
+def test_lists_of_different_lengths_are_not_paired() -> None:
+    with pytest.raises(ValueError, match="argument 2"):
+        statistics.mcnemar([True], [True, False])
+
+
 # -- a summary -----------------------------------------------------------------------------------------------
 def candidate(
     votes: int, of: tuple[int, int], score: float, confidence: float, right: bool
@@ -88,7 +93,7 @@ RECORDS = [
             [candidate(3, (1, 2), 0.2, 0.6, right=False), candidate(1, (1, 0), 0.7, 0.9, right=True)],
             [candidate(4, (2, 2), 0.5, 0.8, right=True)],
         ],
-        last=[True, False], pass_1=[False, True], pass_2=[True, True], oracle=[True, True],
+        last=[True, True], pass_1=[False, True], pass_2=[True, True], oracle=[True, True],
     ),
     record(
         60, 0.5,
@@ -116,7 +121,7 @@ def test_a_summary_counts_inputs_and_tasks() -> None:
         "pass_2_alone": (2 / 3 + 2 / 3) / 2, "tasks_alone": (0.5 + 0.5) / 2,
     }  # fmt: skip
     assert {name: found[name] for name in expected} == pytest.approx(expected)
-    assert found["by_step"] == pytest.approx({"1": 0.0, "2": 1 / 3})
+    assert found["by_step"] == pytest.approx({"1": 0.0, "2": 2 / 3})
     assert found["calibration"]["steps"] == 60
     assert found["calibration"]["slope"] > 0
 
@@ -132,6 +137,13 @@ def test_the_confidence_of_first_attempts_is_smoothed_and_calibrated_where_that_
     assert reported == pytest.approx([calibration(raw[0]), calibration(raw[1]), raw[2]])
     assert records.summary(RECORDS, calibration)["brier"] == pytest.approx(
         np.mean((np.array(reported) - right) ** 2)
+    )
+
+
+def test_halting_and_cells_are_those_of_the_one_view() -> None:
+    found = records.summary(RECORDS)
+    assert (found["halt_accuracy"], found["mean_steps"], found["cells"]) == pytest.approx(
+        (1 / 3, 4 / 3, 7 / 12)
     )
 
 

@@ -146,3 +146,32 @@ def test_a_ragged_prediction_becomes_its_largest_rectangle() -> None:
     decoded = ARC.decode(ARC.samples()[0], canvas.reshape(-1))
     assert decoded.tolist() == [[3, 3]] * 4
     assert ARC.decode(ARC.samples()[0], np.zeros(900, dtype=np.int64)).tolist() == [[0]]
+
+
+@pytest.mark.parametrize("key", ["input", "output"])
+@pytest.mark.parametrize("large", [[[0] * 31], [[0]] * 31, ["0" * 31]])
+def test_a_demonstration_with_a_grid_that_is_too_large_is_left_out(key: str, large: list[object]) -> None:
+    pair = {"input": [[1]], "output": [[2]]}
+    question = {"train": [{**pair, key: large}, pair], "test": [pair]}
+    puzzle = ARC.read(question)
+    assert len(puzzle.demos) == 1
+    (note,) = puzzle.notes
+    assert "train pair 1 " in note
+    with pytest.raises(GridParseError, match="every train pair"):
+        ARC.read({**question, "train": question["train"][:1]})
+    with pytest.raises(GridParseError, match=f"test pair 1, {key}"):
+        ARC.read({"train": [pair], "test": question["train"][:1]})
+    assert len(ARC.read({**question, "train": [{**pair, key: [[0] * 30] * 30}, pair]}).demos) == 2
+    with pytest.raises(GridParseError, match=f"train pair 1, {key}: row 2: 31 cells"):
+        ARC.read({**question, "train": [{**pair, key: [[0], [0] * 31]}, pair]})
+
+
+def test_of_a_list_of_pairs_the_last_is_the_test() -> None:
+    pairs = [{"input": [[n]], "output": [[n + 1]]} for n in range(3)]
+    puzzle = ARC.read(pairs)
+    assert [before.tolist() for before, _ in puzzle.demos] == [[[0]], [[1]]]
+    assert puzzle.grid.tolist() == [[2]]
+    assert puzzle.answers is not None
+    assert "3 pairs" in puzzle.notes[0]
+    with pytest.raises(GridParseError, match="one pair"):
+        ARC.read(pairs[:1])
