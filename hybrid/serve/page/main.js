@@ -145,7 +145,7 @@ function listChoices(task, chosen) {
 // What a puzzle without an id of its own is called: by what it was read from, and its place there.
 function shownName(id, source, place) {
   if (id !== source && !id.startsWith(`${source}:`)) return id;
-  return ({ link: "From the link", text: "From the text" }[source] ?? source) + place;
+  return source.replace(/^the (link|text)$/, "From $&") + place;
 }
 
 function choose(item) {
@@ -159,7 +159,7 @@ function showSamples(task) {
 }
 
 const readFile = async (file) => readText(await file.text(), file.name.slice(-100), null);
-const readLink = ({ task, question }) => readText(question, "link", task);
+const readLink = ({ task, question }) => readText(question, "the link", task);
 
 function problem(words) {
   $("problem").hidden = !words;
@@ -209,8 +209,9 @@ function busy() {
   allowSolve();
   $("solve").textContent = now ? "Solving" : "Solve";
   $("stop").hidden = !now;
-  if (now) $("stop").focus();
-  else if (document.activeElement === $("stop") || document.activeElement === document.body) $("solve").focus();
+  const still = { preventScroll: true }; // the solution is looked at
+  if (now) $("stop").focus(still);
+  else if (document.activeElement === $("stop") || document.activeElement === document.body) $("solve").focus(still);
 }
 
 function askToken(then) {
@@ -264,7 +265,7 @@ async function load() {
 editor = new Editor(() => { $("text").value = shown(puzzle); }, showSamples);
 $("text").addEventListener("input", () => {
   const task = document.querySelector("#tasks input:checked")?.value;
-  readText($("text").value, "text", task in TASKS ? null : task, true);
+  readText($("text").value, "the text", task in TASKS ? null : task, true);
 });
 $("open").addEventListener("click", () => $("file").click());
 $("file").addEventListener("change", (event) => {
@@ -278,14 +279,14 @@ for (const name of ["dragover", "dragleave", "drop"]) {
     if (name !== "drop") return;
     const text = event.dataTransfer.getData("text");
     if (event.dataTransfer.files[0]) readFile(event.dataTransfer.files[0]);
-    else if (text) readText(text, "text", null);
+    else if (text) readText(text, "the text", null);
   });
 }
 document.addEventListener("paste", (event) => {
   const text = event.clipboardData.getData("text");
   if (event.target.closest?.("textarea, input") || !text.trim()) return;
   event.preventDefault();
-  readText(text, "text", null);
+  readText(text, "the text", null);
 });
 $("solve").addEventListener("click", start);
 $("stop").addEventListener("click", () => running?.abort());

@@ -121,7 +121,8 @@ export class Run {
     const { record } = data;
     // The lanes show the attempts that gave the answer.
     for (const [index, attempt] of data.attempts.entries()) {
-      if (attempt.status === "verified" && this.attempts.has(index + 1)) {
+      const gave = attempt.status === "verified" || String(attempt.grids) === String(data.grids);
+      if (gave && this.attempts.has(index + 1)) {
         const source = this.attempts.get(index + 1).source;
         if (!this.settled?.[source]) this.shown[source] = index + 1;
         this.settled = { ...this.settled, [source]: true };

@@ -249,7 +249,7 @@ def test_files_and_text_are_read(page: Page, address: str, tmp_path: Path) -> No
     expect(cells).to_have_count(16)
     expect(options).to_have_text(["From the text"])
     page.evaluate(PASTE, "no puzzle")
-    expect(page.get_by_role("alert")).to_contain_text("no puzzle")
+    expect(page.get_by_role("alert")).to_contain_text("the text: ")
     expect(cells).to_have_count(0)
     expect(page.locator("#solve")).to_be_disabled()
     page.get_by_label("The puzzle as text").fill(doubles.SUDOKU)
@@ -279,6 +279,34 @@ def test_it_fits_phones_and_desktops(page: Page, address: str) -> None:
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
         shades.add(page.evaluate("getComputedStyle(document.body).backgroundColor"))
     assert len(shades) == 2
+
+
+def test_whoever_presses_solve_sees_the_verdict(page: Page, address: str) -> None:
+    for width, height in ((1280, 720), (360, 740)):
+        page.set_viewport_size({"width": width, "height": height})
+        page.goto("about:blank")
+        page.goto(link(address, "sudoku", doubles.SUDOKU))
+        expect(page.locator("#solve")).to_be_in_viewport()
+        page.get_by_role("button", name="Solve").click()
+        expect(page.locator("#verdict")).to_contain_text("Verified")
+        expect(page.locator("#verdict")).to_be_in_viewport()
+
+
+def test_the_grid_of_an_unsolved_puzzle_is_the_answer_that_the_verdict_is_about(
+    page: Page, address: str
+) -> None:
+    page.goto(link(address, "sudoku", doubles.SUDOKU))
+    page.get_by_label("Proposer").select_option("none")
+    page.get_by_label("Refiner").select_option("tiny")
+    page.get_by_role("spinbutton", name="Steps").fill("1")
+    page.get_by_role("spinbutton", name="Restarts").fill("3")
+    with page.expect_response("**/v1/solve") as response:
+        page.get_by_role("button", name="Solve").click()
+    expect(page.locator("#verdict")).to_contain_text("Not solved")
+    answer = next(line for line in response.value.text().splitlines() if '"record"' in line)
+    assert digits(page, "Cold start") == json.loads(answer.removeprefix("data: "))["record"][
+        "answer"
+    ].replace(".", "")
 
 
 def test_a_token_is_asked_for(browser: Browser) -> None:
