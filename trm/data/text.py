@@ -6,6 +6,7 @@ import codecs
 import re
 from collections.abc import Iterator
 from contextlib import suppress
+from itertools import takewhile
 
 from trm.data.items import Item, Items
 from trm.data.variants import OtherRulesError, named_rule
@@ -31,6 +32,9 @@ _MARKED = (  # in this order: a mark of UTF-32 begins as one of UTF-16 does
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
+# What people write above a grid or before it, such as `4x4:` or `Sudoku 6x6:`.
+_SIZE = re.compile(r"[ \t]*(?:[A-Za-z]+[ \t]+){0,5}(\d\d?) ?[x×] ?(\d\d?)[ \t]*(?::[ \t]?|$)")
+MOST_BELOW = 100  # lines in which a grid below its size ends
 _NUMBERS = re.compile(r"\s*(\d{1,3})(?:\s*[x×,;\s]\s*(\d{1,3}))?\s*")
 
 
@@ -113,6 +117,14 @@ def _pieces(lines: list[str], task: Task | None, markup: bool) -> list[Piece]:
             pieces.append((number, *pair))
             groups.append([[]])
             listed = True
+        elif (
+            titled
+            and not (markup or word)
+            and (size := _SIZE.match(line))
+            and _is_followed(size, lines[number : number + MOST_BELOW], in_lines)
+        ):
+            rest = line[size.end() :]
+            groups.append([[(number, rest)] if rest.strip() else []])
         elif markup or (titled and _is_title(lines, number - 1)):
             groups.append([[]])
             variant = variant or (word and f"title {shorten(line.strip())} says {word!r}")
@@ -125,6 +137,21 @@ def _pieces(lines: list[str], task: Task | None, markup: bool) -> list[Piece]:
     if variant and pieces:
         pieces = [(pieces[0][0], OtherRulesError(variant), None)]
     return sorted(pieces, key=lambda piece: piece[0])
+
+
+def _is_followed(size: re.Match[str], below: list[str], tasks: list[Task]) -> bool:
+    """Whether a grid of the size that begins a line stands behind it, on the next line, or in the lines below."""
+    height, width = int(size[1]), int(size[2])
+    behind = size.string[size.end() :]
+    lines = [behind if behind.strip() else "", *takewhile(lambda line: not _SIZE.match(line), below)]
+    text = "\n".join(lines).strip("\n")
+    bands = "\n".join([line for line in lines if line][:height])  # empty lines may part them
+    for grid in (text.partition("\n")[0], text.partition("\n\n")[0], bands):
+        for task in tasks:
+            with suppress(PuzzleError):
+                if task.parse(grid).grid.shape == (height, width):
+                    return True
+    return False
 
 
 def _is_title(lines: list[str], at: int) -> bool:
@@ -189,7 +216,7 @@ def _parts(kind: Task | None, run: list[Block]) -> Iterator[tuple[int, str, None
 
 def with_newlines(text: str) -> str:
     """The text with one kind of line end."""
-    return text.replace("\r\n", "\n").replace("\r", "\n")
+    return text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text
 
 
 def decode(data: bytes, where: str) -> str:

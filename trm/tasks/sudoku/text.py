@@ -211,7 +211,7 @@ def _flat_cells(line: str) -> list[str]:
         if len(parts) in (81, *_FLAT_OTHERS):
             return [part.strip() or " " for part in parts]
     bare = line.strip()
-    if len(rows := re.split(r"[\s,;/|]+", bare)) == SIDE and all(len(row) == SIDE for row in rows):
+    if len(rows := re.split(r"[\s,;/|]+", bare)) in SIZES and all(len(row) == len(rows) for row in rows):
         return list("".join(rows))
     for exact in (line, bare):
         if len(exact) in (81, 729) and _BLANK_FLAT.fullmatch(exact):
