@@ -185,7 +185,8 @@ async function start() {
         run = new Run(structuredClone(puzzle), choices);
         run.select(input);
         heard = true;
-        if (matchMedia("(max-width: 60rem)").matches) $("watch").scrollIntoView({ behavior: "smooth" });
+        const { top } = $("watch").getBoundingClientRect();
+        if (top < 0 || top > innerHeight / 2) $("watch").scrollIntoView({ behavior: "smooth" });
       }
       if (name === "error") problem(data.message);
       run.hear(name, data);
