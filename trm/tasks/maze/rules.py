@@ -109,8 +109,8 @@ def are_joined(questions: NDArray[np.uint8], answers: NDArray[np.uint8]) -> NDAr
     for distance in (1, stride):
         beside[distance:] += marked[:-distance]
         beside[:-distance] += marked[distance:]
-    wrong = marked & (beside != 1 + path)
-    changed = (answers != questions) & ((questions != FREE) | (answers != PATH))
+    wrong = marked & (beside != 1 + path.view(np.uint8))
+    changed = np.where(answers == PATH, FREE, answers) != questions
     return np.asarray(~(wrong.reshape(cells.shape).any(axis=(1, 2)) | changed.any(axis=(1, 2))))
 
 
