@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from trm.adaptation.test_time import AdaptationConfig
+from trm.adaptation.config import AdaptationConfig
 from trm.data.datasets import drawn, puzzles_of
 from trm.data.generate import generate
 from trm.inference.config import SearchConfig

@@ -17,7 +17,7 @@ from hybrid.llm.grid.shipped import AdapterError, adapter_for
 from hybrid.llm.registry import connect
 from hybrid.solving import AT_ONCE, AT_ONCE_ON_CPU, NOBODY, can_overlap, load_tuned, refiner_path
 from trm import tasks
-from trm.adaptation.test_time import adaptation_config, default_adaptation
+from trm.adaptation.config import adaptation_config, default_adaptation
 from trm.device import resolve_device
 from trm.inference.config import SearchConfig
 from trm.inference.refiner import Refiner

@@ -58,7 +58,7 @@ def draft_table(
     refiner: Refiner, puzzles: Sequence[Puzzle], cold: NDArray[np.bool_], steps: int, seed: int
 ) -> list[dict[str, Any]]:
     """Rows of kind, share wrong (%), and puzzles solved alone, beside a cold start, and with the draft unread."""
-    embedding = refiner.pool.engine(puzzles[0].task).model.embed.draft
+    embedding = refiner.pool.torch_network(puzzles[0].task).embed.draft
     trained = embedding.detach().clone()
     pairs = [(kind, share) for kind in KINDS for share in SHARES if share or kind == "random"]
     rows = []

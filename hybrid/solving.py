@@ -21,12 +21,13 @@ from hybrid.output import Output, OutputError, Remaining
 from hybrid.pipeline import DEFAULT, Pipeline, Puzzles
 from hybrid.submission import SubmissionFile
 from trm.checkpoints.format import CheckpointError, load
+from trm.device import may_have_accelerator
 from trm.grid import PuzzleError
 from trm.inference.config import SearchConfig
 from trm.inference.proposals import Blank, Proposer, ProposerError
 from trm.inference.refiner import Refiner
 from trm.progress import lines
-from trm.tasks import Status
+from trm.tasks import Status, get
 from trm.text import message_line
 
 if TYPE_CHECKING:
@@ -39,6 +40,8 @@ WORST_FIRST = (BAD_INPUT, MISSING, UNSOLVED, SOLVED)
 INTERRUPTED = 130  # as shells count it: 128 + SIGINT
 # Puzzles a batch where the network works alone: more make a GPU faster, and only delay a CPU.
 AT_ONCE, AT_ONCE_ON_CPU = 256, 16
+# Puzzles that NumPy answers before PyTorch is loaded and has answered them.
+FEW = 4
 # Where a language model drafts: eight replies of a batch take hardly longer than two.
 DRAFTED_AT_ONCE = 8
 
@@ -106,7 +109,7 @@ def run(
         ):
             if tasks is None:
                 tasks = {puzzle.task for puzzle in todo}
-            pipeline = build(setup, display, config, tasks)
+            pipeline = build(setup, display, config, tasks, len(todo))
             for answer in pipeline.solve(todo, config):
                 display.rest()
                 _submit(submission, answer)
@@ -145,10 +148,11 @@ def build(
     display: render.Notes,
     config: SearchConfig = DEFAULT,
     tasks: Collection[str] | None = None,
+    count: int | None = None,
 ) -> Pipeline:
     """The pipeline for a setup. What is missing is a warning as long as something is left that can answer.
 
-    tasks: those that will be asked; None: any.
+    tasks: those that will be asked; None: any. count: the number of puzzles, where it is known.
     Raises AdapterError for an adapter that cannot be used, and MissingError.
     """
     adapter = adapter_for(setup.llm, setup.adapter, config.rounds)
@@ -156,7 +160,9 @@ def build(
     proposer: Proposer = Blank()
     refiner: Refiner | None = None
     try:
-        refiner = load_refiner(setup.refiner, setup.device, display, tasks)
+        refiner = load_refiner(
+            setup.refiner, setup.device, display, tasks, needs_no_torch(setup, tasks, count)
+        )
     except (CheckpointError, PuzzleError) as error:
         missing.append(str(error))
     try:
@@ -179,6 +185,15 @@ def build(
         drafted_at_once=DRAFTED_AT_ONCE,
         prefetched=can_overlap(proposer),
     )
+
+
+def needs_no_torch(setup: Setup, tasks: Collection[str] | None, count: int | None) -> bool:
+    """Whether all is answered sooner without PyTorch: a few puzzles on a CPU, none of which a network is adapted to,
+    and no language model in this process."""
+    few = count is not None and count <= FEW and tasks is not None
+    elsewhere = setup.llm == NOBODY or setup.llm.startswith(("http://", "https://"))
+    on_cpu = setup.device == "cpu" or (setup.device == "auto" and not may_have_accelerator())
+    return few and elsewhere and on_cpu and not any(get(task).has_demonstrations for task in tasks or ())
 
 
 def can_overlap(proposer: Proposer | None) -> bool:
@@ -219,13 +234,20 @@ def load_tuned(llm: str, adapter: Adapter, device: str, budget_seconds: float | 
 
 
 def load_refiner(
-    name: str, device: str, display: render.Notes, tasks: Collection[str] | None = None
+    name: str,
+    device: str,
+    display: render.Notes,
+    tasks: Collection[str] | None = None,
+    numpy: bool = False,
 ) -> Refiner | None:
-    """None for `none`. Raises CheckpointError, and PuzzleError for an expert of another shape than its task."""
+    """None for `none`. numpy: as of `Refiner.from_pretrained`.
+
+    Raises CheckpointError, and PuzzleError for an expert of another shape than its task.
+    """
     if name == NOBODY:
         return None
     display.busy(f"loading {name}")
-    refiner = Refiner.from_pretrained(refiner_path(name), device=device, tasks=tasks)
+    refiner = Refiner.from_pretrained(refiner_path(name), device=device, tasks=tasks, numpy=numpy)
     refiner.pool.check()
     return refiner
 

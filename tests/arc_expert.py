@@ -7,7 +7,8 @@ from typing import Any
 
 import torch
 
-from trm.adaptation.test_time import AdaptationConfig, TestTimeTrainer
+from trm.adaptation.config import AdaptationConfig
+from trm.adaptation.test_time import TestTimeTrainer
 from trm.checkpoints.format import Checkpoint, Expert
 from trm.data.generate import generate
 from trm.inference.refiner import Refiner

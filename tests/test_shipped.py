@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 import torch
 
-from trm.adaptation.test_time import TestTimeTrainer, default_adaptation
+from trm.adaptation.config import default_adaptation
+from trm.adaptation.test_time import TestTimeTrainer
 from trm.data.files import load, strict
 from trm.inference.refiner import Refiner
 from trm.tasks import get

@@ -22,6 +22,11 @@ if TYPE_CHECKING:
 if "GOMP_SPINCOUNT" not in os.environ:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
+# NumPy's threads (OpenBLAS) spin as well: two on one free core take ten times as long as one. So there are as many as
+# cores are free. What the user has set stays.
+if not os.environ.keys() & {"OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"} and hasattr(os, "sched_getaffinity"):
+    os.environ["OPENBLAS_NUM_THREADS"] = str(max(1, round(len(os.sched_getaffinity(0)) - os.getloadavg()[0])))
+
 __all__ = ["TRM", "Puzzle", "Refinement", "Refiner", "TRMConfig", "__version__"]
 __version__ = "0.1.0"
 

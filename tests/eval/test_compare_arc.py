@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from eval import arms
 from eval.compare import app
 from eval.plan import puzzles_for
-from trm.adaptation.test_time import AdaptationConfig
+from trm.adaptation.config import AdaptationConfig
 from trm.checkpoints.format import save
 from trm.data.datasets import write
 from trm.inference.config import SearchConfig

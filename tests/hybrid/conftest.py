@@ -32,7 +32,7 @@ def parts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Parts:
     monkeypatch.setattr(hybrid.solving, "connect", lambda spec, device: make("llm"))
     monkeypatch.setattr(hybrid.solving, "ChatProposer", lambda llm: llm)
     monkeypatch.setattr(
-        hybrid.solving.Refiner, "from_pretrained", lambda source, device, tasks: make("refiner")
+        hybrid.solving.Refiner, "from_pretrained", lambda source, device, tasks, numpy: make("refiner")
     )
     monkeypatch.chdir(tmp_path)
     return given

@@ -10,20 +10,24 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from zipfile import BadZipFile, ZipFile, is_zipfile
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
 from trm.checkpoints import CheckpointError
+from trm.checkpoints.weights import BFLOAT16
 from trm.grid import first_line
 
+if TYPE_CHECKING:
+    import torch
+
 _DTYPES = {
-    "FloatStorage": torch.float32,
-    "BFloat16Storage": torch.bfloat16,
-    "HalfStorage": torch.float16,
-    "DoubleStorage": torch.float64,
+    "FloatStorage": np.dtype(np.float32),
+    "BFloat16Storage": BFLOAT16,
+    "HalfStorage": np.dtype(np.float16),
+    "DoubleStorage": np.dtype(np.float64),
 }
 
 
@@ -49,6 +53,8 @@ def read_tensors(path: Path, what: str, device: str | torch.device = "cpu") -> A
             with ZipFile(path) as file:
                 if damaged := file.testzip():
                     raise BadZipFile(f"{damaged} has another checksum")
+        import torch  # seconds, which other files do not need
+
         return torch.load(path, map_location=device, weights_only=True)
 
 
@@ -70,20 +76,25 @@ class StoredTensor:
     """A tensor whose numbers are a part of a file."""
 
     part: str
-    dtype: torch.dtype
+    dtype: np.dtype[Any]
     shape: tuple[int, ...]
     stride: tuple[int, ...]
     offset: int  # of its first number among those of the part
 
-    def read(self, file: ZipFile) -> Tensor:
-        """The tensor. Raises BadZipFile where the part has another checksum."""
-        numbers = bytearray(file.read(self.part))
-        flat = torch.frombuffer(numbers, dtype=self.dtype) if numbers else torch.empty(0, dtype=self.dtype)
-        return flat.as_strided(self.shape, self.stride, self.offset)
+    def read(self, file: ZipFile) -> NDArray[Any]:
+        """Its numbers. Raises BadZipFile where the part has another checksum, ValueError where it is too short."""
+        numbers = np.frombuffer(file.read(self.part), self.dtype)
+        last = self.offset + sum((n - 1) * step for n, step in zip(self.shape, self.stride, strict=True))
+        if min((self.offset, *self.shape, *self.stride)) < 0 or (
+            0 not in self.shape and last >= len(numbers)
+        ):
+            raise ValueError(f"{self.part} has {len(numbers)} numbers, too few for its shape")
+        strides = [step * self.dtype.itemsize for step in self.stride]
+        return np.lib.stride_tricks.as_strided(numbers[self.offset :], self.shape, strides).copy()
 
 
 def read_stored(path: Path, what: str, values: Mapping[object, object]) -> dict[object, object]:
-    """Values of an outline, each `StoredTensor` read. Raises CheckpointError: "not WHAT"."""
+    """Values of an outline, an array for each `StoredTensor`. Raises CheckpointError: "not WHAT"."""
     stored = {name: value for name, value in values.items() if isinstance(value, StoredTensor)}
     if not stored:
         return dict(values)
@@ -110,13 +121,13 @@ class _Outline(pickle._Unpickler):
             return _DTYPES[name]
         raise pickle.UnpicklingError(f"{module}.{name}")
 
-    def persistent_load(self, pid: Any) -> tuple[str, torch.dtype]:
+    def persistent_load(self, pid: Any) -> tuple[str, np.dtype[Any]]:
         _, dtype, key, _, _ = pid
         return f"{self.folder}{key}", dtype
 
     @staticmethod
     def _stored(
-        storage: tuple[str, torch.dtype],
+        storage: tuple[str, np.dtype[Any]],
         offset: int,
         shape: tuple[int, ...],
         stride: tuple[int, ...],

@@ -4,35 +4,42 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from zipfile import ZIP_DEFLATED, ZipFile
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor
-from torch.overrides import TorchFunctionMode
+import numpy as np
+from numpy.typing import NDArray
 
 import trm
 from trm.checkpoints import CheckpointError as CheckpointError
 from trm.checkpoints.content import read_outline, read_stored
 from trm.checkpoints.content import read_tensors as read_tensors
 from trm.checkpoints.schema import check_size, plain_table, weights_by_name
+from trm.checkpoints.weights import to_float32, to_tensor, without_vanished
 from trm.config import ConfigError, from_dict
 from trm.files import recover, replacing
 from trm.grid import first_line
 from trm.model.config import TRMConfig
-from trm.model.network import TRM
+from trm.model.numpy_network import weight_shapes
 from trm.tasks import get, names
 from trm.tasks.own_grid import lacks_symbols
 from trm.text import parse_json
 
+# PyTorch takes two seconds to load, and a puzzle on a CPU may be answered without it: it is loaded where it is used.
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from trm.checkpoints.weights import Weight
+    from trm.model.network import TRM
+
 FORMAT = 1
-VANISHED = 1e-9  # weights are about 1e-2
 TASK_EMBEDDINGS = "embed.identities"  # name of the tensor with a row for every task
 IDENTIFIERS = (
     "identifiers"  # in an expert's meta: the number of each training puzzle's embedding, by the puzzle's id
@@ -41,48 +48,57 @@ EXPERTS = "experts.pt"  # in a folder of several experts
 META = "trm.json"  # beside config.json and model.safetensors in a folder
 
 
-class _Unfilled(TorchFunctionMode):
-    """`torch.empty` allocates nothing: weights of a file take its place, and drawing millions takes long."""
-
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Sequence[type],
-        args: Sequence[Any] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        return func(*args, **{**(kwargs or {}), **({"device": "meta"} if func is torch.empty else {})})
-
-
 @dataclass(frozen=True, eq=False)
 class Expert:
     """Weights for one task, with their origin.
 
-    meta: training data, step, metrics, code version; free-form plain data.
+    weights: by the names of `TRM.state_dict()`, arrays as a file is read, or tensors. meta: training data, step,
+    metrics, code version; free-form plain data.
     """
 
     task: str
     config: TRMConfig
-    state: dict[str, Tensor]
+    weights: Mapping[str, Weight]
     meta: dict[str, Any] = field(default_factory=dict)
 
-    def model(self, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32) -> TRM:
-        """The network in evaluation mode: recursion and its weights in `dtype`, embeddings and heads in float32."""
-        check_size(self.config, self.state, self.task)
+    @cached_property
+    def state(self) -> dict[str, Tensor]:
+        """The weights as tensors."""
+        return {name: to_tensor(weight) for name, weight in self.weights.items()}
+
+    def arrays(self) -> dict[str, NDArray[np.float32]]:
+        """The weights as arrays in float32. Raises CheckpointError where they do not fit the config."""
+        check_size(self.config, self.weights, self.task)
+        arrays = {name: to_float32(weight) for name, weight in self.weights.items()}
+        expected = weight_shapes(self.config)
+        wrong = [
+            name
+            for name in {**expected, **arrays}
+            if name not in arrays or arrays[name].shape != expected.get(name)
+        ]
+        if wrong:
+            reason = (
+                f"{wrong[0]} {getattr(arrays.get(wrong[0]), 'shape', 'is missing')}, {expected.get(wrong[0])}"
+            )
+            raise CheckpointError(f"{self.task}: weights do not fit the config: {reason} expected")
+        return arrays
+
+    def model(self, device: str | torch.device = "cpu", dtype: torch.dtype | None = None) -> TRM:
+        """The network in evaluation mode: recursion and its weights in `dtype` (float32 where it is not given),
+        embeddings and heads in float32."""
+        import torch
+
+        from trm.model.loading import filled  # loads PyTorch
+
+        check_size(self.config, self.weights, self.task)
         try:
-            with _Unfilled():
-                model = TRM(self.config)
-            model.load_state_dict({k: _own_float32(v) for k, v in self.state.items()}, assign=True)
+            model = filled(self.config, self.state)
         except RuntimeError as error:
             reason = str(error).splitlines()[-1].strip()
             raise CheckpointError(f"{self.task}: weights do not fit the config: {reason}") from None
-        model.dtype = dtype
-        model.net.to(dtype)  # once, not at every use
+        model.dtype = dtype or torch.float32
+        model.net.to(model.dtype)  # once, not at every use
         return model.to(device).eval().requires_grad_(False)
-
-
-def _own_float32(v: Tensor) -> Tensor:
-    return v.to(torch.float32, copy=True, memory_format=torch.contiguous_format)
 
 
 @dataclass(frozen=True, eq=False)
@@ -192,8 +208,7 @@ def _expert(task: str, config: object, state: object, meta: object, name: str) -
     where = f"{name}: expert {task!r}"
     shape, origin = plain_table(config, f"{where}: config"), plain_table(meta, f"{where}: meta")
     weights = weights_by_name(state, where)
-    # Weight decay leaves some weights so small that a CPU multiplies them twenty times as slowly: they become 0.
-    weights = {k: F.hardshrink(v, VANISHED) if v.is_floating_point() else v for k, v in weights.items()}
+    weights = {name: without_vanished(weight) for name, weight in weights.items()}
     try:
         return Expert(task, from_dict(TRMConfig, shape, name), weights, origin)
     except ConfigError as error:
@@ -205,16 +220,22 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def save(path: str | Path, experts: Mapping[str, Expert], dtype: torch.dtype | None = torch.bfloat16) -> None:
+def save(
+    path: str | Path, experts: Mapping[str, Expert], dtype: torch.dtype | str | None = "bfloat16"
+) -> None:
     """Write experts into one file that `torch.load(weights_only=True)` reads. The same weights give the same file.
 
     dtype: of stored matrices; None keeps theirs. Deflated, bfloat16 is a fifth smaller: its exponents are much alike.
     """
+    import torch
+
+    wanted = getattr(torch, dtype) if isinstance(dtype, str) else dtype
     raw = {
         task: {
             "config": asdict(expert.config),
             "state": {
-                k: (v.to(dtype or v.dtype) if v.ndim > 1 else v).contiguous() for k, v in expert.state.items()
+                k: (v.to(wanted or v.dtype) if v.ndim > 1 else v).contiguous()
+                for k, v in expert.state.items()
             },
             "meta": {"code_version": trm.__version__, **expert.meta},
         }
@@ -261,4 +282,4 @@ def with_one_embedding(expert: Expert) -> Expert:
         return expert
     mean = expert.state[TASK_EMBEDDINGS].float().mean(0, keepdim=True)
     state = {**expert.state, TASK_EMBEDDINGS: mean}
-    return replace(expert, config=replace(expert.config, identities=1), state=state)
+    return replace(expert, config=replace(expert.config, identities=1), weights=state)

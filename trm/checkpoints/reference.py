@@ -13,6 +13,7 @@ from torch import Tensor
 from trm.checkpoints import CheckpointError
 from trm.checkpoints.format import IDENTIFIERS, Expert, read_tensors
 from trm.checkpoints.schema import weights_by_name
+from trm.checkpoints.weights import to_tensor
 from trm.config import ConfigError, from_dict
 from trm.grid import first_line
 from trm.model.config import TRMConfig
@@ -161,7 +162,9 @@ def _state_of(raw: object, where: str) -> dict[str, Tensor]:
         if isinstance(raw, dict)
         else {}
     )
-    state = {reference_name(key): value.float() for key, value in weights_by_name(inner, where).items()}
+    state = {
+        reference_name(key): to_tensor(value).float() for key, value in weights_by_name(inner, where).items()
+    }
     if any(key.startswith("H_level.") for key in state):
         kind = "a Hierarchical Reasoning Model (HRM), with a network for each of its two levels"
         raise CheckpointError(f"{where}: {kind}; expected a Tiny Recursive Model, which has one")

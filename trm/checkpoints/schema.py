@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
-from typing import Any
-
-import torch
-from torch import Tensor
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from trm.checkpoints import CheckpointError
+from trm.checkpoints.weights import is_dense, is_finite
 from trm.model.config import TRMConfig
 from trm.text import parse_json
 
-DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
+if TYPE_CHECKING:
+    from trm.checkpoints.weights import Weight
+
 MOST_CELLS = 1 << 16  # a table of positions has as many rows
 
 
@@ -27,25 +29,24 @@ def plain_table(value: object, where: str) -> dict[str, Any]:
     return copy
 
 
-def weights_by_name(value: object, where: str) -> dict[str, Tensor]:
-    """Dense and finite weights by name. Raises CheckpointError, begun with `where`."""
+def weights_by_name(value: object, where: str) -> dict[str, Weight]:
+    """Dense and finite weights by name, arrays or tensors. Raises CheckpointError, begun with `where`."""
     if not isinstance(value, dict) or not value:
         raise CheckpointError(f"{where}: expected weights by name")
-    for name, tensor in value.items():
-        if not isinstance(name, str) or not isinstance(tensor, Tensor):
+    for name, weight in value.items():
+        if not isinstance(name, str) or not hasattr(weight, "shape"):
             raise CheckpointError(f"{where}: {name!r} is no weight, expected tensors by name")
-        if tensor.dtype not in DTYPES or tensor.layout != torch.strided or tensor.is_meta:
-            raise CheckpointError(
-                f"{where}: {name!r} is {tensor.dtype}, {tensor.layout}; expected dense numbers"
-            )
-        if not tensor.isfinite().all():
+        if not is_dense(weight):
+            found = f"{weight.dtype}, {getattr(weight, 'layout', 'an array')}"
+            raise CheckpointError(f"{where}: {name!r} is {found}; expected dense numbers")
+        if not is_finite(weight):
             raise CheckpointError(
                 f"{where}: {name!r} has weights that are no finite numbers: the file is damaged"
             )
     return value
 
 
-def check_size(config: TRMConfig, state: dict[str, Tensor], where: str) -> None:
+def check_size(config: TRMConfig, state: Mapping[str, Weight], where: str) -> None:
     """Raise CheckpointError where a network of this shape has more weights than there are: before it is allocated."""
     width, positions = config.hidden_size, config.length
     side = positions if config.mixer == "mlp_t" else 0
@@ -55,7 +56,7 @@ def check_size(config: TRMConfig, state: dict[str, Tensor], where: str) -> None:
         config.prefix,
         int(config.layers * config.expansion * max(width, side) ** 2 / 2),
     )
-    there = sum(tensor.numel() for tensor in state.values())
+    there = sum(math.prod(weight.shape) for weight in state.values())
     if least > there or config.seq_len > MOST_CELLS:
         shape = f"{config.seq_len} cells, {config.layers} layers of width {width}"
         raise CheckpointError(

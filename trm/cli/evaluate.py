@@ -50,7 +50,7 @@ def _evaluate(
 
     adapting: whether the expert must be one that adapts to puzzles.
     """
-    from trm.adaptation.test_time import adaptation_config, default_adaptation
+    from trm.adaptation.config import adaptation_config, default_adaptation
     from trm.checkpoints.format import load
     from trm.device import resolve_device
     from trm.evaluation.accuracy import evaluate

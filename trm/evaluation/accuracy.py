@@ -10,9 +10,10 @@ import numpy as np
 
 from trm.evaluation.statistics import wilson
 from trm.inference.config import SearchConfig
-from trm.inference.engine import Engine, Rollout, Trajectory
+from trm.inference.engine import Engine
 from trm.inference.refiner import Refiner
 from trm.inference.rollouts import RolloutRequest, attempt_of
+from trm.inference.slots import Rollout, RolloutEngine, Trajectory
 from trm.inference.state import SolveState
 from trm.model.network import TRM
 from trm.tasks import Puzzle, Status, Task, get
@@ -38,7 +39,7 @@ def evaluate_held_out(
 
 
 def roll_out(
-    engine: Engine,
+    engine: RolloutEngine,
     task: Task,
     puzzles: Sequence[Puzzle],
     steps: int,

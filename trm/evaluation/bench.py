@@ -12,7 +12,8 @@ from torch.utils.benchmark import Timer
 
 from trm.config import ConfigError
 from trm.device import resolve_device
-from trm.inference.engine import Engine, Rollout
+from trm.inference.engine import Engine
+from trm.inference.slots import Rollout
 from trm.model import kernels
 from trm.model.flops import count_flops
 from trm.model.network import TRM

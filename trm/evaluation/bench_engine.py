@@ -20,10 +20,10 @@ from trm.grid import PuzzleError
 from trm.inference.captured import CapturedEngine
 from trm.inference.config import SearchConfig
 from trm.inference.device_rules import device_rule
-from trm.inference.engine import Rollout, Trajectory
 from trm.inference.provider import ModelPool, with_kernels
 from trm.inference.refiner import Refiner
 from trm.inference.rollouts import sigmoid
+from trm.inference.slots import Rollout, Trajectory
 from trm.inference.state import SolveState
 from trm.model.flops import count_flops
 from trm.model.network import TRM
@@ -63,7 +63,7 @@ class EngineBench:
         self.pool = ModelPool(self.checkpoint, self.device, self.slots, compiled=self.compiled)
         self.expert = self.pool.expert(self.task.name)
         self.where = torch.device(self.pool.device)
-        self.dtype = self.pool.engine(self.task.name).model.dtype
+        self.dtype = self.pool.torch_network(self.task.name).dtype
         self.rule = device_rule(self.task)
         self.flop = count_flops(self.expert.config).step
         self.peak = peak_tflops(self.where, self.dtype)

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trm.inference.device_slots import DeviceSlots, DynamicNet, Report
-from trm.inference.engine import Engine, Rollout, Rule, Stop, Trajectory
+from trm.inference.engine import Engine
+from trm.inference.slots import Rollout, Rule, Stop, Trajectory
 from trm.model.network import TRM
 
 # Numbers of slots that a step is captured for.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from trm.inference.engine import Rule
+from trm.inference.slots import Rule
 from trm.tasks import Task
 from trm.tasks.sudoku.task import Sudoku
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from trm.device import GRAPH_CAPTURE_LOCK
 from trm.grid import first_line
-from trm.inference.engine import Rule
+from trm.inference.slots import Rule
 from trm.model.network import TRM, State
 
 WARM_UP_STEPS = 2  # steps run one operation at a time before a graph is captured; the first one compiles

@@ -1,114 +1,26 @@
-"""Inference: rollouts stream through fixed slots. Knows tokens, not puzzles.
-
-A rollout leaves its slot when the caller's `stop` says so (the network has halted, say), or after `steps`; the
-next waiting one takes the slot. In float32 the result equals that of a plain loop over one rollout, whatever shares
-the batch.
-"""
+"""The engine in PyTorch, for any device, and whether a device gains from bfloat16."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from itertools import zip_longest
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from trm.inference.slots import LEAST_WEIGHT, WEIGHED, Rollout, RolloutEngine, StepReport, Watched
+from trm.inference.slots import Rule as Rule
+from trm.inference.slots import Stop as Stop
+from trm.inference.slots import Trajectory as Trajectory
 from trm.model.network import TRM, State
 
-Tokens = NDArray[np.int64]
-# (questions [B, L], grids [B, L], both as tokens) -> [B] bool: the grids answer them. Any integer dtype.
-Rule = Callable[[Tensor, Tensor], Tensor]
-WEIGHED = 2  # tokens of a cell that are kept beside the decoded one
-LEAST_WEIGHT = 0.05  # the least probability of these
 
-
-@dataclass(frozen=True, eq=False)
-class Rollout:
-    """One run of the network over one question."""
-
-    tokens: Tokens  # [L]
-    draft: Tokens | None = None  # [L], 0 = unknown
-    context: int = 0  # puzzle identity, for reference checkpoints
-    noise: float = 0.0  # σ of the Gaussian noise added to y before every supervision step
-    seed: int = 0  # of the noise
-    keep_log_probs: bool = False  # keep log p of every token; a draft is then given at every step
-    leaves: bool = False  # ends by itself when the network has halted and the engine's rule accepts a grid
-    watched: bool = False  # keep what the network weighs after every cycle, and how far z moves
-
-
-@dataclass(frozen=True, eq=False)
-class Watched:
-    """What a watched rollout shows of one supervision step, after each of its T cycles.
-
-    grids: [T, L] what y decodes to. weighed: [T, L, WEIGHED] the next likely tokens of each cell, 0 where they are
-    unlikely. z_moves: [T] the distance that z moved in the cycle, as a share of its length; z_moved: in all of them.
-    """
-
-    grids: Tokens
-    weighed: Tokens
-    z_moves: NDArray[np.float32]
-    z_moved: float
-
-
-@dataclass(eq=False)
-class Trajectory:
-    """What a rollout did: after every supervision step the decoded grid and the halt logit.
-
-    likelihoods: of a rollout that keeps them, after every step log p of every token in every cell [L, V].
-    go_ons: after every step what the halt logit must exceed to halt; 0 where it is missing.
-    watched: of a rollout that is watched, what every step shows.
-    seconds: its share of the steps, each shared equally by those in it.
-    accepted: whether the engine's rule has accepted a grid; None where nobody asked it.
-    """
-
-    grids: list[Tokens] = field(default_factory=list)  # each [L]
-    halts: list[float] = field(default_factory=list)
-    likelihoods: list[NDArray[np.float32]] = field(default_factory=list)
-    go_ons: list[float] = field(default_factory=list)
-    watched: list[Watched] = field(default_factory=list)
-    seconds: float = 0.0
-    accepted: bool | None = None
-
-    @property
-    def steps(self) -> int:
-        return len(self.grids)
-
-    def add(self, grid: Tokens, halt: float, go_on: float, seconds: float) -> None:
-        """Keep what a supervision step came to, and its share of the time."""
-        self.grids.append(grid)
-        self.halts.append(halt)
-        self.go_ons.append(go_on)
-        self.seconds += seconds
-
-    @property
-    def halted(self) -> bool:
-        """Whether the network has halted, at any step so far: by the rule that it was trained with."""
-        return any(self._says())
-
-    def first_halt(self) -> int:
-        """Index of the step at which learned halting stops: the first that says so, else the last."""
-        return next((i for i, says in enumerate(self._says()) if says), len(self.halts) - 1)
-
-    def _says(self) -> list[bool]:
-        return [halt > go_on for halt, go_on in zip_longest(self.halts, self.go_ons, fillvalue=0.0)]
-
-
-Stop = Callable[[int, Trajectory], bool]  # (index of the rollout, what it did so far) -> leave now?
-
-
-class Engine:
-    """Runs rollouts of one network in at most `slots` slots.
+class Engine(RolloutEngine):
+    """Runs rollouts of one network in PyTorch.
 
     compiled: compile the network at its first step, for all slots at once: a minute that pays for itself where
     many thousands of steps follow.
     """
-
-    rule: Rule | None = None  # of an engine that checks grids itself
 
     def __init__(self, model: TRM, slots: int = 0, compiled: bool = False) -> None:
         self.model, self.compiled = model, compiled
@@ -118,53 +30,8 @@ class Engine:
         if compiled:
             model.compile_net()
 
-    def run(
-        self,
-        rollouts: Sequence[Rollout],
-        steps: int = 16,
-        stop: Stop | None = None,
-        progress: Callable[[int], None] | None = None,
-    ) -> list[Trajectory]:
-        """Every rollout's trajectory, in order. `progress` hears how many are done, after every step."""
-        ended = dict(self.each(rollouts, steps, stop, progress))
-        return [ended[index] for index in range(len(rollouts))]
-
-    @torch.inference_mode()
-    def each(
-        self,
-        rollouts: Sequence[Rollout],
-        steps: int = 16,
-        stop: Stop | None = None,
-        progress: Callable[[int], None] | None = None,
-    ) -> Iterator[tuple[int, Trajectory]]:
-        """As `run`: the index of a rollout and its trajectory as soon as it has left its slot."""
-        results = [Trajectory() for _ in rollouts]
-        waiting = list(range(len(rollouts)))[::-1]
-        count = self.slots if self.compiled else min(self.slots, len(rollouts))
-        slots = _Slots(self.model, count, self.compiled)
-        done = 0
-        while waiting or slots.busy:
-            begun = time.perf_counter()
-            slots.fill(waiting, rollouts)
-            grids, halts, go_ons, likelihoods, watched = slots.step()
-            share = (time.perf_counter() - begun) / len(slots.busy)
-            leaving = []
-            for slot, index in slots.busy.items():
-                result = results[index]
-                result.add(grids[slot], float(halts[slot]), float(go_ons[slot]), share)
-                if likelihoods is not None and rollouts[index].keep_log_probs:
-                    result.likelihoods.append(likelihoods[slot])
-                if rollouts[index].watched:
-                    result.watched.append(watched[slot])
-                told = stop is not None and stop(index, result)  # asked after the last step too: it watches
-                if told or result.steps >= steps:
-                    leaving.append(slot)
-            ended = [slots.busy[slot] for slot in leaving]
-            slots.free(leaving)
-            done += len(leaving)
-            if progress is not None:
-                progress(done)
-            yield from ((index, results[index]) for index in ended)
+    def open_slots(self, count: int) -> _Slots:
+        return _Slots(self.model, self.slots if self.compiled else min(self.slots, count), self.compiled)
 
 
 def has_bf16(device: str) -> bool:
@@ -186,16 +53,10 @@ def _capabilities() -> Mapping[str, Any]:
     return torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
 
 
-# What a step gives, on the host: grids [B, L], halt, go_on [B], log p of every token [B, L, V] where any rollout
-# keeps them, and what the slots of watched rollouts show.
-_Step = tuple[
-    Tokens, NDArray[np.float32], NDArray[np.float32], NDArray[np.float32] | None, dict[int, Watched]
-]
-
-
 class _Slots:
     """The tensors of the batch. A freed slot idles until a rollout enters."""
 
+    @torch.inference_mode()
     def __init__(self, model: TRM, count: int, whole: bool = False) -> None:
         config, device = model.config, model.device
         # A GPU runs all slots, so that the shape never changes; a CPU only those that work.
@@ -211,6 +72,7 @@ class _Slots:
         self.rollouts: dict[int, Rollout] = {}
         self.noise: dict[int, torch.Generator] = {}
 
+    @torch.inference_mode()
     def fill(self, waiting: list[int], rollouts: Sequence[Rollout]) -> None:
         device = self.model.device
         while waiting and self.idle:
@@ -226,7 +88,8 @@ class _Slots:
             if one.noise:
                 self.noise[slot] = torch.Generator(device).manual_seed(one.seed)
 
-    def step(self) -> _Step:
+    @torch.inference_mode()
+    def step(self) -> StepReport:
         """One supervision step of the busy slots."""
         config, device = self.model.config, self.model.device
         for slot, generator in self.noise.items():
@@ -281,7 +144,7 @@ class _Slots:
         spread[rows] = values
         return spread
 
-    def free(self, leaving: list[int]) -> None:
+    def free(self, leaving: Sequence[int]) -> None:
         for slot in leaving:
             del self.busy[slot], self.rollouts[slot]
             self.noise.pop(slot, None)

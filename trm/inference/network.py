@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from trm.adaptation.calibration import Calibration
-from trm.adaptation.test_time import AdaptationConfig
+from trm.adaptation.config import AdaptationConfig
 from trm.grid import Grid, Grids, PuzzleError
-from trm.inference.engine import Engine
 from trm.inference.rollouts import RolloutRequest
+from trm.inference.slots import RolloutEngine
 from trm.inference.verifier import LogP, score_as_draft, score_by_likelihood
 from trm.tasks import Puzzle, Task
 from trm.tasks.transforms import RestrictedTransform, draw_task_view
@@ -47,7 +47,7 @@ class PuzzleNetwork(ABC):
     warning: what a person should know before trusting an answer. seconds: what its adaptation took.
     """
 
-    engines: tuple[Engine, ...]
+    engines: tuple[RolloutEngine, ...]
     task: Task
     most_steps: int = 0
     calibration: Calibration | None = None

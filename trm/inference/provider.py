@@ -6,21 +6,25 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import replace
-from typing import cast
-
-import torch
+from typing import TYPE_CHECKING, cast
 
 from trm.adaptation.calibration import calibration_of
-from trm.adaptation.test_time import AdaptationConfig, TestTimeTrainer, canvas_side, default_adaptation
+from trm.adaptation.config import AdaptationConfig, canvas_side, default_adaptation
 from trm.checkpoints.format import IDENTIFIERS, Checkpoint, CheckpointError, Expert
 from trm.device import DeviceError, resolve_device
 from trm.grid import PuzzleError
-from trm.inference.captured import CapturedEngine
-from trm.inference.device_rules import device_rule
-from trm.inference.engine import Engine, gains_from_bf16
 from trm.inference.network import AdaptedNetwork, ExpertNetwork, PuzzleNetwork
-from trm.model.network import TRM
+from trm.inference.numpy_engine import NumpyEngine
+from trm.inference.slots import RolloutEngine
+from trm.model.numpy_network import NumpyNetwork, can_run
 from trm.tasks import Puzzle, Task, get
+
+# PyTorch takes two seconds to load, and a puzzle in NumPy needs none: what uses it is imported where it is used.
+if TYPE_CHECKING:
+    import torch
+
+    from trm.adaptation.test_time import TestTimeTrainer
+    from trm.model.network import TRM
 
 ADAPTATION_SHARE = 0.8  # of a budget
 # A cached adaptation is used again if it had at least this share of the time allowed now: of one budget, the clock
@@ -44,19 +48,22 @@ class ModelPool:
         slots: int = 0,
         adaptation: AdaptationConfig | None = None,
         compiled: bool = False,
+        numpy: bool = False,
     ) -> None:
-        """slots, compiled: see `Engine`. adaptation: None for what the device allows.
+        """slots, compiled: see `Engine`. adaptation: None for what the device allows. numpy: run experts as they are
+        in NumPy and float32, on the CPU, where that is possible; PyTorch is not even loaded then.
 
         Raises CheckpointError for a device that is not there.
         """
+        self.numpy = numpy
         try:
-            self.device = resolve_device(device)
+            self.device = "cpu" if numpy else resolve_device(device)
         except DeviceError as error:
             raise CheckpointError(str(error)) from None
         self.checkpoint, self.slots = checkpoint, slots
         self.adaptation = adaptation or default_adaptation(self.device)
         self.compiled = compiled
-        self._engines: dict[str, Engine] = {}
+        self._engines: dict[str, RolloutEngine] = {}
         self._trainers: dict[tuple[str, int], TestTimeTrainer] = {}  # by task and canvas
         self._adapted: OrderedDict[bytes, AdaptedNetwork] = OrderedDict()  # by what they were adapted to
 
@@ -93,17 +100,36 @@ class ModelPool:
         for task in self.checkpoint.experts:
             self.expert(task)
 
-    def engine(self, task: str) -> Engine:
+    def engine(self, task: str) -> RolloutEngine:
         """The engine of a task's expert as it is. Raises PuzzleError where there is none."""
         if task not in self._engines:
             expert = self.expert(task)
-            network = with_kernels(expert.model(self.device, self._dtype(expert)))
+            in_numpy = self.numpy and can_run(expert.config)
             self._engines[task] = (
-                CapturedEngine(network, self.slots, self.compiled, device_rule(get(task)))
-                if network.device.type == "cuda"
-                else Engine(network, self.slots, self.compiled)
+                NumpyEngine(NumpyNetwork(expert.config, expert.arrays()), self.slots)
+                if in_numpy
+                else self._torch_engine(task, expert)
             )
         return self._engines[task]
+
+    def torch_network(self, task: str) -> TRM:
+        """The task's expert in PyTorch, as its engine runs it. Raises PuzzleError where there is none."""
+        from trm.inference.engine import Engine  # loads PyTorch
+
+        engine = self.engine(task)
+        if not isinstance(engine, Engine):
+            raise PuzzleError(f"the {task} expert runs in NumPy, expected numpy=False")
+        return engine.model
+
+    def _torch_engine(self, task: str, expert: Expert) -> RolloutEngine:
+        from trm.inference.captured import CapturedEngine  # loads PyTorch, as the next
+        from trm.inference.device_rules import device_rule
+        from trm.inference.engine import Engine
+
+        network = with_kernels(expert.model(self.device, self._dtype(expert)))
+        if network.device.type == "cuda":
+            return CapturedEngine(network, self.slots, self.compiled, device_rule(get(task)))
+        return Engine(network, self.slots, self.compiled)
 
     def accepts_drafts(self, task: str) -> bool:
         """Whether the task's expert was trained on drafts. Raises PuzzleError where there is none."""
@@ -191,6 +217,9 @@ class ModelPool:
         in_time: bool,
     ) -> AdaptedNetwork:
         """in_time: `config.seconds` hold for building the trainer and its tensors too."""
+        from trm.adaptation.test_time import TestTimeTrainer  # loads PyTorch, as the next
+        from trm.inference.engine import Engine
+
         begun = time.perf_counter()
         expert, task = self.expert(puzzle.task), self.canvas(puzzle)
         place = puzzle.task, task.width
@@ -237,6 +266,10 @@ class ModelPool:
         return b"|".join([*grids, f"{puzzle.task} {self.canvas(puzzle).width}".encode()])
 
     def _dtype(self, expert: Expert) -> torch.dtype:
+        import torch
+
+        from trm.inference.engine import gains_from_bf16  # loads PyTorch
+
         trained_half = expert.meta.get("dtype") == "bfloat16"
         return torch.bfloat16 if trained_half and gains_from_bf16(self.device) else torch.float32
 

@@ -11,8 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trm.adaptation.calibration import Calibration
-from trm.adaptation.test_time import AdaptationConfig
-from trm.checkpoints import hub
+from trm.adaptation.config import AdaptationConfig
 from trm.checkpoints.format import Checkpoint, load
 from trm.grid import Grid, Grids, PuzzleError
 from trm.inference.config import SearchConfig
@@ -81,9 +80,10 @@ class Refiner:
         slots: int = 0,
         adaptation: AdaptationConfig | None = None,
         compiled: bool = False,
+        numpy: bool = False,
     ) -> Refiner:
         """The arguments of `trm.inference.provider.ModelPool`."""
-        return cls(ModelPool(checkpoint, device, slots, adaptation, compiled))
+        return cls(ModelPool(checkpoint, device, slots, adaptation, compiled, numpy))
 
     @classmethod
     def from_pretrained(
@@ -94,15 +94,20 @@ class Refiner:
         adaptation: AdaptationConfig | None = None,
         compiled: bool = False,
         tasks: Collection[str] | None = None,
+        numpy: bool = False,
     ) -> Refiner:
         """From a checkpoint file, a folder or a hub id. Raises `trm.checkpoints.format.CheckpointError`.
 
-        tasks: those that will be asked, so that the weights of others are not read.
+        tasks: those that will be asked, so that the weights of others are not read. numpy: answer Sudokus and mazes
+        in NumPy, on the CPU: the first answer comes two seconds earlier, for PyTorch is not loaded, and many
+        answers may come more slowly.
         """
-        return cls.from_checkpoint(load(source, tasks), device, slots, adaptation, compiled)
+        return cls.from_checkpoint(load(source, tasks), device, slots, adaptation, compiled, numpy)
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write a folder that `from_pretrained` reads, with a model card. Raises OSError; the folder must be new."""
+        from trm.checkpoints import hub  # the hub's client: 0.3 s
+
         hub.save_pretrained(self.pool.checkpoint, Path(folder))
 
     def push_to_hub(
@@ -112,6 +117,8 @@ class Refiner:
 
         Raises `trm.checkpoints.format.CheckpointError` where the hub refuses.
         """
+        from trm.checkpoints import hub  # as above
+
         return hub.push_to_hub(self.pool.checkpoint, repo, private, token, message)
 
     @property

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trm.grid import Grid, Grids
-from trm.inference.engine import Engine, Rollout, Trajectory
+from trm.inference.slots import Rollout, RolloutEngine, Trajectory
 from trm.tasks import Puzzle, Status, Task, Verdict
 from trm.tasks.transforms import IDENTITY, GridTransform, RestrictedTransform
 
@@ -141,7 +141,7 @@ class Attempt:
 
 
 def run_requests(
-    engine: Engine,
+    engine: RolloutEngine,
     requests: Sequence[tuple[int, RolloutRequest]],
     steps: int,
     deadline: float | None = None,

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trm.grid import Grid
-from trm.inference.engine import Engine, Rollout
+from trm.inference.slots import Rollout, RolloutEngine
 from trm.tasks import Puzzle, Task
 from trm.tasks.base import PAD
 from trm.tasks.transforms import TaskView, draw_task_view
@@ -21,7 +21,7 @@ VIEWS = 8
 
 
 def score_as_draft(
-    engine: Engine, task: Task, puzzle: Puzzle, candidates: Sequence[Sequence[Grid]]
+    engine: RolloutEngine, task: Task, puzzle: Puzzle, candidates: Sequence[Sequence[Grid]]
 ) -> list[LogP]:
     """log p of the least likely free cell of each candidate, which is given to the network as the draft.
 
@@ -50,7 +50,7 @@ def score_as_draft(
 
 
 def score_by_likelihood(
-    engines: Sequence[Engine],
+    engines: Sequence[RolloutEngine],
     task: Task,
     puzzle: Puzzle,
     candidates: Sequence[Sequence[Grid]],

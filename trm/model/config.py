@@ -6,7 +6,12 @@ import math
 from dataclasses import dataclass, replace
 from typing import Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from trm.config import ConfigError, check_choices, check_range
+
+TURNS = 8  # symmetries of a square: transposed or not, rows and columns mirrored or not
 
 
 @dataclass(frozen=True)
@@ -101,6 +106,13 @@ class TRMConfig:
     def length(self) -> int:
         """Positions n of a state: P of the prefix, and one for every patch of cells."""
         return self.prefix + self.seq_len // self.patch**2
+
+    def cell_groups(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+        """The row, the column and the box of each cell, each [L], counted from 0."""
+        cells = np.arange(self.seq_len)
+        row, col = cells // self.canvas_width, cells % self.canvas_width
+        width = self.box_width or self.box
+        return row, col, row // self.box * -(-self.canvas_width // width) + col // width
 
     def on(self, side: int) -> TRMConfig:
         """The same network on a square canvas of another side: with rope2d no weight depends on it."""

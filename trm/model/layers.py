@@ -109,10 +109,8 @@ def _both_halves(angle: Tensor) -> tuple[Tensor, Tensor]:
 
 def cell_groups(config: TRMConfig) -> tuple[Tensor, Tensor, Tensor]:
     """The row, the column and the box of each cell, each [L], counted from 0."""
-    cells = torch.arange(config.seq_len)
-    row, col = cells // config.canvas_width, cells % config.canvas_width
-    width = config.box_width or config.box
-    return row, col, row // config.box * -(-config.canvas_width // width) + col // width
+    row, col, box = map(torch.from_numpy, config.cell_groups())
+    return row, col, box
 
 
 def head_groups(config: TRMConfig) -> Tensor:

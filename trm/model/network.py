@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
+from trm.model.config import TURNS as TURNS
 from trm.model.config import TRMConfig
 from trm.model.layers import (
     Block,
@@ -22,8 +23,6 @@ from trm.model.layers import (
     rope_tables,
     truncated_normal_,
 )
-
-TURNS = 8  # symmetries of a square: transposed or not, rows and columns mirrored or not
 
 
 class State(NamedTuple):

@@ -70,7 +70,7 @@ def initial_expert(config: Config, task: Task) -> Expert:
         # is also all that `trm pack` keeps.
         rows = expert.state[TASK_EMBEDDINGS]
         others = rows.mean(0, keepdim=True).expand(shape.identities - len(rows), -1)
-        expert = replace(expert, state={**expert.state, TASK_EMBEDDINGS: torch.cat([rows, others])})
+        expert = replace(expert, weights={**expert.state, TASK_EMBEDDINGS: torch.cat([rows, others])})
         shape = replace(shape, identities=saved.identities)
     if saved != shape:
         raise ConfigError(f"[train] init: {source} has another shape than [model] says")

@@ -12,13 +12,8 @@ import pytest
 import torch
 from arc_expert import QUICK, SHAPE, TASK, arc_expert, arc_refiner, count_adaptations, equal_weights, mirrored
 
-from trm.adaptation.test_time import (
-    AdaptationConfig,
-    TestTimeTrainer,
-    adaptation_config,
-    canvas_side,
-    default_adaptation,
-)
+from trm.adaptation.config import AdaptationConfig, adaptation_config, canvas_side, default_adaptation
+from trm.adaptation.test_time import TestTimeTrainer
 from trm.checkpoints.format import Expert, load, pack, save
 from trm.config import ConfigError
 from trm.data.pairs import LARGEST_SCALE, PairDataset, place, plain

@@ -146,7 +146,7 @@ def test_leftovers_of_killed_writers_go_and_those_at_work_are_left_alone(tmp_pat
 
 def test_only_the_experts_that_are_asked_are_read(tmp_path: Path) -> None:
     made = expert()
-    broken = replace(made, state={**made.state, "head.weight": torch.full((11, 32), math.nan)})
+    broken = replace(made, weights={**made.state, "head.weight": torch.full((11, 32), math.nan)})
     save(tmp_path / "a.pt", {"sudoku": made, "maze": broken})
     read = load(tmp_path / "a.pt", ["sudoku"])
     assert list(read.experts) == ["sudoku"]

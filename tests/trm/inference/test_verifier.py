@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from trm.adaptation.test_time import AdaptationConfig
+from trm.adaptation.config import AdaptationConfig
 from trm.checkpoints.format import Checkpoint, Expert
 from trm.data.generate import generate
 from trm.evaluation.records import (
