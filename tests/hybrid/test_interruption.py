@@ -55,7 +55,7 @@ def test_answers_of_a_batch_come_in_order_as_soon_as_they_can() -> None:
 def test_ctrl_c_loses_none_of_a_batch_that_is_done(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(Refiner, "from_pretrained", lambda source, device, tasks: late(3, 0, 2))
+    monkeypatch.setattr(Refiner, "from_pretrained", lambda source, device, tasks, numpy: late(3, 0, 2))
     out, puzzles = tmp_path / "out.jsonl", [sudoku(name) for name in "abcd"]
     code = solving.run(puzzles, solving.Setup("none", "late"), SearchConfig(), Output(out, as_json=True))
     assert code == solving.INTERRUPTED

@@ -177,7 +177,7 @@ def on_a_terminal(*args: str, **environment: str) -> str:
     code = (
         "import doubles, sys, trm.inference.refiner, hybrid.cli as c;"
         "r = doubles.refiner(doubles.solves_sudokus);"
-        "trm.inference.refiner.Refiner.from_pretrained = lambda source, device, tasks: r;"
+        "trm.inference.refiner.Refiner.from_pretrained = lambda source, device, tasks, numpy: r;"
         "c.app(sys.argv[1:])"
     )
     command = [sys.executable, "-c", code, "solve", "--llm", "none", *args]
