@@ -1,11 +1,12 @@
 """What one answer costs on a CPU: the whole process of `hybrid solve --llm none`, for each of a file's first puzzles.
 
     python tests/tools/measure_cpu.py FILE                  # 20 Sudokus of a CSV file, and the least that is possible
-    python tests/tools/measure_cpu.py FILE --shared         # beside 0, 1 and 2 busy processes: threads and policies
+    python tests/tools/measure_cpu.py FILE --shared         # beside 0, 1 and 2 busy processes, by number of threads
     python tests/tools/measure_cpu.py FILE --against DIR    # also with another checkout, run by turns
 
 Processor time (of all threads, in user and kernel mode) is what the program costs; seconds on the wall are also what
-others on the machine take. The least: PyTorch's import alone, and the products of the steps at the measured peak.
+others on the machine take. The least: NumPy's import alone, and the products of the steps at the measured peak.
+Beside it: the import of PyTorch, which such an answer does without.
 """
 
 from __future__ import annotations
@@ -21,12 +22,14 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import product
 from pathlib import Path
 from statistics import median
 
 ROOT = Path(__file__).parents[2]
 BUSY = "while True: pass"
+SETTLE_SECONDS = (
+    60  # after which the load of the last minute, by which threads are chosen, tells the neighbours
+)
 
 
 @dataclass(frozen=True)
@@ -94,14 +97,16 @@ def row(name: str, costs: Sequence[Cost]) -> str:
 def each(puzzles: Sequence[str], against: Path | None) -> int:
     """Print what each puzzle costs; 1 if one is not verified."""
     checkouts = {"this checkout": ROOT} | ({str(against): against} if against else {})
-    costs: dict[str, list[Cost]] = {name: [] for name in [*checkouts, "import torch"]}
+    imports = ("import numpy", "import torch")
+    costs: dict[str, list[Cost]] = {name: [] for name in [*checkouts, *imports]}
     steps = []
     print(f"{'':<34} {'wall':>9} {'processor':>9} {'memory':>9}")
     for number, puzzle in enumerate(puzzles, 1):
         for name, folder in checkouts.items():
             costs[name].append(cost(solving(puzzle), folder))
         if number <= 5:
-            costs["import torch"].append(cost([sys.executable, "-c", "import torch"]))
+            for statement in imports:
+                costs[statement].append(cost([sys.executable, "-c", statement]))
         answer = json.loads(costs["this checkout"][-1].output)
         steps.append(int(answer["steps"]))
         print(row(f"puzzle {number}: {answer['status']}, {steps[-1]} steps", [costs["this checkout"][-1]]))
@@ -121,37 +126,36 @@ def each(puzzles: Sequence[str], against: Path | None) -> int:
 
 
 def limit(steps: float) -> None:
-    """Print what the products of so many steps take at the peak of a large matrix product."""
-    import torch
+    """Print what the products of so many steps take at the speed of a large matrix product in float32."""
+    import numpy as np
 
     from trm.checkpoints.format import load
-    from trm.evaluation.bench import peak_tflops
-    from trm.inference.engine import gains_from_bf16
     from trm.model.flops import count_flops
 
     flop = steps * count_flops(load(ROOT / "ckpt/trm.pt", ["sudoku"]).experts["sudoku"].config).step
-    dtype = torch.bfloat16 if gains_from_bf16("cpu") else torch.float32
-    peak = 1e12 * peak_tflops(torch.device("cpu"), dtype)
-    print(
-        f"median of {steps:g} steps: {flop / 1e9:.0f} GFLOP; peak {peak / 1e9:.0f} GFLOP/s ({dtype}), ",
-        end="",
-    )
-    print(f"{torch.get_num_threads()} threads; at the peak {flop / peak:.3f} s")
+    matrix, seconds = np.ones((3072, 3072), np.float32), []
+    for _ in range(5):
+        begun = time.perf_counter()
+        matrix @ matrix
+        seconds.append(time.perf_counter() - begun)
+    peak = 2 * len(matrix) ** 3 / min(seconds)
+    print(f"median of {steps:g} steps: {flop / 1e9:.0f} GFLOP; peak {peak / 1e9:.0f} GFLOP/s, ", end="")
+    print(f"so {flop / peak:.3f} s")
 
 
 def shared(puzzle: str, runs: int, numbers: Sequence[int]) -> None:
-    """Print what a puzzle costs beside busy processes, with one and two threads, and by either policy."""
-    print(f"{'neighbours, threads, policy':<34} {'wall':>9} {'processor':>9} {'memory':>9}")
-    kinds = list(product((1, 2), ("PASSIVE", "ACTIVE")))
+    """Print what a puzzle costs beside busy processes, with as many threads as the program takes, with 1 and with 2."""
+    print(f"{'neighbours, threads':<34} {'wall':>9} {'processor':>9} {'memory':>9}")
+    kinds = {"its own choice": {}, "1": {"OMP_NUM_THREADS": "1"}, "2": {"OMP_NUM_THREADS": "2"}}
     for number in numbers:
-        costs: dict[tuple[int, str], list[Cost]] = {kind: [] for kind in kinds}
+        costs: dict[str, list[Cost]] = {kind: [] for kind in kinds}
         with neighbours(number):
+            time.sleep(SETTLE_SECONDS)
             for _ in range(runs):  # by turns, so that whatever else runs meanwhile meets all of them
-                for threads, policy in kinds:
-                    settings = {"OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": policy}
-                    costs[threads, policy].append(cost(solving(puzzle), environment=settings))
-        for (threads, policy), own in costs.items():
-            print(row(f"{number}, {threads}, {policy}", own), flush=True)
+                for kind, settings in kinds.items():
+                    costs[kind].append(cost(solving(puzzle), environment=settings))
+        for kind, own in costs.items():
+            print(row(f"{number}, {kind}", own), flush=True)
 
 
 def main() -> int:
