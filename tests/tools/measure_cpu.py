@@ -44,7 +44,11 @@ class Cost:
 
 def cost(arguments: Sequence[str], folder: Path = ROOT, environment: Mapping[str, str] | None = None) -> Cost:
     """Run a program in a folder to its end. environment: beside the own one, without settings of threads."""
-    own = {key: value for key, value in os.environ.items() if not key.startswith(("OMP_", "GOMP_", "MKL_"))}
+    own = {
+        key: value
+        for key, value in os.environ.items()
+        if not key.startswith(("OMP_", "GOMP_", "MKL_", "OPENBLAS_"))
+    }
     with tempfile.TemporaryFile("w+") as output:
         begun = time.perf_counter()
         process = subprocess.Popen(
@@ -144,18 +148,22 @@ def limit(steps: float) -> None:
 
 
 def shared(puzzle: str, runs: int, numbers: Sequence[int]) -> None:
-    """Print what a puzzle costs beside busy processes, with as many threads as the program takes, with 1 and with 2."""
+    """Print what a puzzle costs beside busy processes, with the threads that the program chooses, with 1 and 2."""
     print(f"{'neighbours, threads':<34} {'wall':>9} {'processor':>9} {'memory':>9}")
-    kinds = {"its own choice": {}, "1": {"OMP_NUM_THREADS": "1"}, "2": {"OMP_NUM_THREADS": "2"}}
-    for number in numbers:
+    kinds: dict[str, dict[str, str]] = {
+        "its own choice": {},
+        "1": {"OMP_NUM_THREADS": "1"},
+        "2": {"OMP_NUM_THREADS": "2"},
+    }
+    for busy in numbers:
         costs: dict[str, list[Cost]] = {kind: [] for kind in kinds}
-        with neighbours(number):
+        with neighbours(busy):
             time.sleep(SETTLE_SECONDS)
             for _ in range(runs):  # by turns, so that whatever else runs meanwhile meets all of them
                 for kind, settings in kinds.items():
                     costs[kind].append(cost(solving(puzzle), environment=settings))
         for kind, own in costs.items():
-            print(row(f"{number}, {kind}", own), flush=True)
+            print(row(f"{busy}, {kind}", own), flush=True)
 
 
 def main() -> int:
