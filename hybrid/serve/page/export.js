@@ -20,7 +20,7 @@ export function linkTo(task, text) {
 
 export function fromLink() {
   const given = new URLSearchParams(location.hash.slice(1));
-  return given.get("puzzle") ? { task: given.get("task"), question: given.get("puzzle") } : null;
+  return given.get("puzzle") ? { task: given.get("task") || null, question: given.get("puzzle") } : null;
 }
 
 // panels: [{ title, board, words: [part] }]; the picture has the colours that the page has now.

@@ -256,6 +256,8 @@ def test_files_and_text_are_read(page: Page, address: str, tmp_path: Path) -> No
     expect(cells).to_have_count(81)
     expect(page.get_by_role("alert")).to_have_count(0)
     expect(page.locator("#solve")).to_be_enabled()
+    page.goto(link(address, "", doubles.MAZE))
+    expect(cells).to_have_count(9)
 
 
 def test_a_bad_puzzle_is_said(page: Page, address: str) -> None:
