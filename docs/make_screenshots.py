@@ -50,6 +50,16 @@ def frames(page: Page) -> list[Image.Image]:
     return found
 
 
+def whole(page: Page, path: Path) -> None:
+    """A picture of the whole page in a window of its height: what sticks to the window's edge is at its place."""
+    size = page.viewport_size
+    assert size is not None
+    page.set_viewport_size({**size, "height": page.evaluate("document.documentElement.scrollHeight")})
+    page.wait_for_timeout(300)  # colours fade
+    page.screenshot(path=path, full_page=True)
+    page.set_viewport_size(size)
+
+
 def write_views(page: Page, url: str, out: Path) -> None:
     """The page with each of the puzzles, solved, as it looks on several screens."""
     for name, (task, sample) in PUZZLES.items():
@@ -57,8 +67,7 @@ def write_views(page: Page, url: str, out: Path) -> None:
         for view, (width, height) in VIEWS.items():
             page.set_viewport_size({"width": width, "height": height})
             page.emulate_media(color_scheme="dark" if view == "dark" else "light")
-            page.wait_for_timeout(300)
-            page.screenshot(path=out / f"{name}-{view}.png", full_page=True)
+            whole(page, out / f"{name}-{view}.png")
         page.set_viewport_size({"width": WIDTH, "height": HEIGHT})
 
 
@@ -84,8 +93,7 @@ def main() -> None:
             options.out / "serve.gif", save_all=True, append_images=pictures[1:], duration=durations, loop=0
         )
         page.locator("#slider").fill("1")
-        page.wait_for_timeout(300)
-        page.screenshot(path=options.out / "serve.png", full_page=True)
+        whole(page, options.out / "serve.png")
         browser.close()
 
 
