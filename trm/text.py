@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any
 
 DEEPEST = 100  # lists and tables within one another; what is nested deeper is no data of this project
+FEW = 16  # lists and tables, in which all is looked at sooner than they are counted in the text
 LONGEST_MESSAGE = 2000  # characters
 _CONTAINERS = frozenset((dict, list))
 
@@ -23,9 +24,9 @@ def parse_json(text: str | bytes, unique_keys: bool = False) -> Any:
 
     unique_keys: whether an object with a key twice, of which JSON keeps the last, is an error too.
     """
-    opening = ("[", "{") if isinstance(text, str) else (b"[", b"{")
-    most = sum(map(text.count, opening))  # type: ignore[arg-type]
-    return _bounded(partial(json.loads, object_pairs_hook=_unique) if unique_keys else json.loads, text, most)
+    if unique_keys and isinstance(text, str) and not text.startswith("\ufeff"):  # which `loads` tells better
+        return _bounded(_UNIQUE.decode, text, "[{")
+    return _bounded(partial(json.loads, object_pairs_hook=_unique) if unique_keys else json.loads, text)
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -37,22 +38,28 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
+_UNIQUE = json.JSONDecoder(object_pairs_hook=_unique)  # `loads` makes one at every call
+
+
 def parse_toml(text: str) -> dict[str, Any]:
     """The tables of TOML text. Raises ValueError where it is none, or is nested more than `DEEPEST` deep."""
     tables: dict[str, Any] = _bounded(tomllib.loads, text)
     return tables
 
 
-def _bounded(parse: Callable[[Any], Any], text: str | bytes, most: float = math.inf) -> Any:
-    """most: lists and tables that the text can have; when all are found, what is in them is not looked at."""
+def _bounded(parse: Callable[[Any], Any], text: Any, opening: str = "") -> Any:
+    """opening: what begins lists and tables. When as many as a text has are found, their values are not read."""
     too_deep = ValueError(f"nested more than {DEEPEST} deep")
     try:
         value = parse(text)
     except RecursionError:
         raise too_deep from None
     level: list[Iterable[Any]] = [[value]]
+    found, most = 0, math.inf
     for _ in range(DEEPEST + 1):  # a loop, since what recurses would fail where the parser did not
-        if most <= 0:
+        if len(level) > FEW and opening:
+            most, opening = sum(map(text.count, opening)), ""
+        if found >= most:
             return value
         level = [
             inner.values() if type(inner) is dict else inner
@@ -63,7 +70,7 @@ def _bounded(parse: Callable[[Any], Any], text: str | bytes, most: float = math.
         ]
         if not level:
             return value
-        most -= len(level)
+        found += len(level)
     raise too_deep
 
 

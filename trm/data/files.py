@@ -290,12 +290,12 @@ def _file(path: Path, task: str | None) -> Items:
     if data.startswith((b"\x93NUMPY", b"PK\x03\x04")):
         return arrays.read_npy(data, where, stem)
     text = decode(data, where)
-    if suffix == "json" and text.strip():
+    if suffix == "json" and not _is_blank(text):
         beside = arc_files.solutions_of(path)
         known = beside != path and beside.exists()
         solutions = parse_json(decode(_content(beside), str(beside)), str(beside)) if known else None
         return objects.read_data(parse_json(text, where), where, stem, solutions)
-    if suffix == "jsonl" and text.strip():
+    if suffix == "jsonl" and not _is_blank(text):
         return tables.read_jsonl(text.split("\n"), where, stem)
     return _any(text, where, stem, task, is_table=suffix in ("csv", "tsv"))
 
@@ -312,7 +312,7 @@ def _named(path: str | Path) -> tuple[str, str, str]:
 def _any(text: str, where: str, stem: str, task: str | None, is_table: bool = False) -> Items:
     """Text of any form. is_table: whether its name says that it is a table, so that a header is missed."""
     text = without_cell_names(unescaped(with_newlines(text).removeprefix("\ufeff")))
-    if not text.strip():
+    if _is_blank(text):
         raise PuzzleError(f"{where}: empty, expected at least one puzzle")
     if (records := objects.read_any(text, where, stem)) is not None:
         return records
@@ -323,6 +323,10 @@ def _any(text: str, where: str, stem: str, task: str | None, is_table: bool = Fa
     if is_table and names and len(first) < 81:
         return tables.read_csv([text], where, stem)  # it names the columns that it finds
     return read_text(text if task and is_own(task) else bare(text), where, stem, task)
+
+
+def _is_blank(text: str) -> bool:
+    return not text or text.isspace()  # `strip` copies a long text
 
 
 def _content(path: Path) -> bytes:

@@ -206,8 +206,10 @@ def test_a_file_of_arc_tasks_is_parsed_once(tmp_path: Path, monkeypatch: pytest.
     """Number by number is slow: files for training hold a hundred million of them."""
     path = write(tmp_path / "t.json", json.dumps({str(n): json.loads(TASK) for n in range(3)}))
     parsed: list[str] = []
-    loads = json.loads
-    monkeypatch.setattr("json.loads", lambda text, **options: parsed.append(text) or loads(text, **options))
+    decode = json.JSONDecoder.decode
+    monkeypatch.setattr(
+        json.JSONDecoder, "decode", lambda self, text: parsed.append(text) or decode(self, text)
+    )
     loaded = strict(load(path))
     assert all(same(puzzle, ARC) for puzzle in loaded)
     assert [puzzle.id for puzzle in loaded] == ["0", "1", "2"]
@@ -246,8 +248,10 @@ def test_json_lines_of_tasks_are_parsed_once(tmp_path: Path, monkeypatch: pytest
     task = json.loads(TASK)
     path = write(tmp_path / "r.jsonl", f"{TASK}\n{json.dumps({'id': 'b', 'question': task})}\n")
     parsed: list[str] = []
-    loads = json.loads
-    monkeypatch.setattr(json, "loads", lambda text, **how: parsed.append(text) or loads(text, **how))
+    decode = json.JSONDecoder.decode
+    monkeypatch.setattr(
+        json.JSONDecoder, "decode", lambda self, text: parsed.append(text) or decode(self, text)
+    )
     for kind in ("arc", None):
         parsed.clear()
         loaded = strict(load(path, task=kind))
