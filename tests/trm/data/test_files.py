@@ -202,14 +202,23 @@ def test_a_stray_byte_spoils_its_own_puzzle(tmp_path: Path) -> None:
     assert [isinstance(item, Puzzle) for item in load(tmp_path / "s.txt")] == [True, False, True]
 
 
+def texts_parsed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The texts that are parsed as JSON from now on."""
+    parsed: list[str] = []
+    decode = json.JSONDecoder.decode
+
+    def counted(self: json.JSONDecoder, text: str) -> object:
+        parsed.append(text)
+        return decode(self, text)
+
+    monkeypatch.setattr(json.JSONDecoder, "decode", counted)
+    return parsed
+
+
 def test_a_file_of_arc_tasks_is_parsed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Number by number is slow: files for training hold a hundred million of them."""
     path = write(tmp_path / "t.json", json.dumps({str(n): json.loads(TASK) for n in range(3)}))
-    parsed: list[str] = []
-    decode = json.JSONDecoder.decode
-    monkeypatch.setattr(
-        json.JSONDecoder, "decode", lambda self, text: parsed.append(text) or decode(self, text)
-    )
+    parsed = texts_parsed(monkeypatch)
     loaded = strict(load(path))
     assert all(same(puzzle, ARC) for puzzle in loaded)
     assert [puzzle.id for puzzle in loaded] == ["0", "1", "2"]
@@ -247,11 +256,7 @@ def test_json_lines_hold_records_or_tasks(tmp_path: Path) -> None:
 def test_json_lines_of_tasks_are_parsed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     task = json.loads(TASK)
     path = write(tmp_path / "r.jsonl", f"{TASK}\n{json.dumps({'id': 'b', 'question': task})}\n")
-    parsed: list[str] = []
-    decode = json.JSONDecoder.decode
-    monkeypatch.setattr(
-        json.JSONDecoder, "decode", lambda self, text: parsed.append(text) or decode(self, text)
-    )
+    parsed = texts_parsed(monkeypatch)
     for kind in ("arc", None):
         parsed.clear()
         loaded = strict(load(path, task=kind))
