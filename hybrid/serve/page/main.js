@@ -76,8 +76,8 @@ async function readText(text, name, task, written = false) {
     given = data.map((item, index) => ({ ...item, name: item.error?.message ?? shownName(item.id, name, data.length > 1 ? `, puzzle ${index + 1}` : "") }));
     const first = given.findIndex((item) => !item.error);
     listChoices(given[first].task, first);
-    const { length } = given;
-    const several = length > 1 ? `${length}${more ? ` of ${length + more}` : ""} puzzles can be chosen above.` : null;
+    const [good, all] = [given.filter((item) => !item.error).length, given.length + more];
+    const several = all > 1 ? `${good}${good < all ? ` of ${all}` : ""} puzzles can be chosen above.` : null;
     setPuzzle({ ...given[first], notes: [several, ...given[first].notes].filter(Boolean) }, !written);
     $("live").textContent = several ?? "The puzzle was read.";
   } catch (error) {

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -234,12 +235,13 @@ PASTE = """text => {
 
 def test_files_and_text_are_read(page: Page, address: str, tmp_path: Path) -> None:
     file = tmp_path / "puzzles.csv"
-    file.write_text(f'question,answer\n"{doubles.MAZE}",\n{doubles.SUDOKU},\n')
+    file.write_text(f'question,answer\n"{doubles.MAZE}",\n{doubles.SUDOKU},\nno puzzle,\n')
     page.goto(address)
     page.locator("#tasks label").first.wait_for()
     page.locator("#file").set_input_files(file)
     options = page.locator("#samples optgroup").first.locator("option")
-    expect(options).to_have_text(["puzzles.csv, puzzle 1", "puzzles.csv, puzzle 2"])
+    expect(options).to_have_text(["puzzles.csv, puzzle 1", "puzzles.csv, puzzle 2", re.compile("no puz")])
+    expect(page.locator("#hint")).to_contain_text("2 of 3 puzzles")
     cells = page.get_by_role("grid", name="The puzzle").get_by_role("gridcell")
     expect(cells).to_have_count(9)
     page.get_by_label("Choose").select_option(index=1)
