@@ -16,14 +16,11 @@ from trm.tasks.sudoku.sizes import SIZES
 
 MOST_WORDY = 20_000  # characters of a text whose words are looked past: each way to read it takes its time
 _SIDES = re.compile(r"\b(4|6|9|16) ?[x×] ?\1\b[ \t]*:?")
-# What people write above a Sudoku or before it, such as `4x4:`.
-_SIZE = re.compile(r"^[ \t]*(4|6|9|16) ?[x×] ?\1[ \t]*(:|$)", re.MULTILINE)
 # Words with the marks behind them and a number's colon, as in `Row 1:`; and numbers of a list's lines.
 _WORDS = re.compile(
     r"(?:[^\W\d_]{2,}|\b[aAI]\b)(?:['’-][^\W\d_]+)*(?: ?\d{1,2}:|[:;,!?]+|\.+(?!\S))?|^[ \t]*\d{1,2}[.):][ \t]+",
     re.MULTILINE,
 )
-
 _POINT = re.compile(r"(?<!\S)([0-9._]{81})\.(?!\S)")  # that ends a sentence, and is no cell
 
 
@@ -34,7 +31,7 @@ def find_puzzle(text: str, name: str) -> Puzzle:
     """
     text = "\n".join(text.splitlines())
     failures: list[PuzzleError] = []
-    ways: dict[str, str | None] = {_SIZE.sub("", each): None for each in (_rows_alone(text), text)}
+    ways: dict[str, str | None] = {_rows_alone(text): None, text: None}
     if inside := _between(text, "{}"):  # JSON among words
         ways[inside] = demonstrated()
     for part, task in ways.items():
