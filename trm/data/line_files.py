@@ -80,7 +80,7 @@ def _parts(path: str | Path, where: str, exact: bool, stamp: tuple[int, ...] | N
     try:
         with open(path, "rb") as file:
             encoding = "utf-8-sig"
-            while lines := b"".join(file.readlines(PART)):
+            while lines := file.read(PART) + file.readline():
                 if stamp is not None and stamp != _stamp(os.fstat(file.fileno())):
                     raise PuzzleError(
                         f"{where}: was changed while it was read, expected a file that stays as it is"
