@@ -24,6 +24,16 @@ def test_json_that_cannot_be_read_is_a_value_error(text: str) -> None:
         parse_json(text)
 
 
+@pytest.mark.parametrize("beside", ["", '"[[[]", '])
+def test_the_depth_of_json_is_told_among_many_lists(beside: str) -> None:
+    def many(depth: int) -> str:
+        return f"[{beside}{', '.join(['[' * (depth - 1) + ']' * (depth - 1)] * 40)}]"
+
+    assert parse_json(many(DEEPEST), unique_keys=True)
+    with pytest.raises(ValueError, match="deep"):
+        parse_json(many(DEEPEST + 1), unique_keys=True)
+
+
 @pytest.mark.parametrize(
     "text",
     ["a = " + "[" * 100_000, "a = " + "[" * 500 + "]" * 500, ".".join("a" * 5000) + "=1", "a=" + "9" * 5000],
