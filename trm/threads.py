@@ -22,10 +22,13 @@ def settle() -> None:
 
 
 def free_cores() -> int:
-    """Cores that nobody else uses, neither now nor in the last minute; 1 where there is none, or nobody knows."""
+    """Cores that nobody else uses, now and in the last minute; 1 where there is none, or nobody knows.
+
+    One core in the last minute may have been this user's: commands are given one after the other.
+    """
     try:
         minute, *_, processes, _ = LOAD.read_text().split()
         running = int(processes.partition("/")[0]) - 1  # this one runs too
-        return max(1, round(len(os.sched_getaffinity(0)) - max(float(minute), running)))
+        return max(1, round(len(os.sched_getaffinity(0)) - max(float(minute) - 1, running)))
     except (OSError, ValueError, AttributeError):  # not Linux
         return 1
