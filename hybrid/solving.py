@@ -40,8 +40,9 @@ WORST_FIRST = (BAD_INPUT, MISSING, UNSOLVED, SOLVED)
 INTERRUPTED = 130  # as shells count it: 128 + SIGINT
 # Puzzles a batch where the network works alone: more make a GPU faster, and only delay a CPU.
 AT_ONCE, AT_ONCE_ON_CPU = 256, 16
-# Puzzles that NumPy answers before PyTorch is loaded and has answered them.
-FEW = 4
+# Puzzles, and cells of each, that NumPy answers before PyTorch is loaded and has answered them. Not mazes: a step of
+# 900 cells takes four times as long as in PyTorch.
+FEW, FEW_CELLS = 4, 256
 # Where a language model drafts: eight replies of a batch take hardly longer than two.
 DRAFTED_AT_ONCE = 8
 
@@ -116,7 +117,7 @@ def run(
                 write(answer)
                 answered += 1
                 codes.add(code_of(answer))
-    except MissingError as error:
+    except (MissingError, CheckpointError) as error:  # CheckpointError: weights are read when they are needed
         display.rest()
         complain(error)
         codes.add(MISSING)
@@ -188,12 +189,14 @@ def build(
 
 
 def needs_no_torch(setup: Setup, tasks: Collection[str] | None, count: int | None) -> bool:
-    """Whether all is answered sooner without PyTorch: a few puzzles on a CPU, none of which a network is adapted to,
-    and no language model in this process."""
+    """Whether all is answered sooner without PyTorch: a few small puzzles on a CPU, no adaptation to any of them, and
+    no language model in this process."""
     few = count is not None and count <= FEW and tasks is not None
     elsewhere = setup.llm == NOBODY or setup.llm.startswith(("http://", "https://"))
     on_cpu = setup.device == "cpu" or (setup.device == "auto" and not may_have_accelerator())
-    return few and elsewhere and on_cpu and not any(get(task).has_demonstrations for task in tasks or ())
+    kinds = [get(task) for task in tasks or ()]
+    small = all(not kind.has_demonstrations and kind.seq_len <= FEW_CELLS for kind in kinds)
+    return few and elsewhere and on_cpu and small
 
 
 def can_overlap(proposer: Proposer | None) -> bool:

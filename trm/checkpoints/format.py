@@ -71,16 +71,11 @@ class Expert:
         check_size(self.config, self.weights, self.task)
         arrays = {name: to_float32(weight) for name, weight in self.weights.items()}
         expected = weight_shapes(self.config)
-        wrong = [
-            name
-            for name in {**expected, **arrays}
-            if name not in arrays or arrays[name].shape != expected.get(name)
-        ]
-        if wrong:
-            reason = (
-                f"{wrong[0]} {getattr(arrays.get(wrong[0]), 'shape', 'is missing')}, {expected.get(wrong[0])}"
-            )
-            raise CheckpointError(f"{self.task}: weights do not fit the config: {reason} expected")
+        for name in {**expected, **arrays}:
+            found = arrays[name].shape if name in arrays else "missing"
+            if found != expected.get(name):
+                reason = f"{name} is {found}, expected {expected.get(name, 'no such weight')}"
+                raise CheckpointError(f"{self.task}: weights do not fit the config: {reason}")
         return arrays
 
     def model(self, device: str | torch.device = "cpu", dtype: torch.dtype | None = None) -> TRM:

@@ -20,10 +20,11 @@ VANISHED = 1e-9  # weights are about 1e-2
 def to_float32(weight: Weight) -> NDArray[np.float32]:
     """The same numbers as an array in float32."""
     if not isinstance(weight, np.ndarray):
-        return weight.float().cpu().numpy()
+        return weight.detach().float().cpu().numpy()
     if weight.dtype == BFLOAT16:
         return np.asarray(weight["bfloat16"].astype(np.uint32) << 16).view(np.float32)
-    return weight.astype(np.float32, copy=False)
+    with np.errstate(over="ignore"):  # to infinity, which is refused
+        return weight.astype(np.float32, copy=False)
 
 
 def to_tensor(weight: Weight) -> Tensor:

@@ -99,8 +99,8 @@ class Refiner:
         """From a checkpoint file, a folder or a hub id. Raises `trm.checkpoints.format.CheckpointError`.
 
         tasks: those that will be asked, so that the weights of others are not read. numpy: answer Sudokus and mazes
-        in NumPy, on the CPU: the first answer comes two seconds earlier, for PyTorch is not loaded, and many
-        answers may come more slowly.
+        in NumPy, on the CPU: the first Sudoku is answered two seconds earlier, for PyTorch is not loaded; many
+        puzzles, and large ones, take longer.
         """
         return cls.from_checkpoint(load(source, tasks), device, slots, adaptation, compiled, numpy)
 

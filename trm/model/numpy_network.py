@@ -53,8 +53,8 @@ def sigmoid(v: Array) -> Array:
 
 
 def can_run(config: TRMConfig) -> bool:
-    """Whether a `NumpyNetwork` has the parts of such a network."""
-    return config.patch == 1
+    """Whether a `NumpyNetwork` has the parts of such a network, and noise can be drawn for its state."""
+    return config.patch == 1 and config.length * config.hidden_size % 16 == 0
 
 
 def weight_shapes(config: TRMConfig) -> dict[str, tuple[int, ...]]:
@@ -117,7 +117,13 @@ class NumpyNetwork:
         draft: Tokens | None = None,
         cycles: bool = False,
     ) -> tuple[NumpyState, NumpyOutput]:
-        """One supervision step, as `TRM.step`. tokens, draft [B, L]; context [B]."""
+        """One supervision step, as `TRM.step`. tokens, draft [B, L]; context [B]. Weights too large give NaN."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            return self._step(state, tokens, context, draft, cycles)
+
+    def _step(
+        self, state: NumpyState, tokens: Tokens, context: Tokens | None, draft: Tokens | None, cycles: bool
+    ) -> tuple[NumpyState, NumpyOutput]:
         config = self.config
         e, (y, z) = self.embed(tokens, context, draft), state
         if self.mixes_positions:

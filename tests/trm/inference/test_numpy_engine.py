@@ -121,8 +121,12 @@ def test_a_refiner_in_numpy_answers_as_in_pytorch(tmp_path: Path) -> None:
 
 
 def test_what_numpy_cannot_run_runs_in_pytorch() -> None:
+    for shape in (
+        replace(PLAIN, patch=3),
+        replace(PLAIN, hidden_size=24, prefix=4),
+    ):  # 85 · 24: no noise for it
+        assert not can_run(shape)
     shape = replace(PLAIN, patch=3)
-    assert not can_run(shape)
     checkpoint = Checkpoint("n", {"sudoku": Expert("sudoku", shape, network(shape).state_dict())})
     assert isinstance(Refiner.from_checkpoint(checkpoint, numpy=True).pool.engine("sudoku"), Engine)
 
@@ -131,10 +135,21 @@ def test_weights_that_do_not_fit_the_shape_are_refused(tmp_path: Path) -> None:
     weights = network().state_dict()
     del weights["halt.bias"]
     wide = {**network().state_dict(), "head.weight": torch.zeros(11, 33)}
-    for wrong in (weights, wide):
+    for wrong in (weights, wide, {**network().state_dict(), "halt.bias2": torch.zeros(2)}):
         save(tmp_path / "n.pt", {"sudoku": Expert("sudoku", SMALL, wrong)})
         with pytest.raises(CheckpointError, match=r"weights do not fit the config: h(alt.bias|ead.weight)"):
             load(tmp_path / "n.pt").experts["sudoku"].arrays()
+    command = ["-m", "hybrid", "solve", "--llm", "none", "--refiner", str(tmp_path / "n.pt"), SUDOKU]
+    done = subprocess.run([sys.executable, *command], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 3
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_weights_that_are_too_large_give_no_warnings() -> None:
+    huge = {name: v * 1e30 for name, v in network().state_dict().items()}
+    engine = NumpyEngine(NumpyNetwork(SMALL, Expert("sudoku", SMALL, huge).arrays()))
+    (run,) = engine.run([Rollout(*questions(1))], 1)  # warnings are errors here
+    assert run.steps == 1
 
 
 def test_a_sudoku_is_answered_without_pytorch(tmp_path: Path) -> None:
