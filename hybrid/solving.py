@@ -14,7 +14,7 @@ from hybrid import render
 from hybrid.answer import Answer
 from hybrid.llm import local
 from hybrid.llm.chat.prompts import ChatProposer
-from hybrid.llm.client import ServerLLM
+from hybrid.llm.client import ServerLLM, is_server
 from hybrid.llm.grid.shipped import AUTO, Adapter, AdapterError, adapter_for
 from hybrid.llm.registry import connect, hide_password
 from hybrid.output import Output, OutputError, Remaining
@@ -192,7 +192,7 @@ def needs_no_torch(setup: Setup, tasks: Collection[str] | None, count: int | Non
     """Whether all is answered sooner without PyTorch: a few small puzzles on a CPU, no adaptation to any of them, and
     no language model in this process."""
     few = count is not None and count <= FEW and tasks is not None
-    elsewhere = setup.llm == NOBODY or setup.llm.startswith(("http://", "https://"))
+    elsewhere = setup.llm == NOBODY or is_server(setup.llm)
     on_cpu = setup.device == "cpu" or (setup.device == "auto" and not may_have_accelerator())
     kinds = [get(task) for task in tasks or ()]
     small = all(not kind.has_demonstrations and kind.seq_len <= FEW_CELLS for kind in kinds)

@@ -268,8 +268,13 @@ class ServerLLM:
         return f"; it serves {wire.listed(served)}" if served and self._model not in served else ""
 
 
+def is_server(spec: str) -> bool:
+    """Whether a language model's name is the address of a server."""
+    return spec.lower().startswith(("http://", "https://"))
+
+
 BACKEND = Backend(
     "http(s)://host[:port]/v1[#model]",
-    lambda spec: spec.lower().startswith(("http://", "https://")),
+    is_server,
     lambda spec, device: ServerLLM(spec),
 )

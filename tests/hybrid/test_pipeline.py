@@ -12,7 +12,6 @@ from doubles import Scripted, ScriptedBatch, maze, refiner, right, sudoku, wrong
 
 from hybrid.answer import Answer
 from hybrid.pipeline import Pipeline
-from hybrid.solving import Setup, needs_no_torch
 from trm import tasks
 from trm.grid import Grids
 from trm.inference.config import SearchConfig
@@ -331,22 +330,3 @@ def test_answers_come_as_soon_as_they_are_there() -> None:
 
     pipeline = Pipeline(Blank(), refiner(doubles.cold_solves))
     assert next(pipeline.solve(stream())).puzzle.id == "a"
-
-
-@pytest.mark.parametrize(
-    ("llm", "device", "task", "count", "numpy"),
-    [
-        ("none", "cpu", "sudoku", 4, True),
-        ("http://localhost/v1", "cpu", "sudoku4", 1, True),
-        ("none", "cpu", "maze", 1, False),  # large: a step of NumPy takes too long
-        ("none", "cpu", "sudoku", 5, False),  # many: PyTorch is faster once it is loaded
-        ("none", "cuda", "sudoku", 1, False),
-        ("qwen", "cpu", "sudoku", 1, False),  # PyTorch is loaded for the language model anyway
-        ("none", "cpu", "arc", 1, False),  # so it is for an adaptation
-    ],
-)
-def test_a_few_puzzles_on_a_cpu_need_no_pytorch(
-    llm: str, device: str, task: str, count: int, numpy: bool
-) -> None:
-    assert needs_no_torch(Setup(llm, "ckpt/trm.pt", device), {task}, count) is numpy
-    assert not needs_no_torch(Setup(llm, "ckpt/trm.pt", device), None, None)

@@ -50,9 +50,11 @@ def is_dense(weight: object) -> bool:
 
 
 def is_finite(weight: Weight) -> bool:
-    if isinstance(weight, np.ndarray):
-        return bool(np.isfinite(to_float32(weight)).all())
-    return bool(weight.isfinite().all())
+    if not isinstance(weight, np.ndarray):
+        return bool(weight.isfinite().all())
+    if weight.dtype == BFLOAT16:  # not all bits of the exponent are set
+        return bool(((weight["bfloat16"] & 0x7F80) != 0x7F80).all())
+    return bool(np.isfinite(to_float32(weight)).all())
 
 
 def without_vanished(weight: Weight) -> Weight:

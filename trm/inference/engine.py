@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from trm.inference.slots import LEAST_WEIGHT, WEIGHED, Rollout, RolloutEngine, StepReport, Watched
+from trm.inference.slots import LEAST_WEIGHT, WEIGHED, Rollout, RolloutEngine, Slots, StepReport, Watched
 from trm.inference.slots import Rule as Rule
 from trm.inference.slots import Stop as Stop
 from trm.inference.slots import Trajectory as Trajectory
@@ -53,44 +53,34 @@ def _capabilities() -> Mapping[str, Any]:
     return torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
 
 
-class _Slots:
-    """The tensors of the batch. A freed slot idles until a rollout enters."""
+class _Slots(Slots[torch.Generator]):
+    """The tensors of the batch."""
 
     @torch.inference_mode()
     def __init__(self, model: TRM, count: int, whole: bool = False) -> None:
         config, device = model.config, model.device
+        super().__init__(count, config.draft)
         # A GPU runs all slots, so that the shape never changes; a CPU only those that work.
         self.whole = whole or device.type != "cpu"
         self.model = model
-        self.busy: dict[int, int] = {}  # slot -> index of its rollout
-        self.idle = list(range(count))[::-1]
         self.tokens = torch.zeros(count, config.seq_len, dtype=torch.int64, device=device)
         self.draft = torch.zeros_like(self.tokens)
         self.context = torch.zeros(count, dtype=torch.int64, device=device)
         self.state = model.initial_state(count)
         self.fresh = model.initial_state(1)
-        self.rollouts: dict[int, Rollout] = {}
-        self.noise: dict[int, torch.Generator] = {}
 
     @torch.inference_mode()
-    def fill(self, waiting: list[int], rollouts: Sequence[Rollout]) -> None:
-        device = self.model.device
-        while waiting and self.idle:
-            slot, index = self.idle.pop(), waiting.pop()
-            one = rollouts[index]
-            if one.draft is not None and not self.model.config.draft:
-                raise ValueError("this network was not trained on drafts, expected draft=None")
-            self.busy[slot], self.rollouts[slot] = index, one
-            self.tokens[slot] = torch.from_numpy(one.tokens).to(device)
-            self.draft[slot] = 0 if one.draft is None else torch.from_numpy(one.draft).to(device)
-            self.context[slot] = one.context
-            self.state.y[slot], self.state.z[slot] = self.fresh.y[0], self.fresh.z[0]
-            if one.noise:
-                self.noise[slot] = torch.Generator(device).manual_seed(one.seed)
+    def enter(self, slot: int, rollout: Rollout) -> None:
+        device, draft = self.model.device, rollout.draft
+        self.tokens[slot] = torch.from_numpy(rollout.tokens).to(device)
+        self.draft[slot] = 0 if draft is None else torch.from_numpy(draft).to(device)
+        self.context[slot] = rollout.context
+        self.state.y[slot], self.state.z[slot] = self.fresh.y[0], self.fresh.z[0]
+        if rollout.noise:
+            self.noise[slot] = torch.Generator(device).manual_seed(rollout.seed)
 
     @torch.inference_mode()
     def step(self) -> StepReport:
-        """One supervision step of the busy slots."""
         config, device = self.model.config, self.model.device
         for slot, generator in self.noise.items():
             y = self.state.y[slot]
@@ -143,12 +133,6 @@ class _Slots:
         spread = values.new_zeros((len(self.tokens), *values.shape[1:]))
         spread[rows] = values
         return spread
-
-    def free(self, leaving: Sequence[int]) -> None:
-        for slot in leaving:
-            del self.busy[slot], self.rollouts[slot]
-            self.noise.pop(slot, None)
-            self.idle.append(slot)
 
 
 def _moved(before: Tensor, after: Tensor) -> Tensor:

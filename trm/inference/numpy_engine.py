@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from trm.inference.slots import LEAST_WEIGHT, WEIGHED, Rollout, RolloutEngine, StepReport, Watched
+from trm.inference.slots import LEAST_WEIGHT, WEIGHED, Rollout, RolloutEngine, Slots, StepReport, Watched
 from trm.model.numpy_network import Array, NumpyNetwork, NumpyState
 
 Number = TypeVar("Number", np.float32, np.int64)
@@ -26,33 +25,24 @@ class NumpyEngine(RolloutEngine):
         return _NumpySlots(self.network, min(self.slots, count))
 
 
-class _NumpySlots:
-    """The arrays of the batch. A freed slot idles until a rollout enters."""
+class _NumpySlots(Slots["TorchNormal"]):
+    """The arrays of the batch."""
 
     def __init__(self, network: NumpyNetwork, count: int) -> None:
+        super().__init__(count, network.config.draft)
         self.network = network
-        self.busy: dict[int, int] = {}
-        self.idle = list(range(count))[::-1]
         self.tokens = np.zeros((count, network.config.seq_len), np.int64)
         self.draft = np.zeros_like(self.tokens)
         self.context = np.zeros(count, np.int64)
         self.state = network.initial_state(count)
-        self.rollouts: dict[int, Rollout] = {}
-        self.noise: dict[int, TorchNormal] = {}
+        self.fresh = network.initial_state(1)
 
-    def fill(self, waiting: list[int], rollouts: Sequence[Rollout]) -> None:
-        while waiting and self.idle:
-            slot, index = self.idle.pop(), waiting.pop()
-            one = rollouts[index]
-            if one.draft is not None and not self.network.config.draft:
-                raise ValueError("this network was not trained on drafts, expected draft=None")
-            self.busy[slot], self.rollouts[slot] = index, one
-            self.tokens[slot], self.context[slot] = one.tokens, one.context
-            self.draft[slot] = 0 if one.draft is None else one.draft
-            fresh = self.network.initial_state(1)
-            self.state.y[slot], self.state.z[slot] = fresh.y[0], fresh.z[0]
-            if one.noise:
-                self.noise[slot] = TorchNormal(one.seed)
+    def enter(self, slot: int, rollout: Rollout) -> None:
+        self.tokens[slot], self.context[slot] = rollout.tokens, rollout.context
+        self.draft[slot] = 0 if rollout.draft is None else rollout.draft
+        self.state.y[slot], self.state.z[slot] = self.fresh.y[0], self.fresh.z[0]
+        if rollout.noise:
+            self.noise[slot] = TorchNormal(rollout.seed)
 
     def step(self) -> StepReport:
         config, rows = self.network.config, sorted(self.busy)
@@ -102,12 +92,6 @@ class _NumpySlots:
         spread[rows] = values
         return spread
 
-    def free(self, leaving: Sequence[int]) -> None:
-        for slot in leaving:
-            del self.busy[slot], self.rollouts[slot]
-            self.noise.pop(slot, None)
-            self.idle.append(slot)
-
 
 class TorchNormal:
     """The normal numbers of `torch.randn` on a CPU with a generator of this seed, up to rounding.
@@ -117,13 +101,12 @@ class TorchNormal:
     """
 
     def __init__(self, seed: int) -> None:
-        self._bits = np.random.MT19937()
-        self._bits._legacy_seeding(seed & 0xFFFFFFFF)
+        self._twister = np.random.RandomState(seed & 0xFFFFFFFF)
 
     def draw(self, count: int) -> Array:
         """count: a multiple of 16."""
-        raw = self._bits.random_raw(count) & ((1 << 24) - 1)
-        uniform = (raw.astype(np.float32) * np.float32(2**-24)).reshape(-1, 2, 8)
+        numbers = self._twister.randint(0, 1 << 24, count, dtype=np.uint32)
+        uniform = (numbers.astype(np.float32) * np.float32(2**-24)).reshape(-1, 2, 8)
         radius = np.sqrt(-2 * np.log(1 - uniform[:, 0]))
         angle = np.float32(2 * np.pi) * uniform[:, 1]
         return np.stack((radius * np.cos(angle), radius * np.sin(angle)), axis=1).reshape(-1)

@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import zip_longest
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Tokens = NDArray[np.int64]
+Normal = TypeVar("Normal")  # a generator of normal numbers
 # (questions [B, L], grids [B, L], both as tokens) -> [B] bool: the grids answer them. Any integer dtype.
 Rule = Callable[["Tensor", "Tensor"], "Tensor"]
 WEIGHED = 2  # tokens of a cell that are kept beside the decoded one
@@ -108,19 +109,43 @@ StepReport = tuple[
 ]
 
 
-class Slots(Protocol):
-    """The places of a batch. busy: the index of the rollout in each slot that has one."""
+class Slots(ABC, Generic[Normal]):
+    """The places of a batch. A freed slot idles until a rollout enters.
 
-    busy: dict[int, int]
+    busy: the index of the rollout in each slot that has one. noise: what draws the noise of those that have any.
+    """
+
+    def __init__(self, count: int, takes_drafts: bool) -> None:
+        self.takes_drafts = takes_drafts
+        self.busy: dict[int, int] = {}
+        self.idle = list(range(count))[::-1]
+        self.rollouts: dict[int, Rollout] = {}
+        self.noise: dict[int, Normal] = {}
 
     def fill(self, waiting: list[int], rollouts: Sequence[Rollout]) -> None:
         """Take rollouts, by their indices from the end of `waiting`, into free slots."""
-
-    def step(self) -> StepReport:
-        """One supervision step of the busy slots."""
+        while waiting and self.idle:
+            slot, index = self.idle.pop(), waiting.pop()
+            one = rollouts[index]
+            if one.draft is not None and not self.takes_drafts:
+                raise ValueError("this network was not trained on drafts, expected draft=None")
+            self.busy[slot], self.rollouts[slot] = index, one
+            self.enter(slot, one)
 
     def free(self, leaving: Sequence[int]) -> None:
         """Empty slots."""
+        for slot in leaving:
+            del self.busy[slot], self.rollouts[slot]
+            self.noise.pop(slot, None)
+            self.idle.append(slot)
+
+    @abstractmethod
+    def enter(self, slot: int, rollout: Rollout) -> None:
+        """Set a slot to the start of a rollout."""
+
+    @abstractmethod
+    def step(self) -> StepReport:
+        """One supervision step of the busy slots."""
 
 
 class RolloutEngine(ABC):
@@ -130,7 +155,7 @@ class RolloutEngine(ABC):
     rule: Rule | None = None
 
     @abstractmethod
-    def open_slots(self, count: int) -> Slots:
+    def open_slots(self, count: int) -> Slots[Any]:
         """The batch for so many rollouts."""
 
     def run(

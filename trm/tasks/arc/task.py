@@ -123,9 +123,8 @@ def problem(grid: Grid) -> str | None:
     """What keeps an array from being an ARC grid, in words; None if nothing does."""
     if grid.ndim != 2 or not all(1 <= side <= MOST for side in grid.shape):
         return f"a grid of {shape_words(grid)}, expected 1x1 to {MOST}x{MOST}"
-    if grid.dtype == np.uint8 and not grid.tobytes().translate(
-        None, _COLOURS
-    ):  # told faster than by a maximum
+    # Told faster than by a maximum.
+    if grid.dtype == np.uint8 and not grid.tobytes().translate(None, _COLOURS):
         return None
     for row, column in np.argwhere((grid < 0) | (grid > 9)).tolist():
         return f"{place(row, column)} holds {grid[row, column]}, expected a colour 0 to 9"
